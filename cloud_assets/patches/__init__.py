@@ -1,0 +1,1 @@
+"""Patch store, splits, statistics, preprocessing and augmentation."""

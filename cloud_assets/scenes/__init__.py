@@ -1,0 +1,1 @@
+"""Whole scenes, window by window, from raw file to products."""

@@ -1,0 +1,76 @@
+"""Atomic writes: a reader sees the old version or the new one, never half of one.
+
+Files and folders are written under a temporary name on the same file system and renamed when complete. Replacing a
+folder takes two renames; :func:`recover_directory` undoes the first one if the process died between them.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PREVIOUS = ".previous"
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path beside ``path`` that replaces it when the block ends without an error.
+
+    Args:
+        path: The file to make or replace. Missing parent folders are made.
+
+    Yields:
+        The temporary path to write to; it keeps the suffix of ``path``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yields an empty temporary folder that replaces the folder ``path`` when the block ends without an error.
+
+    Args:
+        path: The folder to make or replace. Missing parent folders are made.
+
+    Yields:
+        The temporary folder to fill.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    recover_directory(path)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        previous = _previous(path)
+        if path.exists():
+            os.rename(path, previous)
+        os.rename(temporary, path)
+        shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover_directory(path: Path) -> None:
+    """Brings back the old version of a folder whose replacement was killed between its two renames."""
+    previous = _previous(path)
+    if not previous.exists():
+        return
+    if path.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+    else:
+        os.rename(previous, path)
+
+
+def _previous(path: Path) -> Path:
+    return path.parent / f".{path.name}{_PREVIOUS}"

@@ -1,0 +1,1 @@
+"""Training: recipes, Lightning modules, fitting, tuning, export."""
