@@ -1,7 +1,8 @@
 """Every error that a user of Cloud Assets can meet.
 
-Each says what is wrong, where (file, band, sample) and what to do about it. All derive from :class:`CloudAssetsError`, so a
-caller can catch the whole family; each also derives from the builtin exception that it specialises.
+Each says what is wrong, where (file, band, sample) and what to do about it. All derive from
+:class:`CloudAssetsError`, so a caller can catch the whole family; each also derives from the builtin exception that it
+specialises.
 """
 
 from collections.abc import Sequence

@@ -31,7 +31,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o644)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -54,8 +54,8 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
         previous = _previous(path)
         if path.exists():
-            os.rename(path, previous)
-        os.rename(temporary, path)
+            path.rename(previous)
+        temporary.rename(path)
         shutil.rmtree(previous, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -69,7 +69,7 @@ def recover_directory(path: Path) -> None:
     if path.exists():
         shutil.rmtree(previous, ignore_errors=True)
     else:
-        os.rename(previous, path)
+        previous.rename(path)
 
 
 def _previous(path: Path) -> Path:
