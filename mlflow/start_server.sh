@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Starts the MLflow tracking server that the training runs and the registry live in.
+#
+#   mlflow/start_server.sh                         SQLite and artifacts beside this script, on 127.0.0.1:5000
+#   MLFLOW_BACKEND_STORE_URI=postgresql://… …      another data base
+#   MLFLOW_ARTIFACTS_DESTINATION=s3://… …          another artifact store (proxied: clients need no credentials for it)
+#   MLFLOW_HOST=0.0.0.0 MLFLOW_PORT=8080 …         another address (put it behind authentication first)
+#   MLFLOW_BASIC_AUTH=1 …                          ask for user name and password (needs MLFLOW_FLASK_SERVER_SECRET_KEY)
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+python=${PYTHON:-python}
+# Run from elsewhere: beside this folder, `import mlflow` must find the installed package.
+cd "$here"
+arguments=(
+    --backend-store-uri "${MLFLOW_BACKEND_STORE_URI:-sqlite:///$here/mlflow.db}"
+    --artifacts-destination "${MLFLOW_ARTIFACTS_DESTINATION:-$here/artifacts}"
+    --serve-artifacts
+    --host "${MLFLOW_HOST:-127.0.0.1}"
+    --port "${MLFLOW_PORT:-5000}"
+)
+if [[ "${MLFLOW_BASIC_AUTH:-0}" == 1 ]]; then
+    : "${MLFLOW_FLASK_SERVER_SECRET_KEY:?set it to a long random string: it signs the sessions}"
+    arguments+=(--app-name basic-auth)
+fi
+exec "$python" -m mlflow server "${arguments[@]}"
