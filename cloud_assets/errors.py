@@ -41,3 +41,108 @@ class TooManySkipped(CloudAssetsError, ValueError):
             f"{what}: {len(skipped)} of {total} items are unusable, more than the tolerated share of {tolerance:.1%}:\n"
             f"  {shown}{more}\nMend or remove these files, or raise max_skipped_fraction if you can do without them."
         )
+
+
+# Patches
+
+
+class MixedPatches(CloudAssetsError, ValueError):
+    """Scenes of one data set differ in what one array of patches cannot hold: data type, instrument, size."""
+
+
+class NoPatchesLeft(CloudAssetsError, ValueError):
+    """Every patch was dropped because it holds too few valid pixels, or there was no scene to begin with."""
+
+
+class DamagedStore(CloudAssetsError, ValueError):
+    """A patch store's or a split's folder is incomplete, or its parts do not belong together."""
+
+
+class StorageFull(CloudAssetsError, OSError):
+    """The disk ran full while patches were written; nothing half-written is left behind."""
+
+
+class TooFewGroups(CloudAssetsError, ValueError):
+    """There are fewer groups (scenes, regions) than splits that must not share one.
+
+    Args:
+        column: The index column that names the groups.
+        found: How many groups there are.
+        needed: How many the splits asked for need at least.
+    """
+
+    def __init__(self, column: str, found: int, needed: int) -> None:
+        super().__init__(
+            f"the patches come from {found} different values of {column!r}, but {needed} splits that share none need at least "
+            f"{needed}: add scenes, set a fraction to 0, or group by a finer column of the index (for example by='scene_id')."
+        )
+
+
+# Evaluation
+
+
+class InvalidEvaluation(CloudAssetsError, ValueError):
+    """An evaluation or comparison cannot be read, or holds numbers that are none."""
+
+
+class IncomparableEvaluations(CloudAssetsError, ValueError):
+    """Evaluations were put side by side that were not made on the same test split or lack the gate's metric."""
+
+
+class NothingToEvaluate(CloudAssetsError, ValueError):
+    """A split has no patch, no labelled pixel, or lacks the bands that the model reads."""
+
+
+# Data sets
+
+
+class UnknownBand(CloudAssetsError, KeyError):
+    """A band name that an instrument does not have.
+
+    Args:
+        name: The name that was asked for.
+        instrument: Where it was looked up.
+        known: The names that exist there.
+    """
+
+    def __init__(self, name: str, instrument: str, known: Sequence[str]) -> None:
+        super().__init__(f"{instrument} has no band {name!r}. It has: {', '.join(known)}.")
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would show the message in quotes
+
+
+class AbsentBand(CloudAssetsError, ValueError):
+    """A band that the instrument has but this data set or scene does not hold."""
+
+
+class UnknownLabelCode(CloudAssetsError, ValueError):
+    """A truth raster holds a code that its data set's legend does not explain."""
+
+
+class MixedDataTypes(InvalidRaster):
+    """Files of one data set that must agree in data type do not."""
+
+
+class IncompleteDataSet(CloudAssetsError, ValueError):
+    """A part of a data set, or a list that comes with it, is missing or cut off."""
+
+
+class LabelTypeRefused(InvalidRecipe):
+    """A label type without truth was asked for."""
+
+
+class TooFewImages(CloudAssetsError, ValueError):
+    """Fewer usable images than learning needs."""
+
+
+class SourceUnreachable(CloudAssetsError, ConnectionError):
+    """A public data set cannot be downloaded: no network, or the server refuses."""
+
+
+class UnsafeArchive(CloudAssetsError, ValueError):
+    """An archive holds a member that would be written outside its folder, or is no plain file."""
+
+
+class DamagedArchive(CloudAssetsError, ValueError):
+    """An archive is truncated or is no archive."""

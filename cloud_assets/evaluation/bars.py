@@ -1,0 +1,46 @@
+"""Bar charts of metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cloud_assets.evaluation.report import format_number
+from cloud_assets.evaluation.style import BASELINE_COLOUR, SERIES_COLOURS, figure_style, png
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cloud_assets.evaluation.gate import Gate
+
+
+def ranking_bars(table: pd.DataFrame, gate: Gate) -> bytes:
+    """Bars of the gate's metric, variants above baselines, with the gate's minimum as a line.
+
+    Args:
+        table: Columns ``name``, ``kind`` ("variant" or "baseline") and the gate's metric.
+        gate: The gate.
+
+    Returns:
+        A PNG image.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    shown = table[table[gate.metric].notna()]
+    names, values, kinds = shown["name"].tolist(), shown[gate.metric].tolist(), shown["kind"].tolist()
+    colours = {"variant": SERIES_COLOURS[0], "baseline": BASELINE_COLOUR}
+    with figure_style():
+        figure = Figure(figsize=(8.6, 1.3 + 0.46 * len(shown)))
+        axes = figure.add_subplot()
+        bars = axes.barh(names, values, color=[colours[kind] for kind in kinds], height=0.66)
+        axes.bar_label(bars, [format_number(float(value)) for value in values], padding=4)
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.margins(x=0.12)
+        axes.set_xlabel(f"{gate.metric} (test split; {'more' if gate.mode == 'max' else 'less'} is better)")
+        handles = [Patch(color=colours[kind], label=kind) for kind in dict.fromkeys(kinds)]
+        if gate.minimum is not None:
+            axes.axvline(gate.minimum, color=SERIES_COLOURS[1], linestyle="--", linewidth=1.3)
+            handles.append(Patch(color=SERIES_COLOURS[1], label=f"the gate's minimum, {gate.minimum:g}"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+        return png(figure)

@@ -1,0 +1,78 @@
+"""The gate that a model has to pass before it may become the champion of its task."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a model may become champion, and why."""
+
+    accepted: bool
+    """True if the candidate passes."""
+    reason: str
+    """One sentence for the log, the registry's tag and the asset's metadata."""
+
+
+class Gate(BaseModel):
+    """The rule by which variants are ranked and champions are chosen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: str = Field(description="Name of the metric that decides, as in metrics.json.")
+    mode: Literal["max", "min"] = Field("max", description="Whether more or less of the metric is better.")
+    minimum: float | None = Field(
+        None, description="The worst value that is let through: a lower bound, or an upper one where less is better."
+    )
+    must_beat: tuple[str, ...] = Field(
+        (), description="Metrics of trivial baselines in the same evaluation that the candidate's must be better than."
+    )
+    margin: float = Field(0.0, ge=0, description="By how much the candidate has to be better than the champion.")
+
+    def is_better(self, value: float, reference: float) -> bool:
+        """Whether ``value`` is strictly better than ``reference``."""
+        return value > reference if self.mode == "max" else value < reference
+
+    def decide(self, candidate: Mapping[str, float], champion: Mapping[str, float] | None) -> Decision:
+        """Decides whether a candidate takes the champion's place.
+
+        Args:
+            candidate: The candidate's metrics on the test split.
+            champion: The present champion's metrics on the same test split; None if there is no champion yet.
+
+        Returns:
+            The decision. A metric that is absent or not finite never passes.
+        """
+        value = candidate.get(self.metric, math.nan)
+        if not math.isfinite(value):
+            return Decision(False, f"rejected: the candidate has no value for the gate's metric {self.metric!r}")
+        if self.minimum is not None and self.is_better(self.minimum, value):
+            bound = "at least" if self.mode == "max" else "at most"
+            return Decision(False, f"rejected: {self.metric} {value:.4f}, {bound} {self.minimum:.4f} is asked for")
+        for name in self.must_beat:
+            baseline = candidate.get(name, math.nan)
+            if not math.isfinite(baseline):
+                return Decision(False, f"rejected: the baseline {name!r} that has to be beaten was not measured")
+            if not self.is_better(value, baseline):
+                return Decision(False, f"rejected: {self.metric} {value:.4f} does not beat {name} {baseline:.4f}")
+        if champion is None:
+            return Decision(True, f"accepted: {self.metric} {value:.4f} passes the gate and there is no champion yet")
+        return self._against_champion(value, champion.get(self.metric, math.nan))
+
+    def _against_champion(self, value: float, reference: float) -> Decision:
+        if not math.isfinite(reference):
+            return Decision(
+                False,
+                f"rejected: the champion has no value for {self.metric!r}, so nothing shows that the candidate is not "
+                "worse; evaluate the champion on this test split",
+            )
+        bar = reference + self.margin if self.mode == "max" else reference - self.margin
+        compared = f"{self.metric} {value:.4f} against the champion's {reference:.4f}"
+        asked = f" (margin {self.margin:g})" if self.margin else ""
+        if self.is_better(bar, value):
+            return Decision(False, f"rejected: {compared}{asked}")
+        return Decision(True, f"accepted: {compared}{asked}")
