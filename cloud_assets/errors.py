@@ -146,3 +146,52 @@ class UnsafeArchive(CloudAssetsError, ValueError):
 
 class DamagedArchive(CloudAssetsError, ValueError):
     """An archive is truncated or is no archive."""
+
+
+# Models and training
+
+
+class InvalidModel(CloudAssetsError, ValueError):
+    """A model bundle is incomplete, damaged, of another version, or its parts do not belong together."""
+
+
+class WeightsUnavailable(CloudAssetsError, RuntimeError):
+    """Pretrained weights were asked for and cannot be obtained; training never starts without them instead."""
+
+
+class WrongWeights(CloudAssetsError, ValueError):
+    """A weights file belongs to another architecture."""
+
+
+class NothingToLearn(CloudAssetsError, ValueError):
+    """A split holds no patch, or no labelled pixel, that training or validation could use."""
+
+
+class WrongInput(CloudAssetsError, ValueError):
+    """An array given to a model has the wrong shape or number of bands."""
+
+
+class TrainingDiverged(CloudAssetsError, ArithmeticError):
+    """The loss or a validation metric became infinite or not a number.
+
+    Args:
+        what: Name of the quantity.
+        value: Its value.
+        step: Optimisation step (from 0) at which it was met.
+        epoch: Epoch (from 0) of that step.
+        checkpoints: Folder that keeps the last good weights.
+        has_checkpoint: Whether an epoch had been completed before.
+    """
+
+    def __init__(self, what: str, value: float, step: int, epoch: int, checkpoints: str, has_checkpoint: bool) -> None:
+        self.step = step
+        self.epoch = epoch
+        kept = (
+            f"The last good weights are kept in {checkpoints}."
+            if has_checkpoint
+            else "No epoch had been completed, so there are no good weights yet."
+        )
+        super().__init__(
+            f"training diverged: {what} is {value} at step {step} (epoch {epoch}). {kept} Lower the learning rate, set "
+            "gradient_clip, use precision '32', or look for extreme values among the training patches."
+        )

@@ -1,0 +1,111 @@
+"""What networks there are, as plain declarations: a recipe names one, a model card keeps it, ``build`` makes it.
+
+Nothing here imports torch; :meth:`Specification.build` does so when it is called. To register a network, write a
+specification and add it to :data:`NetworkSpecification`.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Specification(BaseModel):
+    """Base of all network specifications."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of the input must be multiples of this number of pixels."""
+        return 1
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """Makes the network.
+
+        Args:
+            in_channels: Number of input bands.
+            out_channels: Number of output channels.
+            pretrained: Fetch the pretrained weights that the specification names. ``False`` when the weights come
+                from a model bundle anyway: then nothing is looked up or downloaded.
+
+        Returns:
+            The network, in training mode, (N, in_channels, H, W) -> (N, out_channels, H, W) for the dense ones.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how to build its network.")
+
+
+class UNet(Specification):
+    """U-Net of contracting and expanding blocks with skips (Ronneberger et al. 2015, arXiv:1505.04597)."""
+
+    architecture: Literal["unet"] = "unet"
+    width: int = Field(default=32, ge=1, description="Channels of the first block; each further block doubles them.")
+    depth: int = Field(default=3, ge=1, le=6, description="Number of contracting (and of expanding) blocks.")
+
+    @property
+    def size_multiple(self) -> int:
+        """Each contracting block halves height and width."""
+        return int(2**self.depth)
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """See :meth:`Specification.build`; there are no pretrained weights."""
+        from cloud_assets.models.unet import UNetNetwork
+
+        return UNetNetwork(in_channels, out_channels, self.width, self.depth)
+
+
+class AttentionUNet(Specification):
+    """The same U-Net with additive attention gates on its skips (Oktay et al. 2018, arXiv:1804.03999)."""
+
+    architecture: Literal["attention_unet"] = "attention_unet"
+    width: int = Field(default=32, ge=1, description="Channels of the first block; each further block doubles them.")
+    depth: int = Field(default=3, ge=1, le=6, description="Number of contracting (and of expanding) blocks.")
+
+    @property
+    def size_multiple(self) -> int:
+        """Each contracting block halves height and width."""
+        return int(2**self.depth)
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """See :meth:`Specification.build`; there are no pretrained weights."""
+        from cloud_assets.models.attention_unet import AttentionUNetNetwork
+
+        return AttentionUNetNetwork(in_channels, out_channels, self.width, self.depth)
+
+
+class EfficientNetUNet(Specification):
+    """U-Net decoder on an EfficientNet encoder (Tan & Le 2019, arXiv:1905.11946), by segmentation-models-pytorch."""
+
+    architecture: Literal["efficientnet_unet"] = "efficientnet_unet"
+    encoder: Literal[
+        "efficientnet-b0", "efficientnet-b1", "efficientnet-b2", "efficientnet-b3", "efficientnet-b4", "efficientnet-b5"
+    ] = Field(default="efficientnet-b2", description="Size of the encoder.")
+    encoder_weights: str = Field(
+        default="none",
+        min_length=1,
+        description="'none', 'imagenet' (downloaded once; an error where that is impossible), or a weights file "
+        "(.safetensors, .pt, .pth) of this encoder or of this whole network.",
+    )
+
+    @property
+    def size_multiple(self) -> int:
+        """The encoder halves height and width five times."""
+        return 32
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """See :meth:`Specification.build`.
+
+        Raises:
+            WeightsUnavailable: If the pretrained weights cannot be obtained.
+            WrongWeights: If the weights belong to another architecture.
+        """
+        from cloud_assets.models.efficientnet_unet import build_efficientnet_unet
+
+        weights = self.encoder_weights if pretrained else "none"
+        return build_efficientnet_unet(self.encoder, weights, in_channels, out_channels)
+
+
+NetworkSpecification = Annotated[UNet | AttentionUNet | EfficientNetUNet, Field(discriminator="architecture")]
+"""Any registered network; the field ``architecture`` tells them apart in JSON."""

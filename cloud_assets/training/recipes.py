@@ -1,0 +1,145 @@
+"""What a training is made of, as plain declarations that a run configuration can change; torch-free."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cloud_assets.models.specifications import NetworkSpecification
+from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.simulation.patch import SimulationRecipe
+
+if TYPE_CHECKING:
+    from cloud_assets.prediction.bundle import ModelBundle
+    from cloud_assets.training.run import TrainingRun
+
+
+class Optimisation(BaseModel):
+    """How weights are fitted: shared by all tasks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_epochs: int = Field(default=50, ge=1, description="Most epochs to train.")
+    steps_per_epoch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Batches an epoch. Unset: one pass over the training patches, at least 50 batches.",
+    )
+    budget_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="Wall-clock budget; training ends with it and the learning rate is fitted to it.",
+    )
+    batch_size: int = Field(default=8, ge=1, description="Patches a batch.")
+    optimiser: Literal["adamw", "adam", "sgd", "rmsprop"] = Field(default="adamw", description="Optimiser.")
+    learning_rate: float = Field(default=1e-3, gt=0, description="Largest learning rate.")
+    weight_decay: float = Field(default=1e-2, ge=0, description="Weight decay.")
+    momentum: float = Field(
+        default=0.9, ge=0, lt=1, description="Momentum of sgd and rmsprop; beta 1 of adam and adamw."
+    )
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="Beta 2 of adam and adamw.")
+    scheduler: Literal["plateau", "linear", "cosine", "one_cycle", "constant"] = Field(
+        default="plateau",
+        description="Learning rate: 'plateau' lowers it when the validation metric stalls; 'linear' and 'cosine' lower it "
+        "to nearly zero by the end of the training (steps or budget, whichever comes first); 'one_cycle' rises first.",
+    )
+    decay_start: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the training before 'linear' or 'cosine' begin to lower the rate.",
+    )
+    plateau_factor: float = Field(default=0.5, gt=0, lt=1, description="What 'plateau' multiplies the rate by.")
+    plateau_patience: int = Field(default=2, ge=0, description="Epochs without progress before 'plateau' acts.")
+    patience: int | None = Field(
+        default=5, ge=1, description="Epochs without progress on validation before training stops. Unset: never."
+    )
+    gradient_clip: float | None = Field(default=1.0, gt=0, description="Largest norm of the gradient. Unset: no limit.")
+    weight_averaging: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Decay per step of an exponential moving average of the weights, e.g. 0.995.",
+    )
+    precision: Literal["auto", "32", "bf16", "16"] = Field(
+        default="auto", description="Arithmetic; 'auto' takes bf16 where the processor is fast at it."
+    )
+    channels_last: bool = Field(
+        default=True, description="Memory layout; faster for convolutions, not for InstanceNorm."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="'auto' takes a GPU if there is one.")
+    seed: int = Field(default=0, ge=0, description="Seed of the weights, the batches and the augmentation.")
+    workers: int = Field(
+        default=0, ge=0, description="Data loading processes; 0 loads in the main one, best on one or two cores."
+    )
+    threads: int | None = Field(default=None, ge=1, description="Threads of torch. Unset: torch decides.")
+
+
+class FocalDice(BaseModel):
+    """Focal loss (Lin et al. 2017, arXiv:1708.02002) plus Dice loss; unlabelled pixels take no part."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    focal: float = Field(default=0.25, ge=0, le=1, description="Share of the focal loss; the Dice loss has the rest.")
+    gamma: float = Field(default=2.0, ge=0, description="How strongly easy pixels are played down.")
+    class_weights: tuple[float, ...] | None = Field(
+        default=None, description="Weight of each class, in the order of the classes. Unset: all the same."
+    )
+
+
+class Segmentation(BaseModel):
+    """A network that tells cloud (and its kinds) from clear ground, pixel by pixel."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: ClassVar[Literal["segmentation"]] = "segmentation"
+
+    network: NetworkSpecification
+    loss: FocalDice = Field(default_factory=FocalDice)
+    optimisation: Optimisation = Field(default_factory=Optimisation)
+    augmentation: Augmentation = Field(default_factory=Augmentation)
+    classes: Literal["binary", "four"] = Field(
+        default="binary", description="'binary': clear and cloud; 'four': clear, thick cloud, thin cloud, cloud shadow."
+    )
+    bands: tuple[str, ...] | None = Field(
+        default=None, description="Bands to use, by native or common name. Unset: all bands of the patches."
+    )
+    crop: int | None = Field(default=256, ge=32, description="Side of random crops of training patches. Unset: whole.")
+    normalisation: Literal["range", "standardise", "patch_standardise"] = Field(
+        default="range",
+        description="'range': the clipped values to 0…1; 'standardise': by mean and deviation of the training patches; "
+        "'patch_standardise': by those of each patch. Nodata never counts.",
+    )
+    clip: tuple[float, float] = Field(
+        default=(0.0, 0.4), description="Physical values (reflectance) are clipped to this range first."
+    )
+    simulated_fraction: float = Field(default=0.0, ge=0, le=1, description="Share of simulated patches in each batch.")
+    simulated_patches: int = Field(default=2000, ge=1, description="How many patches to simulate.")
+    simulation: SimulationRecipe = Field(default_factory=SimulationRecipe)
+    composited_fraction: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the real training patches that get simulated clouds, where clear.",
+    )
+    test_time_augmentation: bool = Field(
+        default=False, description="Predict each patch in four orientations and average: slower, a little better."
+    )
+
+    def train(self, run: "TrainingRun") -> "ModelBundle":
+        """Trains on the run's patches, or goes on where an interrupted training of the same run stopped.
+
+        Args:
+            run: Data, workspace and callbacks.
+
+        Returns:
+            The model with the best weights on validation.
+
+        Raises:
+            InvalidRecipe: If the recipe does not fit the patches.
+            NothingToLearn: If a split is empty or unlabelled.
+            TrainingDiverged: If the loss becomes infinite or not a number.
+            WeightsUnavailable: If pretrained weights are asked for and cannot be obtained.
+        """
+        from cloud_assets.training.segmentation import train
+
+        return train(self, run)

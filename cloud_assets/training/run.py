@@ -1,0 +1,62 @@
+"""One training: its data, its workspace, and who is told about its progress."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.store import PatchStore
+
+TRAINING_VERSION = 1
+"""Raised when the same recipe on the same data would give other weights than before."""
+
+
+def _ignore(epoch: int, metrics: Mapping[str, float]) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a recipe's ``train`` needs besides the recipe.
+
+    A workspace belongs to one fingerprint: checkpoints in it are resumed.
+    """
+
+    task: str
+    """Name of the task."""
+    variant: str
+    """Name of the variant."""
+    store: PatchStore
+    """The labelled patches."""
+    splits: Splits
+    """Which of them are for training and validation."""
+    workspace: Path
+    """Folder that outlives an interruption; checkpoints lie in its ``checkpoints``."""
+    on_epoch: Callable[[int, Mapping[str, float]], None] = _ignore
+    """Called after each epoch with its number (from 0) and metrics."""
+    progress: bool = True
+    """Show a progress bar."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are kept."""
+        return self.workspace / "checkpoints"
+
+
+def fingerprint(recipe: BaseModel, store: PatchStore, splits: Splits) -> str:
+    """Identifies a training by all that decides its outcome.
+
+    Args:
+        recipe: The recipe.
+        store: The patches.
+        splits: The splits.
+
+    Returns:
+        A hash, 32 hexadecimal digits.
+    """
+    parts = [str(TRAINING_VERSION), type(recipe).__name__, recipe.model_dump_json()]
+    parts += [store.data_version, splits.data_version]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
