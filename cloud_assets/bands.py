@@ -1,0 +1,236 @@
+"""The vocabulary that every layer speaks: bands by name, instruments, what their digital numbers mean, cloud codes.
+
+Band names are an instrument's own ("B04", "VV"); common names are those of the STAC electro-optical extension
+(https://github.com/stac-extensions/eo), so that "red" means the same on every sensor.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from cloud_assets.errors import InvalidRecipe, UnknownBand
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+CLEAR: Final = 0
+THICK_CLOUD: Final = 1
+THIN_CLOUD: Final = 2
+CLOUD_SHADOW: Final = 3
+UNLABELLED: Final = 255
+CLASS_NAMES: Final[Mapping[int, str]] = MappingProxyType(
+    {CLEAR: "clear", THICK_CLOUD: "thick cloud", THIN_CLOUD: "thin cloud", CLOUD_SHADOW: "cloud shadow"}
+)
+"""The canonical cloud codes of every mask inside the project; 255 is unlabelled or padding."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """One band of an instrument."""
+
+    name: str
+    """The instrument's own name, such as "B04" or "VV"."""
+    common_name: str
+    """Name in the STAC electro-optical extension, such as "red"; for radar the polarisation in lower case."""
+    wavelength_nm: float
+    """Centre wavelength in nanometres."""
+    resolution_m: float | None
+    """Ground sampling distance in metres; None where it depends on the picture."""
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """How an instrument's digital numbers (DN) are to be read: ``physical = DN * scale + offset``."""
+
+    name: str
+    """Key in :data:`INSTRUMENTS`."""
+    bands: tuple[Band, ...]
+    """In the order of the product's own files."""
+    unit: str
+    """What the physical value is: "reflectance" (top of atmosphere or surface, 0-1 and a little more) or "dB"."""
+    scale: float
+    """Physical units a digital number."""
+    offset: float
+    """Physical units, as STAC's ``raster:bands.offset``."""
+    nodata: float | None
+    """Digital number of a pixel that was not observed; NaN for floating-point products."""
+    saturated: float | None
+    """Digital number of a saturated detector, where the product reserves one."""
+    dtype: str
+    """Native data type of the product's files."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The instrument's own band names, in file order."""
+        return tuple(band.name for band in self.bands)
+
+    def find(self, name: str) -> Band:
+        """Looks a band up by its own name ("B04", also "B4") or by its common name ("red").
+
+        Raises:
+            UnknownBand: The instrument has no such band; the message lists those that it has.
+        """
+        wanted = name.lower()
+        for band in self.bands:
+            if wanted in (band.name.lower(), band.common_name):
+                return band
+        short = _without_leading_zero(wanted)
+        for band in self.bands:
+            # Sensors with one near-infrared band go by "nir" in some catalogues and by "nir08" in others.
+            if short == _without_leading_zero(band.name.lower()) or (wanted == "nir08" and band.common_name == "nir"):
+                return band
+        raise UnknownBand(name, self.name, [f"{band.name} ({band.common_name})" for band in self.bands])
+
+    def to_physical(self, dn: "npt.ArrayLike", offset: float | None = None) -> "npt.NDArray[np.float32]":
+        """Turns digital numbers into physical units.
+
+        Nodata is converted like any other number: ask :meth:`valid` which pixels count.
+
+        Args:
+            dn: Digital numbers, any shape.
+            offset: Offset of this very product in physical units, where its metadata gives one: Sentinel-2 products of
+                processing baseline 04.00 and later have ``RADIO_ADD_OFFSET`` = -1000 DN, which is -0.1. Default: the
+                instrument's own.
+
+        Returns:
+            float32 array of the same shape, in :attr:`unit`.
+
+        Raises:
+            InvalidRecipe: The offset is so large that it must have been given in digital numbers.
+        """
+        import numpy as np
+
+        values = np.asarray(dn).astype(np.float32)
+        values *= np.float32(self.scale)
+        values += np.float32(self._offset(offset))
+        return values
+
+    def to_dn(self, physical: "npt.ArrayLike", offset: float | None = None) -> "npt.NDArray[np.generic]":
+        """Turns physical units into digital numbers, the inverse of :meth:`to_physical`.
+
+        Integers are rounded and clipped so that a finite value never becomes nodata or saturated.
+
+        Args:
+            physical: Values in :attr:`unit`, any shape; not finite means not observed.
+            offset: As in :meth:`to_physical`.
+
+        Returns:
+            Array of the same shape in the native :attr:`dtype`; nodata where ``physical`` is not finite.
+        """
+        import numpy as np
+
+        values = (np.asarray(physical, dtype=np.float64) - self._offset(offset)) / self.scale
+        native = np.dtype(self.dtype)
+        if not np.issubdtype(native, np.integer):
+            return values.astype(native)
+        low = 0 if self.nodata is None else int(self.nodata) + 1
+        high = int(np.iinfo(native).max if self.saturated is None else self.saturated - 1)
+        finite = np.isfinite(values)
+        numbers = np.clip(np.rint(np.where(finite, values, low)), low, high).astype(native)
+        return np.where(finite, numbers, native.type(self.nodata or 0))
+
+    def valid(self, dn: "npt.NDArray[np.generic]") -> "npt.NDArray[np.bool_]":
+        """Finds the pixels that were observed: finite in every band and not nodata in all of them.
+
+        One band at zero proves nothing (cirrus over dry air, an absent band of a product), so a pixel is nodata only
+        where every band says so.
+
+        Args:
+            dn: Digital numbers (…, C, H, W).
+
+        Returns:
+            Boolean array (…, H, W).
+        """
+        import numpy as np
+
+        seen = np.isfinite(dn).all(axis=-3) if np.issubdtype(dn.dtype, np.floating) else None
+        if self.nodata is not None and np.isfinite(self.nodata):
+            observed: npt.NDArray[np.bool_] = (dn != self.nodata).any(axis=-3)
+            return observed if seen is None else observed & seen
+        return np.ones(dn.shape[:-3] + dn.shape[-2:], dtype=bool) if seen is None else seen
+
+    def _offset(self, offset: float | None) -> float:
+        if offset is None:
+            return self.offset
+        if self.unit == "reflectance" and abs(offset) > 1:
+            raise InvalidRecipe(
+                f"An offset of {offset} is no reflectance: offsets are in physical units, so Sentinel-2's "
+                f"RADIO_ADD_OFFSET of -1000 DN is {-1000 * self.scale:g}. Divide it by the quantification value."
+            )
+        return offset
+
+
+def _without_leading_zero(name: str) -> str:
+    return re.sub(r"^b0+(?=\d)", "b", name)
+
+
+def _bands(rows: Sequence[tuple[str, str, float, float | None]]) -> tuple[Band, ...]:
+    return tuple(Band(*row) for row in rows)
+
+
+_SENTINEL2 = _bands(
+    [
+        ("B01", "coastal", 442.7, 60.0),
+        ("B02", "blue", 492.7, 10.0),
+        ("B03", "green", 559.8, 10.0),
+        ("B04", "red", 664.6, 10.0),
+        ("B05", "rededge071", 704.1, 20.0),
+        ("B06", "rededge075", 740.5, 20.0),
+        ("B07", "rededge078", 782.8, 20.0),
+        ("B08", "nir", 832.8, 10.0),
+        ("B8A", "nir08", 864.7, 20.0),
+        ("B09", "nir09", 945.1, 60.0),
+        ("B10", "cirrus", 1373.5, 60.0),
+        ("B11", "swir16", 1613.7, 20.0),
+        ("B12", "swir22", 2202.4, 20.0),
+    ]
+)
+_LANDSAT8_SURFACE = _bands(
+    [
+        ("B1", "coastal", 443.0, 30.0),
+        ("B2", "blue", 482.0, 30.0),
+        ("B3", "green", 561.4, 30.0),
+        ("B4", "red", 654.6, 30.0),
+        ("B5", "nir", 864.7, 30.0),
+        ("B6", "swir16", 1608.9, 30.0),
+        ("B7", "swir22", 2200.7, 30.0),
+    ]
+)
+_LANDSAT8 = (*_LANDSAT8_SURFACE, Band("B8", "pan", 589.5, 15.0), Band("B9", "cirrus", 1373.4, 30.0))
+_RADAR = _bands([("VV", "vv", 55.466e6, 10.0), ("VH", "vh", 55.466e6, 10.0)])
+_PICTURE = _bands([("red", "red", 660.0, None), ("green", "green", 560.0, None), ("blue", "blue", 485.0, None)])
+
+_PREVIEW_WHITE: Final = 0.4
+"""The reflectance at which the project's 8-bit previews are white."""
+
+INSTRUMENTS: Final[Mapping[str, Instrument]] = MappingProxyType(
+    {
+        instrument.name: instrument
+        for instrument in (
+            # Harmonised: products of baseline 04.00 and later carry an offset of -0.1, read from their metadata.
+            Instrument("sentinel2_l1c", _SENTINEL2, "reflectance", 1e-4, 0.0, 0, 65535, "uint16"),
+            Instrument(
+                "sentinel2_l2a",
+                tuple(band for band in _SENTINEL2 if band.name != "B10"),
+                "reflectance",
+                1e-4,
+                0.0,
+                0,
+                65535,
+                "uint16",
+            ),
+            # Reflective bands only, before the sun-angle correction (Landsat 8 Data Users Handbook, section 5.2).
+            Instrument("landsat8_l1", _LANDSAT8, "reflectance", 2e-5, -0.1, 0, 65535, "uint16"),
+            # Level 1 squeezed into 8 bits, white for white: 255 stands for 65535.
+            Instrument("landsat8_l1_8bit", _LANDSAT8, "reflectance", 2e-5 * 257, -0.1, 0, None, "uint8"),
+            Instrument("landsat8_l2", _LANDSAT8_SURFACE, "reflectance", 2.75e-5, -0.2, 0, 65535, "uint16"),
+            # Backscatter is kept in decibels, as the analysis-ready products give it.
+            Instrument("sentinel1_grd", _RADAR, "dB", 1.0, 0.0, float("nan"), None, "float32"),
+            Instrument("rgb_8bit", _PICTURE, "reflectance", _PREVIEW_WHITE / 255, 0.0, 0, None, "uint8"),
+        )
+    }
+)
+"""Every instrument the project reads, by key."""
