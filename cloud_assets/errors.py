@@ -195,3 +195,18 @@ class TrainingDiverged(CloudAssetsError, ArithmeticError):
             f"training diverged: {what} is {value} at step {step} (epoch {epoch}). {kept} Lower the learning rate, set "
             "gradient_clip, use precision '32', or look for extreme values among the training patches."
         )
+
+
+# Tracking and orchestration
+
+
+class AssetMissing(CloudAssetsError, FileNotFoundError):
+    """An asset that a step needs was never materialised in this home."""
+
+
+class TrackingUnavailable(CloudAssetsError, ConnectionError):
+    """The MLflow server or store does not answer; what was trained is kept on disk."""
+
+
+class AlreadyTraining(CloudAssetsError, RuntimeError):
+    """Another process is training the same recipe on the same data."""

@@ -1,0 +1,194 @@
+"""From digital numbers to what a network sees: the one preprocessing of training, evaluation, scenes and serving.
+
+Digital number → physical unit (reflectance, dB) → clipped → normalised; nodata becomes 0 and enters no statistic.
+The model card carries a :class:`Preprocessing`, so a model never meets pixels scaled in another way than in training.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cloud_assets.bands import INSTRUMENTS, Instrument
+from cloud_assets.errors import InvalidRecipe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Normalisation = Literal["range", "standardise", "patch_standardise"]
+
+
+class Preprocessing(BaseModel):
+    """Scaling of raw pixels.
+
+    ``range`` maps the clip range linearly onto ``scaled_to``. ``standardise`` subtracts the training set's mean and
+    divides by its standard deviation, band by band. ``patch_standardise`` does the same with each patch's own mean and
+    standard deviation over its valid pixels, which makes a model indifferent to the gain and offset of a sensor
+    (Wright et al. 2024, OmniCloudMask, https://doi.org/10.1016/j.rse.2024.114122).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    instrument: str = Field(description="Name of the instrument profile that the digital numbers belong to.")
+    bands: tuple[str, ...] = Field(
+        min_length=1, description="Band names in channel order, native (B04) or common (red)."
+    )
+    offset: float | None = Field(
+        None,
+        description="Offset of this very product in physical units, from its metadata; empty: the instrument's own.",
+    )
+    nodata: float | None = Field(None, description="Digital number of missing pixels; empty: the instrument's own.")
+    clip: tuple[float, float] = Field(
+        (0.0, 0.4), description="Physical range that is kept, for example reflectance 0 to 0.4."
+    )
+    normalisation: Normalisation = Field("range", description="How clipped values are brought to a network's scale.")
+    scaled_to: tuple[float, float] = Field((0.0, 1.0), description="What range normalisation maps the clip range onto.")
+    mean: tuple[float, ...] = Field((), description="Mean of each band in physical units, for standardise.")
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (), description="Standard deviation of each band, for standardise."
+    )
+    std_floor: float = Field(
+        1e-3,
+        gt=0,
+        description="Smallest standard deviation to divide a patch by: noise on flat water is not contrast.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.instrument not in INSTRUMENTS:
+            raise InvalidRecipe(f"there is no instrument {self.instrument!r}; there are {', '.join(INSTRUMENTS)}.")
+        for band in self.bands:
+            self.profile.find(band)
+        if not self.clip[0] < self.clip[1]:
+            raise InvalidRecipe(f"clip must rise from low to high, not {self.clip}.")
+        if not self.scaled_to[0] < self.scaled_to[1]:
+            raise InvalidRecipe(f"scaled_to must rise from low to high, not {self.scaled_to}.")
+        if self.normalisation == "standardise" and not len(self.mean) == len(self.std) == len(self.bands):
+            raise InvalidRecipe(
+                f"standardise needs a mean and a standard deviation for each of the {len(self.bands)} bands, not "
+                f"{len(self.mean)} and {len(self.std)}: let patches.statistics.fitted_preprocessing compute them."
+            )
+        return self
+
+    @property
+    def profile(self) -> Instrument:
+        """The instrument, with this product's nodata value."""
+        instrument = INSTRUMENTS[self.instrument]
+        return instrument if self.nodata is None else replace(instrument, nodata=self.nodata)
+
+    def __call__(self, dn: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Scales raw pixels.
+
+        Args:
+            dn: (…, C, H, W) digital numbers, channels in the order of ``bands``.
+
+        Returns:
+            (…, C, H, W) float32, 0 where there is no data; and (…, H, W) bool, True where there is.
+
+        Raises:
+            InvalidRecipe: If the number of channels is not the number of bands.
+        """
+        physical, valid = self.to_physical(dn)
+        return self.normalise(physical, valid), valid
+
+    def to_physical(self, dn: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """First half of the preprocessing: digital numbers to unclipped physical units. Augmentation happens after it.
+
+        Args:
+            dn: (…, C, H, W) digital numbers.
+
+        Returns:
+            (…, C, H, W) float32 in the instrument's unit, 0 where there is no data; and (…, H, W) bool.
+
+        Raises:
+            InvalidRecipe: If the number of channels is not the number of bands.
+        """
+        if dn.ndim < 3 or dn.shape[-3] != len(self.bands):
+            raise InvalidRecipe(
+                f"these pixels have the shape {dn.shape}; expected (…, {len(self.bands)}, height, width) "
+                f"for the bands {', '.join(self.bands)}."
+            )
+        valid = self.profile.valid(dn)
+        physical = self.profile.to_physical(dn, self.offset)
+        np.copyto(physical, np.float32(0), where=~valid[..., None, :, :])
+        return physical, valid
+
+    def normalise(self, physical: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+        """Second half of the preprocessing: clips and brings to a network's scale.
+
+        Args:
+            physical: (…, C, H, W) float32 in the instrument's unit; not changed.
+            valid: (…, H, W) bool.
+
+        Returns:
+            (…, C, H, W) float32, 0 where not valid.
+        """
+        invalid = ~valid[..., None, :, :]
+        scaled = np.clip(physical, np.float32(self.clip[0]), np.float32(self.clip[1]))
+        if self.normalisation == "range":
+            gain = (self.scaled_to[1] - self.scaled_to[0]) / (self.clip[1] - self.clip[0])
+            scaled -= np.float32(self.clip[0])
+            scaled *= np.float32(gain)
+            scaled += np.float32(self.scaled_to[0])
+        elif self.normalisation == "standardise":
+            scaled -= _per_band(self.mean)
+            scaled /= _per_band(self.std)
+        else:
+            _standardise_patches(scaled, invalid, np.float32(self.std_floor))
+        np.copyto(scaled, np.float32(0), where=invalid)
+        return scaled
+
+    def denormalise(self, scaled: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Inverse of :meth:`normalise` (but for what was clipped): a network's scale to physical units.
+
+        Args:
+            scaled: (…, C, H, W) float32.
+
+        Raises:
+            InvalidRecipe: For ``patch_standardise``, which forgets the patch's mean and standard deviation.
+        """
+        if self.normalisation == "range":
+            gain = (self.clip[1] - self.clip[0]) / (self.scaled_to[1] - self.scaled_to[0])
+            return (scaled - np.float32(self.scaled_to[0])) * np.float32(gain) + np.float32(self.clip[0])
+        if self.normalisation == "standardise":
+            return scaled * _per_band(self.std) + _per_band(self.mean)
+        raise InvalidRecipe(
+            "patch_standardise cannot be undone; use range or standardise where pixels are to be produced."
+        )
+
+    def for_instrument(self, name: str, offset: float | None = None, nodata: float | None = None) -> "Preprocessing":
+        """The same scaling for pixels of another instrument, bands matched by their common names.
+
+        Args:
+            name: The other instrument, for example ``sentinel2_l2a``.
+            offset: Offset of the product in physical units; empty: the instrument's own.
+            nodata: Digital number of missing pixels; empty: the instrument's own.
+
+        Raises:
+            InvalidRecipe: If there is no such instrument or it measures something else (dB, not reflectance).
+            UnknownBand: If it lacks a band.
+        """
+        if name not in INSTRUMENTS:
+            raise InvalidRecipe(f"there is no instrument {name!r}; there are {', '.join(INSTRUMENTS)}.")
+        own, other = INSTRUMENTS[self.instrument], INSTRUMENTS[name]
+        if own.unit != other.unit:
+            raise InvalidRecipe(f"a model trained on {own.name} ({own.unit}) cannot read {other.name} ({other.unit}).")
+        common = tuple(other.find(own.find(band).common_name).common_name for band in self.bands)
+        return self.model_copy(update={"instrument": name, "bands": common, "offset": offset, "nodata": nodata})
+
+
+def _per_band(values: "Sequence[float]") -> npt.NDArray[np.float32]:
+    return np.asarray(values, np.float32)[:, None, None]
+
+
+def _standardise_patches(scaled: npt.NDArray[np.float32], invalid: npt.NDArray[np.bool_], floor: np.float32) -> None:
+    """Standardises (…, C, H, W) in place over the valid pixels of each patch and band."""
+    axes = (-2, -1)
+    count = np.maximum(np.sum(~invalid, axis=axes, keepdims=True), 1).astype(np.float32)
+    np.copyto(scaled, np.float32(0), where=invalid)
+    scaled -= np.sum(scaled, axis=axes, keepdims=True) / count
+    np.copyto(scaled, np.float32(0), where=invalid)
+    variance = np.sum(np.square(scaled), axis=axes, keepdims=True) / count
+    scaled /= np.maximum(np.sqrt(variance), floor)

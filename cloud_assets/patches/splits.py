@@ -1,0 +1,269 @@
+"""Splits that share no scene: official ones where every patch has one, else grouped and stratified by coverage."""
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cloud_assets.errors import DamagedStore, InvalidRecipe, NoPatchesLeft
+from cloud_assets.patches.group_assignment import assign_groups, carve_groups
+from cloud_assets.patches.store import PatchStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLITS = ("train", "validation", "test")
+Classes = Literal["binary", "four", "coverage", "label", "none"]
+
+
+class GroupedSplit(BaseModel):
+    """How patches are divided into training, validation and test without cutting a group."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    by: str = Field("group", description="Index column whose values no two splits may share.")
+    stratify: Literal["cloud_percentage", "label"] | None = Field(
+        "cloud_percentage",
+        description="What is spread evenly over the splits: cloud coverage in bins, the image label, or nothing.",
+    )
+    coverage_bins: tuple[Annotated[float, Field(gt=0, lt=100)], ...] = Field(
+        (25.0, 50.0, 75.0), description="Boundaries of the coverage bins in percent."
+    )
+    classes: Classes = Field(
+        "binary",
+        description="Which classes every split must hold: clear and cloud (binary), the cloud codes that occur (four), "
+        "the coverage bins that occur (coverage), the image labels (label), or none.",
+    )
+    fractions: tuple[float, float, float] = Field(
+        (0.7, 0.15, 0.15), description="Shares of training, validation and test patches."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the shuffling.")
+    prefer_official: bool = Field(True, description="Use the published split where every patch has one.")
+    label_types: tuple[str, ...] = Field((), description="Only use patches with these label types; empty: all.")
+    held_out_label_types: tuple[str, ...] = Field(
+        (), description="Only keep these label types in validation and test (the best labels); empty: all."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6:
+            raise InvalidRecipe(f"the fractions of a split are shares that add up to 1, not {self.fractions}.")
+        if self.fractions[0] == 0:
+            raise InvalidRecipe("the training split cannot be empty: its fraction is 0.")
+        if list(self.coverage_bins) != sorted(set(self.coverage_bins)):
+            raise InvalidRecipe(f"coverage_bins must rise, not {self.coverage_bins}.")
+        return self
+
+    def split(self, store: PatchStore) -> "Splits":
+        """Divides a store's patches.
+
+        Args:
+            store: The patches; only their index is read.
+
+        Raises:
+            NoPatchesLeft: If no patch has one of the wanted label types.
+            TooFewGroups: If there are fewer groups than splits.
+            InvalidRecipe: If the index has no column ``by``.
+        """
+        index = store.index
+        if self.by not in index.columns:
+            raise InvalidRecipe(f"cannot split by {self.by!r}: the index has the columns {', '.join(index.columns)}.")
+        chosen = _of_label_types(index, self.label_types)
+        if not chosen.any():
+            found = sorted(index["label_type"].dropna().unique())
+            raise NoPatchesLeft(
+                f"no patch has a label type in {self.label_types}; there are: {', '.join(found) or 'none'}."
+            )
+        table = index.loc[chosen, ["patch_id"]].assign(
+            position=np.flatnonzero(chosen),
+            group=index.loc[chosen, self.by].astype(str),
+            classes=patch_classes(self, index[chosen]),
+        )
+        groups = table["group"].to_numpy(dtype=str)
+        strata = self._strata(index[chosen])
+        presence = _presence(table["classes"])
+        official = index.loc[chosen, "official_split"]
+        if self.prefer_official and official.notna().all():
+            assigned, method = self._official(official.to_numpy(dtype=str), groups, strata, presence)
+        else:
+            assigned = assign_groups(self.by, groups, strata, presence, self.fractions, self.seed)
+            method = "grouped"
+        table["split"] = np.array(SPLITS)[assigned]
+        if self.held_out_label_types:
+            kept = _of_label_types(index[chosen], self.held_out_label_types) | (assigned == 0)
+            table = table[kept]
+        return Splits(
+            table.reset_index(drop=True),
+            {"method": method, "recipe": self.model_dump(mode="json"), "patches_version": store.data_version},
+        )
+
+    def _official(
+        self,
+        official: npt.NDArray[np.str_],
+        groups: npt.NDArray[np.str_],
+        strata: npt.NDArray[np.int64],
+        presence: npt.NDArray[np.bool_],
+    ) -> tuple[npt.NDArray[np.int64], str]:
+        unknown = sorted(set(official) - set(SPLITS))
+        if unknown:
+            raise InvalidRecipe(
+                f"official splits must be named {', '.join(SPLITS)}; the catalogue has {', '.join(unknown)}."
+            )
+        assigned = np.array([SPLITS.index(name) for name in official], dtype=np.int64)
+        method = "official"
+        for missing in (2, 1):
+            if self.fractions[missing] > 0 and not (assigned == missing).any():
+                share = self.fractions[missing] / (self.fractions[missing] + self.fractions[0])
+                assigned = carve_groups(self.by, assigned, missing, share, groups, strata, presence, self.seed)
+                method += f", {SPLITS[missing]} carved out of train"
+        return assigned, method
+
+    def _strata(self, index: "pd.DataFrame") -> npt.NDArray[np.int64]:
+        import pandas as pd
+
+        if self.stratify is None:
+            return np.zeros(len(index), np.int64)
+        by_coverage = self.stratify == "cloud_percentage"
+        values = pd.Index(_coverage_bin(index, self.coverage_bins) if by_coverage else index["label"])
+        return np.asarray(pd.factorize(values, sort=True)[0], dtype=np.int64) + 1  # 1: pandas gives missing values -1
+
+
+def patch_classes(recipe: GroupedSplit, index: "pd.DataFrame") -> list[str]:
+    """Names of the classes that occur in each patch, joined by commas, as ``recipe.classes`` asks for."""
+    if recipe.classes == "none":
+        return [""] * len(index)
+    if recipe.classes == "label":
+        return [str(label) for label in index["label"].fillna("")]
+    if recipe.classes == "coverage":
+        return [str(name) for name in _coverage_bin(index, recipe.coverage_bins)]
+    names = ("clear", "cloud") if recipe.classes == "binary" else ("clear", "thick", "thin", "cloud_shadow")
+    # For cloud against clear, shadow is clear: it is everything that is no cloud.
+    shares = {name: index[f"{name}_percentage"].to_numpy() for name in names}
+    if recipe.classes == "binary":
+        shares["clear"] = 100 - shares["cloud"]
+    present = np.stack([np.nan_to_num(share) > 1e-9 for share in shares.values()], axis=1)
+    return [",".join(name for name, there in zip(names, row, strict=True) if there) for row in present]
+
+
+class Splits:
+    """Which patch belongs to which split.
+
+    Args:
+        table: Columns ``patch_id``, ``position`` (row of the store), ``group``, ``classes`` and ``split``.
+        details: ``method``, ``recipe`` and ``patches_version``, JSON-serialisable.
+    """
+
+    def __init__(self, table: "pd.DataFrame", details: Mapping[str, Any]) -> None:
+        self.table = table
+        self.details = dict(details)
+
+    @classmethod
+    def open(cls, directory: Path | str) -> "Splits":
+        """Opens splits that :meth:`save` wrote.
+
+        Raises:
+            DamagedStore: If a file is missing or damaged.
+        """
+        import pandas as pd
+
+        directory = Path(directory)
+        try:
+            return cls(
+                pd.read_parquet(directory / "splits.parquet"),
+                json.loads((directory / "splits.json").read_text(encoding="utf-8")),
+            )
+        except (OSError, ValueError) as error:
+            raise DamagedStore(
+                f"{directory} holds no complete splits ({error}): materialise the splits again."
+            ) from error
+
+    def save(self, directory: Path) -> None:
+        """Writes ``splits.parquet`` and ``splits.json`` into a folder."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.table.to_parquet(directory / "splits.parquet", index=False)
+        details = {**self.details, "data_version": self.data_version, "summary": self.summary()}
+        (directory / "splits.json").write_text(json.dumps(details, indent=2) + "\n", encoding="utf-8")
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def data_version(self) -> str:
+        """Changes when a patch changes its split."""
+        rows = self.table[["patch_id", "group", "split"]].itertuples(index=False, name=None)
+        return blake2b("\n".join("|".join(row) for row in rows).encode(), digest_size=16).hexdigest()
+
+    def indices(self, split: str) -> npt.NDArray[np.int64]:
+        """Rows of the store that belong to ``train``, ``validation`` or ``test``, rising."""
+        if split not in SPLITS:
+            raise InvalidRecipe(f"{split!r} is no split; there are {', '.join(SPLITS)}.")
+        return self.table.loc[self.table["split"] == split, "position"].to_numpy(dtype=np.int64)
+
+    def leaking_groups(self) -> list[str]:
+        """Groups with patches in more than one split; empty when all is well."""
+        splits = self.table.groupby("group")["split"].nunique()
+        return sorted(str(group) for group in splits.index[splits > 1])
+
+    def missing_classes(self) -> dict[str, list[str]]:
+        """Classes that occur somewhere but not in a split, by split."""
+        found = {
+            split: _classes_of(self.table.loc[self.table["split"] == split, "classes"])
+            for split in self._wanted_splits()
+        }
+        everywhere = set().union(*found.values())
+        return {split: sorted(everywhere - there) for split, there in found.items() if everywhere - there}
+
+    def problems(self) -> list[str]:
+        """What makes these splits unfit for training and honest testing, in words; empty when all is well."""
+        problems = [f"the {split} split is empty." for split in self._wanted_splits() if not len(self.indices(split))]
+        leaking = self.leaking_groups()
+        if leaking:
+            problems.append(f"{len(leaking)} groups are in more than one split, for example {', '.join(leaking[:5])}.")
+        for split, classes in self.missing_classes().items():
+            if len(self.indices(split)):
+                problems.append(f"the {split} split holds no {' and no '.join(classes)}.")
+        return problems
+
+    def summary(self) -> dict[str, dict[str, int]]:
+        """Patches, groups and patches with each class, by split."""
+        every_class = sorted(_classes_of(self.table["classes"]))
+        summary = {}
+        for split in SPLITS:
+            rows = self.table[self.table["split"] == split]
+            counts = {name: sum(name in classes.split(",") for classes in rows["classes"]) for name in every_class}
+            summary[split] = {"patches": len(rows), "groups": int(rows["group"].nunique()), **counts}
+        return summary
+
+    def _wanted_splits(self) -> tuple[str, ...]:
+        fractions = self.details.get("recipe", {}).get("fractions", (1, 1, 1))
+        return tuple(split for split, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0)
+
+
+def _of_label_types(index: "pd.DataFrame", label_types: Sequence[str]) -> npt.NDArray[np.bool_]:
+    if not label_types:
+        return np.ones(len(index), bool)
+    return index["label_type"].isin(list(label_types)).to_numpy(dtype=bool)
+
+
+def _coverage_bin(index: "pd.DataFrame", boundaries: Sequence[float]) -> list[str]:
+    edges = (0.0, *boundaries, 100.0)
+    names = [f"{low:g}-{high:g} %" for low, high in pairwise(edges)]
+    percentage = index["cloud_percentage"].to_numpy()
+    bins = np.searchsorted(np.asarray(boundaries), np.nan_to_num(percentage), side="right")
+    return ["" if np.isnan(share) else names[place] for share, place in zip(percentage, bins, strict=True)]
+
+
+def _classes_of(column: "pd.Series[str]") -> set[str]:
+    return {name for classes in column.unique() for name in classes.split(",") if name}
+
+
+def _presence(classes: "pd.Series[str]") -> npt.NDArray[np.bool_]:
+    names = sorted(_classes_of(classes))
+    split = [set(entry.split(",")) for entry in classes]
+    return np.array([[name in there for name in names] for there in split], dtype=bool).reshape(len(split), len(names))
