@@ -1,0 +1,193 @@
+"""What every data set has in common: where it lies, how its scenes are collected, and how much may be unusable."""
+
+import csv
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cloud_assets.datasets.catalog import SceneCatalog, Skipped
+from cloud_assets.datasets.scene import Scene
+from cloud_assets.errors import DataFolderMissing, IncompleteDataSet, TooManySkipped
+
+SYNTHETIC_MARKER = "SYNTHETIC.md"
+"""A file of this name in a data set's folder says that the sample writer simulated its pixels."""
+SPLIT_LIST = "splits.csv"
+"""A table ``name,scene_id,split`` of this name in a data set's folder wins over any other split."""
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+}
+_SPLITS["test"] = "test"
+
+
+@dataclass
+class Collection:
+    """What a data set found in its folder."""
+
+    scenes: list[Scene]
+    skipped: list[Skipped]
+    notes: list[str] = field(default_factory=list)
+
+
+class Dataset(BaseModel, ABC):
+    """A data set in its published layout. Fields are the options that a run's configuration may set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: ClassVar[str]
+    """Name of its folder below the data root."""
+    title: ClassVar[str]
+    """How reports call it."""
+    how_to_get: ClassVar[str]
+    """One sentence on where to download it and what to unpack."""
+
+    max_skipped_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.05,
+        description="Share of the data set's items that may be unusable (damaged, incomplete) before it is an error.",
+    )
+
+    def catalog(self, data_root: Path, cache: Path | None = None, progress: bool = True) -> SceneCatalog:
+        """Lists and checks every scene of the data set.
+
+        Args:
+            data_root: Folder that holds :attr:`folder`; it is only read, except where a data set says otherwise.
+            cache: Folder for what has to be unpacked or downloaded; default: inside ``data_root``.
+            progress: Whether to show progress bars.
+
+        Returns:
+            The catalog, in a reproducible order.
+
+        Raises:
+            DataFolderMissing: The data set is not there; the message says what to set or to download.
+            IncompleteDataSet: A part that belongs to it is missing.
+            TooManySkipped: More items are unusable than :attr:`max_skipped_fraction` allows.
+        """
+        folder = self.find_folder(data_root)
+        found = self.collect(folder, cache or data_root, progress)
+        total = len(found.scenes) + len(found.skipped)
+        if len(found.skipped) > self.max_skipped_fraction * total:
+            raise TooManySkipped(self.title, [str(item) for item in found.skipped], total, self.max_skipped_fraction)
+        if not found.scenes:
+            raise self.missing(folder)
+        scenes, notes = apply_split_list(folder / SPLIT_LIST, found.scenes)
+        return SceneCatalog(
+            dataset=self.title,
+            scenes=tuple(sorted(scenes, key=lambda scene: scene.scene_id)),
+            skipped=tuple(found.skipped),
+            is_synthetic=any((place / SYNTHETIC_MARKER).is_file() for place in (folder, data_root)),
+            notes=(*found.notes, *notes),
+        )
+
+    @abstractmethod
+    def collect(self, folder: Path, cache: Path, progress: bool) -> Collection:
+        """Finds and checks the scenes in the data set's folder."""
+
+    def find_folder(self, data_root: Path) -> Path:
+        """The data set's folder.
+
+        Raises:
+            DataFolderMissing: There is none.
+        """
+        folder = data_root / self.folder
+        if not folder.is_dir():
+            raise self.missing(folder)
+        return folder
+
+    def missing(self, folder: Path, what: str = "") -> DataFolderMissing:
+        """The error for a data set that is not in its folder."""
+        return DataFolderMissing(
+            f"{self.title} was not found: {what or 'looked for its files in'} {folder.absolute()}. Set the environment "
+            f"variable CLOUD_ASSETS_DATA to the folder that holds {self.folder}/ (unset it to work on the embedded "
+            f"sample). {self.how_to_get}"
+        )
+
+    def write_sample(self, data_root: Path, scale: float = 1.0, seed: int = 0, progress: bool = True) -> None:
+        """Simulates a small data set in the same layout at ``data_root``.
+
+        Args:
+            data_root: Folder to write :attr:`folder` into.
+            scale: Size of the sample relative to the embedded one.
+            seed: Same seed, same sample.
+            progress: Whether to show a progress bar.
+        """
+        from cloud_assets.datasets.sample_writer import write_sample
+
+        write_sample(data_root, datasets=(self.folder,), scale=scale, seed=seed, progress=progress)
+
+
+def apply_split_list(path: Path, scenes: Iterable[Scene]) -> tuple[list[Scene], list[str]]:
+    """Gives scenes the split (and the group) that a local list states.
+
+    Args:
+        path: Table with the columns ``name`` and ``split``, and maybe ``scene_id`` for the group. It may be absent.
+        scenes: The scenes; a list's name is a scene's id or the last part of it.
+
+    Returns:
+        The scenes, and notes on what the list and the scenes do not share.
+
+    Raises:
+        IncompleteDataSet: The list lacks a column or names a split that there is not.
+    """
+    scenes = list(scenes)
+    if not path.is_file():
+        return scenes, []
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows or not {"name", "split"} <= rows[0].keys():
+        raise IncompleteDataSet(f"{path} must be a table with the columns name,scene_id,split and at least one row.")
+    unknown = sorted({row["split"] for row in rows} - _SPLITS.keys())
+    if unknown:
+        raise IncompleteDataSet(
+            f"{path} names the split(s) {', '.join(unknown)}; there are train, validation and test."
+        )
+    listed = {row["name"]: row for row in rows}
+    placed, used = [], set()
+    for scene in scenes:
+        row = listed.get(scene.scene_id) or listed.get(scene.scene_id.rsplit("/", 1)[-1])
+        if row is not None:
+            used.add(row["name"])
+            scene = replace(scene, split=_SPLITS[row["split"]], group=row.get("scene_id") or scene.group)
+        placed.append(scene)
+    notes = [f"Splits are those of {path.name}."]
+    if len(used) < len(listed):
+        notes.append(f"{len(listed) - len(used)} of the {len(listed)} names in {path.name} have no scene.")
+    unplaced = sum(scene.scene_id not in used and scene.scene_id.rsplit("/", 1)[-1] not in used for scene in scenes)
+    if unplaced:
+        notes.append(f"{unplaced} scenes are not in {path.name}.")
+    return placed, notes
+
+
+def official_split(name: str | None) -> str | None:
+    """The project's name of a split ("val" and "validation" are one), or None for none or an unknown one."""
+    return _SPLITS.get(name.lower()) if name else None
+
+
+def writable_folder(candidates: Iterable[Path], purpose: str) -> Path:
+    """The first folder that can be made and written to.
+
+    Raises:
+        DataFolderMissing: None of them can.
+    """
+    tried = []
+    for folder in candidates:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            tried.append(str(folder))
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+        tried.append(str(folder))
+    raise DataFolderMissing(
+        f"There is no folder to write {purpose} to; tried {', '.join(tried)}. "
+        "Set the environment variable CLOUD_ASSETS_HOME to a folder that may be written to."
+    )

@@ -1,0 +1,161 @@
+"""Reading raster files alike for every data set: without directory listings, with errors that name the file."""
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.errors import InvalidRaster
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+Window = tuple[int, int, int, int]
+"""(first column, first row, width, height) in pixels; it may reach past the raster."""
+
+_SUBFILE = re.compile(r"/vsisubfile/(\d+)_(\d+),(.+)", re.DOTALL)
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class RasterHeader:
+    """What a raster file says about itself."""
+
+    driver: str
+    """GDAL's name of the format, such as "GTiff" or "PNG"."""
+    count: int
+    """Number of bands."""
+    dtype: str
+    """Data type of the bands, such as "uint16"."""
+    height: int
+    width: int
+    crs: str | None
+    """Coordinate reference system as "EPSG:32633" or WKT; None where the file has none."""
+    transform: tuple[float, float, float, float, float, float]
+    """Affine pixel-to-map coefficients (a, b, c, d, e, f)."""
+    has_palette: bool
+    """Whether the values are indices into a colour table."""
+
+
+@contextmanager
+def open_raster(path: str) -> "Iterator[DatasetReader]":
+    """Opens a raster for reading.
+
+    Args:
+        path: A file or a GDAL path such as ``/vsisubfile/200_4711,file.taco``.
+
+    Raises:
+        InvalidRaster: It cannot be opened, or reading from it inside the block fails.
+    """
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    # Folders of 10,000 patches are not listed for side-car files at each opening; a cut-off JPEG is an error, not grey.
+    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE"}
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    try:
+        with rasterio.Env(**options), rasterio.open(path) as raster:
+            yield raster
+    except RasterioError as error:
+        raise InvalidRaster(f"{path} cannot be read: it is missing, truncated or no raster file ({error}).") from error
+
+
+def read_header(path: str) -> RasterHeader:
+    """Reads a file's header and makes sure that all blocks it promises are inside the file.
+
+    Raises:
+        InvalidRaster: The file is missing, no raster, without bands, of mixed data types, or truncated.
+    """
+    with open_raster(path) as raster:
+        if raster.count == 0:
+            raise InvalidRaster(f"{path} holds no raster band.")
+        if len(set(raster.dtypes)) > 1:
+            raise InvalidRaster(f"{path} mixes data types in one file: {', '.join(raster.dtypes)}.")
+        if raster.driver == "GTiff":
+            _check_blocks(raster, path)
+        from rasterio.enums import ColorInterp
+
+        a, b, c, d, e, f = raster.transform[:6]
+        return RasterHeader(
+            driver=raster.driver,
+            count=raster.count,
+            dtype=raster.dtypes[0],
+            height=raster.height,
+            width=raster.width,
+            crs=raster.crs.to_string() if raster.crs else None,
+            transform=(a, b, c, d, e, f),
+            has_palette=raster.colorinterp[0] is ColorInterp.palette,
+        )
+
+
+def read_bands(path: str, indexes: Sequence[int], window: Window | None, fill: float | None) -> npt.NDArray[Any]:
+    """Reads bands of one file.
+
+    Args:
+        path: The file.
+        indexes: Band numbers, counted from 1.
+        window: What to read; None: all of it. Pixels outside the raster get ``fill``.
+        fill: Value outside the raster; None is 0.
+
+    Returns:
+        (bands, height, width) array in the file's data type.
+
+    Raises:
+        InvalidRaster: The file cannot be read or has fewer bands.
+    """
+    with open_raster(path) as raster:
+        if max(indexes) > raster.count:
+            raise InvalidRaster(f"{path} has {raster.count} band(s), band {max(indexes)} was asked for.")
+        if window is None:
+            values: npt.NDArray[Any] = raster.read(list(indexes))
+            return values
+        column, row, width, height = window
+        left, top = max(column, 0), max(row, 0)
+        right, bottom = min(column + width, raster.width), min(row + height, raster.height)
+        values = np.full((len(indexes), height, width), fill or 0, dtype=raster.dtypes[indexes[0] - 1])
+        if right > left and bottom > top:
+            part = raster.read(list(indexes), window=((top, bottom), (left, right)))
+            values[:, top - row : bottom - row, left - column : right - column] = part
+        return values
+
+
+def file_digest(path: str) -> str:
+    """blake2b of a file's bytes, or of those that a ``/vsisubfile/`` path selects."""
+    part = _SUBFILE.fullmatch(path)
+    offset, remaining, file = (int(part[1]), int(part[2]), part[3]) if part else (0, -1, path)
+    digest = blake2b(digest_size=16)
+    try:
+        with Path(file).open("rb") as stream:
+            stream.seek(offset)
+            while chunk := stream.read(_CHUNK if remaining < 0 else min(_CHUNK, remaining)):
+                digest.update(chunk)
+                remaining -= len(chunk) if remaining >= 0 else 0
+    except OSError as error:
+        raise InvalidRaster(f"{file} cannot be read ({error.strerror}).") from error
+    return digest.hexdigest()
+
+
+def combined_digest(parts: Sequence[str]) -> str:
+    """One hash over several, in order."""
+    return blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def _check_blocks(raster: "DatasetReader", path: str) -> None:
+    """Compares the position of every block with the file's length, so that truncation shows without decoding."""
+    part = _SUBFILE.fullmatch(path)
+    length = int(part[2]) if part else Path(path).stat().st_size
+    for band in raster.indexes if raster.interleaving is not None and raster.interleaving.name == "band" else (1,):
+        block_height, block_width = raster.block_shapes[band - 1]
+        for y in range(-(-raster.height // block_height)):
+            for x in range(-(-raster.width // block_width)):
+                offset = raster.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", bidx=band)
+                size = raster.get_tag_item(f"BLOCK_SIZE_{x}_{y}", "TIFF", bidx=band)
+                if offset and size and int(offset) + int(size) > length:
+                    raise InvalidRaster(f"{path} is truncated: its pixels go on after the end of the file.")

@@ -1,0 +1,224 @@
+"""One raw scene: where its bands and its truth lie, what group it belongs to, and how to read it."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.bands import INSTRUMENTS, UNLABELLED, Instrument
+from cloud_assets.datasets.rasters import Window, combined_digest, read_bands, read_header
+from cloud_assets.errors import AbsentBand, InvalidRaster, MixedDataTypes, UnknownBand, UnknownLabelCode
+
+CANONICAL_CODES: Mapping[int, int] = {0: 0, 1: 1, 2: 2, 3: 3, UNLABELLED: UNLABELLED}
+"""Truth that is in the project's own cloud codes already."""
+
+
+@dataclass(frozen=True)
+class RasterBand:
+    """One band of one file, or a window of it."""
+
+    path: str
+    """File, or GDAL path into a file."""
+    index: int = 1
+    """Band number, counted from 1."""
+    window: Window | None = None
+    """(first column, first row, width, height); it may reach past the raster, where pixels become nodata."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where a scene's pixels are."""
+
+    height: int
+    width: int
+    crs: str | None
+    """Coordinate reference system as "EPSG:32633" or WKT; None where the data set has no georeference."""
+    transform: tuple[float, float, float, float, float, float]
+    """Affine pixel-to-map coefficients (a, b, c, d, e, f)."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A raw scene or patch as its data set delivers it. Nothing is read until asked for."""
+
+    scene_id: str
+    """Unique in its data set."""
+    group: str
+    """What a split must not cut: the acquisition or the region."""
+    instrument: str
+    """Key in :data:`cloud_assets.bands.INSTRUMENTS`."""
+    bands: Mapping[str, RasterBand]
+    """By the instrument's own band names; only those that the data set really holds."""
+    truth: RasterBand | None = None
+    truth_codes: Mapping[int, int] = field(default_factory=lambda: CANONICAL_CODES)
+    """Legend: the truth raster's codes to the canonical ones (0 clear, 1 thick, 2 thin, 3 shadow, 255 unlabelled)."""
+    label: str | None = None
+    """Label of the whole image, such as "cloud" or "noncloud"."""
+    split: str | None = None
+    """Official split: "train", "validation" or "test"."""
+    label_type: str | None = None
+    """How the truth was made, such as "high" or "scribble"."""
+    attributes: Mapping[str, str | float] = field(default_factory=dict)
+    """Whatever else the data set tells, such as coverage percentages."""
+    content_hash: str = ""
+    """blake2b of the files or byte ranges that hold the pixels."""
+    band_instruments: Mapping[str, str] = field(default_factory=dict)
+    """Instrument of the bands that are not :attr:`instrument`'s, in co-registered pairs."""
+
+    def band_instrument(self, band: str) -> Instrument:
+        """The instrument that a band (own name) was taken with."""
+        return INSTRUMENTS[self.band_instruments.get(band, self.instrument)]
+
+    def resolve(self, band: str) -> str:
+        """Own name of a band that is asked for by own or common name.
+
+        Raises:
+            UnknownBand: None of the scene's instruments has such a band.
+            AbsentBand: The instrument has it, this scene does not.
+        """
+        instruments = [INSTRUMENTS[name] for name in dict.fromkeys([self.instrument, *self.band_instruments.values()])]
+        found = []
+        for instrument in instruments:
+            try:
+                name = instrument.find(band).name
+            except UnknownBand:
+                continue
+            if name in self.bands and self.band_instrument(name) is instrument:
+                return name
+            found.append(name)
+        if found:
+            raise AbsentBand(
+                f"Scene {self.scene_id} has no band {band} ({found[0]}): the data set does not hold it. "
+                f"Choose from {', '.join(self.bands)}."
+            )
+        raise UnknownBand(band, " and ".join(instrument.name for instrument in instruments), list(self.bands))
+
+    def read(self, bands: Sequence[str]) -> npt.NDArray[Any]:
+        """Reads bands.
+
+        Args:
+            bands: Own or common names.
+
+        Returns:
+            (C, H, W) digital numbers in the files' own data type.
+
+        Raises:
+            UnknownBand: A name that no instrument of the scene knows.
+            AbsentBand: A band that this scene does not hold.
+            MixedDataTypes: The bands' files disagree in data type.
+            InvalidRaster: A file cannot be read, or sizes disagree.
+        """
+        names = [self.resolve(band) for band in bands]
+        by_source: dict[tuple[str, Window | None], list[int]] = {}
+        for position, name in enumerate(names):
+            raster = self.bands[name]
+            by_source.setdefault((raster.path, raster.window), []).append(position)
+        layers: dict[int, npt.NDArray[Any]] = {}
+        for (path, window), positions in by_source.items():
+            indexes = [self.bands[names[position]].index for position in positions]
+            nodata = self.band_instrument(names[positions[0]]).nodata
+            layers.update(zip(positions, read_bands(path, indexes, window, nodata), strict=True))
+        ordered = [layers[position] for position in range(len(names))]
+        described = [f"{name}: {layer.dtype} {layer.shape}" for name, layer in zip(names, ordered, strict=True)]
+        if len({layer.dtype for layer in ordered}) > 1:
+            raise MixedDataTypes(f"The bands of scene {self.scene_id} differ in data type: {'; '.join(described)}.")
+        if len({layer.shape for layer in ordered}) > 1:
+            raise InvalidRaster(f"The bands of scene {self.scene_id} differ in size: {'; '.join(described)}.")
+        return np.stack(ordered)
+
+    def read_truth(self) -> npt.NDArray[np.uint8]:
+        """Reads the truth.
+
+        Returns:
+            (H, W) canonical cloud codes; 255 where the truth's window reaches past its raster.
+
+        Raises:
+            AbsentBand: The scene has no truth.
+            UnknownLabelCode: The raster holds a code that the legend does not explain.
+            InvalidRaster: The file cannot be read.
+        """
+        if self.truth is None:
+            raise AbsentBand(f"Scene {self.scene_id} comes without truth.")
+        return read_truth(self.truth, self.truth_codes)
+
+    def grid(self) -> Grid:
+        """Size and georeference of the scene, from the header of its first band's file."""
+        raster = next(iter(self.bands.values()))
+        header = read_header(raster.path)
+        if raster.window is None:
+            return Grid(header.height, header.width, header.crs, header.transform)
+        column, row, width, height = raster.window
+        a, b, c, d, e, f = header.transform
+        return Grid(height, width, header.crs, (a, b, c + a * column + b * row, d, e, f + d * column + e * row))
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of all that decides what is learnt from the scene (pixels, windows, legend, group, split); no paths."""
+        rasters = [(name, raster.index, raster.window) for name, raster in sorted(self.bands.items())]
+        truth = None if self.truth is None else (self.truth.index, self.truth.window, sorted(self.truth_codes.items()))
+        labels = [self.group, self.instrument, self.label, self.split, self.label_type]
+        return combined_digest([self.scene_id, self.content_hash, json.dumps([rasters, truth, labels])])
+
+    def to_record(self) -> dict[str, str | None]:
+        """The scene as a flat row of text, for a table."""
+        record = asdict(self)
+        return {key: value if isinstance(value, str | None) else json.dumps(value) for key, value in record.items()}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, str | None]) -> "Scene":
+        """The scene that :meth:`to_record` wrote down."""
+        values: dict[str, Any] = dict(record)
+        for name in ("bands", "truth", "truth_codes", "attributes", "band_instruments"):
+            values[name] = None if values[name] is None else json.loads(values[name])
+        values["bands"] = {band: _raster_band(parts) for band, parts in values["bands"].items()}
+        values["truth"] = None if values["truth"] is None else _raster_band(values["truth"])
+        values["truth_codes"] = {int(raw): code for raw, code in values["truth_codes"].items()}
+        return cls(**values)
+
+
+def read_truth(truth: RasterBand, codes: Mapping[int, int]) -> npt.NDArray[np.uint8]:
+    """Reads a truth raster and translates it with its legend.
+
+    Args:
+        truth: Where it lies.
+        codes: Raw codes to canonical ones.
+
+    Returns:
+        (H, W) canonical codes; 255 outside the raster.
+
+    Raises:
+        UnknownLabelCode: The raster holds a code that the legend does not explain.
+        InvalidRaster: The file cannot be read.
+    """
+    raw = read_bands(truth.path, [truth.index], truth.window, 0)[0]
+    unknown = sorted(set(np.unique(raw).tolist()) - set(codes))
+    if unknown:
+        raise UnknownLabelCode(
+            f"{truth.path} holds the label code(s) {', '.join(map(str, unknown))}, which the legend does not explain "
+            f"(it knows {', '.join(map(str, sorted(codes)))}). Is this really the truth raster of this data set?"
+        )
+    table = np.full(max(codes) + 1, UNLABELLED, dtype=np.uint8)
+    for code, canonical in codes.items():
+        table[code] = canonical
+    translated: npt.NDArray[np.uint8] = table[raw.astype(np.intp)]
+    if truth.window is not None:
+        header = read_header(truth.path)
+        column, row, width, height = truth.window
+        rows, columns = np.arange(height) + row, np.arange(width) + column
+        translated[(rows < 0) | (rows >= header.height), :] = UNLABELLED
+        translated[:, (columns < 0) | (columns >= header.width)] = UNLABELLED
+    return translated
+
+
+def bands_of_file(path: str, names: Iterable[str], window: Window | None = None) -> dict[str, RasterBand]:
+    """Bands that lie one after the other in one file, from its first band on."""
+    return {name: RasterBand(path, index, window) for index, name in enumerate(names, start=1)}
+
+
+def _raster_band(parts: Mapping[str, Any]) -> RasterBand:
+    window = parts["window"]
+    return RasterBand(parts["path"], parts["index"], None if window is None else tuple(window))
