@@ -210,3 +210,42 @@ class TrackingUnavailable(CloudAssetsError, ConnectionError):
 
 class AlreadyTraining(CloudAssetsError, RuntimeError):
     """Another process is training the same recipe on the same data."""
+
+
+# Scenes
+
+
+class UnknownSensor(CloudAssetsError, ValueError):
+    """Nothing tells which instrument took a scene."""
+
+
+class UnnamedBands(CloudAssetsError, ValueError):
+    """Nothing tells which band of a raster is which, or the names do not fit the number of bands."""
+
+
+class InvalidScene(CloudAssetsError, ValueError):
+    """A file or folder is no scene of a known layout, or its metadata are missing, damaged or contradictory."""
+
+
+class DamagedScene(InvalidRaster):
+    """A window of a scene cannot be read; the message names it."""
+
+
+class WrongLevel(CloudAssetsError, ValueError):
+    """A scene is of another processing level (top of atmosphere, surface) than the model was trained on."""
+
+
+class SceneNameTaken(CloudAssetsError, ValueError):
+    """Two different scenes would write their products to the same folder."""
+
+
+class NoModelForProduct(CloudAssetsError, ValueError):
+    """A product was asked for that none of the given models can make from this scene."""
+
+
+class BackEndUnavailable(CloudAssetsError, RuntimeError):
+    """An inference back end is not installed, or its results differ from those of PyTorch."""
+
+
+class OutsideInbox(CloudAssetsError, ValueError):
+    """A path leads out of the folder that it must stay in."""
