@@ -5,6 +5,7 @@ possible size instead would crash the process with a bus error when the disk run
 """
 
 import errno
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -47,6 +48,7 @@ class Patch:
         official_split: train, validation or test as published, or None.
         label_type: How the truth was made (high, scribble, …), or None.
         label: Image-level label, or None.
+        attributes: Whatever else the data set tells about the scene.
         source: File that the pixels come from.
     """
 
@@ -63,6 +65,7 @@ class Patch:
     official_split: str | None = None
     label_type: str | None = None
     label: str | None = None
+    attributes: Mapping[str, str | float] = field(default_factory=dict)
     source: str = ""
 
 
@@ -220,7 +223,18 @@ def index_schema() -> "pa.Schema":
     """Column names and types of ``index.parquet``."""
     import pyarrow as pa
 
-    text = ("patch_id", "scene_id", "group", "official_split", "label_type", "label", "crs", "content_hash", "source")
+    text = (
+        "patch_id",
+        "scene_id",
+        "group",
+        "official_split",
+        "label_type",
+        "label",
+        "crs",
+        "content_hash",
+        "attributes",
+        "source",
+    )
     shares = ("valid_fraction", *(f"{name}_percentage" for name in (*COVERAGE_NAMES.values(), "cloud")))
     return pa.schema(
         [(name, pa.string()) for name in text]
@@ -271,6 +285,7 @@ def _index_row(
         **{name: getattr(patch, name) for name in described},
         "valid_fraction": valid_fraction,
         "content_hash": content_hash,
+        "attributes": json.dumps(dict(patch.attributes)),
         **coverage(unlabelled if mask is None else mask),
     }
 
