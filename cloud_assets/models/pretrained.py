@@ -1,0 +1,137 @@
+"""Pretrained weights: asked for by name or file, obtained or refused at once, never silently left out."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import requests
+import torch
+from torch import Tensor, nn
+
+from cloud_assets.errors import WeightsUnavailable, WrongWeights
+
+_PROBE_SECONDS = 4.0
+
+
+def hub_file(repository: str, filename: str, revision: str | None = None) -> Path:
+    """A file of the model hub, from the local cache or downloaded once.
+
+    Args:
+        repository: Name of the hub's repository, ``owner/name``.
+        filename: Path in it.
+        revision: Commit.
+
+    Returns:
+        Where the file lies now.
+
+    Raises:
+        WeightsUnavailable: If it is not cached and the hub does not answer within seconds, or has no such file.
+    """
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repository, filename, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        pass
+    wanted = f"{repository}/{filename}"
+    advice = (
+        "Connect to the internet, copy the hub's cache (HF_HOME) from a machine that has it, give a weights file "
+        "instead, or set encoder_weights: none."
+    )
+    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}:
+        raise WeightsUnavailable(f"{wanted} is not in the local cache and HF_HUB_OFFLINE forbids downloads. {advice}")
+    try:
+        # The hub's client retries for most of a minute; one short question tells as much.
+        requests.head(constants.ENDPOINT, timeout=_PROBE_SECONDS)
+        return Path(hf_hub_download(repository, filename, revision=revision))
+    except (requests.RequestException, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise WeightsUnavailable(
+            f"{wanted} cannot be downloaded ({type(error).__name__}: {error}). {advice}"
+        ) from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Reads a weights file without unpickling code.
+
+    Args:
+        path: A ``.safetensors`` file, or a ``.pt``/``.pth`` file with a state dict of tensors.
+
+    Returns:
+        The state dict.
+
+    Raises:
+        WeightsUnavailable: If there is no such file.
+        WrongWeights: If the file is damaged or holds anything but named tensors.
+    """
+    if not path.is_file():
+        raise WeightsUnavailable(
+            f"{path}: there is no such weights file. Correct the path, or set 'none' or 'imagenet'."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen unrelated types for damaged or forbidden content
+        raise WrongWeights(
+            f"{path}: not a readable weights file ({type(error).__name__}: {str(error)[:300]})."
+        ) from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise WrongWeights(f"{path}: holds no state dict (named tensors only).")
+    return dict(content)
+
+
+def names_match(module: nn.Module, weights: Mapping[str, Tensor]) -> bool:
+    """Whether the names of some weights are exactly those of a module."""
+    return set(weights) == set(module.state_dict())
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Loads weights, adapting convolutions of the input to another number of bands.
+
+    Where a convolution expects another number of input channels than it was trained with, its filters are repeated
+    over the bands in turn and scaled so that the sum over the input keeps its size.
+
+    Args:
+        module: The network or encoder.
+        weights: Name -> tensor.
+        source: Where they come from, for messages.
+
+    Raises:
+        WrongWeights: If names or shapes belong to another architecture.
+    """
+    expected = module.state_dict()
+    missing = [name for name in expected if name not in weights]
+    unexpected = [name for name in weights if name not in expected]
+    adapted = {name: _adapt_bands(weights[name], expected[name]) for name in expected if name in weights}
+    differing = [
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name, tensor in adapted.items()
+        if tensor.shape != expected[name].shape
+    ]
+    complaints = [
+        f"{what}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        for what, names in (("missing", missing), ("unknown", unexpected), ("of another shape", differing))
+        if names
+    ]
+    if complaints:
+        raise WrongWeights(f"{source}: these are weights of another architecture ({'; '.join(complaints)}).")
+    module.load_state_dict(adapted)
+
+
+def _adapt_bands(weight: Tensor, expected: Tensor) -> Tensor:
+    """Repeats the input channels of an RGB convolution; anything else is returned as it is."""
+    if (
+        weight.ndim != 4
+        or weight.shape[1] != 3
+        or weight.shape[0] != expected.shape[0]
+        or weight.shape == expected.shape
+    ):
+        return weight
+    channels = expected.shape[1]
+    repeated = weight[:, torch.arange(channels) % 3]
+    return repeated * (3 / channels)

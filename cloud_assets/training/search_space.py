@@ -1,0 +1,166 @@
+"""What a hyper-parameter study may vary: any field of any recipe, by its dotted path; torch-free and Optuna-free."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
+
+from cloud_assets.errors import InvalidRecipe
+
+Recipe = TypeVar("Recipe", bound=BaseModel)
+Value = str | int | float | bool | None
+"""What a searched field can be set to."""
+
+
+class FloatRange(BaseModel):
+    """A real number between two bounds, both included."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["float"] = "float"
+    low: float = Field(description="Smallest value.")
+    high: float = Field(description="Largest value.")
+    log: bool = Field(default=False, description="Search evenly over orders of magnitude; for rates and decays.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.low < self.high:
+            raise InvalidRecipe(f"a range must rise: low {self.low} is not below high {self.high}.")
+        if self.log and self.low <= 0:
+            raise InvalidRecipe(f"a logarithmic range must begin above 0, not at {self.low}.")
+        return self
+
+    def examples(self) -> tuple[Value, ...]:
+        """The bounds: values that the recipe has to accept."""
+        return (self.low, self.high)
+
+    def holds(self, value: Value) -> bool:
+        """Whether a value lies in the range."""
+        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+
+
+class IntegerRange(BaseModel):
+    """A whole number between two bounds, both included."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["integer"] = "integer"
+    low: int = Field(description="Smallest value.")
+    high: int = Field(description="Largest value.")
+    log: bool = Field(default=False, description="Search evenly over orders of magnitude.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.low < self.high:
+            raise InvalidRecipe(f"a range must rise: low {self.low} is not below high {self.high}.")
+        if self.log and self.low < 1:
+            raise InvalidRecipe(f"a logarithmic range must begin at 1 or above, not at {self.low}.")
+        return self
+
+    def examples(self) -> tuple[Value, ...]:
+        """The bounds: values that the recipe has to accept."""
+        return (self.low, self.high)
+
+    def holds(self, value: Value) -> bool:
+        """Whether a value lies in the range."""
+        return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
+
+
+class Choice(BaseModel):
+    """One of a few values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["choice"] = "choice"
+    options: tuple[Value, ...] = Field(min_length=2, description="The values to choose from.")
+
+    def examples(self) -> tuple[Value, ...]:
+        """All options: values that the recipe has to accept."""
+        return self.options
+
+    def holds(self, value: Value) -> bool:
+        """Whether a value is one of the options; 1 is not True here, and 1 is not 1.0."""
+        return any(value == option and type(value) is type(option) for option in self.options)
+
+
+Dimension = Annotated[FloatRange | IntegerRange | Choice, Field(discriminator="kind")]
+
+
+class SearchSpace(RootModel[Mapping[str, Dimension]]):
+    """Dotted path of a recipe's field -> the values that it may take.
+
+    ``SearchSpace({"optimisation.learning_rate": FloatRange(low=1e-5, high=1e-2, log=True)})`` serves every recipe
+    that has such a field, whatever it trains.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    @property
+    def digest(self) -> str:
+        """Hash of the space; the order of its paths does not matter."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def check(self, recipe: BaseModel) -> None:
+        """Proves that a recipe accepts every option and both bounds of every range, before any trial is run.
+
+        Args:
+            recipe: The recipe that trials start from.
+
+        Raises:
+            InvalidRecipe: If the space is empty, or names a field or a value that the recipe does not have.
+        """
+        if not self.root:
+            raise InvalidRecipe("the search space is empty: name at least one field of the recipe to vary.")
+        for path, dimension in self.root.items():
+            for value in dimension.examples():
+                with_parameters(recipe, {path: value})
+
+    def values_of(self, recipe: BaseModel) -> dict[str, Value]:
+        """The recipe's own values for the searched fields, without those that lie outside the space."""
+        found = {path: _read(recipe, path) for path in self.root}
+        return {path: value for path, value in found.items() if self.root[path].holds(value)}
+
+
+def with_parameters(recipe: Recipe, parameters: Mapping[str, Value]) -> Recipe:
+    """A recipe with some of its fields set to other values.
+
+    Args:
+        recipe: Any pydantic recipe.
+        parameters: Dotted path -> value.
+
+    Returns:
+        A validated recipe of the same class.
+
+    Raises:
+        InvalidRecipe: If there is no such field, or it refuses the value.
+    """
+    content = recipe.model_dump()
+    for path, value in parameters.items():
+        _read(recipe, path)
+        *parents, name = path.split(".")
+        place = content
+        for parent in parents:
+            place = place[parent]
+        place[name] = value
+    try:
+        return type(recipe).model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        described = ", ".join(f"{path} = {value!r}" for path, value in parameters.items())
+        raise InvalidRecipe(f"{type(recipe).__name__} does not accept {described} ({problems}).") from error
+
+
+def _read(recipe: BaseModel, path: str) -> Any:
+    value: Any = recipe
+    for name in path.split("."):
+        if not isinstance(value, BaseModel) or name not in type(value).model_fields:
+            known = ", ".join(type(value).model_fields) if isinstance(value, BaseModel) else "no fields"
+            raise InvalidRecipe(
+                f"{type(recipe).__name__} has no field {path!r}: {type(value).__name__} has {known}. "
+                "Correct the search space."
+            )
+        value = getattr(value, name)
+    return value
