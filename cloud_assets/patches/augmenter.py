@@ -1,0 +1,212 @@
+"""Random changes to training patches. The one module that knows albumentations, so that it can be replaced.
+
+albumentations 2.0.8 is the last release under the MIT licence. Its own radiometric transforms clip to [0, 1] or accept
+only 1 or 3 channels; ours take any number of bands and leave values unclipped.
+"""
+
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.bands import UNLABELLED
+from cloud_assets.patches.augmentation import Augmentation
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks the network for a newer release at import
+
+import albumentations
+import cv2
+
+Image = npt.NDArray[np.float32]
+
+
+class Augmented(NamedTuple):
+    """An augmented patch."""
+
+    image: Image
+    """(H, W, C) float32, 0 where there is no data."""
+    mask: npt.NDArray[np.uint8]
+    """(H, W) cloud codes, 255 where there is no data."""
+    valid: npt.NDArray[np.bool_]
+    """(H, W) bool."""
+
+
+class Augmenter:
+    """Augments patches; the same key gives the same result in any process and order.
+
+    Args:
+        recipe: The strengths.
+    """
+
+    def __init__(self, recipe: Augmentation) -> None:
+        cv2.setNumThreads(1)  # loaders and training steps share the cores already
+        self.recipe = recipe
+        steps: list[Any] = [
+            albumentations.HorizontalFlip(p=recipe.horizontal_flip),
+            albumentations.VerticalFlip(p=recipe.vertical_flip),
+            albumentations.RandomRotate90(p=recipe.quarter_turns),
+        ]
+        if recipe.rotation_degrees or recipe.shift or recipe.zoom:
+            steps.append(
+                albumentations.Affine(
+                    rotate=(-recipe.rotation_degrees, recipe.rotation_degrees),
+                    translate_percent=(-recipe.shift, recipe.shift),
+                    scale=(1 - recipe.zoom, 1 + recipe.zoom),
+                    fill=0,
+                    fill_mask=UNLABELLED,
+                    p=1,
+                )
+            )
+        if recipe.coarser:
+            steps.append(_Coarser(recipe.coarser_factor, p=recipe.coarser))
+        if recipe.blur:
+            steps.append(albumentations.GaussianBlur(blur_limit=0, sigma_limit=(0.1, recipe.blur_sigma), p=recipe.blur))
+        if recipe != recipe.geometric_only():
+            steps.append(_Radiometry(recipe))
+        self._compose = albumentations.Compose(steps, additional_targets={"missing": "mask"})
+
+    def __call__(
+        self,
+        image: Image,
+        mask: npt.NDArray[np.uint8] | None = None,
+        valid: npt.NDArray[np.bool_] | None = None,
+        *,
+        key: tuple[int, ...],
+    ) -> Augmented:
+        """Augments one patch.
+
+        Args:
+            image: (H, W, C) float32 in physical units; not changed.
+            mask: (H, W) uint8 cloud codes; default: all unlabelled.
+            valid: (H, W) bool; default: all valid.
+            key: What the randomness depends on, for example (seed, epoch, index).
+
+        Returns:
+            The augmented patch: nodata stays nodata, and what a rotation or a wedge uncovers becomes nodata.
+        """
+        generator = np.random.default_rng(key)
+        valid = np.ones(image.shape[:2], bool) if valid is None else valid
+        mask = np.full(image.shape[:2], UNLABELLED, np.uint8) if mask is None else mask
+        if not valid.all():
+            image = _filled(image, valid)
+        missing = np.where(valid, 0, UNLABELLED).astype(np.uint8)
+        self._compose.set_random_seed(int(generator.integers(2**31)))
+        result = self._compose(image=image, mask=mask, missing=missing)
+        image, mask, valid = result["image"], result["mask"], result["missing"] == 0
+        if generator.random() < self.recipe.nodata_wedge:
+            valid = valid & _wedge(generator, valid.shape)
+        if not valid.all():
+            image, mask = image.copy(), mask.copy()  # without any change the library hands back what it was given
+            image[~valid], mask[~valid] = 0, UNLABELLED
+        return Augmented(np.ascontiguousarray(image), np.ascontiguousarray(mask), np.ascontiguousarray(valid))
+
+
+class _Coarser(albumentations.ImageOnlyTransform):  # type: ignore[misc]
+    """Averages over blocks of a random, not necessarily whole, number of pixels and interpolates back."""
+
+    def __init__(self, factor: float, p: float) -> None:
+        super().__init__(p=p)
+        self.factor = factor
+
+    def get_params(self) -> dict[str, Any]:
+        """Draws the factor."""
+        return {"by": self.py_random.uniform(1, self.factor)}
+
+    def apply(self, img: Image, by: float, **_: Any) -> Image:
+        """Changes an image."""
+        height, width = img.shape[:2]
+        small = (max(1, round(width / by)), max(1, round(height / by)))
+        parts = [
+            cv2.resize(cv2.resize(img[..., first : first + 4], small, interpolation=cv2.INTER_AREA), (width, height))
+            for first in range(0, img.shape[2], 4)  # OpenCV resizes at most four channels at once
+        ]
+        return np.concatenate([np.atleast_3d(part) for part in parts], axis=2)
+
+
+class _Radiometry(albumentations.ImageOnlyTransform):  # type: ignore[misc]
+    """Gains, offsets, contrast, colour, gamma, noise and the sensor's limits."""
+
+    def __init__(self, recipe: Augmentation) -> None:
+        super().__init__(p=1)
+        self.recipe = recipe
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draws everything that is random."""
+        recipe, draw = self.recipe, self.random_generator
+        bands = params["shape"][2]
+        gain = _factor(draw, recipe.brightness) * _factor(draw, recipe.band_gain, bands)
+        offset = draw.uniform(-recipe.band_offset, recipe.band_offset, bands)
+        contrast, colour = _factor(draw, recipe.contrast), _factor(draw, recipe.colour)
+        mean = gain * _band_means(data["image"]) + offset
+        # Contrast turns about each band's mean, colour about the mean of the bands: together one matrix and one vector.
+        mixing = colour * np.eye(bands) + (1 - colour) / bands
+        saturates = draw.random() < recipe.saturation
+        loses_a_band = draw.random() < recipe.band_dropout and bands > 1
+        return {
+            "matrix": (mixing * (gain * contrast)).T.astype(np.float32),
+            "vector": (mixing @ (offset * contrast + mean * (1 - contrast))).astype(np.float32),
+            "gamma": _factor(draw, recipe.gamma),
+            "noise": draw.uniform(0, recipe.noise),
+            "limits": draw.uniform(*recipe.saturation_range) * _factor(draw, 0.1, bands) if saturates else None,
+            "levels": 2.0 ** draw.integers(6, 13) if draw.random() < recipe.quantisation else None,
+            "lost": int(draw.integers(bands)) if loses_a_band else None,
+            "noise_seed": int(draw.integers(2**31)),
+        }
+
+    def apply(
+        self,
+        img: Image,
+        matrix: Image,
+        vector: Image,
+        gamma: float,
+        noise: float,
+        limits: npt.NDArray[np.float64] | None,
+        levels: float | None,
+        lost: int | None,
+        noise_seed: int,
+        **_: Any,
+    ) -> Image:
+        """Changes an image."""
+        changed: Image = img.reshape(-1, img.shape[-1]) @ matrix
+        changed += vector
+        if gamma != 1:
+            np.power(changed, np.float32(gamma), out=changed, where=changed > 0)
+        if noise:
+            grain = np.random.default_rng(noise_seed).standard_normal(changed.shape, dtype=np.float32)
+            grain *= np.float32(noise)
+            changed += grain
+        if limits is not None:
+            np.minimum(changed, limits.astype(np.float32), out=changed)
+        if levels is not None:
+            changed *= np.float32(levels)
+            np.rint(changed, out=changed)
+            changed /= np.float32(levels)
+        if lost is not None:
+            changed[:, lost] = 0
+        return changed.reshape(img.shape)
+
+
+def _factor(draw: np.random.Generator, strength: float, count: int | None = None) -> Any:
+    return draw.uniform(1 - strength, 1 + strength, count)
+
+
+def _filled(image: Image, valid: npt.NDArray[np.bool_]) -> Image:
+    """Fills nodata with each band's mean, so that blurs and coarser pixels do not bleed darkness into its edges."""
+    filled = image.copy()
+    filled[~valid] = _band_means(image) * (valid.size / max(int(valid.sum()), 1))  # nodata is 0 and adds nothing
+    return filled
+
+
+def _band_means(image: Image) -> Image:
+    pixels = image.reshape(-1, image.shape[-1])
+    weights = np.full(len(pixels), 1 / len(pixels), np.float32)
+    return weights @ pixels  # several times faster than mean() over two long axes beside a short one
+
+
+def _wedge(draw: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """True on one side of a random line that leaves at least about half of the area."""
+    angle = draw.uniform(0, 2 * np.pi)
+    down, right = np.linspace(-0.5, 0.5, shape[0])[:, None], np.linspace(-0.5, 0.5, shape[1])[None]
+    beyond: npt.NDArray[np.bool_] = down * np.sin(angle) + right * np.cos(angle) < draw.uniform(0.0, 0.5)
+    return beyond
