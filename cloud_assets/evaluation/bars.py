@@ -44,3 +44,45 @@ def ranking_bars(table: pd.DataFrame, gate: Gate) -> bytes:
             handles.append(Patch(color=SERIES_COLOURS[1], label=f"the gate's minimum, {gate.minimum:g}"))
         figure.legend(handles=handles, loc="outside lower center", ncols=3)
         return png(figure)
+
+
+def scene_bars(per_scene: pd.DataFrame, most: int = 30) -> bytes | None:
+    """Bars of each scene's IoU, worst first.
+
+    Args:
+        per_scene: Columns ``group``, ``iou`` and ``cloud_truth_percentage``, worst first.
+        most: How many scenes are shown at most.
+
+    Returns:
+        A PNG image; None if no scene has an IoU.
+    """
+    from matplotlib.figure import Figure
+
+    defined = per_scene[per_scene["iou"].notna()]
+    if defined.empty:
+        return None
+    shown = defined.head(most)
+    titles = [_shortened(str(group)) for group in shown["group"]]
+    values = shown["iou"].tolist()
+    labels = [
+        f"{value:.3f}   ({cover:.0f} % cloud)"
+        for value, cover in zip(values, shown["cloud_truth_percentage"], strict=True)
+    ]
+    with figure_style():
+        figure = Figure(figsize=(8.6, 0.9 + 0.27 * len(shown)))
+        axes = figure.add_subplot()
+        bars = axes.barh(range(len(shown)), values, color=SERIES_COLOURS[0], height=0.7)
+        axes.bar_label(bars, labels, padding=4, fontsize=9)
+        axes.set_yticks(range(len(shown)), titles, fontsize=9)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.22)
+        axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+        axes.grid(visible=False, axis="y")
+        rest = f"; the {len(shown)} worst of {len(defined)}" if len(defined) > most else ""
+        axes.set_xlabel(f"IoU of cloud{rest}")
+        return png(figure)
+
+
+def _shortened(name: str, most: int = 44) -> str:
+    """A name that fits beside a bar: its end tells scenes apart, so the middle is cut."""
+    return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-most // 2 :]}"

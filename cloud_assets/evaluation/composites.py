@@ -1,0 +1,70 @@
+"""Colour pictures of patches, for figures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.bands import INSTRUMENTS
+from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.evaluation.predictions import band_channels
+
+if TYPE_CHECKING:
+    from cloud_assets.patches.store import Role
+
+TRUE_COLOUR = ("red", "green", "blue")
+FALSE_COLOUR = ("nir", "red", "green")
+STRETCH_NOTE = "brightness stretched patch by patch between the 1st and 99th percentile"
+_SMALLEST_RANGE = 0.1
+_NODATA_GREY = 0.5
+
+Picture = npt.NDArray[np.float32]
+"""(H, W, 3) in [0, 1]."""
+
+
+def composite(dn: npt.NDArray[Any], role: Role, bands: tuple[str, str, str]) -> Picture | None:
+    """A colour picture of a patch.
+
+    The three bands share one stretch, so that grey stays grey; it never spans less than a reflectance of 0.1, so that
+    noise on dark water is not blown up to a pattern.
+
+    Args:
+        dn: (C, H, W) digital numbers, all bands of the role.
+        role: What they are.
+        bands: Bands to show as red, green and blue, by common name.
+
+    Returns:
+        (H, W, 3) in [0, 1], nodata grey; None if the role lacks one of the bands or holds no reflectance.
+    """
+    if INSTRUMENTS[role.instrument].unit != "reflectance":
+        return None
+    try:
+        channels = band_channels(role, bands)
+    except NothingToEvaluate:
+        return None
+    physical, valid = reflectance(dn, role)
+    shown = physical[channels]
+    if not valid.any():
+        return np.full((*valid.shape, 3), _NODATA_GREY, np.float32)
+    low, high = np.percentile(shown[:, valid], [1, 99])
+    stretched = np.clip((shown - low) / max(high - low, _SMALLEST_RANGE), 0, 1)
+    return np.moveaxis(np.where(valid, stretched, _NODATA_GREY), 0, -1).astype(np.float32)
+
+
+def reflectance(dn: npt.NDArray[Any], role: Role) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Digital numbers of a store as physical values, and which pixels were observed.
+
+    Args:
+        dn: (…, C, H, W) digital numbers, all bands of the role.
+        role: What they are.
+
+    Returns:
+        (…, C, H, W) float32 in the instrument's unit, and (…, H, W) bool.
+    """
+    instrument = INSTRUMENTS[role.instrument]
+    if role.nodata is not None:
+        instrument = replace(instrument, nodata=role.nodata)
+    return instrument.to_physical(dn), instrument.valid(dn)
