@@ -128,10 +128,6 @@ class IncompleteDataSet(CloudAssetsError, ValueError):
     """A part of a data set, or a list that comes with it, is missing or cut off."""
 
 
-class LabelTypeRefused(InvalidRecipe):
-    """A label type without truth was asked for."""
-
-
 class TooFewImages(CloudAssetsError, ValueError):
     """Fewer usable images than learning needs."""
 
@@ -249,3 +245,37 @@ class BackEndUnavailable(CloudAssetsError, RuntimeError):
 
 class OutsideInbox(CloudAssetsError, ValueError):
     """A path leads out of the folder that it must stay in."""
+
+
+# Hyper-parameter studies, classification, export
+
+
+class StudyMismatch(CloudAssetsError, ValueError):
+    """A study of this name exists already, with another search space, metric, task or data."""
+
+
+class StudyInUse(CloudAssetsError, RuntimeError):
+    """Another process is running the same study in the same workspace."""
+
+
+class StudyStorageUnavailable(CloudAssetsError, ConnectionError):
+    """The storage of a study cannot be opened: no server, no driver, or a damaged journal."""
+
+
+class StudyFailed(CloudAssetsError, RuntimeError):
+    """The first trials of a study all failed: the fault lies in the recipe or the data, not in the values tried."""
+
+
+class UnknownBackbone(InvalidRecipe):
+    """A classifier was asked for on a backbone that timm does not know."""
+
+
+class ExportMismatch(CloudAssetsError, ArithmeticError):
+    """An exported model gives other answers than the model it was made from; no file is left behind."""
+
+
+# The sample writer
+
+
+class WouldOverwriteData(CloudAssetsError, FileExistsError):
+    """A sample was to be written where there are data that are no sample."""
