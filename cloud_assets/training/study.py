@@ -22,7 +22,7 @@ class StudyRecipe(BaseModel):
     trials: int = Field(
         default=0,
         ge=0,
-        description="Trials in all, those of earlier sessions included. 0: no search, the recipe's own values are used.",
+        description="Trials in all, with those of earlier sessions. 0: no search, the recipe's own values are used.",
     )
     workers: int = Field(default=1, ge=1, description="Processes that train trials side by side, one thread each.")
     variant: str | None = Field(default=None, description="Variant whose recipe is searched. Unset: the first.")
@@ -35,7 +35,7 @@ class StudyRecipe(BaseModel):
     )
     storage: str | None = Field(
         default=None,
-        description="Optuna storage URL, for example postgresql://user@host/db. Unset: a journal file in the workspace.",
+        description="Optuna storage URL, such as postgresql://user@host/db. Unset: a journal file in the workspace.",
     )
     sampler: Literal["tpe", "random"] = Field(
         default="tpe", description="tpe: Bergstra et al. 2011, Algorithms for Hyper-Parameter Optimization (NeurIPS)."
@@ -43,8 +43,8 @@ class StudyRecipe(BaseModel):
     startup_trials: int = Field(default=6, ge=1, description="Random trials before the sampler and the pruner act.")
     pruner: Literal["median", "hyperband", "none"] = Field(
         default="median",
-        description="What ends hopeless trials early: median of the others at the same epoch, or Hyperband (Li et al. 2018, "
-        "arXiv:1603.06560), best with many trials.",
+        description="What ends hopeless trials early: the median of the others at the same epoch, or Hyperband "
+        "(Li et al. 2018, arXiv:1603.06560), best with many trials.",
     )
     pruner_warmup_epochs: int = Field(default=1, ge=0, description="Epochs in which no trial is pruned.")
     include_defaults: bool = Field(

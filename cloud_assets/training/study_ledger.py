@@ -5,7 +5,6 @@ interrupted one is repeated once, and nothing is counted twice.
 """
 
 import math
-import os
 import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -28,7 +27,7 @@ class StudyLedger:
         study: The study, opened for this process alone.
         recipe: How to search.
         space: What to vary.
-        workspace: Name of the place that the trials are run from; with a shared storage it tells our trials from others'.
+        workspace: Name of the place that trials are run from; in a shared storage it tells ours from others'.
     """
 
     def __init__(self, study: "optuna.Study", recipe: StudyRecipe, space: SearchSpace, workspace: str) -> None:
@@ -75,7 +74,6 @@ class StudyLedger:
         """The next trial: a queued one, else one that the sampler draws."""
         trial = self.study.ask(fixed_distributions=self._distributions)
         trial.set_user_attr("owner", self._owner)
-        trial.set_user_attr("process", os.getpid())
         return trial
 
     def root(self, number: int) -> int:
@@ -107,22 +105,20 @@ class StudyLedger:
         if self._times_interrupted(number) >= self.recipe.retries:
             self.fail(number, f"{reason}, {self.recipe.retries + 1} times")
             return
-        self.study.set_user_attr(_INTERRUPTED, [*self._interrupted(), number])
+        self.study.set_user_attr(_INTERRUPTED, sorted({*self._interrupted(), number}))
         self.fail(number, reason)
         self._queue_again(number)
 
     def records(self) -> list[Trial]:
         """The finished trials, by number."""
-        return [
-            self._record(trial) for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()
-        ]
+        return [self._record(trial) for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
     def record(self, number: int) -> Trial:
         """One finished trial."""
         return self._record(self.study.get_trials(deepcopy=False)[number])
 
     def _record(self, trial: "optuna.trial.FrozenTrial") -> Trial:
-        values = {epoch: value for epoch, value in sorted(trial.intermediate_values.items())}
+        values = dict(sorted(trial.intermediate_values.items()))
         best = max if self.recipe.mode == "max" else min
         value = trial.value if trial.state.name == "COMPLETE" else best(values.values(), default=None)
         return Trial(

@@ -56,6 +56,7 @@ def opened_study(
     import optuna
     from filelock import FileLock, Timeout
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     workspace.mkdir(parents=True, exist_ok=True)
     # The operating system takes this lock back from a killed process, unlike a file that merely exists.
     lock = FileLock(workspace / "study.lock", timeout=_LOCK_SECONDS)
@@ -81,13 +82,14 @@ def opened_study(
 
 def _storage(url: str | None, workspace: Path) -> "optuna.storages.BaseStorage":
     import optuna
+    from optuna.storages.journal import JournalFileBackend
 
     try:
         if url is not None:
             return optuna.storages.RDBStorage(url)
         path = journal_file(workspace)
         mend_journal(path)
-        return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+        return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     except Exception as error:  # drivers and servers each raise types of their own
         shown = re.sub(r"//[^@/]*@", "//…@", url) if url else str(journal_file(workspace))
         raise StudyStorageUnavailable(

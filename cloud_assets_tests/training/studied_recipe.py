@@ -1,0 +1,52 @@
+"""A recipe whose training is instant: the test's bowl, with every way in which a trial can go wrong."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from cloud_assets.training.run import TrainingRun
+
+
+class Schedule(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_epochs: int = 3
+    rate: float = 0.1
+
+
+class Bowl(BaseModel):
+    """Its loss is least at rate 0.3 and falls by the epoch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: ClassVar[str] = "bowl"
+    optimisation: Schedule = Schedule()
+    shape: Literal["round", "square"] = "round"
+    fault: Literal["none", "raise", "die", "die_once", "hang"] = "none"
+    seconds: float = 0.0
+    log: str = ""
+
+    def train(self, run: TrainingRun) -> SimpleNamespace:
+        run.workspace.mkdir(parents=True, exist_ok=True)
+        been_here = run.workspace / "been_here"
+        first_time = not been_here.exists()
+        been_here.touch()
+        if self.log:
+            with Path(self.log).open("a", encoding="utf-8") as log:
+                log.write(f"{os.getpid()} {run.workspace.name} {self.optimisation.rate!r} {first_time}\n")
+        if self.fault == "raise":
+            raise ArithmeticError("the bowl is broken")
+        if self.fault == "die" or (self.fault == "die_once" and first_time):
+            os.kill(os.getpid(), signal.SIGKILL)
+        history = []
+        for epoch in range(self.optimisation.max_epochs):
+            time.sleep(1000 if self.fault == "hang" else self.seconds)
+            loss = (self.optimisation.rate - 0.3) ** 2 + (self.shape == "square") + 1 / (epoch + 1)
+            history.append({"validation_loss": loss, "threads": float(os.environ.get("OMP_NUM_THREADS", "0"))})
+            run.on_epoch(epoch, history[-1])
+        return SimpleNamespace(card=SimpleNamespace(training=SimpleNamespace(history=history)))
