@@ -1,0 +1,146 @@
+"""Shapes of clouds: one function a kind of sky, each giving optical depths of a water and an ice layer."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cloud_assets.simulation.patterns import rotated_coordinates
+from cloud_assets.simulation.random_fields import Shape, cells, fractal_field, level
+from cloud_assets.simulation.ranges import log_uniform
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Optical depths of the layers of a sky."""
+
+    water: np.ndarray
+    """(H, W) float32 optical depth of clouds of droplets."""
+    ice: np.ndarray | None
+    """(H, W) float32 optical depth of clouds of ice above them."""
+    metres: float
+    """Height of the water clouds over the ground."""
+
+    def with_contrails(self, rng: np.random.Generator, pixel_metres: float) -> "Layers":
+        """The same sky with vapour trails."""
+        shape = (self.water.shape[0], self.water.shape[1])
+        ice = np.zeros(shape, np.float32) if self.ice is None else self.ice.copy()
+        for _ in range(int(rng.integers(1, 4))):
+            along, across = rotated_coordinates(shape, rng.uniform(0, np.pi))
+            ragged = fractal_field(rng, shape, 3.0)
+            width = max(1.0, log_uniform(rng, (40, 500)) / pixel_metres)
+            offset = rng.uniform(float(across.min()), float(across.max()))
+            distance = (across - np.float32(offset) + np.float32(width * 0.5) * ragged) / np.float32(width)
+            patchy = np.clip(1 + np.float32(rng.uniform(0, 0.8)) * ragged, 0, None)
+            ice += np.float32(log_uniform(rng, (0.4, 2.5))) * np.exp(-(distance**2)) * patchy
+        return Layers(self.water, ice, self.metres)
+
+
+Draw = Callable[[np.random.Generator, Shape, float], Layers]
+
+
+def _above(field: np.ndarray, share: float) -> np.ndarray:
+    """How far a field rises over the level that it stays below over the given share of the area."""
+    risen = field - np.float32(level(field, share))
+    return np.maximum(risen, 0, out=risen)
+
+
+def _frayed(rng: np.random.Generator, depth: np.ndarray, amount: float) -> np.ndarray:
+    """Modulates an optical depth with fine structure."""
+    shape = (depth.shape[0], depth.shape[1])
+    depth *= np.exp(np.float32(amount) * fractal_field(rng, shape, rng.uniform(1.6, 2.4)))
+    return depth
+
+
+def cumulus(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
+    """Scattered small clouds of about one size, with sharp edges."""
+    size = max(10.0, log_uniform(rng, (200, 2500)) / pixel_metres)
+    field = fractal_field(rng, shape, rng.uniform(3.6, 4.8), outer_scale=size / 2.5)
+    field += np.float32(rng.uniform(0.3, 1.2)) * fractal_field(rng, shape, rng.uniform(2.6, 3.4))
+    depth = _above(field, 1 - log_uniform(rng, (0.015, 0.5))) * np.float32(log_uniform(rng, (6, 60)))
+    return Layers(_frayed(rng, depth, rng.uniform(0.1, 0.5)), None, rng.uniform(500, 2500))
+
+
+def broken(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
+    """Ragged clouds of all sizes."""
+    field = fractal_field(rng, shape, rng.uniform(2.3, 3.2))
+    depth = _above(field, rng.uniform(0.1, 0.95)) * np.float32(log_uniform(rng, (4, 50)))
+    return Layers(_frayed(rng, depth, rng.uniform(0, 0.6)), None, rng.uniform(600, 4500))
+
+
+def stratocumulus(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
+    """Sheets of cells, closed ones with gaps between them or open ones with clouds along their borders."""
+    _, border = cells(rng, shape, max(6.0, log_uniform(rng, (400, 3000)) / pixel_metres))
+    field = (border - np.float32(0.25)) * np.float32(rng.choice([-4.0, 5.0]))
+    field += np.float32(rng.uniform(0.6, 1.2)) * fractal_field(rng, shape, rng.uniform(2.4, 3.2))
+    depth = _above(field, rng.uniform(0.05, 0.7)) * np.float32(log_uniform(rng, (3, 20)))
+    return Layers(_frayed(rng, depth, rng.uniform(0.1, 0.4)), None, rng.uniform(500, 2000))
+
+
+def stratus(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
+    """Smooth sheets with soft edges, or fog that lies low."""
+    field = fractal_field(rng, shape, rng.uniform(2.8, 3.9))
+    depth = _above(field, rng.uniform(0.0, 0.8)) * np.float32(log_uniform(rng, (1.5, 20)))
+    return Layers(_frayed(rng, depth, rng.uniform(0, 0.25)), None, rng.uniform(100, 2000))
+
+
+def waves(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
+    """Parallel bands, as behind mountains or in a mackerel sky."""
+    wavelength = max(4.0, log_uniform(rng, (300, 4000)) / pixel_metres)
+    along, _ = rotated_coordinates(shape, rng.uniform(0, np.pi))
+    bend = fractal_field(rng, shape, rng.uniform(2.8, 3.6))
+    field = np.sin((along + bend * np.float32(wavelength * rng.uniform(0.2, 1.5))) * np.float32(2 * np.pi / wavelength))
+    field += np.float32(rng.uniform(0.6, 1.6)) * fractal_field(rng, shape, rng.uniform(2.6, 3.4))
+    depth = _above(field, rng.uniform(0.2, 0.85)) * np.float32(log_uniform(rng, (1.5, 15)))
+    return Layers(_frayed(rng, depth, rng.uniform(0, 0.4)), None, rng.uniform(1500, 6000))
+
+
+def overcast(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
+    """A closed cover, from featureless to rugged."""
+    field = fractal_field(rng, shape, rng.uniform(2.2, 3.6))
+    depth = np.float32(log_uniform(rng, (3, 60))) * np.exp(np.float32(rng.uniform(0.03, 0.8)) * field)
+    return Layers(depth, None, rng.uniform(800, 6000))
+
+
+def _streaks(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    angle = rng.uniform(0, np.pi)
+    field = fractal_field(rng, shape, rng.uniform(2.4, 3.3), stretch=rng.uniform(1.5, 8), angle=angle)
+    field += np.float32(rng.uniform(0, 0.9)) * fractal_field(rng, shape, 3.2)
+    depth = _above(field, rng.uniform(0, 0.8)) * np.float32(log_uniform(rng, (0.3, 4)))
+    fibres = fractal_field(rng, shape, 2.2, stretch=rng.uniform(4, 12), angle=angle + rng.normal() * 0.1)
+    depth *= np.exp(np.float32(rng.uniform(0, 0.5)) * fibres)
+    return depth
+
+
+def cirrus(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
+    """High streaks and fibres of ice."""
+    return Layers(np.zeros(shape, np.float32), _streaks(rng, shape), 0.0)
+
+
+def veil(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
+    """Thin sheets as wide as the picture, high or low."""
+    field = fractal_field(rng, shape, rng.uniform(3.0, 4.0))
+    depth = np.float32(log_uniform(rng, (0.4, 5))) * np.exp(np.float32(rng.uniform(0.1, 0.9)) * field)
+    if rng.random() < 0.5:
+        return Layers(np.zeros(shape, np.float32), depth, 0.0)
+    return Layers(depth, None, rng.uniform(100, 5000))
+
+
+def mixed(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
+    """Broken clouds or cumulus under streaks of ice."""
+    low = (cumulus if rng.random() < 0.5 else broken)(rng, shape, pixel_metres)
+    return Layers(low.water, _streaks(rng, shape), low.metres)
+
+
+SHAPES: Mapping[str, Draw] = {
+    "cumulus": cumulus,
+    "broken": broken,
+    "stratocumulus": stratocumulus,
+    "stratus": stratus,
+    "waves": waves,
+    "overcast": overcast,
+    "cirrus": cirrus,
+    "veil": veil,
+    "mixed": mixed,
+}
+"""Kinds of sky with clouds."""

@@ -1,0 +1,274 @@
+"""Simulated ground: what covers each pixel, how it slopes, how moist it is; optical bands and radar both see it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from cloud_assets.simulation import patterns
+from cloud_assets.simulation.biomes import BIOMES, TEXTURE, Biome
+from cloud_assets.simulation.random_fields import Shape, cells, fractal_field, fractal_fields, level, soften
+from cloud_assets.simulation.ranges import Interval, Scale, chance, log_uniform, uniform
+from cloud_assets.simulation.spectra import COMMON_NAMES, SURFACE_NAMES, band_positions, signatures
+
+SOILS = frozenset({"soil", "dark soil", "red soil", "sand", "bright sand", "salt", "burnt", "dry grass"})
+"""Surfaces that darken when moist."""
+
+
+class GroundRecipe(BaseModel):
+    """Ranges that simulated ground is drawn from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pixel_metres: Scale = Field(default=(10.0, 30.0), description="Ground sampling distance in metres.")
+    biomes: tuple[str, ...] = Field(default=(), description="Landscapes to draw from; empty for all of them.")
+    brightness: Interval = Field(default=(0.75, 1.25), description="Factor on each surface's spectrum.")
+    spectral_jitter: float = Field(default=0.05, ge=0, description="Spread of the factor on each single band.")
+    texture: Interval = Field(default=(0.4, 1.6), description="Factor on the surfaces' own texture.")
+    sharpness: Scale = Field(default=(0.04, 0.5), description="Width of the borders between surfaces; small is hard.")
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A piece of ground of (H, W) pixels."""
+
+    biome: str
+    """Its landscape, a key of :data:`~cloud_assets.simulation.biomes.BIOMES`."""
+    surfaces: tuple[str, ...]
+    """The K surfaces that occur."""
+    cover: np.ndarray
+    """(K, H, W) float32 share of each surface in each pixel, summing to 1."""
+    brightness: np.ndarray
+    """(K, H, W) float32 factor on each surface's reflectance: texture, and darkening by moisture."""
+    variation: np.ndarray
+    """(H, W) float32 in [0, 1]: how far a pixel's spectrum goes from the first to the second of a surface's two."""
+    spectra: np.ndarray
+    """(K, 2, 13) float32 reflectance of each surface's two spectra."""
+    gradient: np.ndarray
+    """(2, H, W) float32 slope of the ground downwards and to the right, metres a metre."""
+    moisture: np.ndarray
+    """(H, W) float32 in [0, 1]."""
+    pixel_metres: float
+    """Ground sampling distance."""
+
+    @property
+    def shape(self) -> Shape:
+        """(H, W)."""
+        return self.cover.shape[1], self.cover.shape[2]
+
+    def reflectance(self, bands: tuple[str, ...]) -> np.ndarray:
+        """Bottom-of-atmosphere reflectance under even light, without relief.
+
+        Args:
+            bands: STAC common names.
+
+        Returns:
+            (C, H, W) float32.
+        """
+        chosen = self.spectra[:, :, list(band_positions(bands))]
+        weights = np.empty((2, *self.cover.shape), np.float32)
+        np.multiply(self.cover, self.brightness, out=weights[0])
+        np.multiply(weights[0], self.variation, out=weights[1])
+        weights[0] -= weights[1]
+        mixed: np.ndarray = chosen.transpose(2, 1, 0).reshape(len(bands), -1) @ weights.reshape(
+            2 * len(self.surfaces), -1
+        )
+        return mixed.reshape(len(bands), *self.shape)
+
+    def land_cover(self) -> np.ndarray:
+        """The prevailing surface of each pixel, (H, W) uint8 index into ``SURFACE_NAMES``."""
+        names = np.array([SURFACE_NAMES.index(name) for name in self.surfaces], np.uint8)
+        prevailing: np.ndarray = names[self.cover.argmax(0)]
+        return prevailing
+
+
+def simulate_ground(rng: np.random.Generator, shape: Shape, recipe: GroundRecipe) -> Ground:
+    """Draws a piece of ground.
+
+    Args:
+        rng: Source of randomness.
+        shape: (H, W) in pixels.
+        recipe: Ranges to draw from.
+
+    Returns:
+        The ground.
+    """
+    choices = recipe.biomes or tuple(BIOMES)
+    weights = np.array([BIOMES[name].weight for name in choices])
+    name = choices[int(rng.choice(len(choices), p=weights / weights.sum()))]
+    biome = BIOMES[name]
+    metres = log_uniform(rng, recipe.pixel_metres)
+    cover = _Cover(shape, _mixture(rng, shape, biome, recipe))
+    height, gradient = _relief(rng, shape, biome)
+    if chance(rng, biome.parcel_chance):
+        _lay_parcels(rng, cover, biome, metres)
+    if chance(rng, biome.snow_line):
+        line = level(height, rng.uniform(0.1, 0.9))
+        snowy = soften(height + np.float32(0.15) * fractal_field(rng, shape, 2.0), line, rng.uniform(0.05, 0.6))
+        cover.put("snow" if chance(rng, 0.6) else "old snow", snowy)
+    _add_water(rng, cover, biome, metres)
+    _add_settlement(rng, cover, biome, metres)
+    return _finish(rng, cover, gradient, name, metres, recipe)
+
+
+class _Cover:
+    """Shares of surfaces a pixel, while the ground is being put together."""
+
+    def __init__(self, shape: Shape, shares: dict[str, np.ndarray]) -> None:
+        self.shape = shape
+        self.shares = shares
+
+    def put(self, surface: str, mask: np.ndarray) -> None:
+        """Lays a surface over whatever is there; ``mask`` (H, W) in [0, 1] says how densely."""
+        rest = 1 - mask
+        for share in self.shares.values():
+            share *= rest
+        self._add(surface, mask)
+
+    def put_uses(self, surfaces: tuple[str, ...], use: np.ndarray, mask: np.ndarray) -> None:
+        """Lays several surfaces at once; ``use`` (H, W) says which of them lies where."""
+        rest = 1 - mask
+        for share in self.shares.values():
+            share *= rest
+        for index, surface in enumerate(surfaces):
+            self._add(surface, (use == index) * mask)
+
+    def _add(self, surface: str, mask: np.ndarray) -> None:
+        if surface in self.shares:
+            self.shares[surface] += mask
+        else:
+            self.shares[surface] = mask.astype(np.float32)
+
+
+def _draw(rng: np.random.Generator, weights: dict[str, float]) -> str:
+    values = np.array(list(weights.values()))
+    return list(weights)[int(rng.choice(len(values), p=values / values.sum()))]
+
+
+def _mixture(rng: np.random.Generator, shape: Shape, biome: Biome, recipe: GroundRecipe) -> dict[str, np.ndarray]:
+    names = list(biome.surfaces)
+    weights = np.array([biome.surfaces[name] for name in names])
+    count = int(rng.integers(1, min(len(names), 4) + 1))
+    chosen = rng.choice(len(names), count, replace=False, p=weights / weights.sum())
+    if count == 1:
+        return {names[chosen[0]]: np.ones(shape, np.float32)}
+    fields = fractal_fields(rng, count, shape, rng.uniform(2.2, 3.4, count))
+    fields += (0.5 * np.log(weights[chosen]) + 0.5 * rng.standard_normal(count)).astype(np.float32)[:, None, None]
+    if "sea ice" in biome.surfaces and chance(rng, 0.6):
+        owner, _ = cells(rng, shape, log_uniform(rng, (12, 60)))
+        fields += rng.normal(0, 1.2, (count, int(owner.max()) + 1)).astype(np.float32)[:, owner]
+    fields -= fields.max(0)
+    fields *= np.float32(1 / log_uniform(rng, recipe.sharpness))
+    np.exp(fields, out=fields)
+    fields /= fields.sum(0)
+    return {names[index]: field for index, field in zip(chosen, fields, strict=True)}
+
+
+def _relief(rng: np.random.Generator, shape: Shape, biome: Biome) -> tuple[np.ndarray, np.ndarray]:
+    """Height (H, W) without unit, and slope (2, H, W)."""
+    height = fractal_field(rng, shape, rng.uniform(3.0, 3.6))
+    if biome.relief[1] > 0.3 and chance(rng, 0.6):
+        # Folding a fractal at its zero contour gives ridges and valleys (Musgrave et al., 1989).
+        height -= np.float32(1.2) * np.abs(np.roll(height, (shape[0] // 3, shape[1] // 3), (0, 1)))
+    if chance(rng, biome.dunes):
+        height = height * np.float32(0.05) + fractal_field(
+            rng,
+            shape,
+            rng.uniform(3.5, 5),
+            outer_scale=log_uniform(rng, (2, 14)),
+            stretch=rng.uniform(1.5, 7),
+            angle=rng.uniform(0, np.pi),
+        )
+    gradient = np.empty((2, *shape), np.float32)
+    gradient[0, 1:-1] = height[2:] - height[:-2]
+    gradient[0, [0, -1]] = gradient[0, [1, -2]]
+    gradient[1, :, 1:-1] = height[:, 2:] - height[:, :-2]
+    gradient[1, :, [0, -1]] = gradient[1, :, [1, -2]]
+    gradient *= np.float32(uniform(rng, biome.relief) / (float(gradient.std()) + 1e-9))
+    return height, gradient
+
+
+def _lay_parcels(rng: np.random.Generator, cover: _Cover, biome: Biome, metres: float) -> None:
+    pitch = max(3.0, log_uniform(rng, biome.parcel_metres) / metres)
+    if chance(rng, biome.circles):
+        number, inside, count = patterns.irrigation_circles(rng, cover.shape, max(8.0, rng.uniform(500, 1100) / metres))
+        tilled = inside.astype(np.float32)
+        border = None
+    else:
+        number, border, count = patterns.parcels(rng, cover.shape, pitch, rng.uniform(0, 1.6))
+        part = fractal_field(rng, cover.shape, 3.0)
+        tilled = soften(part, level(part, rng.choice([0.0, rng.uniform(0, 0.8)])), 0.05)
+    weights = np.array(list(biome.parcels.values())) * rng.uniform(0.2, 1.8, len(biome.parcels))
+    use = patterns.choose_per_parcel(rng, number, count, weights / weights.sum())
+    cover.put_uses(tuple(biome.parcels), use, tilled)
+    if border is not None and chance(rng, 0.6):
+        cover.put(
+            _draw(rng, {"grass": 1, "forest": 1, "asphalt": 2 if biome.town > 0.5 else 0.4, "dry grass": 1}),
+            border * tilled * np.float32(0.8),
+        )
+
+
+def _add_water(rng: np.random.Generator, cover: _Cover, biome: Biome, metres: float) -> None:
+    if chance(rng, biome.lakes):
+        field = fractal_field(rng, cover.shape, rng.uniform(2.6, 3.5))
+        shore = level(field, rng.uniform(0.45, 0.97))
+        cover.put(_draw(rng, dict(biome.water)), soften(field, shore, 0.03))
+        if chance(rng, 0.25):
+            cover.put(
+                _draw(rng, {"sand": 1, "turbid water": 1, "grass": 1}),
+                soften(np.abs(field - np.float32(shore)), 0.03, 0.03) * -1 + 1,
+            )
+    if chance(rng, biome.rivers):
+        cover.put(_draw(rng, dict(biome.water)), patterns.river(rng, cover.shape, log_uniform(rng, (12, 500)) / metres))
+
+
+def _add_settlement(rng: np.random.Generator, cover: _Cover, biome: Biome, metres: float) -> None:
+    if chance(rng, biome.town):
+        place = fractal_field(rng, cover.shape, 2.6)
+        built = soften(place, level(place, rng.uniform(0.3, 0.97) if biome.town < 1 else rng.uniform(0.05, 0.5)), 0.25)
+        number, _, count = patterns.parcels(rng, cover.shape, max(1.6, rng.uniform(15, 70) / metres))
+        shares = np.array([0.55, 0.15, 0.1, rng.uniform(0, 0.12), 0.1])
+        use = patterns.choose_per_parcel(rng, number, count, shares / shares.sum())
+        cover.put_uses(("town", "asphalt", "red roof", "bright roof", "grass"), use, built)
+    if chance(rng, biome.roads):
+        for _ in range(int(rng.integers(1, 4))):
+            _, across = patterns.rotated_coordinates(cover.shape, rng.uniform(0, np.pi))
+            bend = fractal_field(rng, cover.shape, 4.0) * np.float32(rng.uniform(0, 12))
+            distance = np.abs(across + bend - np.float32(rng.uniform(across.min(), across.max())))
+            width = rng.uniform(6, 35) / metres
+            cover.put(
+                _draw(rng, {"asphalt": 2, "soil": 1, "pale rock": 1}),
+                np.clip(np.float32(width / 2 + 0.5) - distance, 0, min(1.0, width)),
+            )
+
+
+def _finish(
+    rng: np.random.Generator, cover: _Cover, gradient: np.ndarray, biome: str, metres: float, recipe: GroundRecipe
+) -> Ground:
+    """Adds texture, moisture and spectra to a land cover."""
+    surfaces = tuple(cover.shares)
+    count, shape = len(surfaces), cover.shape
+    textures = fractal_fields(
+        rng, 3, shape, np.array([rng.uniform(0.6, 1.4), rng.uniform(1.8, 2.4), rng.uniform(2.8, 3.4)])
+    )
+    amounts = np.array([TEXTURE[name] for name in surfaces], np.float32) * np.float32(uniform(rng, recipe.texture))
+    moisture = soften(np.roll(textures[2], shape[0] // 2, 0) + np.float32(0.3) * textures[1], rng.uniform(-1, 1.5), 3.0)
+    brightness = (amounts @ textures.reshape(3, -1)).reshape(count, *shape)
+    brightness += 1
+    for index, name in enumerate(surfaces):
+        if name in SOILS:
+            brightness[index] *= 1 - np.float32(0.4) * moisture
+    np.maximum(brightness, np.float32(0.15), out=brightness)
+    wavelengths = np.linspace(-1, 1, len(COMMON_NAMES))
+    base = signatures(surfaces)
+    both = np.stack([base, base], axis=1)
+    for index in range(2):
+        factor = rng.uniform(*recipe.brightness, (count, 1)) if index == 0 else rng.uniform(0.85, 1.18, (count, 1))
+        tilt = rng.normal(0, 0.08, (count, 1)) * wavelengths
+        jitter = rng.normal(0, recipe.spectral_jitter, (count, len(COMMON_NAMES)))
+        both[:, index:] *= (factor * np.exp(tilt + jitter))[:, None].astype(np.float32)
+    np.minimum(both, np.float32(1.0), out=both)
+    variation = soften(np.roll(textures[1], shape[1] // 3, 1) + textures[2], 0.0, 4.0)
+    return Ground(
+        biome, surfaces, np.stack(list(cover.shares.values())), brightness, variation, both, gradient, moisture, metres
+    )

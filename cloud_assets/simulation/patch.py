@@ -1,0 +1,183 @@
+"""Simulated patches: ground, air, clouds and sensor put together."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+from pydantic import BaseModel, ConfigDict, Field
+
+from cloud_assets.bands import UNLABELLED
+from cloud_assets.simulation import spectra
+from cloud_assets.simulation.clouds import CloudRecipe, Sun, composite_clouds, draw_sun, simulate_clouds
+from cloud_assets.simulation.ground import Ground, GroundRecipe, simulate_ground
+from cloud_assets.simulation.random_fields import Shape, smooth
+from cloud_assets.simulation.ranges import Interval, Scale, log_uniform, uniform
+from cloud_assets.simulation.sensor import SensorRecipe, randomise_sensor
+
+
+class SimulationRecipe(BaseModel):
+    """Everything that a simulated patch is drawn from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ground: GroundRecipe = Field(default_factory=GroundRecipe)
+    clouds: CloudRecipe = Field(default_factory=CloudRecipe)
+    sensor: SensorRecipe = Field(default_factory=SensorRecipe)
+    sun_elevation: Interval = Field(default=(18.0, 70.0), description="Degrees over the horizon.")
+    illumination: Interval = Field(
+        default=(0.55, 1.1),
+        description="Reflectance of a white surface: 1 for data corrected for the sun's height, down to 0.3 without (Landsat level 1).",
+    )
+    haze: Scale = Field(default=(0.02, 0.5), description="Optical depth of aerosol at 550 nm.")
+    vapour: Interval = Field(default=(0.5, 2.0), description="Water vapour relative to an ordinary column.")
+
+
+@dataclass(frozen=True)
+class SimulatedPatch:
+    """One simulated patch with everything that is known about it."""
+
+    reflectance: np.ndarray
+    """(C, H, W) float32 top-of-atmosphere reflectance; 0 without data."""
+    mask: np.ndarray
+    """(H, W) uint8: 0 clear, 1 thick cloud, 2 thin cloud, 3 cloud shadow, 255 without data."""
+    valid: np.ndarray
+    """(H, W) bool: there are data."""
+    present: np.ndarray
+    """(C,) bool: the sensor has the band; the others are 0."""
+    cloud_optical_depth: np.ndarray
+    """(H, W) float32."""
+    land_cover: np.ndarray
+    """(H, W) uint8 index into :data:`~cloud_assets.simulation.spectra.SURFACE_NAMES`."""
+    biome: str
+    """Landscape, a key of :data:`~cloud_assets.simulation.biomes.BIOMES`."""
+    sky: str
+    """Kind of sky, a weight of :class:`~cloud_assets.simulation.clouds.CloudRecipe`."""
+    bands: tuple[str, ...]
+    """STAC common names of the C bands."""
+
+
+def simulate_patch(
+    rng: np.random.Generator, size: int | Shape, bands: Sequence[str], recipe: SimulationRecipe | None = None
+) -> SimulatedPatch:
+    """Simulates one patch.
+
+    Args:
+        rng: Source of randomness.
+        size: Height and width in pixels, or both.
+        bands: STAC common names.
+        recipe: Ranges to draw from; by default :class:`SimulationRecipe`'s own.
+
+    Returns:
+        The patch.
+
+    Raises:
+        InvalidRecipe: A band is unknown, or the recipe contradicts itself.
+    """
+    recipe = recipe or SimulationRecipe()
+    shape = (size, size) if isinstance(size, int) else size
+    # Spectral synthesis is fast at sizes with small prime factors; the surplus is cut off in the end.
+    working = (scipy.fft.next_fast_len(shape[0], real=True), scipy.fft.next_fast_len(shape[1], real=True))
+    return observe(rng, simulate_ground(rng, working, recipe.ground), bands, recipe, shape)
+
+
+def observe(
+    rng: np.random.Generator, ground: Ground, bands: Sequence[str], recipe: SimulationRecipe, shape: Shape | None = None
+) -> SimulatedPatch:
+    """Looks at a piece of ground once: under one sun, one sky and through one sensor.
+
+    Args:
+        rng: Source of randomness.
+        ground: What is below.
+        bands: STAC common names.
+        recipe: Ranges to draw from.
+        shape: (H, W) to cut the picture to; by default the ground's own.
+
+    Returns:
+        The patch.
+    """
+    names = tuple(bands)
+    height, width = shape or ground.shape
+    sun = draw_sun(rng, recipe.sun_elevation)
+    illumination = uniform(rng, recipe.illumination)
+    picture = _top_of_atmosphere(rng, ground, names, sun, recipe)
+    clouds = simulate_clouds(rng, ground.shape, sun, ground.pixel_metres, recipe.clouds)
+    picture, mask = composite_clouds(picture, clouds, names)
+    picture *= np.float32(illumination)
+    sensed = randomise_sensor(rng, picture[:, :height, :width], recipe.sensor)
+    mask = mask[:height, :width]
+    mask[~sensed.valid] = UNLABELLED
+    return SimulatedPatch(
+        reflectance=sensed.reflectance,
+        mask=mask,
+        valid=sensed.valid,
+        present=sensed.present,
+        cloud_optical_depth=clouds.optical_depth[:height, :width],
+        land_cover=ground.land_cover()[:height, :width],
+        biome=ground.biome,
+        sky=clouds.kind,
+        bands=names,
+    )
+
+
+def _top_of_atmosphere(
+    rng: np.random.Generator, ground: Ground, bands: tuple[str, ...], sun: Sun, recipe: SimulationRecipe
+) -> np.ndarray:
+    """Reflectance (C, H, W) of the ground with its relief lit, under haze, water vapour and ozone."""
+    picture = ground.reflectance(bands)
+    # A slope is lit by the cosine between its normal and the sun, relative to level ground.
+    lit = ground.gradient[0] * np.float32(math.sin(sun.azimuth)) + ground.gradient[1] * np.float32(
+        math.cos(sun.azimuth)
+    )
+    lit *= np.float32(-1 / math.tan(sun.elevation))
+    lit += 1
+    np.clip(lit, 0, 2.0, out=lit)
+    sky = spectra.select(spectra.SKY_LIGHT, bands)
+    depth = np.float32(log_uniform(rng, recipe.haze))
+    haze = depth * np.maximum(smooth(rng.uniform(0.4, 1.6, ground.shape).astype(np.float32), max(ground.shape) / 4), 0)
+    scattering = spectra.aerosol(bands)
+    path = spectra.select(spectra.RAYLEIGH, bands) * np.float32(rng.uniform(0.75, 1.35))
+    through = np.exp(-spectra.select(spectra.VAPOUR_DEPTH, bands) * np.float32(uniform(rng, recipe.vapour)))
+    ozone = spectra.select(spectra.OZONE, bands)
+    bright_haze = np.float32(rng.uniform(0.10, 0.16))
+    for index, band in enumerate(picture):
+        band *= lit * (1 - sky[index]) + sky[index]
+        veil = haze * (bright_haze * scattering[index]) + path[index]
+        band *= (1 - np.float32(1.1) * veil) * through[index]
+        band += veil * max(float(through[index]), 0.002)
+        band *= ozone[index]
+    return picture
+
+
+def patch_generator(seed: int, index: int) -> np.random.Generator:
+    """The source of randomness of one patch: the same for the same seed and index, in whatever order or process."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
+
+
+def simulate_patches(
+    seed: int,
+    count: int,
+    size: int | Shape,
+    bands: Sequence[str],
+    recipe: SimulationRecipe | None = None,
+    start: int = 0,
+) -> Iterator[SimulatedPatch]:
+    """Simulates patches one after another.
+
+    Patch number i depends on the seed and on i only, so that several processes can share the work.
+
+    Args:
+        seed: Of the whole series.
+        count: How many patches.
+        size: Height and width in pixels, or both.
+        bands: STAC common names.
+        recipe: Ranges to draw from.
+        start: Number of the first patch.
+
+    Yields:
+        The patches.
+    """
+    recipe = recipe or SimulationRecipe()
+    for index in range(start, start + count):
+        yield simulate_patch(patch_generator(seed, index), size, bands, recipe)

@@ -1,0 +1,180 @@
+"""Random fields that look like nature: fractal noise by spectral synthesis, cells, and cheap smoothing.
+
+A field with power spectrum f^-slope looks like terrain, vegetation or clouds; slopes of 1 are grainy, 2 to 3 like broken
+clouds, above 3 smooth (Voss, 1985, https://doi.org/10.1007/978-3-642-84574-1_34). Fields are periodic, so a shift by
+``numpy.roll`` moves them without a seam.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import scipy.fft
+
+Shape = tuple[int, int]
+
+
+@lru_cache(maxsize=16)
+def _frequencies(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """Vertical and horizontal frequencies in cycles a pixel, (H, 1) and (1, W // 2 + 1)."""
+    return np.fft.fftfreq(shape[0])[:, None].astype(np.float32), np.fft.rfftfreq(shape[1])[None].astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def _log_squared_frequency(shape: Shape) -> np.ndarray:
+    down, right = _frequencies(shape)
+    squared = down**2 + right**2
+    squared[0, 0] = 1
+    return np.log(squared)
+
+
+def fractal_field(
+    rng: np.random.Generator,
+    shape: Shape,
+    slope: float,
+    *,
+    outer_scale: float | None = None,
+    stretch: float = 1.0,
+    angle: float = 0.0,
+) -> np.ndarray:
+    """Draws a Gaussian random field with a power-law spectrum.
+
+    Args:
+        rng: Source of randomness.
+        shape: (H, W) in pixels.
+        slope: Power falls off as frequency to the minus this; 0 is white noise.
+        outer_scale: Size in pixels above which there is no more structure, so that the field consists of blobs of about
+            that size; None for structure up to the size of the field.
+        stretch: How many times longer than wide structures are.
+        angle: Direction in radians along which they are stretched, counted from the row axis' right end downwards.
+
+    Returns:
+        (H, W) float32 with mean 0 and variance 1.
+    """
+    if outer_scale is None and stretch == 1.0:
+        exponent = _log_squared_frequency(shape)
+    else:
+        down, right = _frequencies(shape)
+        along = (right * np.float32(np.cos(angle)) + down * np.float32(np.sin(angle))) * np.float32(stretch)
+        across = down * np.float32(np.cos(angle)) - right * np.float32(np.sin(angle))
+        squared = along**2 + across**2 + np.float32(0 if outer_scale is None else outer_scale**-2)
+        squared[0, 0] = 1
+        exponent = np.log(squared)
+    amplitude = np.exp(exponent * np.float32(-slope / 4))
+    amplitude[0, 0] = 0
+    spectrum = rng.standard_normal((*amplitude.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
+    spectrum *= amplitude
+    field: np.ndarray = scipy.fft.irfft2(spectrum, s=shape, overwrite_x=True, workers=1)
+    field *= np.float32(1 / max(float(field.std()), 1e-12))
+    return field
+
+
+def fractal_fields(rng: np.random.Generator, count: int, shape: Shape, slopes: np.ndarray) -> np.ndarray:
+    """Draws several independent fields at once.
+
+    Args:
+        rng: Source of randomness.
+        count: How many.
+        shape: (H, W) in pixels.
+        slopes: (count,) spectral slopes.
+
+    Returns:
+        (count, H, W) float32, each with mean 0 and variance 1.
+    """
+    fields = np.empty((count, *shape), np.float32)
+    for field, slope in zip(fields, slopes, strict=True):
+        field[:] = fractal_field(rng, shape, float(slope))
+    return fields
+
+
+def level(field: np.ndarray, share: float) -> float:
+    """The value below which about the given share of a field lies, from every seventh pixel.
+
+    Args:
+        field: Any field.
+        share: In [0, 1].
+
+    Returns:
+        An approximate quantile; at 0 and 1 the sampled extremes.
+    """
+    sample = field.ravel()[::7]
+    rank = min(int(share * sample.size), sample.size - 1)
+    return float(np.partition(sample, rank)[rank])
+
+
+@lru_cache(maxsize=32)
+def _smoothing(length: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices (cells, length) that averages over cells and (length, cells) that spreads back with a Gaussian kernel."""
+    positions = (np.arange(length, dtype=np.float32) + 0.5) * (cells / length)
+    average = (positions.astype(int)[None] == np.arange(cells)[:, None]).astype(np.float32)
+    average /= average.sum(1, keepdims=True)
+    distance = positions[:, None] - (np.arange(cells, dtype=np.float32) + 0.5)[None]
+    spread = np.exp(-0.5 * (distance / 0.7) ** 2)
+    spread /= spread.sum(1, keepdims=True)
+    return average, spread
+
+
+def smooth(field: np.ndarray, scale: float) -> np.ndarray:
+    """Smooths by averaging over cells and interpolating between them: a wide Gaussian blur at the price of two products.
+
+    Args:
+        field: (..., H, W).
+        scale: Width of a cell in pixels; the result is about a blur with that standard deviation.
+
+    Returns:
+        The same shape, float32.
+    """
+    height, width = field.shape[-2:]
+    down, up = _smoothing(height, max(2, round(height / scale)))
+    left, right = _smoothing(width, max(2, round(width / scale)))
+    smoothed: np.ndarray = up @ (down @ field @ left.T) @ right.T
+    return smoothed
+
+
+def cells(rng: np.random.Generator, shape: Shape, pitch: float) -> tuple[np.ndarray, np.ndarray]:
+    """Divides an area into irregular cells around scattered points (Worley, 1996, https://doi.org/10.1145/237170.237267).
+
+    Args:
+        rng: Source of randomness.
+        shape: (H, W) in pixels.
+        pitch: Mean distance of the points in pixels.
+
+    Returns:
+        Cell numbers (H, W) int32, counted over all cells, and the distance to the nearest border between two cells
+        relative to the pitch, (H, W) float32, about 0 on a border and 0.5 in a middle.
+    """
+    height, width = shape
+    rows, columns = int(np.ceil(height / pitch)) + 2, int(np.ceil(width / pitch)) + 2
+    jitter = rng.random((2, rows, columns), dtype=np.float32)
+    y = (np.arange(height, dtype=np.float32) / np.float32(pitch))[:, None]
+    x = (np.arange(width, dtype=np.float32) / np.float32(pitch))[None]
+    cell_y, cell_x = y.astype(np.int32) + 1, x.astype(np.int32) + 1
+    nearest = np.full(shape, np.inf, np.float32)
+    second = np.full(shape, np.inf, np.float32)
+    owner = np.zeros(shape, np.int32)
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
+            row, column = cell_y + dy, cell_x + dx
+            number = row * columns + column
+            distance = (jitter[0].ravel()[number] + (row - 1) - y) ** 2 + (
+                jitter[1].ravel()[number] + (column - 1) - x
+            ) ** 2
+            closer = distance < nearest
+            second = np.where(closer, nearest, np.minimum(second, distance))
+            owner = np.where(closer, number, owner)
+            nearest = np.minimum(nearest, distance)
+    return owner, (np.sqrt(second) - np.sqrt(nearest)) * np.float32(0.5)
+
+
+def soften(field: np.ndarray, threshold: float, width: float) -> np.ndarray:
+    """A step from 0 to 1 where a field crosses a threshold, with a soft edge.
+
+    Args:
+        field: (H, W).
+        threshold: Where the result is 0.5.
+        width: Range of field values over which it rises.
+
+    Returns:
+        (H, W) float32 in [0, 1].
+    """
+    rise = (field - np.float32(threshold)) * np.float32(1 / max(width, 1e-6)) + np.float32(0.5)
+    return np.clip(rise, 0, 1, out=rise)

@@ -1,0 +1,226 @@
+"""What a sensor makes of the light: separate steps, each usable on simulated or on real reflectance (C, H, W).
+
+Every step takes and returns float32 reflectance and never changes its input. :func:`randomise_sensor` draws all of them
+within the ranges of a :class:`SensorRecipe`, so that a model learns what clouds look like to any sensor.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from cloud_assets.simulation.random_fields import Shape
+from cloud_assets.simulation.ranges import Interval, Scale, chance, log_uniform, uniform
+
+
+class SensorRecipe(BaseModel):
+    """Ranges of a sensor's properties; probabilities say how often a step happens at all."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gain_spread: float = Field(default=0.04, ge=0, description="Spread of the calibration factor of single bands.")
+    offset_spread: float = Field(default=0.004, ge=0, description="Spread of the offset of single bands, reflectance.")
+    noise: Scale = Field(default=(0.0006, 0.006), description="Standard deviation of read noise, reflectance.")
+    shot_noise: Interval = Field(default=(0.0, 0.006), description="Noise growing with the root of the reflectance.")
+    blur_chance: float = Field(default=0.4, ge=0, le=1, description="Probability of a soft lens.")
+    blur: Interval = Field(default=(0.3, 1.1), description="Standard deviation of the point spread, pixels.")
+    coarse_chance: float = Field(default=0.15, ge=0, le=1, description="Probability of a coarser resolution.")
+    coarse: tuple[int, ...] = Field(
+        default=(2, 3, 4), description="Factors of coarser resolution; 10 m times 6 is 60 m."
+    )
+    saturation_chance: float = Field(default=0.2, ge=0, le=1, description="Probability of early saturation.")
+    saturation: Interval = Field(default=(0.5, 1.1), description="Reflectance at which detectors saturate.")
+    saturation_tint: float = Field(default=0.05, ge=0, description="Spread of that level between bands.")
+    quantisation_chance: float = Field(default=0.3, ge=0, le=1, description="Probability of coarse quantisation.")
+    bits: tuple[int, ...] = Field(
+        default=(8, 10, 12), description="Radiometric resolutions over a reflectance of 0-1.2."
+    )
+    wedge_chance: float = Field(default=0.06, ge=0, le=1, description="Probability of a slanted edge without data.")
+    missing_band_chance: float = Field(default=0.0, ge=0, le=1, description="Probability that a band is absent.")
+
+
+@dataclass(frozen=True)
+class Sensed:
+    """What a sensor recorded."""
+
+    reflectance: np.ndarray
+    """(C, H, W) float32; 0 where there are no data or the band is absent."""
+    valid: np.ndarray
+    """(H, W) bool: there are data."""
+    present: np.ndarray
+    """(C,) bool: the sensor has the band."""
+
+
+def miscalibrate(
+    rng: np.random.Generator, reflectance: np.ndarray, gain_spread: float, offset_spread: float
+) -> np.ndarray:
+    """Gives each band an own gain near 1 and an own offset near 0.
+
+    Args:
+        rng: Source of randomness.
+        reflectance: (C, H, W).
+        gain_spread: Standard deviation of the gain, such as 0.04.
+        offset_spread: Standard deviation of the offset in reflectance, such as 0.004.
+
+    Returns:
+        (C, H, W) float32.
+    """
+    count = len(reflectance)
+    gain = rng.normal(1, gain_spread, (count, 1, 1)).astype(np.float32)
+    offset = rng.normal(0, offset_spread, (count, 1, 1)).astype(np.float32)
+    result: np.ndarray = reflectance * gain + offset
+    return result
+
+
+def blur(reflectance: np.ndarray, sigma: float) -> np.ndarray:
+    """Softens with a Gaussian-like point spread of three pixels (two passes above 0.8).
+
+    Args:
+        reflectance: (C, H, W).
+        sigma: Standard deviation in pixels, 0 to 1.2.
+
+    Returns:
+        (C, H, W) float32.
+    """
+    passes = 1 if sigma <= 0.8 else 2
+    side = np.float32(min(0.5 * sigma**2 / passes, 1 / 3))
+    result = np.array(reflectance, np.float32)
+    for band in result:
+        for _ in range(passes):
+            for view in (band, band.T):
+                edge_low, edge_high = view[0].copy(), view[-1].copy()
+                middle = view * (1 - 2 * side)
+                middle[1:] += side * view[:-1]
+                middle[:-1] += side * view[1:]
+                middle[0] += side * edge_low
+                middle[-1] += side * edge_high
+                view[:] = middle
+    return result
+
+
+def coarsen(reflectance: np.ndarray, factors: int | tuple[int, ...]) -> np.ndarray:
+    """Averages blocks of pixels, as a coarser detector does, and repeats them at the old sampling.
+
+    Args:
+        reflectance: (C, H, W).
+        factors: Pixels a side of a block, for all bands or for each (Sentinel-2 at 10 m: 1, 2 and 6).
+
+    Returns:
+        (C, H, W) float32.
+    """
+    each = (factors,) * len(reflectance) if isinstance(factors, int) else factors
+    result = np.array(reflectance, np.float32)
+    for band, factor in zip(result, each, strict=True):
+        if factor > 1:
+            height, width = band.shape
+            padded = np.pad(band, ((0, -height % factor), (0, -width % factor)), mode="edge")
+            blocks = padded.reshape(padded.shape[0] // factor, factor, -1, factor).mean((1, 3))
+            band[:] = blocks.repeat(factor, 0).repeat(factor, 1)[:height, :width]
+    return result
+
+
+def add_noise(rng: np.random.Generator, reflectance: np.ndarray, read: float, shot: float = 0.0) -> np.ndarray:
+    """Adds noise of the electronics and of the light itself.
+
+    One field of white noise serves all bands, shifted differently for each, which costs a fraction of drawing it anew.
+
+    Args:
+        rng: Source of randomness.
+        reflectance: (C, H, W).
+        read: Standard deviation that does not depend on the signal, reflectance.
+        shot: Standard deviation at a reflectance of 1 of the part that grows with its root.
+
+    Returns:
+        (C, H, W) float32.
+    """
+    _, height, width = reflectance.shape
+    white = rng.standard_normal((height, width), dtype=np.float32)
+    shifts = rng.integers(0, (height, width), (len(reflectance), 2))
+    result = np.array(reflectance, np.float32)
+    for band, shift in zip(result, shifts, strict=True):
+        deviation: np.ndarray | np.float32 = np.float32(read)
+        if shot > 0:
+            deviation = np.sqrt(np.float32(read**2) + np.float32(shot**2) * np.maximum(band, 0))
+        band += deviation * np.roll(white, tuple(shift), (0, 1))
+    return result
+
+
+def saturate(reflectance: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Cuts each band off at the reflectance where its detectors are full: clouds turn flat and slightly tinted.
+
+    Args:
+        reflectance: (C, H, W).
+        levels: (C,) reflectance, typically 0.5 to 1.1.
+
+    Returns:
+        (C, H, W) float32.
+    """
+    result: np.ndarray = np.minimum(reflectance, np.asarray(levels, np.float32)[:, None, None])
+    return result
+
+
+def quantise(reflectance: np.ndarray, bits: int, full_scale: float = 1.2) -> np.ndarray:
+    """Rounds to the steps of an 8-, 10- or 12-bit sensor.
+
+    Args:
+        reflectance: (C, H, W).
+        bits: Radiometric resolution.
+        full_scale: Reflectance of the highest number; what is brighter gets that number.
+
+    Returns:
+        (C, H, W) float32.
+    """
+    step = np.float32(full_scale / (2**bits - 1))
+    result = np.rint(np.clip(reflectance, 0, np.float32(full_scale)) / step)
+    result *= step
+    return result
+
+
+def nodata_wedge(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Cuts a slanted edge off, as at the border of a scene.
+
+    Args:
+        rng: Source of randomness.
+        shape: (H, W) in pixels.
+
+    Returns:
+        (H, W) bool, False without data; at least a fifth of the pixels keep theirs.
+    """
+    angle = rng.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[-0.5 : 0.5 : shape[0] * 1j, -0.5 : 0.5 : shape[1] * 1j]  # type: ignore[misc]
+    distance = x * np.cos(angle) + y * np.sin(angle)
+    valid: np.ndarray = distance < np.quantile(distance, rng.uniform(0.2, 0.95))
+    return valid
+
+
+def randomise_sensor(rng: np.random.Generator, reflectance: np.ndarray, recipe: SensorRecipe) -> Sensed:
+    """Looks at the light with a random sensor.
+
+    Args:
+        rng: Source of randomness.
+        reflectance: (C, H, W) float32 top-of-atmosphere reflectance.
+        recipe: Ranges to draw from.
+
+    Returns:
+        What the sensor recorded, where it has data, and which bands it has.
+    """
+    count, shape = len(reflectance), (reflectance.shape[1], reflectance.shape[2])
+    seen = miscalibrate(rng, reflectance, recipe.gain_spread, recipe.offset_spread)
+    if chance(rng, recipe.coarse_chance):
+        seen = coarsen(seen, int(rng.choice(recipe.coarse)))
+    if chance(rng, recipe.blur_chance):
+        seen = blur(seen, uniform(rng, recipe.blur))
+    seen = add_noise(rng, seen, log_uniform(rng, recipe.noise), uniform(rng, recipe.shot_noise))
+    if chance(rng, recipe.saturation_chance):
+        seen = saturate(seen, uniform(rng, recipe.saturation) * rng.normal(1, recipe.saturation_tint, count))
+    if chance(rng, recipe.quantisation_chance):
+        seen = quantise(seen, int(rng.choice(recipe.bits)))
+    np.maximum(seen, np.float32(1e-4), out=seen)
+    valid = nodata_wedge(rng, shape) if chance(rng, recipe.wedge_chance) else np.ones(shape, bool)
+    present = rng.random(count) >= recipe.missing_band_chance
+    if not present.any():
+        present[rng.integers(count)] = True
+    seen[~present] = 0
+    if not valid.all():
+        seen[:, ~valid] = 0
+    return Sensed(seen, valid, present)
