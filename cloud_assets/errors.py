@@ -62,6 +62,10 @@ class StorageFull(CloudAssetsError, OSError):
     """The disk ran full while patches were written; nothing half-written is left behind."""
 
 
+class SimulationFailed(CloudAssetsError, RuntimeError):
+    """A process that simulates patches ended before it had made all of them."""
+
+
 class TooFewGroups(CloudAssetsError, ValueError):
     """There are fewer groups (scenes, regions) than splits that must not share one.
 

@@ -1,0 +1,146 @@
+"""Lays simulated clouds over real training patches and labels them on the way.
+
+Clear patches are the ones that small training sets have in plenty and learn least from. A bank of precomputed cloud
+fields, shifted, mirrored and turned at random, makes each of them a new cloudy patch at every epoch; 256 x 256 pixels of
+4 bands take about 2 ms on one core.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.bands import CLEAR, INSTRUMENTS, UNLABELLED
+from cloud_assets.errors import InvalidRecipe
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.simulation.clouds import CloudField, CloudRecipe, composite_clouds, draw_sun, simulate_clouds
+from cloud_assets.simulation.patch import patch_generator
+
+Image = npt.NDArray[np.float32]
+
+
+class CloudCompositor:
+    """Composites clouds onto patches; the same key gives the same clouds in any process and order.
+
+    Args:
+        instrument: Name of the instrument of the patches; tells their bands and pixel size.
+        bands: Band names of the patches, native or common, in channel order.
+        clouds: Ranges to draw clouds from; cloudless skies are left out.
+        illumination: Lowest and highest reflectance of a white surface in the patches; below 1 where data are not
+            corrected for the height of the sun.
+        sun_elevation: Range of the sun's height in degrees, for the shadows.
+        fields: Number of cloud fields in the bank; each takes about 20 bytes x size².
+        size: Edge of the fields in pixels; they are periodic, so patches may be smaller or larger.
+        seed: Seed of the bank.
+
+    Raises:
+        InvalidRecipe: If the instrument measures no reflectance.
+        UnknownBand: If it lacks a band.
+    """
+
+    def __init__(
+        self,
+        instrument: str,
+        bands: tuple[str, ...],
+        clouds: CloudRecipe | None = None,
+        *,
+        illumination: tuple[float, float] = (0.7, 1.05),
+        sun_elevation: tuple[float, float] = (18.0, 70.0),
+        fields: int = 48,
+        size: int = 256,
+        seed: int = 0,
+    ) -> None:
+        profile = INSTRUMENTS[instrument]
+        if profile.unit != "reflectance":
+            raise InvalidRecipe(f"clouds can only be laid over reflectance, not over {profile.unit} of {instrument}.")
+        found = [profile.find(band) for band in bands]
+        self.bands = tuple(band.common_name for band in found)
+        self.illumination = illumination
+        recipe = (clouds or CloudRecipe()).model_copy(update={"none": 0.0})
+        metres = min((band.resolution_m for band in found if band.resolution_m), default=10.0)
+        self._bank = []
+        for number in range(fields):
+            rng = patch_generator(seed, number)
+            self._bank.append(simulate_clouds(rng, (size, size), draw_sun(rng, sun_elevation), metres, recipe))
+
+    def __call__(
+        self, reflectance: Image, mask: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], *, key: tuple[int, ...]
+    ) -> tuple[Image, npt.NDArray[np.uint8]]:
+        """Lays one cloud field over one patch.
+
+        Args:
+            reflectance: (C, H, W) float32 as :meth:`Preprocessing.to_physical` gives it; not changed.
+            mask: (H, W) uint8 cloud codes; not changed.
+            valid: (H, W) bool.
+            key: What the randomness depends on, for example (seed, epoch, index).
+
+        Returns:
+            New reflectance and mask. Clouds that were there stay labelled; unlabelled and nodata pixels stay 255.
+        """
+        rng = np.random.default_rng(key)
+        field = _moved(self._bank[int(rng.integers(len(self._bank)))], rng, valid.shape)
+        composite, added = composite_clouds(reflectance, field, self.bands, float(rng.uniform(*self.illumination)))
+        composite[:, ~valid] = 0
+        return composite, merged_labels(mask, added, valid)
+
+
+def merged_labels(
+    mask: npt.NDArray[np.uint8], added: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.uint8]:
+    """Labels of a patch after clouds were laid over it.
+
+    Args:
+        mask: (H, W) cloud codes before.
+        added: (H, W) cloud codes of what was laid over it.
+        valid: (H, W) bool.
+
+    Returns:
+        (H, W) codes: thick wins over thin, thin over shadow, shadow over clear; 255 stays where nothing can be known.
+    """
+    rank = np.zeros(256, np.uint8)
+    rank[[CLEAR, 3, 2, 1]] = range(4)
+    merged = np.where(rank[added] > rank[mask], added, mask)
+    merged[(mask == UNLABELLED) | ~valid] = UNLABELLED
+    return merged
+
+
+def clear_patches(
+    store: PatchStore, indices: npt.NDArray[np.int64], most_cloud_percentage: float = 5.0
+) -> npt.NDArray[np.int64]:
+    """Those of the given rows that are clear enough to be clouded.
+
+    Args:
+        store: The patches.
+        indices: Rows, usually of the training split.
+        most_cloud_percentage: Patches with more cloud are left out, and so are those without any label.
+    """
+    coverage = store.index["cloud_percentage"].to_numpy()[indices]
+    return indices[coverage <= most_cloud_percentage]
+
+
+def _moved(field: CloudField, rng: np.random.Generator, shape: tuple[int, ...]) -> CloudField:
+    """Shifts, mirrors and turns a periodic field, and cuts it to a shape."""
+    rows, cols = (
+        (int(rng.integers(length)) + np.arange(wanted)) % length
+        for length, wanted in zip(field.mask.shape, shape, strict=True)
+    )
+    if rng.random() < 0.5:
+        rows = rows[::-1]
+    if rng.random() < 0.5:
+        cols = cols[::-1]
+    is_turned = rng.random() < 0.5
+
+    def moved(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        turned = array.T if is_turned else array
+        return np.asarray(turned.take(rows, axis=0).take(cols, axis=1))
+
+    return replace(
+        field,
+        droplets=moved(field.droplets),
+        ice=None if field.ice is None else moved(field.ice),
+        optical_depth=moved(field.optical_depth),
+        shade=None if field.shade is None else moved(field.shade),
+        albedo=None if field.albedo is None else moved(field.albedo),
+        mask=moved(field.mask),
+    )
