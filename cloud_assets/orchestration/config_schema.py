@@ -1,0 +1,135 @@
+"""Run configuration of assets, derived from the declarations of the layers below.
+
+Tasks, recipes and data sets are plain pydantic models that know nothing of Dagster. :func:`config_schema` shows one of
+them in Dagster's launchpad, with the instance's own values as defaults; :func:`from_config` makes the validated model
+again from what the user filled in.
+"""
+
+import hashlib
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import dagster as dg
+from pydantic import BaseModel, ValidationError
+
+from cloud_assets.errors import InvalidRecipe
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_SCALARS: Mapping[type, Any] = {bool: bool, int: int, float: float, str: str, Path: str}
+
+
+def config_schema(defaults: BaseModel) -> dict[str, dg.Field]:
+    """Dagster's view of a pydantic model.
+
+    Args:
+        defaults: An instance; its values are the defaults. Where the model allows one of several classes (networks,
+            for example) the schema is that of the instance's own class. Constants (a ``Literal`` of one value) are
+            left out.
+
+    Returns:
+        One optional field for each field of the model, with type, default and description.
+    """
+    return {
+        name: _field(field.annotation, getattr(defaults, name), field.description)
+        for name, field in type(defaults).model_fields.items()
+        if not _is_constant(field.annotation)
+    }
+
+
+def from_config(defaults: Model, config: Mapping[str, Any]) -> Model:
+    """Makes the model that a run configuration describes.
+
+    Args:
+        defaults: The instance that :func:`config_schema` was called with.
+        config: The configuration; values that it does not name are those of ``defaults``.
+
+    Returns:
+        A validated model of the class of ``defaults``.
+
+    Raises:
+        InvalidRecipe: If a value is not allowed; says which, by its path in the configuration.
+    """
+    try:
+        return type(defaults).model_validate(_merged(defaults, config))
+    except ValidationError as error:
+        problems = "\n".join(f"  {_path(problem['loc'])}: {problem['msg']}" for problem in error.errors())
+        raise InvalidRecipe(
+            f"The run configuration asks for an impossible {type(defaults).__name__}:\n{problems}\n"
+            "Change these values in the file given with -c, or in the launchpad."
+        ) from None
+
+
+def _merged(defaults: BaseModel, config: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {name: getattr(defaults, name) for name in type(defaults).model_fields}
+    for name, value in config.items():
+        present = merged.get(name)
+        if isinstance(present, BaseModel) and isinstance(value, Mapping):
+            merged[name] = _merged(present, value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def _path(location: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in location) or "(together)"
+
+
+def _field(annotation: Any, value: Any, description: str | None) -> dg.Field:
+    if isinstance(value, BaseModel):
+        return dg.Field(config_schema(value), is_required=False, description=description or type(value).__doc__)
+    return dg.Field(_config_type(annotation), default_value=_plain(value), is_required=False, description=description)
+
+
+def _plain(value: Any) -> Any:
+    """A default as a run configuration would spell it."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _config_type(annotation: Any) -> Any:
+    """The Dagster configuration type of an annotation; ``Any`` where only pydantic can tell what is allowed."""
+    if annotation in _SCALARS:
+        return _SCALARS[annotation]
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _config_type(arguments[0])
+    if origin is Literal:
+        return _enumeration(arguments)
+    if origin in (Union, types.UnionType):
+        return _union(arguments)
+    if origin in (tuple, list):
+        kinds = {argument for argument in arguments if argument is not Ellipsis}
+        return dg.Array(_config_type(kinds.pop())) if len(kinds) == 1 else dg.Array(dg.Any)
+    if origin is not None and issubclass(origin, Mapping) and arguments[0] is str:
+        return {str: _config_type(arguments[1])}
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return dict
+    return dg.Any
+
+
+def _union(arguments: tuple[Any, ...]) -> Any:
+    present = [argument for argument in arguments if argument is not types.NoneType]
+    inner = _config_type(present[0]) if len(present) == 1 else dg.Any
+    return dg.Noneable(inner) if len(present) < len(arguments) else inner
+
+
+def _enumeration(values: tuple[Any, ...]) -> Any:
+    if not all(isinstance(value, str) for value in values):
+        return dg.Any
+    # Dagster wants one name for each set of values, and the same set may stand in several models.
+    digest = hashlib.blake2b("\n".join(values).encode(), digest_size=4).hexdigest()
+    return dg.Enum(f"one_of_{digest}", [dg.EnumValue(value) for value in values])
+
+
+def _is_constant(annotation: Any) -> bool:
+    return get_origin(annotation) is Literal and len(get_args(annotation)) == 1

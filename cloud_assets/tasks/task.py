@@ -1,0 +1,76 @@
+"""What a task is: a declaration of data, patches, splits, variants, evaluation and gate. Never code paths."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cloud_assets.datasets.dataset import Dataset
+from cloud_assets.errors import InvalidRecipe
+from cloud_assets.evaluation.gate import Gate
+from cloud_assets.patches.recipe import PatchRecipe
+from cloud_assets.patches.splits import GroupedSplit
+
+if TYPE_CHECKING:
+    from cloud_assets.evaluation.evaluation import Evaluation
+    from cloud_assets.patches.splits import Splits
+    from cloud_assets.patches.store import PatchStore
+    from cloud_assets.prediction.bundle import ModelBundle
+    from cloud_assets.training.run import TrainingRun
+
+
+class Recipe(Protocol):
+    """How a variant is trained: a pydantic model that can train."""
+
+    def train(self, run: "TrainingRun") -> "ModelBundle":
+        """Trains, or goes on where an interrupted training of the same run stopped."""
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """The recipe as plain values."""
+
+
+class Evaluator(Protocol):
+    """How a task's models are judged: a pydantic model that can evaluate."""
+
+    def evaluate(
+        self, bundle: "ModelBundle", store: "PatchStore", splits: "Splits", *, progress: bool = True
+    ) -> "Evaluation":
+        """Judges a model on the test split."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One lineage: raw scenes, labelled patches, splits, trained models, evaluation reports, champion.
+
+    Raises:
+        InvalidRecipe: If a name cannot be part of an asset key, or there is no variant.
+    """
+
+    name: str
+    """Name of the job, the asset group, the experiment and the registered model."""
+    title: str
+    """One line for people."""
+    description: str
+    """What the model answers and what it learns from; Markdown."""
+    dataset: Dataset
+    """Where scenes come from."""
+    patches: PatchRecipe
+    """How scenes become patches."""
+    split: GroupedSplit
+    """How patches are divided."""
+    variants: Mapping[str, Recipe]
+    """Ways to train, by name."""
+    evaluation: Evaluator
+    """How models are judged."""
+    gate: Gate
+    """What a model must achieve to become champion."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Tags of all its assets."""
+    owners: tuple[str, ...] = ("team:remote-sensing",)
+    """Who is asked about its assets."""
+
+    def __post_init__(self) -> None:
+        if not self.variants:
+            raise InvalidRecipe(f"The task {self.name!r} has no variant to train.")
+        for name in (self.name, *self.variants):
+            if not name.isidentifier():
+                raise InvalidRecipe(f"{name!r} cannot name a task or variant: use letters, digits and underscores.")
