@@ -1,4 +1,4 @@
-"""Unpacks archives from the internet safely: plain files only, below the target only, whole or not at all, resumable."""
+"""Unpacks archives from the internet safely: plain files only, below the target only, each whole or not there."""
 
 import errno
 import json
