@@ -212,6 +212,10 @@ class AlreadyTraining(CloudAssetsError, RuntimeError):
     """Another process is training the same recipe on the same data."""
 
 
+class GateNotPassed(CloudAssetsError, ValueError):
+    """No model is good enough to be its task's champion."""
+
+
 # Scenes
 
 

@@ -36,6 +36,9 @@ class Evaluator(Protocol):
     ) -> "Evaluation":
         """Judges a model on the test split."""
 
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """The settings as plain values."""
+
 
 @dataclass(frozen=True)
 class Task:
