@@ -1,0 +1,270 @@
+"""Coverage classes: how much of a patch, or of any window in it, is cloud.
+
+The class of a window is always that of its own pixels, so small sets can be stretched by random windows without a
+wrong label; a window never leaves its patch, so it never leaves its patch's split.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
+from cloud_assets.errors import InvalidRecipe, NothingToLearn
+from cloud_assets.patches.store import PatchStore
+
+if TYPE_CHECKING:
+    from cloud_assets.datasets.catalog import SceneCatalog
+
+Integers = npt.NDArray[np.int64]
+_CANDIDATES = 6
+"""Windows drawn a window that is kept, so that there is a choice when classes are evened out."""
+
+
+class CoverageClasses(BaseModel):
+    """Classes by percentage of cloud; a boundary belongs to the class above it, 100 % to the last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    boundaries: tuple[Annotated[float, Field(gt=0, lt=100)], ...] = Field(
+        (25.0, 50.0, 75.0), min_length=1, description="Percentages between the classes, rising."
+    )
+    names: tuple[str, ...] = Field(
+        ("clear", "scattered", "broken", "overcast"), description="Name of each class, from clear to overcast."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if list(self.boundaries) != sorted(set(self.boundaries)):
+            raise InvalidRecipe(f"coverage boundaries must rise, not {self.boundaries}.")
+        if len(self.names) != len(self.boundaries) + 1 or len(set(self.names)) != len(self.names):
+            raise InvalidRecipe(
+                f"{len(self.boundaries)} boundaries make {len(self.boundaries) + 1} classes, which need as many "
+                f"different names; got {', '.join(self.names)}."
+            )
+        return self
+
+    def classify(self, percentage: npt.ArrayLike) -> Integers:
+        """Class of each percentage.
+
+        Args:
+            percentage: Cloud cover in percent, 0 to 100, any shape.
+
+        Returns:
+            Class numbers from 0, same shape.
+
+        Raises:
+            InvalidRecipe: If a percentage is not a number between 0 and 100.
+        """
+        values = np.asarray(percentage, np.float64)
+        # Shares of pixels times 100 may miss 100 by a rounding error.
+        if not ((values >= -1e-9) & (values <= 100 + 1e-9)).all():
+            raise InvalidRecipe(
+                "a cloud cover must lie between 0 and 100 percent; one of an unlabelled patch has none."
+            )
+        return np.searchsorted(np.asarray(self.boundaries), values, side="right").astype(np.int64)
+
+    def describe(self) -> list[str]:
+        """Each class with its range, such as ``broken (50-75 %)``."""
+        edges = (0.0, *self.boundaries, 100.0)
+        return [f"{name} ({edges[i]:g}-{edges[i + 1]:g} %)" for i, name in enumerate(self.names)]
+
+
+def cloud_percentage(masks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Thick and thin cloud as a percentage of the labelled pixels.
+
+    Args:
+        masks: (…, H, W) cloud codes, 255 unlabelled or nodata.
+
+    Returns:
+        (…) in [0, 100]; NaN where nothing is labelled.
+    """
+    labelled = (masks != UNLABELLED).sum(axis=(-2, -1))
+    cloud = ((masks == THICK_CLOUD) | (masks == THIN_CLOUD)).sum(axis=(-2, -1))
+    shares: npt.NDArray[np.float64] = np.where(labelled > 0, 100.0 * cloud / np.maximum(labelled, 1), np.nan)
+    return shares
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Square or whole-patch windows of a store, each with its coverage class. All arrays are (K,)."""
+
+    rows: Integers
+    """Row of the patch in the store."""
+    tops: Integers
+    lefts: Integers
+    heights: Integers
+    widths: Integers
+    percentages: npt.NDArray[np.float64]
+    """Cloud cover of the window itself."""
+    labels: Integers
+    """Class of that cover."""
+    refused: int = 0
+    """Windows left out because too few of their pixels are labelled."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def subset(self, chosen: Integers) -> "Windows":
+        """The windows at some positions, in that order."""
+        arrays = {name: array[chosen] for name, array in vars(self).items() if name != "refused"}
+        return Windows(**arrays, refused=self.refused)
+
+    def read(self, store: PatchStore, position: int, role: str) -> npt.NDArray[Any]:
+        """Cuts one window out of an array of the store.
+
+        Args:
+            store: The store.
+            position: Position of the window, 0 to K - 1.
+            role: ``images`` or ``masks``.
+
+        Returns:
+            (C, height, width) or (height, width), a view.
+        """
+        top, left = self.tops[position], self.lefts[position]
+        bottom, right = top + self.heights[position], left + self.widths[position]
+        window: npt.NDArray[Any] = store.array(role)[self.rows[position], ..., top:bottom, left:right]
+        return window
+
+    def class_counts(self, classes: int) -> Integers:
+        """(classes,) number of windows of each class."""
+        return np.bincount(self.labels, minlength=classes)
+
+
+def label_windows(
+    store: PatchStore,
+    indices: Integers,
+    classes: CoverageClasses,
+    *,
+    count: int,
+    scale: tuple[float, float] = (0.5, 1.0),
+    minimum_valid: float = 0.2,
+    seed: int = 0,
+) -> Windows:
+    """Labels patches by coverage; fewer patches than wanted are eked out with random windows, classes evened out.
+
+    Args:
+        store: The patches, with masks.
+        indices: Rows of one split.
+        classes: The coverage classes.
+        count: Least number of windows. With as many patches or more, every patch is one window and nothing is cut.
+        scale: Smallest and largest edge of a random window, as a share of the patch's.
+        minimum_valid: Windows with a smaller share of labelled pixels are refused.
+        seed: Seed of the random windows.
+
+    Returns:
+        Whole patches first, then random windows.
+
+    Raises:
+        NothingToLearn: If the split holds no patch with enough labelled pixels.
+    """
+    height, width = store.masks.shape[1:]
+    tables = ((row, *_areas(store.masks[row])) for row in indices)
+    rng = np.random.default_rng(seed)
+    per_patch = 0 if len(indices) >= count else -(-count // max(len(indices), 1)) * _CANDIDATES
+    parts: list[npt.NDArray[np.float64]] = []
+    for row, cloud, labelled in tables:
+        boxes = np.concatenate([[[0, 0, height, width]], _boxes(rng, per_patch, height, width, scale)])
+        shares = _sums(labelled, boxes) / (boxes[:, 2] * boxes[:, 3])
+        percentages = 100.0 * _sums(cloud, boxes) / np.maximum(_sums(labelled, boxes), 1)
+        numbers = np.column_stack([np.full(len(boxes), row), boxes, percentages, shares, np.arange(len(boxes)) == 0])
+        parts.append(numbers)
+    drawn = np.concatenate(parts) if parts else np.zeros((0, 8))
+    usable = drawn[:, 6] >= max(minimum_valid, 1e-9)
+    refused = int((~usable[drawn[:, 7] == 1]).sum())
+    drawn = drawn[usable]
+    if not len(drawn):
+        raise NothingToLearn(
+            f"none of the {len(indices)} patches of this split has {minimum_valid:.0%} labelled pixels: "
+            "look at the splits, the label types, and the masks."
+        )
+    rows, tops, lefts, heights, widths = drawn[:, :5].astype(np.int64).T
+    windows = Windows(rows, tops, lefts, heights, widths, drawn[:, 5], classes.classify(drawn[:, 5]), refused)
+    is_whole = drawn[:, 7] == 1
+    more = even_out(windows.labels, windows.rows, max(count - int(is_whole.sum()), 0), rng, ~is_whole)
+    return windows.subset(np.concatenate([np.flatnonzero(is_whole), more]))
+
+
+def even_out(
+    labels: Integers, rows: Integers, count: int, rng: np.random.Generator, allowed: npt.NDArray[np.bool_]
+) -> Integers:
+    """Chooses windows such that the classes come out even, and within a class the patches.
+
+    Args:
+        labels: (K,) class of each window.
+        rows: (K,) patch of each window.
+        count: How many to choose; fewer if there are not as many.
+        rng: Source of chance.
+        allowed: (K,) which may be chosen.
+
+    Returns:
+        Positions of the chosen windows, rising.
+    """
+    candidates = rng.permutation(np.flatnonzero(allowed))
+    # A window's turn: how many of the same class and patch, and then of the same class, come before it.
+    turns = _occurrences(labels[candidates] * (rows.max(initial=0) + 1) + rows[candidates])
+    candidates = candidates[np.argsort(turns, kind="stable")]
+    ranks = _occurrences(labels[candidates])
+    return np.sort(candidates[np.argsort(ranks, kind="stable")][:count])
+
+
+def percentage_mismatches(
+    catalog: "SceneCatalog", store: PatchStore, tolerance: float = 1.0
+) -> Iterator[tuple[str, float, float]]:
+    """Compares the coverage of the masks with the percentages that the data set itself states.
+
+    Args:
+        catalog: The scenes; those whose attributes hold ``thick_percentage`` and ``thin_percentage`` are compared.
+        store: Their patches. Only scenes that are one patch can be compared.
+        tolerance: Largest difference in percentage points that is no mismatch.
+
+    Yields:
+        (scene, coverage of the mask, coverage as stated) of each mismatch.
+    """
+    stated = {
+        scene.scene_id: float(scene.attributes["thick_percentage"]) + float(scene.attributes["thin_percentage"])
+        for scene in catalog
+        if {"thick_percentage", "thin_percentage"} <= scene.attributes.keys()
+    }
+    index = store.index
+    alone = index[~index["scene_id"].duplicated(keep=False)]
+    for scene, measured in zip(alone["scene_id"], alone["cloud_percentage"], strict=True):
+        if scene in stated and not abs(measured - stated[scene]) <= tolerance:
+            yield str(scene), float(measured), stated[scene]
+
+
+def _areas(mask: npt.NDArray[np.uint8]) -> tuple[Integers, Integers]:
+    """Summed-area tables (H + 1, W + 1) of cloudy and of labelled pixels."""
+    labelled = mask != UNLABELLED
+    cloud = (mask == THICK_CLOUD) | (mask == THIN_CLOUD)
+    tables = [np.pad(part.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0))) for part in (cloud, labelled)]
+    return tables[0], tables[1]
+
+
+def _sums(table: Integers, boxes: Integers) -> Integers:
+    """Sums over boxes (K, 4) of top, left, height, width."""
+    top, left = boxes[:, 0], boxes[:, 1]
+    bottom, right = top + boxes[:, 2], left + boxes[:, 3]
+    total: Integers = table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
+    return total
+
+
+def _boxes(rng: np.random.Generator, count: int, height: int, width: int, scale: tuple[float, float]) -> Integers:
+    """(count, 4) random squares: top, left, height, width."""
+    sides = np.clip(np.rint(rng.uniform(*scale, count) * min(height, width)), 1, min(height, width)).astype(np.int64)
+    tops, lefts = rng.integers(0, height - sides + 1), rng.integers(0, width - sides + 1)
+    return np.column_stack([tops, lefts, sides, sides])
+
+
+def _occurrences(values: Integers) -> Integers:
+    """For each value how many equal ones come before it."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.r_[0, np.flatnonzero(np.diff(ordered)) + 1]
+    lengths = np.diff(np.r_[starts, len(values)])
+    counts = np.empty(len(values), np.int64)
+    counts[order] = np.arange(len(values)) - np.repeat(starts, lengths) if len(values) else 0
+    return counts
