@@ -62,7 +62,7 @@ def test_pictures_show_reflectance_and_geotiffs_keep_the_numbers(
     store, splits = labelled
     export_class_folders(store, splits, tmp_path / "png", image_format="png", progress=False)
     export_class_folders(store, splits, tmp_path / "tif", image_format="geotiff", progress=False)
-    picture = np.asarray(Image.open(next((tmp_path / "png" / "train" / "clear").iterdir())))
+    picture = np.asarray(Image.open(sorted((tmp_path / "png" / "train" / "clear").iterdir())[0]))
     assert picture[5, 5].tolist() == [64, 204, 204]  # reflectance 0.1 and 0.32 of 0.4
     assert picture[0, 0].tolist() == [0, 0, 0]
     with rasterio.open(sorted((tmp_path / "tif" / "train" / "clear").iterdir())[0]) as raster:
