@@ -3,15 +3,11 @@
 from pathlib import Path
 from typing import cast
 
+import segmentation_models_pytorch as smp
+from segmentation_models_pytorch.encoders import encoders
 from torch import nn
 
 from cloud_assets.models.pretrained import hub_file, load_weights, names_match, read_weights
-from cloud_assets.models.torchvision_pairing import ensure_torchvision
-
-ensure_torchvision()
-
-import segmentation_models_pytorch as smp  # noqa: E402
-from segmentation_models_pytorch.encoders import encoders  # noqa: E402
 
 
 def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int, out_channels: int) -> nn.Module:

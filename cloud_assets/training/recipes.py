@@ -39,8 +39,8 @@ class Optimisation(BaseModel):
     beta2: float = Field(default=0.999, ge=0, lt=1, description="Beta 2 of adam and adamw.")
     scheduler: Literal["plateau", "linear", "cosine", "one_cycle", "constant"] = Field(
         default="plateau",
-        description="'plateau' lowers the learning rate when the validation metric stalls; 'linear' and 'cosine' lower it "
-        "to nearly zero by the end of the training (steps or budget, whichever comes first); 'one_cycle' rises first.",
+        description="'plateau' lowers the learning rate when the validation metric stalls; 'linear' and 'cosine' lower "
+        "it to nearly zero by the end of the training (steps or budget, whichever is first); 'one_cycle' rises first.",
     )
     decay_start: float = Field(
         default=0.0,

@@ -39,6 +39,8 @@ class TrainingRun:
     """Called after each epoch with its number (from 0) and metrics."""
     progress: bool = True
     """Show a progress bar."""
+    cache: Path | None = None
+    """Folder of simulated patches that several trainings share. Unset: in the workspace."""
 
     @property
     def checkpoints(self) -> Path:

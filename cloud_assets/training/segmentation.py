@@ -1,0 +1,277 @@
+"""Training of segmentation models."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, MulticlassJaccardIndex
+from tqdm import tqdm
+
+from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
+from cloud_assets.errors import InvalidRecipe, NothingToLearn
+from cloud_assets.patches.cloud_compositor import CloudCompositor, clear_patches
+from cloud_assets.patches.preprocessing import Preprocessing
+from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.patches.simulated import simulated_store
+from cloud_assets.patches.statistics import band_positions, band_statistics, fitted_preprocessing
+from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.prediction.card import ModelCard, Threshold
+from cloud_assets.prediction.segmentation import SegmentationPredictor, class_probability
+from cloud_assets.training.batches import (
+    Composition,
+    PatchSource,
+    TrainingBatches,
+    ValidationBatches,
+    training_loader,
+    validation_loader,
+)
+from cloud_assets.training.fit import TrainedModule, fit
+from cloud_assets.training.losses import FocalDiceLoss
+from cloud_assets.training.recipes import Segmentation
+from cloud_assets.training.record import software_versions, training_record
+from cloud_assets.training.run import TrainingRun
+from cloud_assets.training.threshold import ThresholdSearch
+
+_CLASSES = {
+    "binary": ("clear", "cloud"),
+    "four": ("clear", "thick cloud", "thin cloud", "cloud shadow"),
+}
+_CLOUD_CLASSES = {"binary": [1], "four": [THICK_CLOUD, THIN_CLOUD]}
+_FEWEST_BATCHES = 50
+"""Batches an epoch at least: with fewer, validation would cost more than training."""
+
+
+class SegmentationModule(TrainedModule):
+    """Loss and metrics of a segmentation network.
+
+    Args:
+        network: Bands -> logits.
+        recipe: The recipe.
+    """
+
+    def __init__(self, network: nn.Module, recipe: Segmentation) -> None:
+        super().__init__(network, recipe.optimisation)
+        classes = len(_CLASSES[recipe.classes])
+        self.loss = FocalDiceLoss(recipe.loss, classes)
+        self.cloud_classes = _CLOUD_CLASSES[recipe.classes]
+        self.cloud_metrics = MetricCollection(
+            {
+                "val_iou": BinaryJaccardIndex(ignore_index=UNLABELLED),
+                "val_f1": BinaryF1Score(ignore_index=UNLABELLED),
+            }
+        )
+        self.class_metrics = MetricCollection(
+            {} if classes == 2 else {"val_miou": MulticlassJaccardIndex(classes, ignore_index=UNLABELLED)}
+        )
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The loss of a batch."""
+        images, truth = batch
+        loss: Tensor = self.loss(self.network(self.to_layout(images)), truth.long())
+        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Counts a batch into the validation metrics."""
+        images, truth = batch
+        truth = truth.long()
+        logits = self.network(self.to_layout(images))
+        probability = class_probability(logits)
+        is_cloud = probability[:, self.cloud_classes].sum(dim=1) >= 0.5
+        cloud_truth = torch.where(truth == UNLABELLED, truth, torch.isin(truth, self._cloud_codes(truth)).long())
+        self.cloud_metrics.update(is_cloud.long(), cloud_truth)
+        if len(self.class_metrics):
+            self.class_metrics.update(probability.argmax(dim=1), truth)
+        self.log("val_loss", self.loss(logits, truth), on_epoch=True, batch_size=len(images))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs them."""
+        for metrics in (self.cloud_metrics, self.class_metrics):
+            self.log_dict(metrics.compute())
+            metrics.reset()
+
+    def _cloud_codes(self, like: Tensor) -> Tensor:
+        return torch.tensor(self.cloud_classes, device=like.device)
+
+
+def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
+    """Trains a segmentation model, or finishes an interrupted training of it.
+
+    Args:
+        recipe: The recipe.
+        run: Data, workspace and callbacks.
+
+    Returns:
+        The model with the weights that were best on validation and a decision threshold chosen there.
+
+    Raises:
+        InvalidRecipe: If the recipe does not fit the patches.
+        NothingToLearn: If a split is empty or unlabelled.
+        TrainingDiverged: If the loss becomes infinite or not a number.
+        WeightsUnavailable: If pretrained weights are asked for and cannot be obtained.
+    """
+    training, validation = (_labelled(run, split, recipe) for split in ("train", "validation"))
+    fitted_on = training if len(training) else validation
+    preprocessing = fitted_preprocessing(
+        run.store, fitted_on, bands=recipe.bands, normalisation=recipe.normalisation, clip=recipe.clip
+    )
+    channels = band_positions(run.store.roles[IMAGES], recipe.bands)
+    optimisation = recipe.optimisation
+    classes = _CLASSES[recipe.classes]
+    out_channels = 1 if len(classes) == 2 else len(classes)
+    torch.manual_seed(optimisation.seed)
+    module = SegmentationModule(recipe.network.build(len(channels), out_channels), recipe)
+    sizes = {"batch_size": optimisation.batch_size, "multiple": recipe.network.size_multiple}
+    codes = class_codes(recipe)
+    composition = _composition(recipe, run, PatchSource(run.store, training, channels), preprocessing)
+    batches = TrainingBatches(
+        composition,
+        preprocessing,
+        recipe.augmentation.build(),
+        codes,
+        crop=recipe.crop,
+        seed=optimisation.seed,
+        **sizes,
+    )
+    checks = ValidationBatches(PatchSource(run.store, validation, channels), preprocessing, codes, **sizes)
+    one_pass = -(-len(training) // optimisation.batch_size)
+    steps = optimisation.steps_per_epoch or max(one_pass, _FEWEST_BATCHES)
+    result = fit(
+        module,
+        training_loader(batches, steps, optimisation.workers),
+        validation_loader(checks, optimisation.workers),
+        optimisation,
+        run,
+    )
+    details: dict[str, Any] = {
+        "cloud_classes": _CLOUD_CLASSES[recipe.classes],
+        "test_time_augmentation": recipe.test_time_augmentation,
+        "training_reference": _reference(run, fitted_on, channels),
+    }
+    card = ModelCard(
+        task=run.task,
+        variant=run.variant,
+        family=recipe.family,
+        network=recipe.network,
+        in_channels=len(channels),
+        out_channels=out_channels,
+        preprocessing=preprocessing,
+        classes=classes,
+        threshold=Threshold(value=0.5, method="not chosen yet", unit="cloud probability"),
+        patch_size=recipe.crop or run.store.masks.shape[1],
+        training=training_record(recipe, optimisation.seed, run, result),
+        software=software_versions(),
+        details=details,
+        is_synthetic_training_data=run.store.is_synthetic,
+    )
+    bundle = ModelBundle(card, module.network.state_dict())
+    threshold, iou = choose_threshold(bundle, run, validation, channels, optimisation.device)
+    best = result.history[result.best_epoch]
+    metrics = {name: value for name, value in best.items() if name.startswith("val_")}
+    return bundle.with_card(threshold=threshold, metrics={**metrics, "val_iou_at_threshold": iou})
+
+
+def class_codes(recipe: Segmentation) -> npt.NDArray[np.uint8]:
+    """Class index of each cloud code, (256,) uint8; 255 for what is unlabelled."""
+    codes = np.full(256, UNLABELLED, np.uint8)
+    if recipe.classes == "four":
+        codes[[CLEAR, THICK_CLOUD, THIN_CLOUD, CLOUD_SHADOW]] = [CLEAR, THICK_CLOUD, THIN_CLOUD, CLOUD_SHADOW]
+    else:
+        codes[[CLEAR, CLOUD_SHADOW]], codes[[THICK_CLOUD, THIN_CLOUD]] = 0, 1
+    return codes
+
+
+def choose_threshold(
+    bundle: ModelBundle, run: TrainingRun, indices: npt.NDArray[np.int64], channels: list[int], device: str
+) -> tuple[Threshold, float]:
+    """Chooses the decision threshold with the very predictor that evaluation and serving use.
+
+    Args:
+        bundle: The model, its threshold not chosen yet.
+        run: Whose patches.
+        indices: Rows of the validation split.
+        channels: The model's bands in the store.
+        device: What to run on.
+
+    Returns:
+        The threshold, and the cloud IoU on validation with it.
+    """
+    predictor = SegmentationPredictor(bundle, device)
+    search = ThresholdSearch()
+    for index in tqdm(indices, desc="choosing the threshold", unit="patch", disable=not run.progress):
+        rows = slice(int(index), int(index) + 1)
+        answer = predictor.predict(run.store.array()[rows][:, channels])
+        codes = run.store.masks[rows]
+        is_cloud = np.isin(codes, (THICK_CLOUD, THIN_CLOUD)).astype(np.uint8)
+        is_unknown = (codes == UNLABELLED) | (answer["mask"] == UNLABELLED)
+        search.update(answer["cloud_probability"], np.where(is_unknown, np.uint8(UNLABELLED), is_cloud))
+    return search.best()
+
+
+def _labelled(run: TrainingRun, split: str, recipe: Segmentation) -> npt.NDArray[np.int64]:
+    """Rows of a split that hold a labelled pixel."""
+    if not run.store.has_masks:
+        raise NothingToLearn(f"{run.task}: the patches of {run.store.directory} have no truth masks to learn from.")
+    version = run.splits.details.get("patches_version", run.store.data_version)
+    if version != run.store.data_version:
+        raise InvalidRecipe(f"{run.task}: the splits were made for other patches ({version}); make them anew.")
+    indices = run.splits.indices(split)
+    coverage = run.store.index["cloud_percentage"].to_numpy(dtype=np.float64)
+    labelled: npt.NDArray[np.int64] = indices[~np.isnan(coverage[indices])]
+    if len(labelled) == 0 and not (split == "train" and recipe.simulated_fraction == 1):
+        raise NothingToLearn(
+            f"{run.task}: none of the {len(indices)} patches of the {split} split has a labelled pixel. Give the split "
+            "a larger fraction, or add labelled scenes."
+        )
+    return labelled
+
+
+def _composition(
+    recipe: Segmentation, run: TrainingRun, real: PatchSource, preprocessing: Preprocessing
+) -> Composition:
+    """Makes ready what batches are mixed from."""
+    side = min(recipe.crop or real.store.masks.shape[1], *real.store.masks.shape[1:])
+    simulated = compositor = None
+    clear: frozenset[int] = frozenset()
+    if recipe.simulated_fraction > 0:
+        cache: Path = run.cache or run.workspace / "simulated"
+        store = simulated_store(
+            cache,
+            instrument=preprocessing.instrument,
+            bands=preprocessing.bands,
+            size=side,
+            count=recipe.simulated_patches,
+            seed=recipe.optimisation.seed,
+            recipe=recipe.simulation,
+            progress=run.progress,
+        )
+        simulated = PatchSource(store, np.arange(len(store)), list(range(len(preprocessing.bands))))
+    if recipe.composited_fraction > 0 and len(real):
+        clear = frozenset(int(index) for index in clear_patches(real.store, real.indices))
+        compositor = CloudCompositor(
+            preprocessing.instrument,
+            preprocessing.bands,
+            recipe.simulation.clouds,
+            size=side,
+            seed=recipe.optimisation.seed,
+        )
+    return Composition(real, simulated, recipe.simulated_fraction, compositor, clear, recipe.composited_fraction)
+
+
+def _reference(run: TrainingRun, indices: npt.NDArray[np.int64], channels: list[int]) -> dict[str, Any]:
+    """Statistics of the model's bands over the training patches, which drift of new scenes is measured against."""
+    statistics = band_statistics(run.store, indices)
+    return {
+        "bands": [statistics.bands[channel] for channel in channels],
+        "unit": statistics.unit,
+        "mean": [statistics.mean[channel] for channel in channels],
+        "std": [statistics.std[channel] for channel in channels],
+        "percentiles": {
+            str(percentage): [values[channel] for channel in channels]
+            for percentage, values in statistics.percentiles.items()
+        },
+    }
