@@ -5,7 +5,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -129,7 +129,7 @@ def apply_split_list(path: Path, scenes: Iterable[Scene]) -> tuple[list[Scene], 
 
     Args:
         path: Table with the columns ``name`` and ``split``, and maybe ``scene_id`` for the group. It may be absent.
-        scenes: The scenes; a list's name is a scene's id or the last part of it.
+        scenes: The scenes; a list's name is a scene's id or the last part of it, with or without suffix.
 
     Returns:
         The scenes, and notes on what the list and the scenes do not share.
@@ -151,16 +151,20 @@ def apply_split_list(path: Path, scenes: Iterable[Scene]) -> tuple[list[Scene], 
         )
     listed = {row["name"]: row for row in rows}
     placed, used = [], set()
+    unplaced = 0
     for scene in scenes:
-        row = listed.get(scene.scene_id) or listed.get(scene.scene_id.rsplit("/", 1)[-1])
-        if row is not None:
-            used.add(row["name"])
-            scene = replace(scene, split=_SPLITS[row["split"]], group=row.get("scene_id") or scene.group)
-        placed.append(scene)
+        tail = PurePosixPath(scene.scene_id)
+        name = next((name for name in (scene.scene_id, tail.name, tail.stem) if name in listed), None)
+        if name is None:
+            placed.append(scene)
+            unplaced += 1
+            continue
+        row = listed[name]
+        used.add(name)
+        placed.append(replace(scene, split=_SPLITS[row["split"]], group=row.get("scene_id") or scene.group))
     notes = [f"Splits are those of {path.name}."]
     if len(used) < len(listed):
         notes.append(f"{len(listed) - len(used)} of the {len(listed)} names in {path.name} have no scene.")
-    unplaced = sum(scene.scene_id not in used and scene.scene_id.rsplit("/", 1)[-1] not in used for scene in scenes)
     if unplaced:
         notes.append(f"{unplaced} scenes are not in {path.name}.")
     return placed, notes

@@ -80,6 +80,8 @@ def read_header(path: str) -> RasterHeader:
             raise InvalidRaster(f"{path} mixes data types in one file: {', '.join(raster.dtypes)}.")
         if raster.driver == "GTiff":
             _check_blocks(raster, path)
+        elif raster.driver == "PNG":
+            _check_chunks(path)
         from rasterio.enums import ColorInterp
 
         a, b, c, d, e, f = raster.transform[:6]
@@ -159,3 +161,18 @@ def _check_blocks(raster: "DatasetReader", path: str) -> None:
                 size = raster.get_tag_item(f"BLOCK_SIZE_{x}_{y}", "TIFF", bidx=band)
                 if offset and size and int(offset) + int(size) > length:
                     raise InvalidRaster(f"{path} is truncated: its pixels go on after the end of the file.")
+
+
+def _check_chunks(path: str) -> None:
+    """Follows a PNG's chunks to the end mark, because the decoder passes over a missing end in silence."""
+    length = Path(path).stat().st_size
+    with Path(path).open("rb") as stream:
+        stream.seek(8)  # signature
+        while len(head := stream.read(8)) == 8:
+            end = stream.tell() + int.from_bytes(head[:4], "big") + 4  # data and checksum
+            if end > length:
+                break
+            if head[4:] == b"IEND":
+                return
+            stream.seek(end)
+    raise InvalidRaster(f"{path} is truncated: the picture does not come to its end.")
