@@ -52,13 +52,12 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
-        previous = _previous(path)
         if path.exists():
-            path.rename(previous)
+            path.rename(_previous(path))
         temporary.rename(path)
-        shutil.rmtree(previous, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        recover_directory(path)
 
 
 def recover_directory(path: Path) -> None:
