@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cloud_assets.evaluation.report import format_number
 from cloud_assets.evaluation.style import BASELINE_COLOUR, SERIES_COLOURS, figure_style, png
+from cloud_assets.evaluation.wording import format_number, readable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ def ranking_bars(table: pd.DataFrame, gate: Gate) -> bytes:
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.12)
-        axes.set_xlabel(f"{gate.metric} (test split; {'more' if gate.mode == 'max' else 'less'} is better)")
+        axes.set_xlabel(f"{readable(gate.metric)} (test split; {'more' if gate.mode == 'max' else 'less'} is better)")
         handles = [Patch(color=colours[kind], label=kind) for kind in dict.fromkeys(kinds)]
         if gate.minimum is not None:
             axes.axvline(gate.minimum, color=SERIES_COLOURS[1], linestyle="--", linewidth=1.3)
@@ -75,7 +75,7 @@ def scene_bars(per_scene: pd.DataFrame, most: int = 30) -> bytes | None:
         axes.bar_label(bars, labels, padding=4, fontsize=9)
         axes.set_yticks(range(len(shown)), titles, fontsize=9)
         axes.invert_yaxis()
-        axes.set_xlim(0, 1.22)
+        axes.set_xlim(0, 1.5)  # room for the labels of full bars
         axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
         axes.grid(visible=False, axis="y")
         rest = f"; the {len(shown)} worst of {len(defined)}" if len(defined) > most else ""

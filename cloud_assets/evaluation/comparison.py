@@ -14,6 +14,7 @@ from cloud_assets.errors import IncomparableEvaluations, InvalidEvaluation
 from cloud_assets.evaluation.contents import read_figures, read_tables, write_figures, write_tables
 from cloud_assets.evaluation.evaluation import Evaluation
 from cloud_assets.evaluation.gate import Decision, Gate
+from cloud_assets.evaluation.wording import readable
 from cloud_assets.storage import atomic_directory
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Comparison:
     @property
     def decision(self) -> Decision:
         """Whether the best variant passes the gate, leaving a present champion out of account."""
-        return self.gate.decide(self.metrics[self.best], None)
+        return self.gate.passes(self.metrics[self.best])
 
     @property
     def data_version(self) -> str:
@@ -157,10 +158,8 @@ def compare(evaluations: Mapping[str, Evaluation], gate: Gate) -> Comparison:
         patches_version=first.patches_version,
         splits_version=first.splits_version,
         is_synthetic=first.is_synthetic,
-        notes=tuple(dict.fromkeys(note for evaluation in evaluations.values() for note in evaluation.notes)),
-        captions={
-            "ranking": f"{gate.metric} on the test split; {_better(gate)} is better. Baselines are trivial rules."
-        },
+        notes=_merged_notes(evaluations),
+        captions={"ranking": f"{readable(gate.metric)} on the test split; {_better(gate)} is better."},
     )
 
 
@@ -202,6 +201,17 @@ def _side_by_side(ranked: Mapping[str, Evaluation], gate: Gate) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     leading = ["name", "kind", gate.metric]
     return table[leading + [column for column in table.columns if column not in leading]]
+
+
+def _merged_notes(evaluations: Mapping[str, Evaluation]) -> tuple[str, ...]:
+    """The notes that all variants share, then those of single variants with their names."""
+    shared = [
+        note
+        for note in next(iter(evaluations.values())).notes
+        if all(note in other.notes for other in evaluations.values())
+    ]
+    own = [f"{name}: {note}" for name, one in evaluations.items() for note in one.notes if note not in shared]
+    return (*shared, *own)
 
 
 def _better(gate: Gate) -> str:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 TRUE_COLOUR = ("red", "green", "blue")
 FALSE_COLOUR = ("nir", "red", "green")
-STRETCH_NOTE = "brightness stretched patch by patch between the 1st and 99th percentile"
+STRETCH_NOTE = "brightness stretched patch by patch (1st to 99th percentile, shadows lifted)"
 _SMALLEST_RANGE = 0.1
 _NODATA_GREY = 0.5
+_GAMMA = 0.7
 
 Picture = npt.NDArray[np.float32]
 """(H, W, 3) in [0, 1]."""
@@ -29,7 +30,7 @@ def composite(dn: npt.NDArray[Any], role: Role, bands: tuple[str, str, str]) -> 
     """A colour picture of a patch.
 
     The three bands share one stretch, so that grey stays grey; it never spans less than a reflectance of 0.1, so that
-    noise on dark water is not blown up to a pattern.
+    noise on dark water is not blown up to a pattern. Dark ground beside bright cloud is lifted (gamma 0.7).
 
     Args:
         dn: (C, H, W) digital numbers, all bands of the role.
@@ -50,7 +51,7 @@ def composite(dn: npt.NDArray[Any], role: Role, bands: tuple[str, str, str]) -> 
     if not valid.any():
         return np.full((*valid.shape, 3), _NODATA_GREY, np.float32)
     low, high = np.percentile(shown[:, valid], [1, 99])
-    stretched = np.clip((shown - low) / max(high - low, _SMALLEST_RANGE), 0, 1)
+    stretched = np.clip((shown - low) / max(high - low, _SMALLEST_RANGE), 0, 1) ** _GAMMA
     return np.moveaxis(np.where(valid, stretched, _NODATA_GREY), 0, -1).astype(np.float32)
 
 

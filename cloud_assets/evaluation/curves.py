@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cloud_assets.evaluation.segmentation_metrics import histogram_samples
 from cloud_assets.evaluation.style import BASELINE_COLOUR, SERIES_COLOURS, figure_style, png
+from cloud_assets.evaluation.wording import readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +44,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> 
         for axes, (title, series) in zip(np.atleast_1d(figure.subplots(1, len(shown))), shown.items(), strict=True):
             for name in series:
                 values = [row.get(name, np.nan) for row in history]
-                axes.plot(epochs, values, marker="o", markersize=3, label=name.replace("_", " "))
+                axes.plot(epochs, values, marker="o", markersize=3, label=readable(name))
             axes.axvline(best_epoch + 1, color="#2b2b2b", linestyle="--", linewidth=1.1, label="weights kept")
             axes.set_xlabel("epoch")
             axes.set_ylabel(title)
@@ -80,7 +81,9 @@ def precision_recall_figure(
         axes.plot(*chosen[:2], "o", color=SERIES_COLOURS[1], markersize=9, label=chosen[2])
         for marker, (name, point) in zip("sD^v", baselines.items(), strict=False):
             axes.plot(*point, marker, color=BASELINE_COLOUR, markersize=8, label=name)
-        _unit_square(axes, "recall (share of the cloud that is found)", "precision (share of it that is cloud)")
+        _unit_square(
+            axes, "recall (share of the cloud that is found)", "precision (share of what is found that is cloud)"
+        )
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         return png(figure)
 
@@ -135,14 +138,14 @@ def cloud_cover_figure(truth: npt.NDArray[np.float64], predicted: npt.NDArray[np
         axes = figure.add_subplot()
         axes.plot([0, 100], [0, 100], color=BASELINE_COLOUR, linestyle="--", linewidth=1.3, label="equal")
         error = predicted - truth
-        label = f"patch (mean error {error.mean():+.1f}, mean absolute error {abs(error).mean():.1f} points)"
+        label = f"test patch\nmean error {error.mean():+.1f} points\nmean absolute error {abs(error).mean():.1f} points"
         axes.scatter(truth, predicted, s=22, alpha=0.6, edgecolors="none", label=label)
         axes.set_aspect("equal")
         axes.set_xlim(-2, 102)
         axes.set_ylim(-2, 102)
         axes.set_xlabel("true cloud cover (%)")
         axes.set_ylabel("predicted cloud cover (%)")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
         return png(figure)
 
 

@@ -37,12 +37,11 @@ class Gate(BaseModel):
         """Whether ``value`` is strictly better than ``reference``."""
         return value > reference if self.mode == "max" else value < reference
 
-    def decide(self, candidate: Mapping[str, float], champion: Mapping[str, float] | None) -> Decision:
-        """Decides whether a candidate takes the champion's place.
+    def passes(self, candidate: Mapping[str, float]) -> Decision:
+        """Decides whether a candidate is good enough at all.
 
         Args:
             candidate: The candidate's metrics on the test split.
-            champion: The present champion's metrics on the same test split; None if there is no champion yet.
 
         Returns:
             The decision. A metric that is absent or not finite never passes.
@@ -59,11 +58,24 @@ class Gate(BaseModel):
                 return Decision(False, f"rejected: the baseline {name!r} that has to be beaten was not measured")
             if not self.is_better(value, baseline):
                 return Decision(False, f"rejected: {self.metric} {value:.4f} does not beat {name} {baseline:.4f}")
-        if champion is None:
-            return Decision(True, f"accepted: {self.metric} {value:.4f} passes the gate and there is no champion yet")
-        return self._against_champion(value, champion.get(self.metric, math.nan))
+        return Decision(True, f"accepted: {self.metric} {value:.4f} passes the gate")
 
-    def _against_champion(self, value: float, reference: float) -> Decision:
+    def decide(self, candidate: Mapping[str, float], champion: Mapping[str, float] | None) -> Decision:
+        """Decides whether a candidate takes the champion's place.
+
+        Args:
+            candidate: The candidate's metrics on the test split.
+            champion: The present champion's metrics on the same test split; None if there is no champion yet.
+
+        Returns:
+            The decision. A champion stays if its metric is absent or not finite.
+        """
+        passed = self.passes(candidate)
+        if not passed.accepted:
+            return passed
+        if champion is None:
+            return Decision(True, f"{passed.reason}; there is no champion yet")
+        value, reference = candidate[self.metric], champion.get(self.metric, math.nan)
         if not math.isfinite(reference):
             return Decision(
                 False,

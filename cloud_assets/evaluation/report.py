@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cloud_assets.evaluation.wording import format_number, readable
 
 if TYPE_CHECKING:
     import jinja2
@@ -103,20 +104,19 @@ def evaluation_page(evaluation: Evaluation) -> Page:
 def comparison_page(comparison: Comparison) -> Page:
     """Lays out a comparison."""
     metric = comparison.gate.metric
-    decision = comparison.decision
-    tiles = [Tile("best variant", comparison.best, decision.reason)]
-    tiles += [
-        Tile(f"{position}. {variant}", format_number(comparison.metrics[variant][metric]), metric)
+    tiles = [
+        Tile(f"{position}. {variant}", format_number(comparison.metrics[variant][metric]), readable(metric))
         for position, variant in enumerate(comparison.ranking, start=1)
     ]
+    by_metric = comparison.table.drop(columns="kind").set_index("name").T.rename_axis("metric").reset_index()
     return Page(
         title=f"{comparison.task} / comparison",
-        subtitle=f"Variants ranked by {metric} on the same test split, {comparison.created}",
+        subtitle=f"Variants ranked by {readable(metric)} on the same test split, {comparison.created}",
         banner=SYNTHETIC_BANNER if comparison.is_synthetic else "",
         tiles=tiles,
-        notes=comparison.notes,
+        notes=[f"Best variant: {comparison.best}; {comparison.decision.reason}.", *comparison.notes],
         figures=figure_views(comparison.figures, comparison.captions),
-        tables=table_views({"ranking": comparison.table}, comparison.captions),
+        tables=table_views({"all_metrics": by_metric}, comparison.captions),
         facts={
             "Versions": {
                 **{f"model {variant}": version for variant, version in comparison.model_versions.items()},
@@ -157,23 +157,6 @@ def table_views(tables: Mapping[str, pd.DataFrame], captions: Mapping[str, str])
             )
         )
     return views
-
-
-def format_number(value: Any) -> str:
-    """A table cell as text: integers with thin spaces, fractions with four digits, a missing number as a dash."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return "–"
-    if isinstance(value, int) or (value == int(value) and abs(value) >= 1000):
-        return f"{int(value):,}".replace(",", "\u202f")
-    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
-
-
-def readable(name: str) -> str:
-    """``per_scene`` as a heading: ``Per scene``."""
-    text = name.replace("_", " ").strip()
-    return text[:1].upper() + text[1:]
 
 
 def _tile(name: str, metrics: Mapping[str, float]) -> Tile:

@@ -123,7 +123,7 @@ def confusion_figure(table: npt.NDArray[np.int64], rows: Sequence[str], columns:
 
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     texts = {
-        "pixels": [[_short(count) for count in row] for row in table.tolist()],
+        "pixels (k: thousand, M: million)": [[_short(count) for count in row] for row in table.tolist()],
         "share of the true class": [[f"{share:.1%}" for share in row] for row in shares.tolist()],
     }
     with figure_style():

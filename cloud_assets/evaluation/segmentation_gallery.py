@@ -76,7 +76,7 @@ def segmentation_figures(
     names = class_names(has_kinds, true_codes)
     worst = per_patch.head(recipe.worst_patches)
     middle = max(0, (len(per_patch) - recipe.typical_patches) // 2)
-    typical = per_patch.iloc[middle : middle + recipe.typical_patches]
+    typical = per_patch.iloc[middle : middle + recipe.typical_patches] if len(per_patch) > len(worst) else None
     predicted = class_names(has_kinds)
     table = model.class_counts[np.ix_(true_codes, list(predicted))]
     scenes = scene_table(store.index["group"].iloc[model.indices].tolist(), model.patch_counts)
@@ -91,7 +91,7 @@ def segmentation_figures(
         ),
         "reliability": reliability_figure(model.histogram),
         "learning_curves": learning_curves(record.history, record.best_epoch),
-        "typical_patches": patch_panels(_examples(predictor, store, typical), names),
+        "typical_patches": None if typical is None else patch_panels(_examples(predictor, store, typical), names),
     }
     return {name: picture for name, picture in figures.items() if picture is not None}
 

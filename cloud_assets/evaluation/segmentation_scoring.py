@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cloud_assets.evaluation.stitched_scenes import StitchedScenes
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
+    from cloud_assets.prediction.card import ModelCard
     from cloud_assets.prediction.predictor import Predictor
 
 HEADLINE = ("iou", "f1", "precision", "recall", "accuracy", "specificity", "balanced_accuracy", "average_precision")
@@ -61,7 +62,6 @@ def evaluate(
         raise NothingToEvaluate(
             f"{card.task}/{card.variant}: the test split of these patches is empty or has no masks. Look at the splits."
         )
-    notes: list[str] = []
     baseline = fit_brightness_threshold(store, splits.indices("train"), recipe.baseline_patches)
     official = [scenes for protocol in recipe.protocols if (scenes := protocol.scenes_of(store, test)) is not None]
     scorer = _Scorer(recipe, predictor, store, baseline, progress)
@@ -82,7 +82,7 @@ def evaluate(
         "splits": splits_table(store, splits),
         "per_patch": per_patch,
     }
-    notes += _notes(tested, tables["per_scene"], baseline, store)
+    notes = _notes(card, tested, tables["per_scene"], baseline, splits) + list(store.manifest.notes)
     for scenes in official:
         metrics |= scenes.metrics()
         tables["official_scenes"] = scenes.table()
@@ -190,7 +190,11 @@ def _patch_table(store: PatchStore, scores: SegmentationScores) -> pd.DataFrame:
 
 
 def _notes(
-    tested: SplitScores, per_scene: pd.DataFrame, baseline: BrightnessThreshold | None, store: PatchStore
+    card: ModelCard,
+    tested: SplitScores,
+    per_scene: pd.DataFrame,
+    baseline: BrightnessThreshold | None,
+    splits: Splits,
 ) -> list[str]:
     notes = [
         "Cloud is thick and thin cloud together; shadow counts as clear. Nodata and unlabelled pixels are not scored.",
@@ -213,6 +217,11 @@ def _notes(
     absent = [name for name in tested.model.absent_classes() if tested.model.has_kinds]
     if absent:
         notes.append(f"Not in the truth of the test split, so without metrics: {', '.join(absent)}.")
+    if card.training.splits_version != splits.data_version:
+        notes.append(
+            "The model was trained with other splits than it is tested with here: some of the test patches may have "
+            "been among its training patches, which flatters it."
+        )
     if tested.model.unpredicted:
         notes.append(f"{tested.model.unpredicted} labelled pixels without data were not scored.")
-    return notes + list(store.manifest.notes)
+    return notes
