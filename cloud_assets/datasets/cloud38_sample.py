@@ -1,4 +1,4 @@
-"""Writes a small 38-Cloud: simulated Landsat 8 scenes with slanted edges, cut into 384 x 384 patches as the original is."""
+"""Writes a small 38-Cloud: simulated Landsat 8 scenes with slanted edges, cut into patches as the original is."""
 
 import csv
 from dataclasses import dataclass
@@ -115,7 +115,7 @@ def _write_scene(job: _SceneJob) -> tuple[list[str], list[str]]:
             write_geotiff(job.folder / "train_gt" / f"gt_{name}.TIF", truth[window], compress="deflate")
         names.append(name)
         # As in the original's list: more than a fifth of the pixels were observed.
-        if (numbers[window] > 0).all(0).mean() > 0.2:
+        if np.all(numbers[window] != 0, axis=0).mean() > 0.2:
             filled.append(name)
     return names, filled
 

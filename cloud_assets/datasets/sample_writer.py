@@ -38,9 +38,23 @@ def _cloud38(folder: Path, seed: int, scale: float, progress: bool, workers: int
     return write_cloud38_sample(folder, seed=seed, scale=scale, progress=progress, workers=workers)
 
 
+def _sen12ms(folder: Path, seed: int, scale: float, progress: bool, workers: int | None) -> str:
+    from cloud_assets.datasets.sen12ms_sample import write_sen12ms_sample
+
+    return write_sen12ms_sample(folder, seed=seed, scale=scale, progress=progress, workers=workers)
+
+
+def _image_folders(folder: Path, seed: int, scale: float, progress: bool, workers: int | None) -> str:
+    from cloud_assets.datasets.image_folders_sample import write_image_folders_sample
+
+    return write_image_folders_sample(folder, seed=seed, scale=scale, progress=progress, workers=workers)
+
+
 WRITERS: Mapping[str, Callable[[Path, int, float, bool, int | None], str]] = {
     "cloudsen12": _cloudsen12,
     "38-cloud": _cloud38,
+    "sen12ms": _sen12ms,
+    "cloud-anomaly": _image_folders,
 }
 """The writer of each data set, by its folder's name."""
 
@@ -90,6 +104,6 @@ def write_sample(
 def _refuse_foreign(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()) and not (folder / SYNTHETIC_MARKER).is_file():
         raise WouldOverwriteData(
-            f"{folder} holds data that are not a synthetic sample (there is no {SYNTHETIC_MARKER} in it); they were left "
+            f"{folder} holds data that are no synthetic sample (there is no {SYNTHETIC_MARKER} in it) and were left "
             "untouched. Choose another folder, or move them away."
         )

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 FIELDS: Mapping[str, float] = {"crop": 3, "grass": 2, "soil": 2, "dry grass": 2, "dark soil": 1}
 DRY_FIELDS: Mapping[str, float] = {"soil": 3, "dry grass": 3, "crop": 1.5, "red soil": 1, "burnt": 0.3}
+CLEARINGS: Mapping[str, float] = {"grass": 2, "red soil": 1, "crop": 1, "burnt": 0.5}
 SNOWY_FIELDS: Mapping[str, float] = {"snow": 3, "old snow": 4, "dirty snow": 2, "dry grass": 0.5}
-CITY: Mapping[str, float] = {"town": 4, "asphalt": 2, "red roof": 1.2, "bright roof": 0.9, "grass": 1, "forest": 0.6}
+CITY: Mapping[str, float] = {"town": 6, "asphalt": 2, "red roof": 0.6, "bright roof": 0.25, "grass": 1, "forest": 0.8}
 FRESH_WATER: Mapping[str, float] = {"water": 3, "green water": 2, "turbid water": 2}
 
 
@@ -42,35 +43,103 @@ class Biome:
     """Probability that the high ground is covered in snow."""
     dunes: float = 0.0
     """Probability of dunes or wind ripples."""
+    softness: float = 1.0
+    """Factor on the width of the borders between surfaces."""
+
+
+def _wild(
+    surfaces: Mapping[str, float],
+    weight: float,
+    *,
+    relief: tuple[float, float] = (0, 0),
+    softness: float = 1.0,
+    dunes: float = 0.0,
+) -> Biome:
+    """A landscape without lakes, rivers and people."""
+    return Biome(surfaces, weight, lakes=0, rivers=0, town=0, roads=0, relief=relief, softness=softness, dunes=dunes)
 
 
 BIOMES: Mapping[str, Biome] = {
-    "farmland": Biome({"grass": 2, "forest": 2, "dry grass": 1}, 2.0, FIELDS, 0.95, lakes=0.12, rivers=0.25, town=0.35, roads=0.4),
-    "dry farmland": Biome({"dry grass": 2, "soil": 1, "shrub": 1}, 1.4, DRY_FIELDS, 0.9, circles=0.25, rivers=0.2, town=0.25, roads=0.4),
-    "irrigated desert": Biome({"sand": 2, "soil": 1, "pale rock": 0.5}, 0.7, FIELDS, 0.95, circles=0.7, rivers=0.15, town=0.2, dunes=0.15),
-    "forest": Biome({"forest": 4, "conifer": 2, "grass": 1, "shrub": 0.5}, 1.5, FIELDS, 0.2, rivers=0.25, relief=(0.02, 0.35), roads=0.15),
-    "rain forest": Biome({"forest": 5, "grass": 1, "red soil": 0.4, "burnt": 0.3}, 0.9, {"grass": 2, "red soil": 1, "crop": 1, "burnt": 0.5}, 0.4, rivers=0.4),
+    "farmland": Biome(
+        {"grass": 2, "forest": 2, "dry grass": 1}, 2.0, parcels=FIELDS, parcel_chance=0.95,
+        lakes=0.12, rivers=0.25, town=0.35, roads=0.4,
+    ),
+    "dry farmland": Biome(
+        {"dry grass": 2, "soil": 1, "shrub": 1}, 1.4, parcels=DRY_FIELDS, parcel_chance=0.9, circles=0.25,
+        rivers=0.2, town=0.25, roads=0.4,
+    ),
+    "irrigated desert": Biome(
+        {"sand": 2, "soil": 1, "pale rock": 0.5}, 0.7, parcels=FIELDS, parcel_chance=0.95, circles=0.7,
+        rivers=0.15, town=0.2, dunes=0.15,
+    ),
+    "forest": Biome(
+        {"forest": 4, "conifer": 2, "grass": 1, "shrub": 0.5}, 1.5, parcels=FIELDS, parcel_chance=0.2,
+        rivers=0.25, roads=0.15, relief=(0.02, 0.35),
+    ),
+    "rain forest": Biome(
+        {"forest": 5, "grass": 1, "red soil": 0.4, "burnt": 0.3}, 0.9, parcels=CLEARINGS, parcel_chance=0.4,
+        rivers=0.4,
+    ),
     "boreal forest": Biome({"conifer": 4, "bog": 2, "grass": 0.6, "burnt": 0.4}, 1.0, lakes=0.6, rivers=0.3),
     "wetland": Biome({"bog": 3, "grass": 2, "green water": 1.5, "dry grass": 1}, 0.8, lakes=0.5, rivers=0.5),
-    "savanna": Biome({"dry grass": 3, "shrub": 2, "red soil": 2, "forest": 0.5, "burnt": 0.8}, 1.1, DRY_FIELDS, 0.2, rivers=0.25, relief=(0, 0.2)),
-    "sand desert": Biome({"sand": 3, "bright sand": 2, "soil": 0.6}, 1.1, lakes=0.02, rivers=0.02, town=0.02, relief=(0.02, 0.2), dunes=0.7),
-    "rock desert": Biome({"rock": 2, "sand": 1, "red soil": 1, "dark rock": 1, "pale rock": 1}, 1.1, lakes=0.03, rivers=0.15, relief=(0.05, 0.5)),
-    "salt flat": Biome({"salt": 3, "bright sand": 1, "soil": 1, "lagoon": 0.4}, 0.8, water={"lagoon": 1, "turbid water": 1}, lakes=0.3, relief=(0, 0.04)),
-    "pale quarry": Biome({"pale rock": 2, "bright sand": 1, "soil": 1, "dry grass": 1}, 0.5, DRY_FIELDS, 0.5, town=0.2, relief=(0.02, 0.3)),
-    "coast": Biome({"grass": 1, "forest": 1, "sand": 1, "dry grass": 1, "bright sand": 0.4}, 1.0, FIELDS, 0.4, water={"water": 2, "turbid water": 1, "lagoon": 1}, lakes=0.95, town=0.25),
-    "open water": Biome({"water": 3, "green water": 1}, 1.2, lakes=0, rivers=0, town=0, roads=0, relief=(0, 0)),
-    "turbid water": Biome({"turbid water": 2, "water": 1, "green water": 1, "lagoon": 0.5}, 0.7, lakes=0, rivers=0, town=0, roads=0, relief=(0, 0)),
-    "sun glint": Biome({"water": 2, "glint": 1.2}, 0.7, lakes=0, rivers=0, town=0, roads=0, relief=(0, 0), dunes=0.4),
-    "reef": Biome({"water": 3, "lagoon": 2, "bright sand": 0.2}, 0.5, lakes=0, rivers=0, town=0, roads=0, relief=(0, 0)),
-    "city": Biome({"town": 2, "grass": 1, "forest": 0.7}, 1.2, CITY, 0.95, parcel_metres=(40, 250), rivers=0.3, town=1.0, roads=0.8, relief=(0, 0.08)),
-    "mountains": Biome({"rock": 2, "grass": 1.5, "forest": 2, "conifer": 1}, 1.0, lakes=0.12, rivers=0.2, relief=(0.25, 0.9), snow_line=0.2),
-    "snowy mountains": Biome({"rock": 2, "conifer": 1.5, "dark rock": 1, "dry grass": 0.7}, 1.3, lakes=0.08, rivers=0.1, town=0, relief=(0.25, 0.9), snow_line=1.0),
-    "snow field": Biome({"snow": 3, "old snow": 1.5}, 1.1, lakes=0, rivers=0, town=0, roads=0, relief=(0, 0.12), dunes=0.3),
-    "snowy land": Biome({"snow": 2, "old snow": 2, "dirty snow": 1.5, "conifer": 2, "forest": 0.5}, 1.1, SNOWY_FIELDS, 0.6, water={"ice": 2, "snow": 1, "water": 1}, lakes=0.4, rivers=0.3, town=0.15, roads=0.4, relief=(0, 0.35)),
-    "frozen lakes": Biome({"conifer": 2, "bog": 1.5, "shrub": 1, "dirty snow": 0.4}, 0.8, water={"ice": 2, "sea ice": 1, "snow": 2, "water": 1}, lakes=0.95, rivers=0.3),
-    "glacier": Biome({"ice": 2, "old snow": 2, "snow": 1, "dark rock": 0.8}, 0.9, water={"turbid water": 1, "ice": 1}, relief=(0.05, 0.6), town=0, roads=0),
-    "sea ice": Biome({"sea ice": 3, "snow": 1.5, "water": 1.5}, 0.9, lakes=0, rivers=0, town=0, roads=0, relief=(0, 0.01)),
-    "volcano": Biome({"dark rock": 3, "burnt": 1, "red soil": 1, "shrub": 0.6}, 0.5, relief=(0.1, 0.6), snow_line=0.15),
+    "savanna": Biome(
+        {"dry grass": 3, "shrub": 2, "red soil": 2, "forest": 0.5, "burnt": 0.8}, 1.1,
+        parcels=DRY_FIELDS, parcel_chance=0.2, rivers=0.25, relief=(0, 0.2),
+    ),
+    "sand desert": Biome(
+        {"sand": 3, "bright sand": 2, "soil": 0.6}, 1.1, lakes=0.02, rivers=0.02, town=0.02,
+        relief=(0.02, 0.25), dunes=0.7, softness=2,
+    ),
+    "rock desert": Biome(
+        {"rock": 2, "sand": 1, "red soil": 1, "dark rock": 1, "pale rock": 1}, 1.1, lakes=0.03, rivers=0.15,
+        relief=(0.05, 0.5), softness=1.5,
+    ),
+    "salt flat": Biome(
+        {"salt": 3, "bright sand": 1, "soil": 1, "lagoon": 0.4}, 0.8, water={"lagoon": 1, "turbid water": 1}, lakes=0.3,
+        relief=(0, 0.04), softness=1.5,
+    ),
+    "pale quarry": Biome(
+        {"pale rock": 2, "bright sand": 1, "soil": 1, "dry grass": 1}, 0.5, parcels=DRY_FIELDS, parcel_chance=0.5,
+        town=0.2, relief=(0.02, 0.3),
+    ),
+    "coast": Biome(
+        {"grass": 1, "forest": 1, "sand": 1, "dry grass": 1, "bright sand": 0.4}, 1.0,
+        parcels=FIELDS, parcel_chance=0.4, water={"water": 2, "turbid water": 1, "lagoon": 1}, lakes=0.95, town=0.25,
+    ),
+    "open water": _wild({"water": 3, "green water": 1}, 1.2, softness=3),
+    "turbid water": _wild({"turbid water": 2, "water": 1, "green water": 1, "lagoon": 0.5}, 0.7, softness=3),
+    "sun glint": _wild({"water": 2, "glint": 1.2}, 0.7, softness=8),
+    "reef": _wild({"water": 3, "lagoon": 2, "bright sand": 0.2}, 0.5, softness=1.5),
+    "city": Biome(
+        {"town": 2, "grass": 1, "forest": 0.7}, 1.2, parcels=CITY, parcel_chance=0.95, parcel_metres=(60, 400),
+        rivers=0.3, town=1.0, roads=0.8, relief=(0, 0.08),
+    ),
+    "mountains": Biome(
+        {"rock": 2, "grass": 1.5, "forest": 2, "conifer": 1}, 1.0, lakes=0.12, rivers=0.2,
+        relief=(0.25, 0.9), snow_line=0.2,
+    ),
+    "snowy mountains": Biome(
+        {"rock": 2, "conifer": 1.5, "dark rock": 1, "dry grass": 0.7}, 1.3, lakes=0.08, rivers=0.1, town=0,
+        relief=(0.25, 0.9), snow_line=1.0,
+    ),
+    "snow field": _wild({"snow": 3, "old snow": 1.5}, 1.1, relief=(0, 0.12), dunes=0.3, softness=3),
+    "snowy land": Biome(
+        {"snow": 2, "old snow": 2, "dirty snow": 1.5, "conifer": 2, "forest": 0.5}, 1.1,
+        parcels=SNOWY_FIELDS, parcel_chance=0.6, water={"ice": 2, "snow": 1, "water": 1},
+        lakes=0.4, rivers=0.3, town=0.15, roads=0.4, relief=(0, 0.35), softness=1.5,
+    ),
+    "frozen lakes": Biome(
+        {"conifer": 2, "bog": 1.5, "shrub": 1, "dirty snow": 0.4}, 0.8,
+        water={"ice": 2, "sea ice": 1, "snow": 2, "water": 1}, lakes=0.95, rivers=0.3,
+    ),
+    "glacier": Biome(
+        {"ice": 2, "old snow": 2, "snow": 1, "dark rock": 0.8}, 0.9,
+        water={"turbid water": 1, "ice": 1}, town=0, roads=0, relief=(0.05, 0.6), softness=1.5,
+    ),
+    "sea ice": _wild({"sea ice": 3, "snow": 1.5, "water": 1.5}, 0.9, relief=(0, 0.01)),
+    "volcano": Biome(
+        {"dark rock": 3, "burnt": 1, "red soil": 1, "shrub": 0.6}, 0.5, relief=(0.1, 0.6), snow_line=0.15, softness=1.5
+    ),
 }  # fmt: skip
 """Landscapes by name."""
 

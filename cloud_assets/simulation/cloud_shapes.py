@@ -26,7 +26,7 @@ class Layers:
         shape = (self.water.shape[0], self.water.shape[1])
         ice = np.zeros(shape, np.float32) if self.ice is None else self.ice.copy()
         for _ in range(int(rng.integers(1, 4))):
-            along, across = rotated_coordinates(shape, rng.uniform(0, np.pi))
+            _, across = rotated_coordinates(shape, rng.uniform(0, np.pi))
             ragged = fractal_field(rng, shape, 3.0)
             width = max(1.0, log_uniform(rng, (40, 500)) / pixel_metres)
             offset = rng.uniform(float(across.min()), float(across.max()))

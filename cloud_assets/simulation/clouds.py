@@ -1,8 +1,8 @@
 """Simulated clouds: fields of optical depth, their shadows, and laying them over any picture of the ground.
 
-A cloud layer of optical depth t reflects t / (t + c) of what an endlessly thick one would (two-stream approximation,
-Coakley and Chylek, 1975, https://doi.org/10.1175/1520-0469(1975)032<0409:TTSAIR>2.0.CO;2; c depends on the particles and
-the sun). What it lets through, twice, shows the ground: part of it sharply, part of it blurred.
+A cloud layer of optical depth t reflects t / (t + c) of what an endlessly thick one would; c depends on the particles
+and the sun (two-stream approximation, Coakley & Chylek, 1975, J. Atmos. Sci. 32, 409-418). What it lets through, twice,
+shows the ground: part of it sharply, part of it blurred.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.simulation import spectra
+from cloud_assets.simulation.cloud_light import cast_shadow, lit_albedo, outlined
 from cloud_assets.simulation.cloud_shapes import SHAPES, Layers
-from cloud_assets.simulation.random_fields import Shape, fractal_field, smooth
+from cloud_assets.simulation.random_fields import Shape, smooth
 from cloud_assets.simulation.ranges import Interval, Scale, chance, log_uniform, uniform
+
+_ICE_METRES = (6000, 11_000)
+_ICE_ALBEDO = 0.95
+_VAPOUR_ABOVE_ICE = 0.04
+_DEPTH_THAT_FREEZES = 25
+_BLUR_PIXELS, _GLOW_PIXELS = 10, 12
 
 
 class CloudRecipe(BaseModel):
@@ -50,6 +57,10 @@ class CloudRecipe(BaseModel):
     def kinds(self) -> dict[str, float]:
         """Weight of each kind of sky."""
         return {"none": self.none} | {name: float(getattr(self, name)) for name in SHAPES}
+
+
+CLEAR_SKY = CloudRecipe(none=1, contrails=0, **dict.fromkeys(SHAPES, 0.0))
+"""No clouds at all."""
 
 
 @dataclass(frozen=True)
@@ -138,27 +149,30 @@ def simulate_clouds(
 def _light(
     rng: np.random.Generator, kind: str, layers: Layers, sun: Sun, pixel_metres: float, recipe: CloudRecipe
 ) -> CloudField:
-    shape = layers.water.shape
-    nothing = not layers.water.any() and layers.ice is None
-    strength = log_uniform(rng, recipe.strength)
+    """Turns optical depths into light: what the layers reflect, the shadows they cast, and the mask."""
+    strength = np.float32(log_uniform(rng, recipe.strength))
     half = np.float32(uniform(rng, recipe.saturation_depth))
-    ice_depth = None if layers.ice is None else layers.ice * np.float32(strength)
-    water_depth = layers.water * np.float32(strength)
-    droplets = water_depth / (water_depth + half)
-    ice = None if ice_depth is None else ice_depth / (ice_depth + half)
-    both = droplets if ice is None else 1 - (1 - droplets) * (1 - ice)
-    mask = np.full(shape, CLEAR, np.uint8)
+    water_depth = layers.water * strength
+    droplets, ice, depth = water_depth / (water_depth + half), None, water_depth
+    if layers.ice is not None:
+        ice_depth = layers.ice * strength
+        ice, depth = ice_depth / (ice_depth + half), water_depth + ice_depth
+    mask = np.full(depth.shape, CLEAR, np.uint8)
     shade = albedo = None
-    if not nothing:
-        shade = _shadow(rng, droplets, ice, layers.metres, sun, pixel_metres, uniform(rng, recipe.shadow))
-        # People outline clouds; they do not label single pixels.
-        outline, dark = _outlined(both), _outlined(shade)
-        mask[dark > recipe.shadow_from] = CLOUD_SHADOW
+    if depth.any():
+        both = droplets if ice is None else 1 - (1 - droplets) * (1 - ice)
+        shade = cast_shadow(droplets, layers.metres, sun.azimuth, sun.elevation, pixel_metres)
+        if ice is not None:
+            high = cast_shadow(ice, rng.uniform(*_ICE_METRES), sun.azimuth, sun.elevation, pixel_metres)
+            shade = 1 - (1 - shade) * (1 - high)
+        shade *= np.float32(uniform(rng, recipe.shadow))
+        outline = outlined(both)
+        mask[outlined(shade) > recipe.shadow_from] = CLOUD_SHADOW
         mask[outline > recipe.thin_from] = THIN_CLOUD
         mask[outline > recipe.thick_from] = THICK_CLOUD
-        albedo = _albedo(rng, droplets, sun, recipe)
-    depth = water_depth if ice_depth is None else water_depth + ice_depth
-    deep = float(depth.max()) > 25
+        contrast, brightness = uniform(rng, recipe.relief), uniform(rng, recipe.albedo)
+        albedo = lit_albedo(rng, droplets, sun.azimuth, sun.elevation, contrast, brightness)
+    freezes = float(depth.max()) > _DEPTH_THAT_FREEZES and chance(rng, 0.4)
     return CloudField(
         kind=kind,
         droplets=droplets,
@@ -166,68 +180,12 @@ def _light(
         optical_depth=depth,
         shade=shade,
         albedo=albedo,
-        ice_share=rng.uniform(0, 1) if deep and chance(rng, 0.4) else rng.uniform(0, 0.15),
+        ice_share=rng.uniform(0, 1.0 if freezes else 0.15),
         vapour_above=float(np.exp(-layers.metres / rng.uniform(1800, 2600))),
         sharpness=rng.uniform(6, 20),
         glow=uniform(rng, recipe.glow),
         mask=mask,
     )
-
-
-def _outlined(layer: np.ndarray) -> np.ndarray:
-    """Averages over five by five pixels, with binomial weights."""
-    rows = layer + np.roll(layer, 1, 0)
-    rows += np.roll(rows, -1, 0)
-    rows += np.roll(rows, 1, 0)
-    rows += np.roll(rows, -1, 0)
-    columns = rows + np.roll(rows, 1, 1)
-    columns += np.roll(columns, -1, 1)
-    columns += np.roll(columns, 1, 1)
-    columns += np.roll(columns, -1, 1)
-    columns *= np.float32(1 / 256)
-    return columns
-
-
-def _shadow(
-    rng: np.random.Generator,
-    droplets: np.ndarray,
-    ice: np.ndarray | None,
-    metres: float,
-    sun: Sun,
-    pixel_metres: float,
-    strength: float,
-) -> np.ndarray:
-    """Light taken from the ground: each layer's opacity, moved away from the sun by its height."""
-
-    def moved(layer: np.ndarray, height: float) -> np.ndarray:
-        distance = height / max(np.tan(sun.elevation), 0.15) / pixel_metres
-        shift = (round(distance * np.sin(sun.azimuth)), round(distance * np.cos(sun.azimuth)))
-        shade = np.roll(layer, shift, (0, 1))
-        # A slanted path through the cloud: shadows are darker than the cloud is bright.
-        return shade / (shade + np.float32(0.45) * (1 - shade))
-
-    shade = moved(droplets, metres)
-    if ice is not None:
-        shade = 1 - (1 - shade) * (1 - moved(ice, rng.uniform(6000, 11000)))
-    shade *= np.float32(strength)
-    return shade
-
-
-def _albedo(rng: np.random.Generator, droplets: np.ndarray, sun: Sun, recipe: CloudRecipe) -> np.ndarray:
-    """Brightness of thick cloud: lit and unlit sides, and some texture."""
-    bumps = fractal_field(rng, droplets.shape, rng.uniform(2.0, 3.2))
-    surface = np.log(droplets + np.float32(0.02)) + np.float32(rng.uniform(0.05, 0.5)) * bumps
-    lit = np.empty_like(surface)
-    down, right = np.float32(np.sin(sun.azimuth)), np.float32(np.cos(sun.azimuth))
-    lit[1:-1, 1:-1] = (surface[2:, 1:-1] - surface[:-2, 1:-1]) * -down + (
-        surface[1:-1, 2:] - surface[1:-1, :-2]
-    ) * -right
-    lit[[0, -1]], lit[:, [0, -1]] = lit[[1, -2]], lit[:, [1, -2]]
-    lit *= np.float32(-uniform(rng, recipe.relief) * np.cos(sun.elevation) / (float(lit.std()) * 2 + 0.02))
-    np.clip(lit, -0.6, 0.3, out=lit)
-    lit += 1
-    lit *= uniform(rng, recipe.albedo) * (1 + np.float32(rng.uniform(0, 0.04)) * bumps)
-    return lit
 
 
 def composite_clouds(
@@ -250,49 +208,46 @@ def composite_clouds(
     """
     if reflectance.shape != (len(bands), *clouds.mask.shape):
         raise InvalidRecipe(
-            f"Clouds of {clouds.mask.shape} pixels cannot be laid over an array {reflectance.shape} of {len(bands)} bands: "
-            "give (C, H, W) with the same H and W."
+            f"Clouds of {clouds.mask.shape} pixels cannot be laid over an array {reflectance.shape} of {len(bands)} "
+            "bands: give (C, H, W) with the same H and W."
         )
     result = np.array(reflectance, np.float32)
     if clouds.shade is None or clouds.albedo is None:
         return result, clouds.mask.copy()
-    sky, path = (
-        spectra.select(spectra.SKY_LIGHT, bands),
-        spectra.select(spectra.RAYLEIGH, bands) * np.float32(0.8 * illumination),
-    )
-    vapour, ozone = spectra.select(spectra.VAPOUR_DEPTH, bands), spectra.select(spectra.OZONE, bands)
-    white = (1 - clouds.ice_share) * spectra.select(spectra.WATER_CLOUD, bands) + clouds.ice_share * spectra.select(
-        spectra.ICE_CLOUD, bands
-    )
-    white *= np.exp(-vapour * np.float32(clouds.vapour_above)) * ozone * np.float32(illumination)
-    ice_white = (
-        spectra.select(spectra.ICE_CLOUD, bands) * np.exp(-vapour * np.float32(0.04)) * ozone * np.float32(illumination)
-    )
-    glow = np.float32(clouds.glow) * smooth(clouds.droplets, 12)
-    air_light = spectra.aerosol(bands) * white
-    layers = [
-        (clouds.droplets, clouds.albedo, white, _transmission(clouds.droplets, clouds.optical_depth, clouds.sharpness))
-    ]
+    sky = spectra.select(spectra.SKY_LIGHT, bands)
+    # Light that the air below the clouds scatters reaches the sensor from shadows too.
+    path = spectra.select(spectra.RAYLEIGH, bands) * np.float32(0.8 * illumination)
+    white = _colour(bands, clouds.ice_share, clouds.vapour_above, illumination)
+    glow = np.float32(clouds.glow) * smooth(clouds.droplets, _GLOW_PIXELS)
+    glow_colour = spectra.aerosol(bands) * white
+    layers = [(clouds.droplets * clouds.albedo, white, *_transmission(clouds, clouds.droplets))]
     if clouds.ice is not None:
-        layers.append(
-            (clouds.ice, np.float32(0.95), ice_white, _transmission(clouds.ice, clouds.optical_depth, clouds.sharpness))
-        )
+        ice_white = _colour(bands, 1.0, _VAPOUR_ABOVE_ICE, illumination)
+        layers.append((clouds.ice * np.float32(_ICE_ALBEDO), ice_white, *_transmission(clouds, clouds.ice)))
     for index, band in enumerate(result):
-        veiled = np.minimum(band, path[index])
-        band -= veiled
+        veil = np.minimum(band, path[index])
+        band -= veil
         band *= 1 - clouds.shade * (1 - sky[index])
-        band += veiled
-        band += glow * air_light[index]
-        for layer, albedo, colour, (sharp, blurred) in layers:
-            background = smooth(band, 10)
+        band += veil
+        band += glow * glow_colour[index]
+        for reflected, colour, sharp, blurred in layers:
+            background = smooth(band, _BLUR_PIXELS)
             band *= sharp
             band += blurred * background
-            band += layer * (albedo * colour[index])
+            band += reflected * colour[index]
     return result, clouds.mask.copy()
 
 
-def _transmission(layer: np.ndarray, depth: np.ndarray, sharpness: float) -> tuple[np.ndarray, np.ndarray]:
+def _colour(bands: tuple[str, ...], ice_share: float, vapour_above: float, illumination: float) -> np.ndarray:
+    """Reflectance (C,) of a thick white cloud as seen through the air above it."""
+    droplets, crystals = spectra.select(spectra.WATER_CLOUD, bands), spectra.select(spectra.ICE_CLOUD, bands)
+    above = np.exp(-spectra.select(spectra.VAPOUR_DEPTH, bands) * vapour_above) * spectra.select(spectra.OZONE, bands)
+    colour: np.ndarray = ((1 - ice_share) * droplets + ice_share * crystals) * above * illumination
+    return colour.astype(np.float32)
+
+
+def _transmission(clouds: CloudField, layer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Share of the ground's light that comes through a layer sharply and blurred, each (H, W)."""
     through = (1 - layer) ** 2
-    sharp = through * np.exp(depth * np.float32(-1 / sharpness))
+    sharp = through * np.exp(clouds.optical_depth * np.float32(-1 / clouds.sharpness))
     return sharp, through - sharp

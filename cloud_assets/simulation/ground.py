@@ -23,7 +23,7 @@ class GroundRecipe(BaseModel):
     pixel_metres: Scale = Field(default=(10.0, 30.0), description="Ground sampling distance in metres.")
     biomes: tuple[str, ...] = Field(default=(), description="Landscapes to draw from; empty for all of them.")
     brightness: Interval = Field(default=(0.75, 1.25), description="Factor on each surface's spectrum.")
-    spectral_jitter: float = Field(default=0.05, ge=0, description="Spread of the factor on each single band.")
+    spectral_jitter: float = Field(default=0.045, ge=0, description="Spread of the factor on each single band.")
     texture: Interval = Field(default=(0.4, 1.6), description="Factor on the surfaces' own texture.")
     sharpness: Scale = Field(default=(0.04, 0.5), description="Width of the borders between surfaces; small is hard.")
 
@@ -158,7 +158,7 @@ def _mixture(rng: np.random.Generator, shape: Shape, biome: Biome, recipe: Groun
         owner, _ = cells(rng, shape, log_uniform(rng, (12, 60)))
         fields += rng.normal(0, 1.2, (count, int(owner.max()) + 1)).astype(np.float32)[:, owner]
     fields -= fields.max(0)
-    fields *= np.float32(1 / log_uniform(rng, recipe.sharpness))
+    fields *= np.float32(1 / (biome.softness * log_uniform(rng, recipe.sharpness)))
     np.exp(fields, out=fields)
     fields /= fields.sum(0)
     return {names[index]: field for index, field in zip(chosen, fields, strict=True)}
@@ -166,7 +166,7 @@ def _mixture(rng: np.random.Generator, shape: Shape, biome: Biome, recipe: Groun
 
 def _relief(rng: np.random.Generator, shape: Shape, biome: Biome) -> tuple[np.ndarray, np.ndarray]:
     """Height (H, W) without unit, and slope (2, H, W)."""
-    height = fractal_field(rng, shape, rng.uniform(3.0, 3.6))
+    height = fractal_field(rng, shape, rng.uniform(3.4, 4.3))
     if biome.relief[1] > 0.3 and chance(rng, 0.6):
         # Folding a fractal at its zero contour gives ridges and valleys (Musgrave et al., 1989).
         height -= np.float32(1.2) * np.abs(np.roll(height, (shape[0] // 3, shape[1] // 3), (0, 1)))
@@ -227,7 +227,7 @@ def _add_settlement(rng: np.random.Generator, cover: _Cover, biome: Biome, metre
         place = fractal_field(rng, cover.shape, 2.6)
         built = soften(place, level(place, rng.uniform(0.3, 0.97) if biome.town < 1 else rng.uniform(0.05, 0.5)), 0.25)
         number, _, count = patterns.parcels(rng, cover.shape, max(1.6, rng.uniform(15, 70) / metres))
-        shares = np.array([0.55, 0.15, 0.1, rng.uniform(0, 0.12), 0.1])
+        shares = np.array([0.65, 0.15, rng.uniform(0, 0.1), rng.uniform(0, 0.05), 0.1])
         use = patterns.choose_per_parcel(rng, number, count, shares / shares.sum())
         cover.put_uses(("town", "asphalt", "red roof", "bright roof", "grass"), use, built)
     if chance(rng, biome.roads):
@@ -264,9 +264,11 @@ def _finish(
     both = np.stack([base, base], axis=1)
     for index in range(2):
         factor = rng.uniform(*recipe.brightness, (count, 1)) if index == 0 else rng.uniform(0.85, 1.18, (count, 1))
-        tilt = rng.normal(0, 0.08, (count, 1)) * wavelengths
+        tilt = rng.normal(0, 2 * recipe.spectral_jitter, (count, 1)) * wavelengths
         jitter = rng.normal(0, recipe.spectral_jitter, (count, len(COMMON_NAMES)))
-        both[:, index:] *= (factor * np.exp(tilt + jitter))[:, None].astype(np.float32)
+        # Bright surfaces are bright because they are white: their colour varies little.
+        colour = (tilt + jitter) * (1.05 - both[:, index].max(1, keepdims=True))
+        both[:, index:] *= (factor * np.exp(colour))[:, None].astype(np.float32)
     np.minimum(both, np.float32(1.0), out=both)
     variation = soften(np.roll(textures[1], shape[1] // 3, 1) + textures[2], 0.0, 4.0)
     return Ground(

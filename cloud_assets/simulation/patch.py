@@ -28,7 +28,8 @@ class SimulationRecipe(BaseModel):
     sun_elevation: Interval = Field(default=(18.0, 70.0), description="Degrees over the horizon.")
     illumination: Interval = Field(
         default=(0.55, 1.1),
-        description="Reflectance of a white surface: 1 for data corrected for the sun's height, down to 0.3 without (Landsat level 1).",
+        description="Reflectance of a white surface: 1 for data corrected for the height of the sun, down to 0.3 for "
+        "data that are not (Landsat level 1).",
     )
     haze: Scale = Field(default=(0.02, 0.5), description="Optical depth of aerosol at 550 nm.")
     vapour: Interval = Field(default=(0.5, 2.0), description="Water vapour relative to an ordinary column.")

@@ -1,7 +1,7 @@
 """Random fields that look like nature: fractal noise by spectral synthesis, cells, and cheap smoothing.
 
-A field with power spectrum f^-slope looks like terrain, vegetation or clouds; slopes of 1 are grainy, 2 to 3 like broken
-clouds, above 3 smooth (Voss, 1985, https://doi.org/10.1007/978-3-642-84574-1_34). Fields are periodic, so a shift by
+A field with power spectrum f^-slope looks like terrain, vegetation or clouds; slopes of 1 are grainy, 2 to 3 like
+broken clouds, above 3 smooth (Voss, 1985, https://doi.org/10.1007/978-3-642-84574-1_34). Fields are periodic, so
 ``numpy.roll`` moves them without a seam.
 """
 
@@ -16,15 +16,17 @@ Shape = tuple[int, int]
 @lru_cache(maxsize=16)
 def _frequencies(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     """Vertical and horizontal frequencies in cycles a pixel, (H, 1) and (1, W // 2 + 1)."""
-    return np.fft.fftfreq(shape[0])[:, None].astype(np.float32), np.fft.rfftfreq(shape[1])[None].astype(np.float32)
+    down = scipy.fft.fftfreq(shape[0])[:, None].astype(np.float32)
+    return down, scipy.fft.rfftfreq(shape[1])[None].astype(np.float32)
 
 
 @lru_cache(maxsize=16)
 def _log_squared_frequency(shape: Shape) -> np.ndarray:
     down, right = _frequencies(shape)
-    squared = down**2 + right**2
+    squared: np.ndarray = down**2 + right**2
     squared[0, 0] = 1
-    return np.log(squared)
+    np.log(squared, out=squared)
+    return squared
 
 
 def fractal_field(
@@ -103,7 +105,7 @@ def level(field: np.ndarray, share: float) -> float:
 
 @lru_cache(maxsize=32)
 def _smoothing(length: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices (cells, length) that averages over cells and (length, cells) that spreads back with a Gaussian kernel."""
+    """Matrices that average over cells, (cells, length), and that spread back with a Gaussian, (length, cells)."""
     positions = (np.arange(length, dtype=np.float32) + 0.5) * (cells / length)
     average = (positions.astype(int)[None] == np.arange(cells)[:, None]).astype(np.float32)
     average /= average.sum(1, keepdims=True)
@@ -114,7 +116,7 @@ def _smoothing(length: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def smooth(field: np.ndarray, scale: float) -> np.ndarray:
-    """Smooths by averaging over cells and interpolating between them: a wide Gaussian blur at the price of two products.
+    """Smooths by averaging over cells and interpolating between them: a wide blur at the price of matrix products.
 
     Args:
         field: (..., H, W).

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud_assets.simulation.random_fields import Shape
+from cloud_assets.simulation.random_fields import Shape, level
 from cloud_assets.simulation.ranges import Interval, Scale, chance, log_uniform, uniform
 
 
@@ -18,7 +18,7 @@ class SensorRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    gain_spread: float = Field(default=0.04, ge=0, description="Spread of the calibration factor of single bands.")
+    gain_spread: float = Field(default=0.025, ge=0, description="Spread of the calibration factor of single bands.")
     offset_spread: float = Field(default=0.004, ge=0, description="Spread of the offset of single bands, reflectance.")
     noise: Scale = Field(default=(0.0006, 0.006), description="Standard deviation of read noise, reflectance.")
     shot_noise: Interval = Field(default=(0.0, 0.006), description="Noise growing with the root of the reflectance.")
@@ -171,7 +171,7 @@ def quantise(reflectance: np.ndarray, bits: int, full_scale: float = 1.2) -> np.
         (C, H, W) float32.
     """
     step = np.float32(full_scale / (2**bits - 1))
-    result = np.rint(np.clip(reflectance, 0, np.float32(full_scale)) / step)
+    result: np.ndarray = np.rint(np.clip(reflectance, 0, np.float32(full_scale)) / step)
     result *= step
     return result
 
@@ -187,9 +187,10 @@ def nodata_wedge(rng: np.random.Generator, shape: Shape) -> np.ndarray:
         (H, W) bool, False without data; at least a fifth of the pixels keep theirs.
     """
     angle = rng.uniform(0, 2 * np.pi)
-    y, x = np.mgrid[-0.5 : 0.5 : shape[0] * 1j, -0.5 : 0.5 : shape[1] * 1j]  # type: ignore[misc]
-    distance = x * np.cos(angle) + y * np.sin(angle)
-    valid: np.ndarray = distance < np.quantile(distance, rng.uniform(0.2, 0.95))
+    down = np.linspace(-0.5, 0.5, shape[0], dtype=np.float32)[:, None]
+    right = np.linspace(-0.5, 0.5, shape[1], dtype=np.float32)[None]
+    distance = right * np.float32(np.cos(angle)) + down * np.float32(np.sin(angle))
+    valid: np.ndarray = distance <= level(distance, rng.uniform(0.2, 0.95))
     return valid
 
 

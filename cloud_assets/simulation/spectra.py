@@ -1,8 +1,9 @@
 """Spectra per band: what surfaces, clouds and the atmosphere do to sunlight.
 
-Bands are named by the STAC ``eo`` extension's common names. Values are those of Sentinel-2's 13 bands; Landsat's bands of
-the same names lie close enough. Surface spectra are bottom-of-atmosphere reflectance, rounded from the shapes that spectral
-libraries show (ECOSTRESS, https://speclib.jpl.nasa.gov; snow after Warren, 1982, https://doi.org/10.1029/RG020i001p00067).
+Bands are named by the STAC ``eo`` extension's common names. Values are those of Sentinel-2's 13 bands; Landsat's bands
+of the same names lie close enough. Surface spectra are bottom-of-atmosphere reflectance, rounded from the shapes that
+spectral libraries show (ECOSTRESS, https://speclib.jpl.nasa.gov; for snow Warren, 1982,
+https://doi.org/10.1029/RG020i001p00067).
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,9 @@ from functools import lru_cache
 import numpy as np
 
 from cloud_assets.errors import InvalidRecipe
+
+Spectrum = tuple[float, ...]
+"""One value for each of :data:`COMMON_NAMES`."""
 
 COMMON_NAMES: tuple[str, ...] = (
     "coastal", "blue", "green", "red", "rededge071", "rededge075", "rededge078",
@@ -21,7 +25,7 @@ COMMON_NAMES: tuple[str, ...] = (
 WAVELENGTHS_NM: tuple[int, ...] = (443, 490, 560, 665, 705, 740, 783, 842, 865, 945, 1375, 1610, 2190)
 """Central wavelength of each of :data:`COMMON_NAMES`."""
 
-SURFACES: dict[str, tuple[float, ...]] = {
+SURFACES: dict[str, Spectrum] = {
     #                coastal blue  green  red   re71  re75  re78  nir   nir08 nir09 cirr. swir16 swir22
     "forest":        (.015, .020, .040, .023, .070, .205, .255, .275, .285, .285, .200, .135, .060),
     "conifer":       (.012, .015, .027, .018, .040, .115, .145, .160, .170, .170, .110, .070, .032),
@@ -59,22 +63,22 @@ SURFACES: dict[str, tuple[float, ...]] = {
 
 SURFACE_NAMES: tuple[str, ...] = tuple(SURFACES)
 
-WATER_CLOUD: tuple[float, ...] = (.98, .98, .97, .98, .99, 1.0, 1.0, 1.01, 1.01, .98, .90, .78, .60)  # fmt: skip
+WATER_CLOUD: Spectrum = (.98, .98, .97, .98, .99, 1.0, 1.0, 1.01, 1.01, .98, .90, .78, .60)  # fmt: skip
 """Reflectance of an endlessly thick cloud of droplets, relative to a white reflector."""
 
-ICE_CLOUD: tuple[float, ...] = (.98, .98, .97, .98, .98, .98, .98, .98, .97, .93, .85, .48, .34)  # fmt: skip
+ICE_CLOUD: Spectrum = (.98, .98, .97, .98, .98, .98, .98, .98, .97, .93, .85, .48, .34)  # fmt: skip
 """The same of a cloud of ice crystals, which absorb more in the shortwave infrared."""
 
-RAYLEIGH: tuple[float, ...] = (.105, .072, .040, .020, .016, .013, .0105, .008, .007, .005, .0005, .0006, .0002)  # fmt: skip
+RAYLEIGH: Spectrum = (.105, .072, .040, .020, .016, .013, .0105, .008, .007, .005, .0005, .0006, .0002)  # fmt: skip
 """Path reflectance of clean air at a moderate sun angle."""
 
-OZONE: tuple[float, ...] = (.995, .985, .935, .955, .985, .99, .995, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)  # fmt: skip
+OZONE: Spectrum = (.995, .985, .935, .955, .985, .99, .995, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)  # fmt: skip
 """Two-way transmission of the ozone layer, which lies above all clouds."""
 
-VAPOUR_DEPTH: tuple[float, ...] = (0.0, 0.0, 0.0, .005, .03, .03, .01, .05, .01, 1.0, 6.5, .02, .04)  # fmt: skip
+VAPOUR_DEPTH: Spectrum = (0.0, 0.0, 0.0, .005, .03, .03, .01, .05, .01, 1.0, 6.5, .02, .04)  # fmt: skip
 """Two-way absorption depth of an ordinary column of water vapour; what lies under it is dimmed by exp(-depth)."""
 
-SKY_LIGHT: tuple[float, ...] = (.42, .34, .24, .16, .14, .125, .11, .095, .09, .08, .05, .035, .02)  # fmt: skip
+SKY_LIGHT: Spectrum = (.42, .34, .24, .16, .14, .125, .11, .095, .09, .08, .05, .035, .02)  # fmt: skip
 """Share of the light on the ground that comes from the blue sky: what is left in a shadow."""
 
 _AEROSOL_EXPONENT = -1.3

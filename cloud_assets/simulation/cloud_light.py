@@ -1,0 +1,78 @@
+"""How sunlight falls on clouds and past them: shadows on the ground, lit and unlit sides, outlines for the labels."""
+
+import numpy as np
+
+from cloud_assets.simulation.random_fields import fractal_field
+
+_LOWEST_TANGENT = 0.15
+"""Shadows of a sun lower than about 9 degrees are not drawn out any longer."""
+
+
+def cast_shadow(layer: np.ndarray, metres: float, azimuth: float, elevation: float, pixel_metres: float) -> np.ndarray:
+    """Moves a layer's opacity away from the sun by its height.
+
+    Args:
+        layer: (H, W) share of light that the layer reflects, in [0, 1); periodic.
+        metres: Height of the layer over the ground.
+        azimuth: Direction that shadows point to, radians from the row axis' right end downwards.
+        elevation: Of the sun over the horizon in radians.
+        pixel_metres: Ground sampling distance.
+
+    Returns:
+        (H, W) float32 share of direct sunlight taken from the ground, in [0, 1].
+    """
+    distance = metres / max(np.tan(elevation), _LOWEST_TANGENT) / pixel_metres
+    shade = np.roll(layer, (round(distance * np.sin(azimuth)), round(distance * np.cos(azimuth))), (0, 1))
+    # Light that a cloud scatters forward leaves the direct beam too: shadows are darker than the cloud is bright.
+    darkened: np.ndarray = shade / (shade + np.float32(0.45) * (1 - shade))
+    return darkened
+
+
+def lit_albedo(
+    rng: np.random.Generator, layer: np.ndarray, azimuth: float, elevation: float, contrast: float, albedo: float
+) -> np.ndarray:
+    """Brightness of thick cloud with bumps, whose sides towards the sun are brighter than those away from it.
+
+    Args:
+        rng: Source of randomness.
+        layer: (H, W) share of light that the layer reflects.
+        azimuth: Direction that shadows point to, radians from the row axis' right end downwards.
+        elevation: Of the sun over the horizon in radians.
+        contrast: Between the sides when the sun stands low, 0 to about 0.4.
+        albedo: Mean reflectance of an endlessly thick cloud.
+
+    Returns:
+        (H, W) float32 reflectance of an endlessly thick cloud.
+    """
+    shape = (layer.shape[0], layer.shape[1])
+    bumps = fractal_field(rng, shape, rng.uniform(2.0, 3.2))
+    surface = np.log(layer + np.float32(0.02)) + np.float32(rng.uniform(0.05, 0.5)) * bumps
+    down, right = np.float32(np.sin(azimuth)), np.float32(np.cos(azimuth))
+    rise = np.empty_like(surface)
+    rise[1:-1, 1:-1] = (surface[2:, 1:-1] - surface[:-2, 1:-1]) * down
+    rise[1:-1, 1:-1] += (surface[1:-1, 2:] - surface[1:-1, :-2]) * right
+    rise[[0, -1]] = rise[[1, -2]]
+    rise[:, [0, -1]] = rise[:, [1, -2]]
+    # Light comes from where shadows do not point to, so a side is lit where the cloud rises along them.
+    rise *= np.float32(contrast * np.cos(elevation) / (float(rise.std()) * 2 + 0.02))
+    np.clip(rise, -0.6, 0.3, out=rise)
+    rise += 1
+    rise *= np.float32(albedo) * (1 + np.float32(rng.uniform(0, 0.04)) * bumps)
+    return rise
+
+
+def outlined(layer: np.ndarray) -> np.ndarray:
+    """Averages over five by five pixels with binomial weights: people outline clouds, they do not label single pixels.
+
+    Args:
+        layer: (H, W); periodic.
+
+    Returns:
+        (H, W) of the same type.
+    """
+    smoothed = layer
+    for axis in (0, 1):
+        for shift in (1, -1, 1, -1):
+            smoothed = smoothed + np.roll(smoothed, shift, axis)
+    smoothed *= np.float32(1 / 256)
+    return smoothed
