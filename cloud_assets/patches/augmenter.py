@@ -5,6 +5,7 @@ only 1 or 3 channels; ours take any number of bands and leave values unclipped.
 """
 
 import os
+import random
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,7 +92,10 @@ class Augmenter:
         if not valid.all():
             image = _filled(image, valid)
         missing = np.where(valid, 0, UNLABELLED).astype(np.uint8)
-        self._compose.set_random_seed(int(generator.integers(2**31)))
+        # The library's own set_random_seed gives every step the same numbers, so that flips and turns go together.
+        shared = random.Random(int(generator.integers(2**63)))  # noqa: S311 no cryptography
+        for step in self._compose.transforms:
+            step.set_random_state(generator, shared)
         result = self._compose(image=image, mask=mask, missing=missing)
         image, mask, valid = result["image"], result["mask"], result["missing"] == 0
         if generator.random() < self.recipe.nodata_wedge:

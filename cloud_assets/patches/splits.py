@@ -88,16 +88,20 @@ class GroupedSplit(BaseModel):
         groups = table["group"].to_numpy(dtype=str)
         strata = self._strata(index[chosen])
         presence = _presence(table["classes"])
+        testable = _of_label_types(index[chosen], self.held_out_label_types)
+        presence &= testable[:, None]
         official = index.loc[chosen, "official_split"]
         if self.prefer_official and official.notna().all():
             assigned, method = self._official(official.to_numpy(dtype=str), groups, strata, presence)
         else:
-            assigned = assign_groups(self.by, groups, strata, presence, self.fractions, self.seed)
-            method = "grouped"
+            # Groups that cannot be tested on, because their labels are not good enough, all go to training.
+            useful = np.isin(groups, groups[testable])
+            assigned, method = np.zeros(len(groups), np.int64), "grouped"
+            assigned[useful] = assign_groups(
+                self.by, groups[useful], strata[useful], presence[useful], self.fractions, self.seed
+            )
         table["split"] = np.array(SPLITS)[assigned]
-        if self.held_out_label_types:
-            kept = _of_label_types(index[chosen], self.held_out_label_types) | (assigned == 0)
-            table = table[kept]
+        table = table[testable | (assigned == 0)]
         return Splits(
             table.reset_index(drop=True),
             {"method": method, "recipe": self.model_dump(mode="json"), "patches_version": store.data_version},

@@ -241,7 +241,7 @@ class PatchStore:
             expected = f"{role.dtype} {(len(self), *role.shape)}"
         try:
             array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise DamagedStore(f"{path} is missing or truncated ({error}): materialise the patches again.") from error
         if f"{array.dtype} {array.shape}" != expected:
             raise DamagedStore(f"{path} holds {array.dtype} {array.shape}, the manifest says {expected}.")
