@@ -107,5 +107,59 @@ class EfficientNetUNet(Specification):
         return build_efficientnet_unet(self.encoder, weights, in_channels, out_channels)
 
 
-NetworkSpecification = Annotated[UNet | AttentionUNet | EfficientNetUNet, Field(discriminator="architecture")]
+class Classifier(Specification):
+    """One answer for a whole patch: a backbone of timm, global pooling, dropout, a linear head.
+
+    ``mobilenet`` stands for MobileNetV3-large (Howard et al. 2019, arXiv:1905.02244), ``resnet50`` is He et al. 2016
+    (arXiv:1512.03385), ``inception_v3`` Szegedy et al. 2016 (arXiv:1512.00567). ``vgg16`` stands for VGG16 with batch
+    normalisation (``vgg16_bn``), without which it hardly trains from scratch, and without the two dense layers that
+    hold 120 of its 134 million weights; global pooling takes their place (Simonyan & Zisserman 2015, arXiv:1409.1556;
+    Lin et al. 2014, arXiv:1312.4400).
+    """
+
+    architecture: Literal["classifier"] = "classifier"
+    backbone: str = Field(
+        default="resnet50",
+        min_length=1,
+        description="resnet50, mobilenet, vgg16, inception_v3, or any other name of timm.",
+    )
+    weights: str = Field(
+        default="none",
+        min_length=1,
+        description="'none', 'imagenet' (downloaded once; an error where that is impossible), or a weights file "
+        "(.safetensors, .pt, .pth) of this backbone or of this whole network.",
+    )
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="Share of the features dropped before the head.")
+    input_size: int | None = Field(
+        default=None,
+        ge=32,
+        le=1024,
+        description="Patches are resized to this edge. Unset: what the backbone was made for (224, Inception 299).",
+    )
+    head: Literal["categorical", "ordinal"] = Field(
+        default="categorical",
+        description="'categorical': one logit a class; 'ordinal': one a boundary between the ordered classes (CORN, "
+        "Shi et al. 2021, arXiv:2111.08851).",
+    )
+
+    def outputs(self, classes: int) -> int:
+        """Number of logits for a number of classes."""
+        return classes - 1 if self.head == "ordinal" else classes
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """See :meth:`Specification.build`; the network is (N, in_channels, H, W) -> (N, out_channels).
+
+        Raises:
+            UnknownBackbone: If timm has no such backbone.
+            WeightsUnavailable: If the pretrained weights cannot be obtained.
+            WrongWeights: If the weights belong to another architecture.
+        """
+        from cloud_assets.models.classifiers import build_classifier
+
+        return build_classifier(self, in_channels, out_channels, pretrained=pretrained)
+
+
+NetworkSpecification = Annotated[
+    UNet | AttentionUNet | EfficientNetUNet | Classifier, Field(discriminator="architecture")
+]
 """Any registered network; the field ``architecture`` tells them apart in JSON."""

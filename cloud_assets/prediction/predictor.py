@@ -13,7 +13,10 @@ from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.prediction.card import ModelCard
 
 PREDICTORS: Final[Mapping[str, str]] = MappingProxyType(
-    {"segmentation": "cloud_assets.prediction.segmentation:SegmentationPredictor"}
+    {
+        "segmentation": "cloud_assets.prediction.segmentation:SegmentationPredictor",
+        "classification": "cloud_assets.prediction.classification:ClassificationPredictor",
+    }
 )
 """Family of models -> the class that runs them; named, not imported, so that a model loads only what it needs."""
 

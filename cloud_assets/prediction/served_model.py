@@ -16,7 +16,9 @@ from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.prediction.predictor import load_predictor
 
 NOT_SERVED = frozenset({"class_probability"})
-"""Of a predictor's answers those that are as large as the input and implied by the others."""
+"""Of a predictor's answers those that are implied by the others, left out where they are as large as the input."""
+_LARGE = 4
+"""Number of axes of an answer with a value for every pixel and class."""
 
 
 class ServedModel:
@@ -53,7 +55,7 @@ class ServedModel:
         """
         channels_first = np.ascontiguousarray(np.moveaxis(model_input, -1, 1))
         answer = self._predictor.predict(channels_first)
-        return {name: array for name, array in answer.items() if name not in NOT_SERVED}
+        return {name: array for name, array in answer.items() if name not in NOT_SERVED or array.ndim < _LARGE}
 
 
 def _load_pyfunc(data_path: str) -> ServedModel:
