@@ -171,7 +171,9 @@ class CloudSEN12(Dataset):
             )
         if len(rows) < len(table):
             notes.append(f"{len(table) - len(rows):,} of {len(table):,} samples have another label type or size.")
-        rows = rows.assign(group=merge_groups(rows["roi_id"], rows["s2_id"], rows[tortilla.SPLIT]))
+        # A sample without region or product belongs to no other sample.
+        region, product = (rows[column].fillna(rows[tortilla.ID]) for column in ("roi_id", "s2_id"))
+        rows = rows.assign(group=merge_groups(region, product, rows[tortilla.SPLIT]))
         if self.max_samples is not None and self.max_samples < len(rows):
             notes.append(f"{self.max_samples:,} of {len(rows):,} samples chosen with seed {self.seed}.")
             rows = choose_samples(rows, tortilla.ID, tortilla.SPLIT, self.max_samples, self.seed)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -165,8 +165,10 @@ class Scene:
 
     def to_record(self) -> dict[str, str | None]:
         """The scene as a flat row of text, for a table."""
-        record = asdict(self)
-        return {key: value if isinstance(value, str | None) else json.dumps(value) for key, value in record.items()}
+        record = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        record["bands"] = {name: _parts(raster) for name, raster in self.bands.items()}
+        record["truth"] = None if self.truth is None else _parts(self.truth)
+        return {name: value if isinstance(value, str | None) else json.dumps(value) for name, value in record.items()}
 
     @classmethod
     def from_record(cls, record: Mapping[str, str | None]) -> "Scene":
@@ -174,8 +176,8 @@ class Scene:
         values: dict[str, Any] = dict(record)
         for name in ("bands", "truth", "truth_codes", "attributes", "band_instruments"):
             values[name] = None if values[name] is None else json.loads(values[name])
-        values["bands"] = {band: _raster_band(parts) for band, parts in values["bands"].items()}
-        values["truth"] = None if values["truth"] is None else _raster_band(values["truth"])
+        values["bands"] = {band: _raster_band(*parts) for band, parts in values["bands"].items()}
+        values["truth"] = None if values["truth"] is None else _raster_band(*values["truth"])
         values["truth_codes"] = {int(raw): code for raw, code in values["truth_codes"].items()}
         return cls(**values)
 
@@ -219,6 +221,9 @@ def bands_of_file(path: str, names: Iterable[str], window: Window | None = None)
     return {name: RasterBand(path, index, window) for index, name in enumerate(names, start=1)}
 
 
-def _raster_band(parts: Mapping[str, Any]) -> RasterBand:
-    window = parts["window"]
-    return RasterBand(parts["path"], parts["index"], None if window is None else tuple(window))
+def _parts(raster: RasterBand) -> tuple[str, int, Window | None]:
+    return raster.path, raster.index, raster.window
+
+
+def _raster_band(path: str, index: int, window: list[int] | None) -> RasterBand:
+    return RasterBand(path, index, None if window is None else (window[0], window[1], window[2], window[3]))

@@ -110,6 +110,13 @@ def test_dates_of_a_region_and_regions_of_one_product_are_one_group(tmp_path: Pa
     assert groups == {"a1": "ROI_1", "a2": "ROI_1", "b": "ROI_1", "c": "ROI_3", "d": "ROI_4"}
 
 
+def test_samples_of_unknown_region_or_product_are_no_group(tmp_path: Path, taco: Taco, sample: Sample) -> None:
+    nowhere = {"roi_id": None, "s2_id": None}
+    samples = [sample("a", extra=nowhere), sample("b", extra=nowhere), sample("c", extra={"s2_id": None}), sample("d")]
+    taco(tmp_path / "cloudsen12" / "mine.taco", samples)
+    assert [scene.group for scene in catalog(tmp_path)] == ["a", "b", "ROI_c", "ROI_d"]
+
+
 def test_a_choice_is_reproducible_stratified_and_grows(tmp_path: Path, taco: Taco, sample: Sample) -> None:
     samples = [sample(f"{split}{number}", split=split) for split in ("train", "test") for number in range(12)]
     taco(tmp_path / "cloudsen12" / "mine.taco", samples)
