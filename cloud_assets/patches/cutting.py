@@ -25,10 +25,11 @@ from cloud_assets.errors import (
     UnknownBand,
 )
 from cloud_assets.patches.from_arrays import role_of
+from cloud_assets.patches.patch import Patch
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.resizing import resize, resize_codes
 from cloud_assets.patches.store import PatchStore, Role
-from cloud_assets.patches.store_writer import Patch, PatchStoreWriter, StoreOrigin
+from cloud_assets.patches.store_writer import PatchStoreWriter, StoreOrigin
 
 _FATAL = (InvalidRecipe, MixedPatches, UnknownBand)
 """Errors that concern every scene alike; all others leave out one scene."""

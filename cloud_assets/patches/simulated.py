@@ -17,10 +17,11 @@ import cloud_assets.simulation
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import DamagedStore, InvalidRecipe, SimulationFailed
 from cloud_assets.patches.from_arrays import role_of
+from cloud_assets.patches.patch import Patch
 from cloud_assets.patches.recipe import IMAGES, PatchRecipe
 from cloud_assets.patches.simulation_worker import SimulationOrder
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import Patch, PatchStoreWriter, StoreOrigin
+from cloud_assets.patches.store_writer import PatchStoreWriter, StoreOrigin
 from cloud_assets.simulation.patch import SimulationRecipe
 
 NOTE = "Simulated pixels: land, clouds, shadows and sensor are made up, no satellite saw them."
