@@ -9,32 +9,31 @@ import hashlib
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import dagster as dg
 from pydantic import BaseModel, ValidationError
 
 from cloud_assets.errors import InvalidRecipe
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model")
 
 _SCALARS: Mapping[type, Any] = {bool: bool, int: int, float: float, str: str, Path: str}
 
 
-def config_schema(defaults: BaseModel) -> dict[str, dg.Field]:
+def config_schema(defaults: object) -> dict[str, dg.Field]:
     """Dagster's view of a pydantic model.
 
     Args:
-        defaults: An instance; its values are the defaults. Where the model allows one of several classes (networks,
-            for example) the schema is that of the instance's own class. Constants (a ``Literal`` of one value) are
-            left out.
+        defaults: A pydantic model; its values are the defaults. Where it allows one of several classes (networks, for
+            example) the schema is that of the value's own class. Constants (a ``Literal`` of one value) are left out.
 
     Returns:
         One optional field for each field of the model, with type, default and description.
     """
     return {
         name: _field(field.annotation, getattr(defaults, name), field.description)
-        for name, field in type(defaults).model_fields.items()
+        for name, field in type(_pydantic(defaults)).model_fields.items()
         if not _is_constant(field.annotation)
     }
 
@@ -53,13 +52,19 @@ def from_config(defaults: Model, config: Mapping[str, Any]) -> Model:
         InvalidRecipe: If a value is not allowed; says which, by its path in the configuration.
     """
     try:
-        return type(defaults).model_validate(_merged(defaults, config))
+        return cast("Model", type(_pydantic(defaults)).model_validate(_merged(_pydantic(defaults), config)))
     except ValidationError as error:
         problems = "\n".join(f"  {_path(problem['loc'])}: {problem['msg']}" for problem in error.errors())
         raise InvalidRecipe(
             f"The run configuration asks for an impossible {type(defaults).__name__}:\n{problems}\n"
             "Change these values in the file given with -c, or in the launchpad."
         ) from None
+
+
+def _pydantic(value: object) -> BaseModel:
+    if not isinstance(value, BaseModel):
+        raise TypeError(f"only pydantic models can be configured, not a {type(value).__name__}.")
+    return value
 
 
 def _merged(defaults: BaseModel, config: Mapping[str, Any]) -> dict[str, Any]:

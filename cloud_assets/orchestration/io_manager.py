@@ -106,13 +106,18 @@ class AssetFolders(dg.UPathIOManager):
         return target
 
 
+def is_local(path: "UPath") -> bool:
+    """Whether a path is one of this machine, not one in an object store."""
+    return path.protocol in ("", "file", "local")
+
+
 def _name(context: dg.InputContext | dg.OutputContext) -> str:
     return context.asset_key.to_user_string() if context.has_asset_key else str(context.name)
 
 
 def _local(path: "UPath") -> Path | None:
     """The path as one of this machine, None if it is in an object store."""
-    return Path(path.path) if path.protocol in ("", "file", "local") else None
+    return Path(path.path) if is_local(path) else None
 
 
 def _publish(folder: Path, path: "UPath") -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,7 +21,9 @@ from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.tasks.task import Task
-from cloud_assets.tracking import RegisteredVersion, Tracker
+
+if TYPE_CHECKING:
+    from cloud_assets.tracking import RegisteredVersion, Tracker
 
 CHALLENGER, CHAMPION = "challenger", "champion"
 """Aliases of the registered model."""
@@ -100,7 +103,7 @@ def promote(
     workspace: Path,
     store: PatchStore,
     splits: Splits,
-    tracker: Tracker,
+    tracker: "Tracker",
     *,
     progress: bool = True,
 ) -> Champion:
@@ -170,7 +173,7 @@ def promote(
 class _Rival:
     """The present champion."""
 
-    version: RegisteredVersion
+    version: "RegisteredVersion"
     bundle: ModelBundle | None
     """None if it cannot be loaded any more."""
     metrics: Mapping[str, float]
@@ -178,7 +181,7 @@ class _Rival:
     trouble: str = ""
     """Why it cannot be loaded or judged."""
 
-    def standing(self) -> tuple[RegisteredVersion, ModelBundle]:
+    def standing(self) -> "tuple[RegisteredVersion, ModelBundle]":
         """The champion after the challenger was turned down."""
         if self.bundle is None:
             raise GateNotPassed(
@@ -191,11 +194,11 @@ class _Rival:
 
 def _judge(
     task: Task,
-    present: RegisteredVersion,
+    present: "RegisteredVersion",
     evaluation: Evaluation,
     store: PatchStore,
     splits: Splits,
-    tracker: Tracker,
+    tracker: "Tracker",
     progress: bool,
 ) -> _Rival:
     """Finds out what the present champion achieves on the challenger's test split."""

@@ -1,0 +1,26 @@
+"""Cloud masks of Sentinel-2 level 1C scenes, learnt from CloudSEN12."""
+
+from cloud_assets.datasets.cloudsen12 import CloudSEN12
+from cloud_assets.evaluation.gate import Gate
+from cloud_assets.evaluation.segmentation import SegmentationEvaluation
+from cloud_assets.models.specifications import EfficientNetUNet
+from cloud_assets.patches.recipe import PatchRecipe
+from cloud_assets.patches.splits import GroupedSplit
+from cloud_assets.tasks.task import Task
+from cloud_assets.training.recipes import Segmentation
+
+TASK = Task(
+    name="cloudsen12_segmentation",
+    title="Cloud masks for Sentinel-2",
+    description=(
+        "Tells cloud (thick and thin) from clear ground, pixel by pixel, on the red, green and blue bands of level 1C. "
+        "Truth: CloudSEN12 (Aybar et al. 2022, https://doi.org/10.1038/s41597-022-01878-2)."
+    ),
+    dataset=CloudSEN12(),
+    patches=PatchRecipe(bands=("red", "green", "blue"), size=256, minimum_valid=0.2),
+    split=GroupedSplit(by="group", stratify="cloud_percentage", held_out_label_types=("high",)),
+    variants={"unet_efficientnet_b2": Segmentation(network=EfficientNetUNet(encoder="efficientnet-b2"))},
+    evaluation=SegmentationEvaluation(),
+    gate=Gate(metric="iou", mode="max", must_beat=("baseline_iou", "all_cloud_iou")),
+    tags={"domain": "segmentation", "sensor": "sentinel-2"},
+)

@@ -1,0 +1,30 @@
+"""Cloud masks of Landsat 8 scenes, learnt from 38-Cloud."""
+
+from cloud_assets.datasets.cloud38 import Cloud38
+from cloud_assets.evaluation.gate import Gate
+from cloud_assets.evaluation.segmentation import SegmentationEvaluation
+from cloud_assets.evaluation.stitched_scenes import Cloud38StitchedScenes
+from cloud_assets.models.specifications import AttentionUNet, UNet
+from cloud_assets.patches.recipe import PatchRecipe
+from cloud_assets.patches.splits import GroupedSplit
+from cloud_assets.tasks.task import Task
+from cloud_assets.training.recipes import FocalDice, Segmentation
+
+TASK = Task(
+    name="landsat_segmentation",
+    title="Cloud masks for Landsat 8",
+    description=(
+        "Tells cloud from clear ground, pixel by pixel, on the red, green, blue and near-infrared bands of level 1. "
+        "Truth: 38-Cloud (Mohajerani & Saeedi 2019, https://arxiv.org/abs/1901.10077)."
+    ),
+    dataset=Cloud38(),
+    patches=PatchRecipe(bands=("red", "green", "blue", "nir"), minimum_valid=0.2),
+    split=GroupedSplit(by="group", stratify="cloud_percentage", fractions=(0.7, 0.15, 0.15)),
+    variants={
+        "unet": Segmentation(network=UNet(width=32), loss=FocalDice(focal=0.25)),
+        "attention_unet": Segmentation(network=AttentionUNet(width=32), loss=FocalDice(focal=0.25)),
+    },
+    evaluation=SegmentationEvaluation(protocols=(Cloud38StitchedScenes(),)),
+    gate=Gate(metric="iou", mode="max", must_beat=("baseline_iou", "all_cloud_iou")),
+    tags={"domain": "segmentation", "sensor": "landsat-8"},
+)
