@@ -31,6 +31,11 @@ def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int
         "nn.Module",
         smp.Unet(encoder_name=encoder, encoder_weights=None, in_channels=in_channels, classes=out_channels),
     )
+    # The encoder's own 0.01 is meant for hundreds of thousands of steps: after a few hundred, running statistics are
+    # still near their start and evaluation mode calls everything cloud.
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.1
     if encoder_weights == "none":
         return network
     if encoder_weights == "imagenet":
