@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.bands import INSTRUMENTS
+from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.errors import NothingToEvaluate
 from cloud_assets.evaluation.predictions import band_channels
 
@@ -46,8 +46,8 @@ def composite(dn: npt.NDArray[Any], role: Role, bands: tuple[str, str, str]) -> 
         channels = band_channels(role, bands)
     except NothingToEvaluate:
         return None
-    physical, valid = reflectance(dn, role)
-    shown = physical[channels]
+    instrument = instrument_of(role)
+    shown, valid = instrument.to_physical(dn[channels]), instrument.valid(dn)
     if not valid.any():
         return np.full((*valid.shape, 3), _NODATA_GREY, np.float32)
     low, high = np.percentile(shown[:, valid], [1, 99])
@@ -55,17 +55,7 @@ def composite(dn: npt.NDArray[Any], role: Role, bands: tuple[str, str, str]) -> 
     return np.moveaxis(np.where(valid, stretched, _NODATA_GREY), 0, -1).astype(np.float32)
 
 
-def reflectance(dn: npt.NDArray[Any], role: Role) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Digital numbers of a store as physical values, and which pixels were observed.
-
-    Args:
-        dn: (…, C, H, W) digital numbers, all bands of the role.
-        role: What they are.
-
-    Returns:
-        (…, C, H, W) float32 in the instrument's unit, and (…, H, W) bool.
-    """
+def instrument_of(role: Role) -> Instrument:
+    """The instrument that a store's digital numbers belong to, with the store's own nodata value."""
     instrument = INSTRUMENTS[role.instrument]
-    if role.nodata is not None:
-        instrument = replace(instrument, nodata=role.nodata)
-    return instrument.to_physical(dn), instrument.valid(dn)
+    return instrument if role.nodata is None else replace(instrument, nodata=role.nodata)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cloud_assets.bands import CLEAR, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.errors import NothingToEvaluate
-from cloud_assets.evaluation.composites import TRUE_COLOUR, reflectance
+from cloud_assets.evaluation.composites import TRUE_COLOUR, instrument_of
 from cloud_assets.evaluation.counts import Counts
 from cloud_assets.evaluation.predictions import band_channels
 from cloud_assets.evaluation.segmentation_metrics import histogram_samples
@@ -103,5 +103,6 @@ def all_cloud_counts(counts: Counts) -> Counts:
 def _brightness(
     dn: npt.NDArray[Any], role: Role, bands: tuple[str, ...]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    physical, valid = reflectance(dn, role)
-    return physical[:, band_channels(role, bands)].mean(axis=1), valid
+    """Mean reflectance of some bands, (N, H, W), and which pixels were observed in any band."""
+    instrument = instrument_of(role)
+    return instrument.to_physical(dn[:, band_channels(role, bands)]).mean(axis=1), instrument.valid(dn)

@@ -171,7 +171,7 @@ def _legends(row: SubFigure, examples: Sequence[Example], names: Mapping[int, st
     shown = {int(code) for example in examples for code in (*np.unique(example.truth), *np.unique(example.mask))}
     classes = {name: CLASS_COLOURS[name] for code, name in names.items() if code in shown}
     if UNLABELLED in shown:
-        classes["unlabelled or nodata"] = CLASS_COLOURS["unlabelled"]
+        classes["unlabelled"] = CLASS_COLOURS["unlabelled"]
     outcomes = {name: colour for name, colour in OUTCOME_COLOURS.items() if name != "not scored" or UNLABELLED in shown}
     for position, (title, colours) in enumerate({"classes": classes, "errors": outcomes}.items()):
         legend = row.legend(

@@ -33,7 +33,18 @@ if TYPE_CHECKING:
     from cloud_assets.prediction.card import ModelCard
     from cloud_assets.prediction.predictor import Predictor
 
-HEADLINE = ("iou", "f1", "precision", "recall", "accuracy", "specificity", "balanced_accuracy", "average_precision")
+HEADLINE = (
+    "iou",
+    "f1",
+    "precision",
+    "recall",
+    "accuracy",
+    "specificity",
+    "balanced_accuracy",
+    "average_precision",
+    "miou",
+    "official_jaccard",
+)
 _FEW_SCENES = 10
 
 
