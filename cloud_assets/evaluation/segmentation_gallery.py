@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cloud_assets.prediction.predictor import Predictor
 
 CAPTIONS = {
-    "worst_patches": "The test patches with the most wrong pixels. Errors are cloud against clear; white has no label or "
+    "worst_patches": "The test patches with the most wrong pixels. Errors: cloud against clear; white has no label or "
     f"no data; {STRETCH_NOTE}.",
     "typical_patches": "Test patches around the middle of the ranking by wrong pixels; " + STRETCH_NOTE + ".",
     "scenes": "IoU of each scene, worst first, with its true cloud cover.",
