@@ -6,6 +6,7 @@ Sentinel-2", Data in Brief 2024, https://doi.org/10.1016/j.dib.2024.110852; TACO
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -138,6 +139,9 @@ class CloudSEN12(Dataset):
         try:
             table = public_table(_PUBLIC_NAME, place)
         except SourceUnreachable as error:
+            with suppress(OSError):  # folders made in vain; those that hold anything stay
+                place.rmdir()
+                place.parent.rmdir()
             missing = self.missing(folder, "there is no *.taco file in")
             raise DataFolderMissing(f"{missing} Downloading was tried: {error}") from error
         if problem := self._count_problem(table):

@@ -91,8 +91,9 @@ class Scene:
                 return name
             found.append(name)
         if found:
+            asked = band if band == found[0] else f"{band} ({found[0]})"
             raise AbsentBand(
-                f"Scene {self.scene_id} has no band {band} ({found[0]}): the data set does not hold it. "
+                f"Scene {self.scene_id} has no band {asked}: the data set does not hold it. "
                 f"Choose from {', '.join(self.bands)}."
             )
         raise UnknownBand(band, " and ".join(instrument.name for instrument in instruments), list(self.bands))

@@ -1,5 +1,6 @@
 """Tiny fakes of the data sets in their real layouts."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import rasterio
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 NORTH_UP = Affine(10, 0, 500_000, 0, -10, 4_000_000)
@@ -19,8 +21,10 @@ def save_raster(path: Path, pixels: npt.NDArray[Any], driver: str = "GTiff", **o
     layers = pixels if pixels.ndim == 3 else pixels[None]
     path.parent.mkdir(parents=True, exist_ok=True)
     profile = {"driver": driver, "count": len(layers), "height": layers.shape[1], "width": layers.shape[2]}
-    with rasterio.open(path, "w", dtype=layers.dtype, **profile, **options) as raster:
-        raster.write(layers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", dtype=layers.dtype, **profile, **options) as raster:
+            raster.write(layers)
     return path
 
 

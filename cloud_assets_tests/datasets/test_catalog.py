@@ -96,6 +96,15 @@ def test_more_unusable_items_than_tolerated_are_fatal_and_listed(tmp_path: Path)
         Listed(good=0).catalog(tmp_path, progress=False)
 
 
+def test_a_sample_of_the_data_set_itself_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cloud_assets.datasets import sample_writer
+
+    calls: list[tuple[object, object]] = []
+    monkeypatch.setattr(sample_writer, "write_sample", lambda *args, **options: calls.append((args, options)))
+    Listed().write_sample(tmp_path, scale=0.5, seed=7, progress=False)
+    assert calls == [((tmp_path,), {"datasets": ("listed",), "scale": 0.5, "seed": 7, "progress": False})]
+
+
 def test_a_local_split_list_wins_over_the_official_one(tmp_path: Path) -> None:
     table = tmp_path / "splits.csv"
     table.write_text("name,scene_id,split\na,acquisition 1,val\npictures/b,,test\nz,,train\n")

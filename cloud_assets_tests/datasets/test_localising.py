@@ -191,6 +191,7 @@ def test_without_network_the_error_comes_at_once_and_says_what_to_do(
     with pytest.raises(DataFolderMissing, match=r"(?s)no \*\.taco file.*CLOUD_ASSETS_DATA.*Downloading was tried"):
         catalog(data_root)
     assert time.monotonic() - start < 5
+    assert list(data_root.iterdir()) == []
 
 
 def test_a_server_without_byte_ranges_is_refused_before_it_sends_everything(
