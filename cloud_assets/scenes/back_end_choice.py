@@ -1,0 +1,107 @@
+"""Which back end runs a model: the fastest that is installed and gives PyTorch's answer."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+
+from cloud_assets.errors import BackEndUnavailable
+from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.prediction.device import choose_device, choose_precision
+from cloud_assets.prediction.segmentation import class_probability
+from cloud_assets.scenes.back_ends import (
+    BackEnd,
+    OnnxRuntimeBackEnd,
+    OpenVinoBackEnd,
+    Parallelism,
+    Pixels,
+    TorchBackEnd,
+    threads_of_each_call,
+)
+
+BackEndName = Literal["auto", "torch", "onnxruntime", "openvino"]
+
+_log = logging.getLogger(__name__)
+# Converting a network takes some seconds, in which PyTorch predicts about this many megapixels.
+_WORTH_CONVERTING_MEGAPIXELS = 25.0
+# bfloat16 keeps 8 bits of each activation, so single pixels near a probability of one half move by some percent.
+_LARGEST_DIFFERENCE = 0.15
+_LARGEST_MEAN_DIFFERENCE = 0.01
+_PROBE_SIDE = 160
+
+
+def choose_back_end(
+    bundle: ModelBundle,
+    name: BackEndName = "auto",
+    device: str = "auto",
+    *,
+    parallelism: Parallelism | None = None,
+    megapixels: float | None = None,
+) -> BackEnd:
+    """Makes a model ready to run.
+
+    Args:
+        bundle: The model, of the segmentation family.
+        name: The back end, or ``auto``: on a GPU PyTorch, else the first of OpenVINO, PyTorch (where the processor has
+            bfloat16) and ONNX Runtime that is installed and agrees with PyTorch in float32 on a probe.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        parallelism: How the processor is shared out; None: by the machine.
+        megapixels: How much is going to be predicted; for little, ``auto`` does not convert the network.
+
+    Returns:
+        The back end.
+
+    Raises:
+        BackEndUnavailable: If the one that is asked for is not installed, cannot take the network or disagrees.
+        InvalidRecipe: If there is no such device.
+    """
+    chosen = choose_device(device)
+    share = parallelism or Parallelism.of_machine()
+    if chosen.type == "cuda":
+        if name not in ("auto", "torch"):
+            raise BackEndUnavailable(f"the back end {name!r} runs on the processor only; use 'torch' or device 'cpu'.")
+        return TorchBackEnd(bundle, device, share)
+    makers: Mapping[str, Callable[[], BackEnd]] = {
+        "openvino": lambda: OpenVinoBackEnd(bundle, share),
+        "onnxruntime": lambda: OnnxRuntimeBackEnd(bundle, share),
+        "torch": lambda: TorchBackEnd(bundle, device, share),
+    }
+    if name != "auto":
+        return _verified(makers[name](), bundle)
+    is_little = megapixels is not None and megapixels < _WORTH_CONVERTING_MEGAPIXELS
+    has_bfloat16 = choose_precision("auto", chosen) == "bf16"
+    candidates = [] if is_little else ["openvino"] if has_bfloat16 else ["openvino", "onnxruntime"]
+    for candidate in candidates:
+        try:
+            return _verified(makers[candidate](), bundle)
+        except BackEndUnavailable as error:
+            _log.info("back end %s is not used: %s", candidate, error)
+    return _verified(makers["torch"](), bundle)
+
+
+def _verified(back_end: BackEnd, bundle: ModelBundle) -> BackEnd:
+    """The same back end, if its probabilities on a probe are those of PyTorch in float32."""
+    probe = _probe(bundle.card.in_channels)
+    with torch.inference_mode(), threads_of_each_call(back_end.parallelism):
+        expected = class_probability(bundle.network()(torch.from_numpy(probe))).numpy()
+        found = class_probability(torch.from_numpy(back_end(probe))).numpy()
+    difference = np.abs(expected - found)
+    if not (difference.max() <= _LARGEST_DIFFERENCE and difference.mean() <= _LARGEST_MEAN_DIFFERENCE):
+        raise BackEndUnavailable(
+            f"{back_end.name} disagrees with PyTorch: probabilities differ by {difference.mean():.3f} in the mean and "
+            f"{difference.max():.3f} at most. Use the back end 'torch'."
+        )
+    return back_end
+
+
+def _probe(channels: int) -> Pixels:
+    """(2, C, H, W) smooth random pictures in the range of normalised pixels, with an edge and a patch of nodata."""
+    generator = np.random.default_rng(0)
+    coarse = generator.standard_normal((2, channels, 6, 6)).astype(np.float32)
+    smooth = torch.nn.functional.interpolate(torch.from_numpy(coarse), size=_PROBE_SIDE, mode="bicubic")
+    probe: Pixels = smooth.numpy() + generator.normal(0, 0.05, smooth.shape).astype(np.float32)
+    probe[..., _PROBE_SIDE // 2 :] += 1
+    probe[..., : _PROBE_SIDE // 8, : _PROBE_SIDE // 8] = 0
+    return probe

@@ -1,0 +1,69 @@
+"""What the name of a scene's file or folder tells: instrument, bands, time, and a safe name for its products."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from cloud_assets.bands import Instrument
+from cloud_assets.errors import UnknownBand
+
+_INSTRUMENTS = (
+    (re.compile(r"S2[A-D]_(OPER_\w+_)?MSI_?L1C"), "sentinel2_l1c"),
+    (re.compile(r"S2[A-D]_(OPER_\w+_)?MSI_?L2A"), "sentinel2_l2a"),
+    (re.compile(r"LC0[89]_L2S[PR]_"), "landsat8_l2"),
+    (re.compile(r"LC0[89]_L1(TP|GT|GS)_"), "landsat8_l1"),
+    # The names of before 2017: LC8 path row year day station version.
+    (re.compile(r"L[CO]8\d{13}[A-Z]{3}\d{2}"), "landsat8_l1"),
+    (re.compile(r"S1[A-D]_(IW|EW|S[1-6])_GRD"), "sentinel1_grd"),
+)
+_LONGEST_NAME = 120
+
+
+def instrument_from_name(name: str) -> str | None:
+    """The instrument that the space agencies' naming conventions promise, or None."""
+    return next((instrument for pattern, instrument in _INSTRUMENTS if pattern.match(name)), None)
+
+
+def bands_from_name(name: str, count: int, profile: Instrument) -> tuple[str, ...] | None:
+    """Band names that a file name lists one after the other, such as ``…_red_green_blue_nir_…``.
+
+    Args:
+        name: The file name.
+        count: How many bands the file holds; the list must have that very length.
+        profile: The instrument that knows the names.
+
+    Returns:
+        The instrument's own names, or None.
+    """
+    tokens = re.split(r"[_\-. ]+", name)
+    runs: list[list[str]] = [[]]
+    for token in tokens:
+        try:
+            runs[-1].append(profile.find(token).name)
+        except UnknownBand:
+            runs.append([])
+    return next((tuple(run) for run in runs if len(run) == count and len(set(run)) == count), None)
+
+
+def time_from_name(name: str) -> datetime | None:
+    """The time of acquisition in a file name: ``20240131T101010``, Landsat's year and day, or ``_20240131_``."""
+    if match := re.search(r"(?<!\d)(\d{8})T(\d{6})(?!\d)", name):
+        return _parsed(match[1] + match[2], "%Y%m%d%H%M%S")
+    if match := re.match(r"L[CO]8\d{6}(\d{4})(\d{3})[A-Z]{3}\d{2}", name):
+        first = _parsed(match[1], "%Y")
+        return None if first is None else first + timedelta(days=int(match[2]) - 1)
+    if match := re.search(r"(?<!\d)(\d{8})(?!\d)", name):
+        return _parsed(match[1], "%Y%m%d")
+    return None
+
+
+def safe_name(name: str) -> str:
+    """A name that can be one folder on any file system: letters, digits, ``.``, ``_`` and ``-``, not hidden."""
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")[:_LONGEST_NAME]
+    return cleaned or "scene"
+
+
+def _parsed(text: str, form: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, form).replace(tzinfo=UTC)
+    except ValueError:
+        return None

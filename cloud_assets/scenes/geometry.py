@@ -1,0 +1,64 @@
+"""Where a scene lies and how large its pixels are."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+from cloud_assets.datasets.scene import Grid
+
+_METRES_A_DEGREE = 111_320.0
+
+
+def pixel_metres(grid: Grid) -> float | None:
+    """Side of a pixel in metres, the longer one.
+
+    For geographic coordinates the length at the grid's middle latitude.
+
+    Args:
+        grid: The grid.
+
+    Returns:
+        None without a coordinate reference system.
+    """
+    if grid.crs is None:
+        return None
+    from rasterio.crs import CRS
+
+    crs = CRS.from_user_input(grid.crs)
+    a, b, _, d, e, f = grid.transform
+    if crs.is_geographic:
+        latitude = f + d * grid.width / 2 + e * grid.height / 2
+        east = _METRES_A_DEGREE * math.cos(math.radians(latitude))
+        return max(math.hypot(a * east, d * _METRES_A_DEGREE), math.hypot(b * east, e * _METRES_A_DEGREE))
+    factor = float(crs.linear_units_factor[1])
+    return max(math.hypot(a, d), math.hypot(b, e)) * factor
+
+
+def footprint(grid: Grid) -> tuple[dict[str, Any], tuple[float, float, float, float]] | None:
+    """The grid's outline in longitude and latitude.
+
+    Args:
+        grid: The grid.
+
+    Returns:
+        GeoJSON polygon and (west, south, east, north); None without a coordinate reference system.
+    """
+    if grid.crs is None:
+        return None
+    from rasterio.warp import transform
+
+    a, b, c, d, e, f = grid.transform
+    # Points along the edges too: a straight edge of the grid is a curve in longitude and latitude.
+    steps = [index / 8 for index in range(8)]
+    corners = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.0, 0.0)]
+    outline = [
+        ((x0 + (x1 - x0) * step) * grid.width, (y0 + (y1 - y0) * step) * grid.height)
+        for (x0, y0), (x1, y1) in pairwise(corners)
+        for step in steps
+    ]
+    eastings = [a * column + b * row + c for column, row in outline]
+    northings = [d * column + e * row + f for column, row in outline]
+    longitudes, latitudes = transform(grid.crs, "EPSG:4326", eastings, northings)
+    ring = [[round(x, 6), round(y, 6)] for x, y in zip(longitudes, latitudes, strict=True)]
+    box = (min(x for x, _ in ring), min(y for _, y in ring), max(x for x, _ in ring), max(y for _, y in ring))
+    return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}, box

@@ -1,0 +1,218 @@
+"""Rasters of a scene: written block by block as they are finished, then turned into Cloud-Optimised GeoTIFFs."""
+
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.datasets.rasters import read_header
+from cloud_assets.datasets.scene import Grid
+from cloud_assets.errors import InvalidRaster, StorageFull
+from cloud_assets.scenes.windows import Window
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader, DatasetWriter
+
+_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class RasterForm:
+    """What a raster of a product holds."""
+
+    dtype: str
+    bands: tuple[str, ...]
+    """Description of each band."""
+    nodata: float | None = None
+    unit: str | None = None
+    colours: Mapping[int, tuple[int, int, int, int]] | None = None
+    """Colour table: value -> red, green, blue, opacity."""
+    overviews: Literal["nearest", "average", "mode"] = "nearest"
+    scale: float | None = None
+    """Physical units a number, where the numbers are digital numbers."""
+    offset: float | None = None
+
+
+class RasterDraft:
+    """A raster that is being written: tiled and uncompressed, so that blocks may come in any order and size.
+
+    Args:
+        path: The file to make.
+        grid: Size and georeference.
+        form: What it holds.
+    """
+
+    def __init__(self, path: Path, grid: Grid, form: RasterForm) -> None:
+        self.path = path
+        self.grid = grid
+        self.form = form
+        self._raster: DatasetWriter | None = None
+
+    def __enter__(self) -> Self:
+        import rasterio
+        from affine import Affine
+
+        with storage_errors(self.path):
+            self._raster = rasterio.open(
+                self.path,
+                "w",
+                driver="GTiff",
+                height=self.grid.height,
+                width=self.grid.width,
+                count=len(self.form.bands),
+                dtype=self.form.dtype,
+                nodata=self.form.nodata,
+                crs=self.grid.crs,
+                transform=Affine(*self.grid.transform),
+                tiled=True,
+                blockxsize=_BLOCK,
+                blockysize=_BLOCK,
+                interleave="pixel",
+                bigtiff="if_safer",
+            )
+            self._describe(self._raster)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        raster, self._raster = self._raster, None
+        if raster is not None:
+            with storage_errors(self.path):
+                raster.close()
+
+    def write(self, block: Window, values: npt.NDArray[Any]) -> None:
+        """Writes a block.
+
+        Args:
+            block: Where it lies in the scene.
+            values: (bands, height, width), or (height, width) for a single band.
+
+        Raises:
+            StorageFull: If the disk is full.
+        """
+        if self._raster is None:
+            raise ValueError(f"{self.path} is not open for writing.")
+        if 0 in values.shape:
+            return
+        rows, columns = block.slices
+        window = ((rows.start, rows.stop), (columns.start, columns.stop))
+        layers = values if values.ndim == 3 else values[np.newaxis]
+        with storage_errors(self.path):
+            self._raster.write(layers.astype(self.form.dtype, copy=False), window=window)
+
+    def blocks(self, halo: int = 0) -> "Iterator[tuple[Window, Window, npt.NDArray[Any]]]":
+        """Reads a finished draft in rows of blocks.
+
+        Args:
+            halo: Pixels around each block that are read too, as far as the scene goes.
+
+        Yields:
+            The block; the window read; its (bands, height, width) pixels.
+        """
+        with open_draft(self.path) as raster:
+            for row in range(0, self.grid.height, _READ_SIDE):
+                for column in range(0, self.grid.width, _READ_SIDE):
+                    block = Window(row, column, _READ_SIDE, _READ_SIDE).inside(self.grid.height, self.grid.width)
+                    wide = Window(
+                        block.row - halo, block.column - halo, block.height + 2 * halo, block.width + 2 * halo
+                    ).inside(self.grid.height, self.grid.width)
+                    rows, columns = wide.slices
+                    pixels = raster.read(window=((rows.start, rows.stop), (columns.start, columns.stop)))
+                    yield block, wide, pixels
+
+    def _describe(self, raster: "DatasetWriter") -> None:
+        for index, name in enumerate(self.form.bands, start=1):
+            raster.set_band_description(index, name)
+            if self.form.unit:
+                raster.set_band_unit(index, self.form.unit)
+        if self.form.colours:
+            raster.write_colormap(1, dict(self.form.colours))
+        if self.form.scale is not None:
+            raster.scales = [self.form.scale] * len(self.form.bands)
+        if self.form.offset is not None:
+            raster.offsets = [self.form.offset] * len(self.form.bands)
+
+
+_READ_SIDE = 4 * _BLOCK
+
+
+def write_cog(draft: RasterDraft, path: Path, tags: Mapping[str, str], threads: int = 1) -> None:
+    """Turns a finished draft into a Cloud-Optimised GeoTIFF and makes sure that it is one.
+
+    Args:
+        draft: The draft; it stays.
+        path: The file to make. It is the caller's to make this atomic.
+        tags: Metadata of the file.
+        threads: Threads that compress.
+
+    Raises:
+        StorageFull: If the disk is full.
+        InvalidRaster: If the file turns out not to be whole.
+    """
+    import rasterio
+    import rasterio.shutil
+    from rio_cogeo.cogeo import cog_validate
+
+    is_float = np.issubdtype(np.dtype(draft.form.dtype), np.floating)
+    # Neighbouring class codes have nothing to do with each other; neighbouring measurements differ little.
+    predictor = "FLOATING_POINT" if is_float else "STANDARD" if np.dtype(draft.form.dtype).itemsize > 1 else "NO"
+    with storage_errors(path):
+        with rasterio.open(draft.path, "r+") as raster:
+            raster.update_tags(**tags)
+        rasterio.shutil.copy(
+            draft.path,
+            path,
+            driver="COG",
+            COMPRESS="DEFLATE",
+            LEVEL="1",
+            PREDICTOR=predictor,
+            BLOCKSIZE=str(_BLOCK),
+            OVERVIEW_RESAMPLING=draft.form.overviews.upper(),
+            NUM_THREADS=str(threads),
+            BIGTIFF="IF_SAFER",
+        )
+        read_header(str(path))
+        is_valid, errors, _ = cog_validate(path, quiet=True)
+    if not is_valid:
+        raise InvalidRaster(f"{path} was not written as a Cloud-Optimised GeoTIFF: {'; '.join(errors)}.")
+
+
+@contextmanager
+def open_draft(path: Path) -> "Iterator[DatasetReader]":
+    """Opens a finished draft for reading."""
+    import rasterio
+
+    with rasterio.open(path) as raster:
+        yield raster
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns what the raster library says when a file cannot be written into an error that names the reason."""
+    import shutil
+
+    from rasterio.errors import RasterioError
+
+    try:
+        yield
+    except (RasterioError, OSError, InvalidRaster) as error:
+        is_full = isinstance(error, OSError) and error.errno in _FULL
+        reason = " ".join(str(error).split())
+        folder = next((parent for parent in path.parents if parent.is_dir()), Path())
+        free = shutil.disk_usage(folder).free
+        if is_full or free < _ALMOST_FULL or any(word in reason.lower() for word in _SIGNS_OF_FULL):
+            raise StorageFull(
+                errno.ENOSPC,
+                f"{path.name} cannot be written: {free / 1e6:.0f} MB are free on its disk ({reason}). Free some space "
+                "or choose another folder; nothing half-written is left behind.",
+            ) from error
+        raise
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ALMOST_FULL = 4 << 20
+_SIGNS_OF_FULL: Sequence[str] = ("no space left", "free disk space", "file too large", "write error", "disk full")
