@@ -114,9 +114,8 @@ def decide(probability: npt.NDArray[np.float32], head: str) -> npt.NDArray[np.in
     Returns:
         (N,) class numbers.
     """
-    if head == "ordinal":
-        return (probability.cumsum(axis=1) < 0.5).sum(axis=1).clip(max=probability.shape[1] - 1)
-    return probability.argmax(axis=1)
+    median = (probability.cumsum(axis=1) < 0.5).sum(axis=1).clip(max=probability.shape[1] - 1)
+    return np.asarray(median if head == "ordinal" else probability.argmax(axis=1), np.int64)
 
 
 def head_of(card: "ModelCard") -> str:

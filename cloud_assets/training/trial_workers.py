@@ -11,15 +11,13 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from cloud_assets.patches.splits import Splits
-from cloud_assets.patches.store import PatchStore
 from cloud_assets.training.run import TrainingRun
 
 if TYPE_CHECKING:
@@ -177,7 +175,8 @@ class TrialWorkers:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         run = self.run
-        process = context.Process(target=_work, args=(theirs, run.task, run.variant, run.store, run.splits))
+        # Without the run's own listener, which need not survive the way into another process.
+        process = context.Process(target=_work, args=(theirs, replace(run, on_epoch=TrainingRun.on_epoch)))
         before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
         os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))  # read once, when the libraries are loaded
         try:
@@ -189,13 +188,13 @@ class TrialWorkers:
         return _Worker(process, ours)
 
 
-def _work(connection: Connection, task: str, variant: str, store: PatchStore, splits: Splits) -> None:
+def _work(connection: Connection, run: TrainingRun) -> None:
     """Body of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what ends
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         while (order := connection.recv()) is not None:
-            connection.send(_train(order, connection, task, variant, store, splits))
+            connection.send(_train(order, connection, run))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
@@ -207,18 +206,17 @@ def _end_with_parent() -> None:
         os._exit(1)  # nobody is left to tell; the checkpoints are written atomically
 
 
-def _train(
-    order: TrialOrder, connection: Connection, task: str, variant: str, store: PatchStore, splits: Splits
-) -> TrialEnd:
+def _train(order: TrialOrder, connection: Connection, run: TrainingRun) -> TrialEnd:
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
         connection.send(EpochEnd(order.number, epoch, {name: float(value) for name, value in metrics.items()}))
         if not connection.recv():
             raise _Stopped
 
-    run = TrainingRun(task, variant, store, splits, order.workspace, on_epoch, progress=False)
     recipe: Any = order.recipe
+    # Simulated patches and the like are made once for all trials.
+    cache = run.cache or run.workspace / "cache"
     try:
-        bundle = recipe.train(run)
+        bundle = recipe.train(replace(run, workspace=order.workspace, on_epoch=on_epoch, progress=False, cache=cache))
     except _Stopped:
         return TrialEnd(order.number)
     except (EOFError, BrokenPipeError, ConnectionResetError):
