@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 app = typer.Typer(help="Machine learning for clouds in satellite imagery.", no_args_is_help=True, add_completion=False)
 _CONSOLE = Console()
@@ -40,5 +41,5 @@ def main() -> None:
     try:
         app()
     except CloudAssetsError as error:
-        _CONSOLE.print(f"[bold red]Error:[/bold red] {error}", soft_wrap=True, markup=True)
+        Console(stderr=True).print("[bold red]Error:[/bold red]", escape(str(error)), soft_wrap=True)
         raise SystemExit(1) from error

@@ -18,6 +18,8 @@ TRAINING_SCENES, TEST_SCENES = 16, 4
 """Scenes at scale 1."""
 PATCH = 384
 """Pixels a side of a patch."""
+HEIGHTS, WIDTHS = (620, 760), (800, 1100)
+"""Ranges of the sizes of scenes in pixels."""
 COLOURS = ("red", "green", "blue", "nir")
 
 _INSTRUMENT = INSTRUMENTS["landsat8_l1"]
@@ -85,7 +87,7 @@ def _write_list(path: Path, names: list[str]) -> None:
 def _write_scene(job: _SceneJob) -> tuple[list[str], list[str]]:
     """Writes the patches of a scene; returns the names of all and of those that are not blank."""
     rng = patch_generator(job.seed, job.index)
-    shape = (int(rng.integers(620, 760)), int(rng.integers(800, 1100)))
+    shape = (int(rng.integers(*HEIGHTS)), int(rng.integers(*WIDTHS)))
     patch = simulate_patch(rng, shape, COLOURS, _RECIPE)
     covered = _swath(rng, shape)
     numbers = _INSTRUMENT.to_dn(patch.reflectance)

@@ -88,11 +88,11 @@ BIOMES: Mapping[str, Biome] = {
     ),
     "sand desert": Biome(
         {"sand": 3, "bright sand": 2, "soil": 0.6}, 1.1, lakes=0.02, rivers=0.02, town=0.02,
-        relief=(0.02, 0.25), dunes=0.7, softness=2,
+        relief=(0.005, 0.3), dunes=0.7, softness=2,
     ),
     "rock desert": Biome(
         {"rock": 2, "sand": 1, "red soil": 1, "dark rock": 1, "pale rock": 1}, 1.1, lakes=0.03, rivers=0.15,
-        relief=(0.05, 0.5), softness=1.5,
+        relief=(0.02, 0.5), softness=1.5,
     ),
     "salt flat": Biome(
         {"salt": 3, "bright sand": 1, "soil": 1, "lagoon": 0.4}, 0.8, water={"lagoon": 1, "turbid water": 1}, lakes=0.3,
@@ -116,11 +116,11 @@ BIOMES: Mapping[str, Biome] = {
     ),
     "mountains": Biome(
         {"rock": 2, "grass": 1.5, "forest": 2, "conifer": 1}, 1.0, lakes=0.12, rivers=0.2,
-        relief=(0.25, 0.9), snow_line=0.2,
+        relief=(0.12, 0.9), snow_line=0.2,
     ),
     "snowy mountains": Biome(
         {"rock": 2, "conifer": 1.5, "dark rock": 1, "dry grass": 0.7}, 1.3, lakes=0.08, rivers=0.1, town=0,
-        relief=(0.25, 0.9), snow_line=1.0,
+        relief=(0.12, 0.9), snow_line=1.0,
     ),
     "snow field": _wild({"snow": 3, "old snow": 1.5}, 1.1, relief=(0, 0.12), dunes=0.3, softness=3),
     "snowy land": Biome(
@@ -134,11 +134,11 @@ BIOMES: Mapping[str, Biome] = {
     ),
     "glacier": Biome(
         {"ice": 2, "old snow": 2, "snow": 1, "dark rock": 0.8}, 0.9,
-        water={"turbid water": 1, "ice": 1}, town=0, roads=0, relief=(0.05, 0.6), softness=1.5,
+        water={"turbid water": 1, "ice": 1}, town=0, roads=0, relief=(0.02, 0.6), softness=1.5,
     ),
     "sea ice": _wild({"sea ice": 3, "snow": 1.5, "water": 1.5}, 0.9, relief=(0, 0.01)),
     "volcano": Biome(
-        {"dark rock": 3, "burnt": 1, "red soil": 1, "shrub": 0.6}, 0.5, relief=(0.1, 0.6), snow_line=0.15, softness=1.5
+        {"dark rock": 3, "burnt": 1, "red soil": 1, "shrub": 0.6}, 0.5, relief=(0.04, 0.6), snow_line=0.15, softness=1.5
     ),
 }  # fmt: skip
 """Landscapes by name."""

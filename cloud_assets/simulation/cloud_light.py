@@ -45,7 +45,7 @@ def lit_albedo(
         (H, W) float32 reflectance of an endlessly thick cloud.
     """
     shape = (layer.shape[0], layer.shape[1])
-    bumps = fractal_field(rng, shape, rng.uniform(2.0, 3.2))
+    bumps = fractal_field(rng, shape, rng.uniform(2.4, 3.8))
     surface = np.log(layer + np.float32(0.02)) + np.float32(rng.uniform(0.05, 0.5)) * bumps
     down, right = np.float32(np.sin(azimuth)), np.float32(np.cos(azimuth))
     rise = np.empty_like(surface)

@@ -48,7 +48,7 @@ def _above(field: np.ndarray, share: float) -> np.ndarray:
 def _frayed(rng: np.random.Generator, depth: np.ndarray, amount: float) -> np.ndarray:
     """Modulates an optical depth with fine structure."""
     shape = (depth.shape[0], depth.shape[1])
-    depth *= np.exp(np.float32(amount) * fractal_field(rng, shape, rng.uniform(1.6, 2.4)))
+    depth *= np.exp(np.float32(amount) * fractal_field(rng, shape, rng.uniform(2.0, 2.9)))
     return depth
 
 
@@ -63,8 +63,8 @@ def cumulus(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Laye
 
 def broken(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
     """Ragged clouds of all sizes."""
-    field = fractal_field(rng, shape, rng.uniform(2.3, 3.2))
-    depth = _above(field, rng.uniform(0.1, 0.95)) * np.float32(log_uniform(rng, (4, 50)))
+    field = fractal_field(rng, shape, rng.uniform(2.5, 3.5))
+    depth = _above(field, rng.uniform(0.1, 0.95)) * np.float32(log_uniform(rng, (4, 60)))
     return Layers(_frayed(rng, depth, rng.uniform(0, 0.6)), None, rng.uniform(600, 4500))
 
 
@@ -97,8 +97,8 @@ def waves(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers
 
 def overcast(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
     """A closed cover, from featureless to rugged."""
-    field = fractal_field(rng, shape, rng.uniform(2.2, 3.6))
-    depth = np.float32(log_uniform(rng, (3, 60))) * np.exp(np.float32(rng.uniform(0.03, 0.8)) * field)
+    field = fractal_field(rng, shape, rng.uniform(2.6, 3.9))
+    depth = np.float32(log_uniform(rng, (4, 90))) * np.exp(np.float32(rng.uniform(0.03, 0.8)) * field)
     return Layers(depth, None, rng.uniform(800, 6000))
 
 

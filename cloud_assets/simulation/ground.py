@@ -8,11 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud_assets.simulation import patterns
 from cloud_assets.simulation.biomes import BIOMES, TEXTURE, Biome
 from cloud_assets.simulation.random_fields import Shape, cells, fractal_field, fractal_fields, level, soften
-from cloud_assets.simulation.ranges import Interval, Scale, chance, log_uniform, uniform
+from cloud_assets.simulation.ranges import Interval, Scale, chance, log_uniform
 from cloud_assets.simulation.spectra import COMMON_NAMES, SURFACE_NAMES, band_positions, signatures
 
 SOILS = frozenset({"soil", "dark soil", "red soil", "sand", "bright sand", "salt", "burnt", "dry grass"})
 """Surfaces that darken when moist."""
+
+_SURFACE_COUNTS, _COUNT_CHANCES = (1, 2, 3, 4), (0.3, 0.35, 0.2, 0.15)
 
 
 class GroundRecipe(BaseModel):
@@ -24,7 +26,7 @@ class GroundRecipe(BaseModel):
     biomes: tuple[str, ...] = Field(default=(), description="Landscapes to draw from; empty for all of them.")
     brightness: Interval = Field(default=(0.75, 1.25), description="Factor on each surface's spectrum.")
     spectral_jitter: float = Field(default=0.045, ge=0, description="Spread of the factor on each single band.")
-    texture: Interval = Field(default=(0.4, 1.6), description="Factor on the surfaces' own texture.")
+    texture: Scale = Field(default=(0.1, 1.3), description="Factor on the surfaces' own texture.")
     sharpness: Scale = Field(default=(0.04, 0.5), description="Width of the borders between surfaces; small is hard.")
 
 
@@ -148,11 +150,11 @@ def _draw(rng: np.random.Generator, weights: dict[str, float]) -> str:
 def _mixture(rng: np.random.Generator, shape: Shape, biome: Biome, recipe: GroundRecipe) -> dict[str, np.ndarray]:
     names = list(biome.surfaces)
     weights = np.array([biome.surfaces[name] for name in names])
-    count = int(rng.integers(1, min(len(names), 4) + 1))
+    count = min(len(names), int(rng.choice(_SURFACE_COUNTS, p=_COUNT_CHANCES)))
     chosen = rng.choice(len(names), count, replace=False, p=weights / weights.sum())
     if count == 1:
         return {names[chosen[0]]: np.ones(shape, np.float32)}
-    fields = fractal_fields(rng, count, shape, rng.uniform(2.2, 3.4, count))
+    fields = fractal_fields(rng, count, shape, rng.uniform(2.6, 3.8, count))
     fields += (0.5 * np.log(weights[chosen]) + 0.5 * rng.standard_normal(count)).astype(np.float32)[:, None, None]
     if "sea ice" in biome.surfaces and chance(rng, 0.6):
         owner, _ = cells(rng, shape, log_uniform(rng, (12, 60)))
@@ -184,7 +186,9 @@ def _relief(rng: np.random.Generator, shape: Shape, biome: Biome) -> tuple[np.nd
     gradient[0, [0, -1]] = gradient[0, [1, -2]]
     gradient[1, :, 1:-1] = height[:, 2:] - height[:, :-2]
     gradient[1, :, [0, -1]] = gradient[1, :, [1, -2]]
-    gradient *= np.float32(uniform(rng, biome.relief) / (float(gradient.std()) + 1e-9))
+    # Gentle ground is more frequent than steep ground, so the draw leans towards the lower end.
+    low, high = biome.relief
+    gradient *= np.float32((low + (high - low) * rng.random() ** 2) / (float(gradient.std()) + 1e-9))
     return height, gradient
 
 
@@ -248,11 +252,11 @@ def _finish(
     """Adds texture, moisture and spectra to a land cover."""
     surfaces = tuple(cover.shares)
     count, shape = len(surfaces), cover.shape
-    textures = fractal_fields(
-        rng, 3, shape, np.array([rng.uniform(0.6, 1.4), rng.uniform(1.8, 2.4), rng.uniform(2.8, 3.4)])
-    )
-    amounts = np.array([TEXTURE[name] for name in surfaces], np.float32) * np.float32(uniform(rng, recipe.texture))
-    moisture = soften(np.roll(textures[2], shape[0] // 2, 0) + np.float32(0.3) * textures[1], rng.uniform(-1, 1.5), 3.0)
+    slopes = np.array([rng.uniform(1.0, 1.8), rng.uniform(2.0, 2.8), rng.uniform(2.9, 3.6)])
+    textures = fractal_fields(rng, 3, shape, slopes)
+    strength = np.float32(log_uniform(rng, recipe.texture))
+    amounts = np.array([TEXTURE[name] for name in surfaces], np.float32) * strength
+    moisture = soften(fractal_field(rng, shape, rng.uniform(3.4, 4.2)), rng.uniform(-1, 1.5), rng.uniform(3, 8))
     brightness = (amounts @ textures.reshape(3, -1)).reshape(count, *shape)
     brightness += 1
     for index, name in enumerate(surfaces):
@@ -270,7 +274,8 @@ def _finish(
         colour = (tilt + jitter) * (1.05 - both[:, index].max(1, keepdims=True))
         both[:, index:] *= (factor * np.exp(colour))[:, None].astype(np.float32)
     np.minimum(both, np.float32(1.0), out=both)
-    variation = soften(np.roll(textures[1], shape[1] // 3, 1) + textures[2], 0.0, 4.0)
+    patchy = np.roll(textures[2], shape[1] // 3, 1) + np.roll(textures[1], shape[1] // 3, 1) * strength
+    variation = soften(patchy, rng.uniform(-1, 1), 4.0)
     return Ground(
         biome, surfaces, np.stack(list(cover.shares.values())), brightness, variation, both, gradient, moisture, metres
     )

@@ -18,10 +18,10 @@ class SensorRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    gain_spread: float = Field(default=0.025, ge=0, description="Spread of the calibration factor of single bands.")
-    offset_spread: float = Field(default=0.004, ge=0, description="Spread of the offset of single bands, reflectance.")
-    noise: Scale = Field(default=(0.0006, 0.006), description="Standard deviation of read noise, reflectance.")
-    shot_noise: Interval = Field(default=(0.0, 0.006), description="Noise growing with the root of the reflectance.")
+    gain_spread: float = Field(default=0.015, ge=0, description="Spread of the calibration factor of single bands.")
+    offset_spread: float = Field(default=0.003, ge=0, description="Spread of the offset of single bands, reflectance.")
+    noise: Scale = Field(default=(0.0001, 0.003), description="Standard deviation of read noise, reflectance.")
+    shot_noise: Interval = Field(default=(0.0, 0.003), description="Noise growing with the root of the reflectance.")
     blur_chance: float = Field(default=0.4, ge=0, le=1, description="Probability of a soft lens.")
     blur: Interval = Field(default=(0.3, 1.1), description="Standard deviation of the point spread, pixels.")
     coarse_chance: float = Field(default=0.15, ge=0, le=1, description="Probability of a coarser resolution.")
@@ -30,7 +30,7 @@ class SensorRecipe(BaseModel):
     )
     saturation_chance: float = Field(default=0.2, ge=0, le=1, description="Probability of early saturation.")
     saturation: Interval = Field(default=(0.5, 1.1), description="Reflectance at which detectors saturate.")
-    saturation_tint: float = Field(default=0.05, ge=0, description="Spread of that level between bands.")
+    saturation_tint: float = Field(default=0.03, ge=0, description="Spread of that level between bands.")
     quantisation_chance: float = Field(default=0.3, ge=0, le=1, description="Probability of coarse quantisation.")
     bits: tuple[int, ...] = Field(
         default=(8, 10, 12), description="Radiometric resolutions over a reflectance of 0-1.2."

@@ -63,7 +63,7 @@ SURFACES: dict[str, Spectrum] = {
 
 SURFACE_NAMES: tuple[str, ...] = tuple(SURFACES)
 
-WATER_CLOUD: Spectrum = (.98, .98, .97, .98, .99, 1.0, 1.0, 1.01, 1.01, .98, .90, .78, .60)  # fmt: skip
+WATER_CLOUD: Spectrum = (.98, .98, .97, .98, .99, 1.0, 1.0, 1.02, 1.02, .99, .90, .78, .60)  # fmt: skip
 """Reflectance of an endlessly thick cloud of droplets, relative to a white reflector."""
 
 ICE_CLOUD: Spectrum = (.98, .98, .97, .98, .98, .98, .98, .98, .97, .93, .85, .48, .34)  # fmt: skip
@@ -72,7 +72,7 @@ ICE_CLOUD: Spectrum = (.98, .98, .97, .98, .98, .98, .98, .98, .97, .93, .85, .4
 RAYLEIGH: Spectrum = (.105, .072, .040, .020, .016, .013, .0105, .008, .007, .005, .0005, .0006, .0002)  # fmt: skip
 """Path reflectance of clean air at a moderate sun angle."""
 
-OZONE: Spectrum = (.995, .985, .935, .955, .985, .99, .995, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)  # fmt: skip
+OZONE: Spectrum = (.995, .985, .935, .965, .985, .99, .995, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)  # fmt: skip
 """Two-way transmission of the ozone layer, which lies above all clouds."""
 
 VAPOUR_DEPTH: Spectrum = (0.0, 0.0, 0.0, .005, .03, .03, .01, .05, .01, 1.0, 6.5, .02, .04)  # fmt: skip
