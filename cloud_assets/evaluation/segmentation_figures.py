@@ -108,13 +108,16 @@ def outcome_map(truth: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> np
     return _painted(outcome.astype(np.uint8), dict(enumerate(OUTCOME_COLOURS)), OUTCOME_COLOURS)
 
 
-def confusion_figure(table: npt.NDArray[np.int64], rows: Sequence[str], columns: Sequence[str]) -> bytes:
-    """A confusion matrix as pixels and as shares of each true class.
+def confusion_figure(
+    table: npt.NDArray[np.int64], rows: Sequence[str], columns: Sequence[str], unit: str = "pixels"
+) -> bytes:
+    """A confusion matrix as counts and as shares of each true class.
 
     Args:
-        table: (R, C) pixels by true class (row) and predicted class (column).
+        table: (R, C) counts by true class (row) and predicted class (column).
         rows: Names of the true classes.
         columns: Names of the predicted classes.
+        unit: What is counted.
 
     Returns:
         A PNG image.
@@ -123,7 +126,7 @@ def confusion_figure(table: npt.NDArray[np.int64], rows: Sequence[str], columns:
 
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     texts = {
-        "pixels (k: thousand, M: million)": [[_short(count) for count in row] for row in table.tolist()],
+        f"{unit} (k: thousand, M: million)": [[_short(count) for count in row] for row in table.tolist()],
         "share of the true class": [[f"{share:.1%}" for share in row] for row in shares.tolist()],
     }
     with figure_style():
