@@ -29,24 +29,26 @@ def cast_shadow(layer: np.ndarray, metres: float, azimuth: float, elevation: flo
 
 
 def lit_albedo(
-    rng: np.random.Generator, layer: np.ndarray, azimuth: float, elevation: float, contrast: float, albedo: float
+    rng: np.random.Generator, depth: np.ndarray, azimuth: float, elevation: float, contrast: float, albedo: float
 ) -> np.ndarray:
     """Brightness of thick cloud with bumps, whose sides towards the sun are brighter than those away from it.
 
     Args:
         rng: Source of randomness.
-        layer: (H, W) share of light that the layer reflects.
+        depth: (H, W) optical depth, which stands for the height of the cloud's top.
         azimuth: Direction that shadows point to, radians from the row axis' right end downwards.
         elevation: Of the sun over the horizon in radians.
-        contrast: Between the sides when the sun stands low, 0 to about 0.4.
+        contrast: Between the sides when the sun stands low, 0 to about 0.7.
         albedo: Mean reflectance of an endlessly thick cloud.
 
     Returns:
         (H, W) float32 reflectance of an endlessly thick cloud.
     """
-    shape = (layer.shape[0], layer.shape[1])
-    bumps = fractal_field(rng, shape, rng.uniform(2.4, 3.8))
-    surface = np.log(layer + np.float32(0.02)) + np.float32(rng.uniform(0.05, 0.5)) * bumps
+    bumps = fractal_field(rng, (depth.shape[0], depth.shape[1]), rng.uniform(2.6, 3.8))
+    if rng.random() < 0.6:
+        # Folding at zero makes round domes with creases between them; 0.8 and 0.6 are the fold's mean and deviation.
+        bumps = (np.float32(0.8) - np.abs(bumps)) * np.float32(1 / 0.6)
+    surface = np.log(depth + np.float32(0.5)) + np.float32(rng.uniform(0.05, 0.8)) * bumps
     down, right = np.float32(np.sin(azimuth)), np.float32(np.cos(azimuth))
     rise = np.empty_like(surface)
     rise[1:-1, 1:-1] = (surface[2:, 1:-1] - surface[:-2, 1:-1]) * down
@@ -55,9 +57,9 @@ def lit_albedo(
     rise[:, [0, -1]] = rise[:, [1, -2]]
     # Light comes from where shadows do not point to, so a side is lit where the cloud rises along them.
     rise *= np.float32(contrast * np.cos(elevation) / (float(rise.std()) * 2 + 0.02))
-    np.clip(rise, -0.6, 0.3, out=rise)
+    np.clip(rise, -0.6, 0.35, out=rise)
     rise += 1
-    rise *= np.float32(albedo) * (1 + np.float32(rng.uniform(0, 0.04)) * bumps)
+    rise *= np.float32(albedo) * (1 + np.float32(rng.uniform(0, 0.07)) * bumps)
     return rise
 
 

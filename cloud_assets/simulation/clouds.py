@@ -44,7 +44,7 @@ class CloudRecipe(BaseModel):
     strength: Scale = Field(default=(0.5, 3.0), description="Factor on the optical depth.")
     saturation_depth: Interval = Field(default=(3.0, 9.0), description="Optical depth that reflects half.")
     albedo: Interval = Field(default=(0.85, 1.20), description="Reflectance of an endlessly thick cloud.")
-    relief: Interval = Field(default=(0.0, 0.35), description="Contrast between the lit and unlit sides of a cloud.")
+    relief: Interval = Field(default=(0.0, 0.7), description="Contrast between the lit and unlit sides of a cloud.")
     shadow: Interval = Field(
         default=(0.65, 1.0), description="Share of the direct light that the thickest shadow takes."
     )
@@ -171,7 +171,7 @@ def _light(
         mask[outline > recipe.thin_from] = THIN_CLOUD
         mask[outline > recipe.thick_from] = THICK_CLOUD
         contrast, brightness = uniform(rng, recipe.relief), uniform(rng, recipe.albedo)
-        albedo = lit_albedo(rng, droplets, sun.azimuth, sun.elevation, contrast, brightness)
+        albedo = lit_albedo(rng, water_depth, sun.azimuth, sun.elevation, contrast, brightness)
     freezes = float(depth.max()) > _DEPTH_THAT_FREEZES and chance(rng, 0.4)
     return CloudField(
         kind=kind,

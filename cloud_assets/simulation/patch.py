@@ -5,14 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.simulation import spectra
 from cloud_assets.simulation.clouds import CloudRecipe, Sun, composite_clouds, draw_sun, simulate_clouds
 from cloud_assets.simulation.ground import Ground, GroundRecipe, simulate_ground
-from cloud_assets.simulation.random_fields import Shape, smooth
+from cloud_assets.simulation.random_fields import Shape, fast_length, smooth
 from cloud_assets.simulation.ranges import Interval, Scale, log_uniform, uniform
 from cloud_assets.simulation.sensor import SensorRecipe, randomise_sensor
 
@@ -79,8 +78,8 @@ def simulate_patch(
     recipe = recipe or SimulationRecipe()
     shape = (size, size) if isinstance(size, int) else size
     # Spectral synthesis is fast at sizes with small prime factors; the surplus is cut off in the end.
-    working = (scipy.fft.next_fast_len(shape[0], real=True), scipy.fft.next_fast_len(shape[1], real=True))
-    return observe(rng, simulate_ground(rng, working, recipe.ground), bands, recipe, shape)
+    ground = simulate_ground(rng, (fast_length(shape[0]), fast_length(shape[1])), recipe.ground)
+    return observe(rng, ground, bands, recipe, shape)
 
 
 def observe(

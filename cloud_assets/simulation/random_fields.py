@@ -8,16 +8,27 @@ broken clouds, above 3 smooth (Voss, 1985, https://doi.org/10.1007/978-3-642-845
 from functools import lru_cache
 
 import numpy as np
-import scipy.fft
 
 Shape = tuple[int, int]
+
+
+def fast_length(length: int) -> int:
+    """The smallest length that is not shorter and has no prime factor above 5: Fourier transforms are fast there."""
+    while True:
+        rest = length
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+        length += 1
 
 
 @lru_cache(maxsize=16)
 def _frequencies(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     """Vertical and horizontal frequencies in cycles a pixel, (H, 1) and (1, W // 2 + 1)."""
-    down = scipy.fft.fftfreq(shape[0])[:, None].astype(np.float32)
-    return down, scipy.fft.rfftfreq(shape[1])[None].astype(np.float32)
+    down = np.fft.fftfreq(shape[0])[:, None].astype(np.float32)
+    return down, np.fft.rfftfreq(shape[1])[None].astype(np.float32)
 
 
 @lru_cache(maxsize=16)
@@ -65,7 +76,7 @@ def fractal_field(
     amplitude[0, 0] = 0
     spectrum = rng.standard_normal((*amplitude.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
     spectrum *= amplitude
-    field: np.ndarray = scipy.fft.irfft2(spectrum, s=shape, overwrite_x=True, workers=1)
+    field: np.ndarray = np.fft.irfft2(spectrum, s=shape)
     field *= np.float32(1 / max(float(field.std()), 1e-12))
     return field
 
