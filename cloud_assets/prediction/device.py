@@ -28,7 +28,13 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Literal["32", "bf16", "16"]:
-    """Resolves ``auto``: bf16 where the processor has instructions for it, 16 on older GPUs, else 32."""
+    """Resolves ``auto``: bf16 where the processor has instructions for it, 16 on older GPUs, else 32.
+
+    Raises:
+        InvalidRecipe: If 16 is asked for without a GPU.
+    """
+    if precision == "16" and device.type != "cuda":
+        raise InvalidRecipe("precision '16' needs a GPU; use 'auto', 'bf16' or '32' on a processor.")
     if precision != "auto":
         return precision
     if device.type == "cuda":

@@ -187,7 +187,7 @@ class DivergenceGuard(Callback):
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Looks at the loss before it becomes a step."""
         if not bool(torch.isfinite(loss)):
-            self._stop("the training loss", float(loss), trainer)
+            self._stop("the training loss", float(loss.detach()), trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Looks at the validation metrics."""

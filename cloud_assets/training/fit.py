@@ -153,6 +153,9 @@ def fit(
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,
             )
+            if state is not None and hasattr(training.sampler, "set_epoch"):
+                # The trainer does so for every epoch but the first of a process.
+                training.sampler.set_epoch(int(state["epoch"]) + 1)
             resume = None if state is None else str(last)
             trainer.fit(module, training, validation, ckpt_path=resume, weights_only=True)
             seconds = clock.seconds

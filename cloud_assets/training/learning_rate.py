@@ -94,7 +94,7 @@ class LearningRate(Callback):
         factor, patience = self._optimisation.plateau_factor, self._optimisation.plateau_patience
         mode: Any = self._mode
         self._plateaus = [
-            ReduceLROnPlateau(optimiser, mode, factor=factor, patience=patience, threshold=1e-4)
+            ReduceLROnPlateau(optimiser, mode, factor=factor, patience=patience, eps=0)
             for optimiser in trainer.optimizers
         ]
         for plateau, state in zip(self._plateaus, self._restored, strict=False):

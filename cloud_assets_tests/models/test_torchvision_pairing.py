@@ -1,0 +1,46 @@
+import subprocess
+import sys
+
+
+def run(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_torchvision_can_be_imported_once_the_package_is() -> None:
+    assert run("import cloud_assets, torchvision.transforms; print('fine')") == "fine"
+
+
+def test_the_package_alone_imports_no_torch() -> None:
+    heavy = "{'torch', 'torchvision', 'lightning', 'numpy'}"
+    modules = "cloud_assets, cloud_assets.models.specifications, cloud_assets.models.torchvision_pairing"
+    assert run(f"import sys, {modules}; print({heavy} & set(sys.modules) - {{'numpy'}})") == "set()"
+
+
+def test_declarations_load_no_torch() -> None:
+    modules = ("training.recipes", "training.run", "prediction.card", "prediction.bundle", "prediction.predictor")
+    imports = ", ".join(f"cloud_assets.{module}" for module in modules)
+    heavy = "{'torch', 'torchvision', 'lightning', 'albumentations', 'cv2', 'segmentation_models_pytorch'}"
+    assert run(f"import sys, {imports}; print({heavy} & set(sys.modules))") == "set()"
+
+
+def test_an_unloadable_library_is_mended_and_a_loadable_one_left_alone() -> None:
+    # A stand-in for torch counts what is done to it.
+    code = """
+import sys, types
+import cloud_assets.models.torchvision_pairing as pairing
+declared = []
+class Library:
+    def __init__(self, *arguments): declared.append(arguments)
+    def define(self, schema): declared.append(schema)
+def load_library(path):
+    if {broken}: raise OSError("undefined symbol")
+sys.modules["torch"] = types.SimpleNamespace(
+    ops=types.SimpleNamespace(load_library=load_library), library=types.SimpleNamespace(Library=Library))
+pairing.declare_missing_operators()
+pairing.declare_missing_operators()
+print(len(declared))
+"""
+    assert run(code.replace("{broken}", "True")) == "3"
+    assert run(code.replace("{broken}", "False")) == "0"

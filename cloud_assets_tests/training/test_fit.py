@@ -1,0 +1,186 @@
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+
+from cloud_assets.errors import InvalidRecipe, TrainingDiverged
+from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.training import segmentation
+from cloud_assets.training.recipes import Segmentation
+from cloud_assets.training.run import TrainingRun
+
+Recipe = Callable[..., Segmentation]
+Run = Callable[..., TrainingRun]
+
+
+class Interrupted(Exception):
+    pass
+
+
+def same_weights(first: ModelBundle, second: ModelBundle) -> bool:
+    others = second.state_dict()
+    return all(torch.equal(tensor, others[name]) for name, tensor in first.state_dict().items())
+
+
+def without_time(bundle: ModelBundle) -> list[dict[str, float]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in bundle.card.training.history]
+
+
+def interrupt_at(epoch: int) -> Callable[[int, Mapping[str, float]], None]:
+    def listener(reached: int, metrics: Mapping[str, float]) -> None:
+        if reached == epoch:
+            raise Interrupted
+
+    return listener
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scheduler": "plateau", "plateau_patience": 0, "plateau_factor": 0.1, "patience": 3},
+        {"scheduler": "linear", "weight_averaging": 0.9, "optimiser": "sgd", "patience": None},
+        {"scheduler": "one_cycle", "optimiser": "rmsprop", "precision": "bf16"},
+    ],
+    ids=["plateau", "averaged", "one_cycle"],
+)
+def test_a_resumed_training_ends_like_an_uninterrupted_one(
+    toy_recipe: Recipe, toy_run: Run, settings: dict[str, object]
+) -> None:
+    recipe = toy_recipe(max_epochs=5, **settings)
+    whole = recipe.train(toy_run("whole"))
+    with pytest.raises(Interrupted):
+        recipe.train(toy_run("parts", on_epoch=interrupt_at(1)))
+    with pytest.raises(Interrupted):
+        recipe.train(toy_run("parts", on_epoch=interrupt_at(3)))
+    epochs: list[int] = []
+    resumed = recipe.train(toy_run("parts", on_epoch=lambda epoch, _: epochs.append(epoch)))
+    assert epochs == list(range(3, len(whole.card.training.history)))
+    assert without_time(resumed) == without_time(whole)
+    assert same_weights(whole, resumed)
+    assert resumed.version == whole.version
+
+
+def _train_and_die(recipe: Segmentation, run: TrainingRun) -> None:
+    def die(epoch: int, metrics: Mapping[str, float]) -> None:
+        if epoch == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    recipe.train(TrainingRun(run.task, run.variant, run.store, run.splits, run.workspace, die, progress=False))
+
+
+def test_it_goes_on_after_kill_9(toy_recipe: Recipe, toy_run: Run) -> None:
+    recipe = toy_recipe(max_epochs=4)
+    run = toy_run("killed")
+    process = multiprocessing.get_context("spawn").Process(target=_train_and_die, args=(recipe, _bare(run)))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert same_weights(recipe.train(run), recipe.train(toy_run("whole")))
+
+
+def _bare(run: TrainingRun) -> TrainingRun:
+    return TrainingRun(run.task, run.variant, run.store, run.splits, run.workspace)
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(toy_recipe: Recipe, toy_run: Run) -> None:
+    first, second, other = (
+        toy_recipe(max_epochs=2, seed=seed).train(toy_run(name))
+        for name, seed in (("first", 1), ("second", 1), ("other", 2))
+    )
+    assert same_weights(first, second)
+    assert not same_weights(first, other)
+
+
+def test_loading_processes_change_nothing(toy_recipe: Recipe, toy_run: Run) -> None:
+    alone, helped = (toy_recipe(max_epochs=2, workers=workers).train(toy_run(f"{workers}")) for workers in (0, 2))
+    assert same_weights(alone, helped)
+
+
+def test_a_finished_training_is_not_repeated(toy_recipe: Recipe, toy_run: Run) -> None:
+    recipe = toy_recipe()
+    first = recipe.train(toy_run())
+    again = recipe.train(toy_run(on_epoch=interrupt_at(0)))
+    assert again.version == first.version
+    assert again.card.training.history == first.card.training.history
+    assert again.card.training.seconds == pytest.approx(first.card.training.seconds, abs=1)
+
+
+def test_an_infinite_loss_stops_it_and_keeps_the_last_good_weights(
+    toy_recipe: Recipe, toy_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = iter(range(1000))
+    honest = segmentation.SegmentationModule.training_step
+
+    def spoiled(
+        self: segmentation.SegmentationModule, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int
+    ) -> torch.Tensor:
+        return honest(self, batch, batch_idx) * (float("nan") if next(steps) == 6 else 1.0)
+
+    monkeypatch.setattr(segmentation.SegmentationModule, "training_step", spoiled)
+    run = toy_run()
+    with pytest.raises(TrainingDiverged, match=r"training loss is nan at step 6 \(epoch 1\)") as caught:
+        toy_recipe(steps_per_epoch=4).train(run)
+    assert caught.value.step == 6
+    assert str(run.checkpoints) in str(caught.value)
+    kept = torch.load(run.checkpoints / "best.ckpt", weights_only=True)["state_dict"]
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.values())
+
+
+def test_it_ends_with_the_budget_and_the_learning_rate_with_it(toy_recipe: Recipe, toy_run: Run) -> None:
+    recipe = toy_recipe(max_epochs=1000, steps_per_epoch=20, budget_minutes=3 / 60, scheduler="linear", patience=None)
+    started = time.monotonic()
+    bundle = recipe.train(toy_run())
+    assert time.monotonic() - started < 8
+    history = bundle.card.training.history
+    assert 2 <= len(history) < 1000
+    assert history[-1]["learning_rate"] < 0.1 * recipe.optimisation.learning_rate
+    assert 2 < bundle.card.training.seconds < 5
+
+
+def test_it_stops_for_want_of_progress(toy_recipe: Recipe, toy_run: Run) -> None:
+    recipe = toy_recipe(max_epochs=20, learning_rate=1e-12, patience=2, scheduler="plateau", plateau_patience=0)
+    history = recipe.train(toy_run()).card.training.history
+    assert len(history) < 20
+    assert history[-1]["learning_rate"] < 1e-12
+
+
+def test_history_is_written_and_told(toy_recipe: Recipe, toy_run: Run) -> None:
+    told: list[tuple[int, dict[str, float]]] = []
+    run = toy_run(on_epoch=lambda epoch, metrics: told.append((epoch, dict(metrics))))
+    toy_recipe(max_epochs=2).train(run)
+    assert [epoch for epoch, _ in told] == [0, 1]
+    assert {"train_loss", "val_loss", "val_iou", "val_f1", "learning_rate", "seconds"} <= told[0][1].keys()
+    lines = (run.checkpoints / "history.csv").read_text().splitlines()
+    assert lines[0].startswith("epoch,")
+    assert [line.split(",")[0] for line in lines[1:]] == ["0", "1"]
+
+
+def test_averaged_weights_are_validated_and_kept(toy_recipe: Recipe, toy_run: Run) -> None:
+    plain = toy_recipe(max_epochs=2).train(toy_run("plain"))
+    averaged = toy_recipe(max_epochs=2, weight_averaging=0.9).train(toy_run("averaged"))
+    assert not same_weights(plain, averaged)
+    # The average follows the weights, it does not lead them: training itself is the same.
+    assert [row["train_loss"] for row in averaged.card.training.history] == [
+        row["train_loss"] for row in plain.card.training.history
+    ]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(("setting", "message"), [({"device": "cuda"}, "no GPU"), ({"precision": "16"}, "GPU")])
+def test_what_needs_a_gpu_says_so(toy_recipe: Recipe, toy_run: Run, setting: dict[str, str], message: str) -> None:
+    with pytest.raises(InvalidRecipe, match=message):
+        toy_recipe(**setting).train(toy_run())
+
+
+def test_the_trainer_is_silent(
+    toy_recipe: Recipe, toy_run: Run, recwarn: pytest.WarningsRecorder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    toy_recipe(max_epochs=1).train(toy_run())
+    assert [str(warning.message) for warning in recwarn if "ightning" in str(warning.filename)] == []
+    output = capfd.readouterr()
+    assert output.out == ""
+    assert output.err == ""

@@ -1,0 +1,145 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import jaccard_score
+
+from cloud_assets.errors import InvalidRecipe, NothingToLearn, UnknownBand
+from cloud_assets.models.specifications import AttentionUNet, UNet
+from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.patches.from_arrays import store_arrays
+from cloud_assets.patches.splits import GroupedSplit, Splits
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.prediction.predictor import load_predictor
+from cloud_assets.training.recipes import FocalDice, Segmentation
+from cloud_assets.training.run import TrainingRun, fingerprint
+from cloud_assets.training.segmentation import SegmentationModule, class_codes
+from cloud_assets_tests.training.conftest import BANDS, bright_squares
+
+Recipe = Callable[..., Segmentation]
+Run = Callable[..., TrainingRun]
+
+
+def test_it_learns_a_separable_task_and_tells_it_in_full(toy_recipe: Recipe, toy_run: Run, tmp_path: Path) -> None:
+    recipe = toy_recipe(max_epochs=8, steps_per_epoch=12, augmentation=Augmentation())
+    run = toy_run()
+    bundle = recipe.train(run)
+
+    test = run.splits.indices("test")
+    mask = load_predictor(bundle).predict(run.store.array()[test])["mask"]
+    truth = np.isin(run.store.masks[test], (1, 2))
+    assert jaccard_score(truth.ravel(), (mask == 1).ravel()) > 0.9
+
+    card = bundle.card
+    assert card.metrics["val_iou_at_threshold"] > 0.9
+    assert card.metrics["val_iou_at_threshold"] >= card.metrics["val_iou"] - 1e-3
+    assert card.training.epochs_run == len(card.training.history) == 8
+    assert card.training.history[card.training.best_epoch]["val_iou"] == max(
+        row["val_iou"] for row in card.training.history
+    )
+    assert card.training.fingerprint == fingerprint(recipe, run.store, run.splits)
+    assert Segmentation.model_validate(card.training.recipe) == recipe
+    assert card.training.patches_version == run.store.data_version
+    assert card.details["training_reference"]["bands"] == list(BANDS)
+    assert card.details["training_reference"]["mean"][0] == pytest.approx(
+        run.store.array()[run.splits.indices("train"), 0].mean() / 10000, rel=1e-3
+    )
+    bundle.save(tmp_path / "model")
+    assert ModelBundle.open(tmp_path / "model").version == bundle.version
+
+
+def test_four_classes(toy_recipe: Recipe, toy_run: Run) -> None:
+    bundle = toy_recipe(classes="four", max_epochs=2).train(toy_run())
+    assert bundle.card.classes == ("clear", "thick cloud", "thin cloud", "cloud shadow")
+    assert bundle.card.out_channels == 4
+    assert 0 <= bundle.card.metrics["val_miou"] <= 1
+    answer = load_predictor(bundle).predict(toy_run().store.array()[:2])
+    assert answer["class_probability"].shape == (2, 4, 32, 32)
+    np.testing.assert_allclose(answer["class_probability"].sum(axis=1), 1, atol=1e-5)
+
+
+def test_bands_of_the_recipe_are_found_by_any_name_and_order(toy_recipe: Recipe, toy_run: Run) -> None:
+    bundle = toy_recipe(bands=("blue", "B04"), max_epochs=1).train(toy_run())
+    assert bundle.card.bands == ("B02", "B04")
+    assert bundle.card.in_channels == 2
+    with pytest.raises(UnknownBand, match="nir"):
+        toy_recipe(bands=("nir",)).train(toy_run("other"))
+
+
+def test_simulated_and_composited_patches_are_mixed_in(toy_recipe: Recipe, toy_run: Run) -> None:
+    recipe = toy_recipe(
+        simulated_fraction=0.5, simulated_patches=4, composited_fraction=0.5, crop=32, max_epochs=1, steps_per_epoch=2
+    )
+    run = toy_run()
+    bundle = recipe.train(run)
+    assert len(list((run.workspace / "simulated").iterdir())) == 1
+    assert np.isfinite(bundle.card.training.history[0]["train_loss"])
+
+
+def test_the_best_weights_are_returned_not_the_last(toy_recipe: Recipe, toy_run: Run) -> None:
+    # A huge learning rate in the one-cycle's middle spoils what the first epochs learned.
+    run = toy_run()
+    recipe = toy_recipe(max_epochs=6, learning_rate=0.3, scheduler="one_cycle", gradient_clip=None, patience=None)
+    bundle = recipe.train(run)
+    history = bundle.card.training.history
+    best = int(np.argmax([row["val_iou"] for row in history]))
+    assert bundle.card.training.best_epoch == best
+    best_state = torch.load(run.checkpoints / "best.ckpt", weights_only=True)["state_dict"]
+    last_state = torch.load(run.checkpoints / "last.ckpt", weights_only=True)["state_dict"]
+    assert best < len(history) - 1
+    for name, tensor in bundle.state_dict().items():
+        assert torch.equal(tensor, best_state[f"network.{name}"])
+    assert any(not torch.equal(best_state[name], last_state[name]) for name in best_state)
+
+
+def test_unlabelled_pixels_have_no_gradient(toy_recipe: Recipe) -> None:
+    for classes, channels in (("binary", 1), ("four", 4)):
+        module = SegmentationModule(torch.nn.Identity(), toy_recipe(classes=classes))
+        logits = torch.randn(2, channels, 8, 8, requires_grad=True)
+        truth = torch.randint(0, 2, (2, 8, 8))
+        truth[:, :4] = 255
+        module.loss(logits, truth).backward()
+        assert logits.grad is not None
+        assert float(logits.grad[:, :, :4].abs().max()) == 0
+        assert float(logits.grad[:, :, 4:].abs().min()) > 0
+
+
+def test_cloud_codes_become_class_indices(toy_recipe: Recipe) -> None:
+    codes = np.array([0, 1, 2, 3, 255, 99])
+    assert class_codes(toy_recipe())[codes].tolist() == [0, 1, 1, 0, 255, 255]
+    assert class_codes(toy_recipe(classes="four"))[codes].tolist() == [0, 1, 2, 3, 255, 255]
+
+
+def test_splits_without_labels_are_refused(toy_recipe: Recipe, toy_run: Run, tmp_path: Path) -> None:
+    images, masks = bright_squares(6)
+    kinds = ["train"] * 3 + ["validation"] * 2 + ["test"]
+    masks[3:5] = 255
+    keywords = {"bands": BANDS, "instrument": "sentinel2_l1c", "official_splits": kinds}
+    unlabelled = store_arrays(tmp_path / "unlabelled", images, masks, **keywords)
+    with pytest.raises(NothingToLearn, match="none of the 2 patches of the validation split"):
+        toy_recipe().train(toy_run(store=unlabelled, splits=GroupedSplit(classes="none").split(unlabelled)))
+    maskless = store_arrays(tmp_path / "maskless", images, **keywords)
+    with pytest.raises(NothingToLearn, match="no truth masks"):
+        toy_recipe().train(toy_run(store=maskless, splits=GroupedSplit(classes="none").split(maskless)))
+
+
+def test_splits_of_other_patches_are_refused(
+    toy_recipe: Recipe, toy_run: Run, toy_store: PatchStore, toy_splits: Splits
+) -> None:
+    foreign = Splits(toy_splits.table, {**toy_splits.details, "patches_version": "other"})
+    with pytest.raises(InvalidRecipe, match="other patches"):
+        toy_recipe().train(toy_run(splits=foreign))
+
+
+def test_class_weights_must_fit_the_classes(toy_recipe: Recipe, toy_run: Run) -> None:
+    with pytest.raises(InvalidRecipe, match="2 weights"):
+        toy_recipe(loss=FocalDice(class_weights=(1.0, 2.0, 3.0))).train(toy_run())
+
+
+def test_recipes_survive_json() -> None:
+    for network in (UNet(width=8), AttentionUNet(depth=2)):
+        recipe = Segmentation(network=network, clip=(0.0, 1.2), normalisation="patch_standardise")
+        assert Segmentation.model_validate_json(recipe.model_dump_json()) == recipe

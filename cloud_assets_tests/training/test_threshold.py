@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+from sklearn.metrics import jaccard_score
+
+from cloud_assets.training.threshold import ThresholdSearch
+
+
+def test_a_known_answer_with_a_tie_goes_to_the_threshold_nearest_to_a_half() -> None:
+    search = ThresholdSearch()
+    # Everything from 0.31 to 0.8 separates the two perfectly.
+    search.update(np.array([0.1, 0.3, 0.8, 0.9], np.float32), np.array([0, 0, 1, 1], np.uint8))
+    threshold, iou = search.best()
+    assert threshold.value == 0.5
+    assert iou == 1.0
+
+
+def test_a_known_answer_away_from_a_half() -> None:
+    search = ThresholdSearch()
+    search.update(np.array([0.1, 0.6, 0.7, 0.9], np.float32), np.array([0, 0, 1, 1], np.uint8))
+    threshold, iou = search.best()
+    assert 0.6 < threshold.value <= 0.7
+    assert threshold.value == pytest.approx(0.61)
+    assert iou == 1.0
+
+
+def test_the_curve_is_the_jaccard_score_at_each_threshold() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 5000).astype(np.uint8)
+    probability = np.clip(rng.normal(0.3 + 0.3 * truth, 0.2), 0, 1).astype(np.float32)
+    probability[:100] = np.float32(0.25)  # exactly at a candidate: at or above is cloud
+    truth[rng.random(5000) < 0.2] = 255
+    search = ThresholdSearch()
+    for part in np.array_split(np.arange(5000), 7):
+        search.update(probability[part], truth[part])
+    thresholds, iou = search.curve()
+    labelled = truth != 255
+    for position in (0, 24, 49, 98):
+        decided = probability[labelled] >= np.float32(thresholds[position])
+        assert iou[position] == pytest.approx(jaccard_score(truth[labelled], decided))
+    threshold, best = search.best()
+    assert best == iou.max()
+    assert threshold.unit == "cloud probability"
+
+
+def test_without_any_cloud_it_stays_at_a_half() -> None:
+    search = ThresholdSearch()
+    search.update(np.array([0.1, 0.9], np.float32), np.array([0, 255], np.uint8))
+    threshold, iou = search.best()
+    assert (threshold.value, iou) == (0.5, 0.0)
+    assert "want of cloud" in threshold.method
