@@ -29,7 +29,7 @@ MOST_WHITE = 0.8
 """Share of a picture that is saturated at most."""
 
 HARD: dict[str, tuple[str, ...]] = {
-    "snow": ("snow field", "snowy land", "snowy mountains", "glacier", "sea ice"),
+    "snow": ("snow field", "snowy land", "thin snow", "snowy mountains", "glacier", "sea ice"),
     "sand": ("sand desert",),
     "glint": ("sun glint",),
     "salt": ("salt flat",),

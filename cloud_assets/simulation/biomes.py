@@ -122,11 +122,16 @@ BIOMES: Mapping[str, Biome] = {
         {"rock": 2, "conifer": 1.5, "dark rock": 1, "dry grass": 0.7}, 1.3, lakes=0.08, rivers=0.1, town=0,
         relief=(0.12, 0.9), snow_line=1.0,
     ),
-    "snow field": _wild({"snow": 3, "old snow": 1.5}, 1.1, relief=(0, 0.12), dunes=0.3, softness=3),
+    "snow field": _wild({"snow": 3, "old snow": 1.5}, 1.8, relief=(0, 0.12), dunes=0.3, softness=3),
     "snowy land": Biome(
         {"snow": 2, "old snow": 2, "dirty snow": 1.5, "conifer": 2, "forest": 0.5}, 1.1,
         parcels=SNOWY_FIELDS, parcel_chance=0.6, water={"ice": 2, "snow": 1, "water": 1},
         lakes=0.4, rivers=0.3, town=0.15, roads=0.4, relief=(0, 0.35), softness=1.5,
+    ),
+    "thin snow": Biome(
+        {"dirty snow": 2, "dry grass": 2, "shrub": 1, "pale rock": 0.7, "old snow": 0.5}, 0.9,
+        parcels=SNOWY_FIELDS, parcel_chance=0.2, water={"ice": 1, "snow": 1, "pale rock": 1},
+        lakes=0.2, rivers=0.5, roads=0.3, relief=(0, 0.3), softness=2,
     ),
     "frozen lakes": Biome(
         {"conifer": 2, "bog": 1.5, "shrub": 1, "dirty snow": 0.4}, 0.8,

@@ -30,7 +30,7 @@ class CloudRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    none: float = Field(default=0.22, ge=0, description="Weight of a cloudless sky.")
+    none: float = Field(default=0.28, ge=0, description="Weight of a cloudless sky.")
     cumulus: float = Field(default=0.16, ge=0, description="Weight of scattered small clouds with sharp edges.")
     broken: float = Field(default=0.14, ge=0, description="Weight of ragged clouds of all sizes.")
     stratocumulus: float = Field(default=0.06, ge=0, description="Weight of sheets of cells.")

@@ -20,12 +20,12 @@ BACKSCATTER_DB: Mapping[str, tuple[float, float]] = {
     "forest": (-8.5, -13.5),
     "conifer": (-9.5, -14.5),
     "crop": (-10.5, -16.5),
-    "grass": (-12.0, -19.0),
-    "dry grass": (-13.0, -20.5),
+    "grass": (-12.5, -18.5),
+    "dry grass": (-14.5, -20.0),
     "shrub": (-11.5, -17.5),
-    "soil": (-12.5, -21.5),
-    "dark soil": (-11.5, -20.5),
-    "red soil": (-13.0, -21.5),
+    "soil": (-11.5, -21.5),
+    "dark soil": (-10.0, -20.5),
+    "red soil": (-13.0, -23.0),
     "sand": (-18.5, -27.0),
     "bright sand": (-20.0, -28.0),
     "rock": (-9.5, -17.0),
@@ -63,7 +63,7 @@ class RadarRecipe(BaseModel):
 
     looks: float = Field(default=4.4, gt=0, description="Equivalent number of looks of the speckle.")
     wind_db: Interval = Field(default=(-2.0, 5.0), description="What wind adds to the backscatter of water.")
-    calibration_db: float = Field(default=0.4, ge=0, description="Spread of the calibration.")
+    calibration_db: float = Field(default=0.25, ge=0, description="Spread of the calibration.")
     noise_floor_db: tuple[float, float] = Field(
         default=(-24.0, -29.0), description="Backscatter that the sensor's own noise looks like, VV and VH."
     )
