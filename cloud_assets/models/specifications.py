@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from torch import nn
 
+    from cloud_assets.models.discriminators import PatchDiscriminatorNetwork
+
 
 class Specification(BaseModel):
     """Base of all network specifications."""
@@ -159,7 +161,77 @@ class Classifier(Specification):
         return build_classifier(self, in_channels, out_channels, pretrained=pretrained)
 
 
+class ResNetGenerator(Specification):
+    """Translates pictures through residual blocks, as CycleGAN does (Zhu et al. 2017, arXiv:1703.10593)."""
+
+    architecture: Literal["resnet_generator"] = "resnet_generator"
+    width: int = Field(default=64, ge=1, description="Channels of the first layer.")
+    blocks: int = Field(default=9, ge=1, description="Residual blocks; nine for patches of 256 pixels.")
+    normalisation: Literal["instance", "batch"] = Field(
+        default="instance",
+        description="'instance': each picture by itself in training, by fixed statistics afterwards; 'batch' keeps "
+        "differences of level between pictures, which for radar mean something.",
+    )
+    upsampling: Literal["transposed", "resize"] = Field(
+        default="transposed", description="'resize' and convolve leaves no checkerboard."
+    )
+
+    @property
+    def size_multiple(self) -> int:
+        """Two halvings, and enough pixels left for reflected borders."""
+        return 8
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """See :meth:`Specification.build`; output in [-1, 1]; there are no pretrained weights."""
+        from cloud_assets.models.generators import ResNetGeneratorNetwork
+
+        return ResNetGeneratorNetwork(
+            in_channels, out_channels, self.width, self.blocks, self.normalisation, self.upsampling
+        )
+
+
+class UNetGenerator(Specification):
+    """Translates pictures through a U-Net of strided convolutions, as pix2pix does (Isola et al., arXiv:1611.07004)."""
+
+    architecture: Literal["unet_generator"] = "unet_generator"
+    width: int = Field(default=64, ge=1, description="Channels of the first layer; doubled up to eight times as many.")
+    depth: int = Field(default=5, ge=1, le=8, description="Number of halvings.")
+    normalisation: Literal["instance", "batch"] = Field(default="instance", description="As for the ResNet generator.")
+    upsampling: Literal["transposed", "resize"] = Field(
+        default="transposed", description="'resize' and convolve leaves no checkerboard."
+    )
+
+    @property
+    def size_multiple(self) -> int:
+        """Each halving halves height and width; two pixels must be left to normalise."""
+        return int(2 ** (self.depth + 1))
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """See :meth:`Specification.build`; output in [-1, 1]; there are no pretrained weights."""
+        from cloud_assets.models.generators import UNetGeneratorNetwork
+
+        return UNetGeneratorNetwork(
+            in_channels, out_channels, self.width, self.depth, self.normalisation, self.upsampling
+        )
+
+
+class PatchDiscriminator(BaseModel):
+    """Judges patches of pictures; only used in training. Three layers see 70 x 70 pixels (arXiv:1611.07004)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: int = Field(default=64, ge=1, description="Channels of the first layer.")
+    layers: int = Field(default=3, ge=1, le=5, description="Strided layers: 1, 2, 3 see 16, 34, 70 pixels.")
+
+    def build(self, in_channels: int) -> "PatchDiscriminatorNetwork":
+        """Makes the network for pictures of ``in_channels`` bands."""
+        from cloud_assets.models.discriminators import PatchDiscriminatorNetwork
+
+        return PatchDiscriminatorNetwork(in_channels, self.width, self.layers)
+
+
 NetworkSpecification = Annotated[
-    UNet | AttentionUNet | EfficientNetUNet | Classifier, Field(discriminator="architecture")
+    UNet | AttentionUNet | EfficientNetUNet | Classifier | ResNetGenerator | UNetGenerator,
+    Field(discriminator="architecture"),
 ]
 """Any registered network; the field ``architecture`` tells them apart in JSON."""

@@ -16,6 +16,7 @@ PREDICTORS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "segmentation": "cloud_assets.prediction.segmentation:SegmentationPredictor",
         "classification": "cloud_assets.prediction.classification:ClassificationPredictor",
+        "translation": "cloud_assets.prediction.translation:TranslationPredictor",
     }
 )
 """Family of models -> the class that runs them; named, not imported, so that a model loads only what it needs."""
