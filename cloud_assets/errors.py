@@ -243,6 +243,10 @@ class SceneNameTaken(CloudAssetsError, ValueError):
     """Two different scenes would write their products to the same folder."""
 
 
+class SceneBusy(CloudAssetsError, RuntimeError):
+    """Another process is making the products of the same scene."""
+
+
 class NoModelForProduct(CloudAssetsError, ValueError):
     """A product was asked for that none of the given models can make from this scene."""
 

@@ -50,7 +50,8 @@ def footprint(grid: Grid) -> tuple[dict[str, Any], tuple[float, float, float, fl
     a, b, c, d, e, f = grid.transform
     # Points along the edges too: a straight edge of the grid is a curve in longitude and latitude.
     steps = [index / 8 for index in range(8)]
-    corners = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.0, 0.0)]
+    # Against the clock on a north-up map, as GeoJSON wants outlines.
+    corners = [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, 0.0), (0.0, 0.0)]
     outline = [
         ((x0 + (x1 - x0) * step) * grid.width, (y0 + (y1 - y0) * step) * grid.height)
         for (x0, y0), (x1, y1) in pairwise(corners)
@@ -62,3 +63,9 @@ def footprint(grid: Grid) -> tuple[dict[str, Any], tuple[float, float, float, fl
     ring = [[round(x, 6), round(y, 6)] for x, y in zip(longitudes, latitudes, strict=True)]
     box = (min(x for x, _ in ring), min(y for _, y in ring), max(x for x, _ in ring), max(y for _, y in ring))
     return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}, box
+
+
+def thumbnail_shape(grid: Grid, longest: int) -> tuple[int, int]:
+    """Height and width of a picture of the whole grid of which neither is above ``longest`` pixels."""
+    factor = min(1.0, longest / max(grid.height, grid.width))
+    return max(1, round(grid.height * factor)), max(1, round(grid.width * factor))

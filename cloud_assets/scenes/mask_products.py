@@ -1,6 +1,6 @@
 """Class mask and cloud probability of a scene."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,8 +9,8 @@ import numpy.typing as npt
 from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.scenes.back_ends import threads_of_each_call
-from cloud_assets.scenes.blending import SeamBlender
-from cloud_assets.scenes.pipeline import WindowReader, predict_windows
+from cloud_assets.scenes.dense_prediction import predict_densely
+from cloud_assets.scenes.pipeline import WindowReader
 from cloud_assets.scenes.raster_files import RasterDraft, RasterForm
 from cloud_assets.scenes.scene_segmenter import PROBABILITY, SceneSegmenter
 from cloud_assets.scenes.windows import Tiling, Window
@@ -22,12 +22,6 @@ MASK_COLOURS = {
     CLOUD_SHADOW: (60, 40, 90, 255),
     UNLABELLED: (0, 0, 0, 0),
 }
-MASK_FORM = RasterForm(
-    dtype="uint8",
-    bands=(", ".join(f"{code} {name}" for code, name in CLASS_NAMES.items()),),
-    nodata=UNLABELLED,
-    colours=MASK_COLOURS,
-)
 NO_PERCENTAGE = 255
 PROBABILITY_FORM = RasterForm(
     dtype="uint8", bands=("cloud probability",), nodata=NO_PERCENTAGE, unit="percent", overviews="average"
@@ -65,13 +59,27 @@ class ClassCounts:
         """Share of some classes in the observed pixels, percent; NaN without any."""
         return float(100 * self.pixels[list(codes)].sum() / self.valid) if self.valid else float("nan")
 
-    def summary(self) -> dict[str, float]:
-        """Percentages of the observed pixels, and the share of observed ones in the scene."""
+    def summary(self, classes: Mapping[int, str]) -> dict[str, float]:
+        """Percentages of the observed pixels, and the share of observed ones in the scene.
+
+        Args:
+            classes: Cloud code -> name, for those that the model tells apart.
+        """
         return {
             "valid_fraction": self.valid / float(self.pixels.sum()),
             "cloud_percentage": self.percentage(THICK_CLOUD, THIN_CLOUD),
-            **{f"{name.replace(' ', '_')}_percentage": self.percentage(code) for code, name in CLASS_NAMES.items()},
+            **{f"{name.replace(' ', '_')}_percentage": self.percentage(code) for code, name in classes.items()},
         }
+
+
+def mask_classes(classes: Sequence[str]) -> dict[int, str]:
+    """Names of the cloud codes that a model tells apart; one that knows only cloud does not know its thickness."""
+    return {CLEAR: "clear", THICK_CLOUD: "cloud"} if len(classes) == 2 else dict(CLASS_NAMES)
+
+
+def mask_form(classes: Sequence[str]) -> RasterForm:
+    """The form of a class mask by a model of these classes."""
+    return RasterForm("uint8", ("cloud class",), UNLABELLED, classes=mask_classes(classes), colours=MASK_COLOURS)
 
 
 def segment(
@@ -89,23 +97,16 @@ def segment(
     Yields:
         Parts of the scene that together cover it exactly once.
     """
-    blender = SeamBlender(tiling)
     share = segmenter.back_end.parallelism
     infer = segmenter.infer(preprocessing)
     with threads_of_each_call(share):
-        for result in predict_windows(reader, tiling, infer, batch_size=batch_size, workers=share.workers):
-            blended = blender.add(result.position, result.outputs[PROBABILITY] if result.outputs else None)
-            window, whole = tiling.final(result.position), tiling.window(result.position)
-            if 0 in (window.height, window.width):
-                continue
-            top, left = window.row - whole.row, window.column - whole.column
-            valid = result.valid[top : top + window.height, left : left + window.width]
-            if blended is None:
-                nothing = np.full(valid.shape, np.nan, np.float32)
-                yield SegmentedBlock(window, np.full(valid.shape, UNLABELLED, np.uint8), nothing)
-                continue
-            cloud = np.where(valid, segmenter.cloud_probability(blended), np.float32(np.nan))
-            yield SegmentedBlock(window, segmenter.mask(blended, valid), cloud)
+        for block in predict_densely(reader, tiling, infer, PROBABILITY, batch_size=batch_size, workers=share.workers):
+            if block.values is None:
+                nothing = np.full(block.valid.shape, np.nan, np.float32)
+                yield SegmentedBlock(block.window, np.full(block.valid.shape, UNLABELLED, np.uint8), nothing)
+            else:
+                cloud = np.where(block.valid, segmenter.cloud_probability(block.values), np.float32(np.nan))
+                yield SegmentedBlock(block.window, segmenter.mask(block.values, block.valid), cloud)
 
 
 def write_masks(
@@ -115,7 +116,7 @@ def write_masks(
 
     Args:
         blocks: From :func:`segment`.
-        mask: Opened draft in :data:`MASK_FORM`.
+        mask: Opened draft in the form of :func:`mask_form`.
         probability: Opened draft in :data:`PROBABILITY_FORM`.
         progress: Called with the number of finished pixels.
 

@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -16,9 +16,13 @@ from cloud_assets.errors import InvalidRaster, StorageFull
 from cloud_assets.scenes.windows import Window
 
 if TYPE_CHECKING:
-    from rasterio.io import DatasetReader, DatasetWriter
+    from rasterio.io import DatasetWriter
 
 _BLOCK = 512
+_READ_SIDE = 2 * _BLOCK
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ALMOST_FULL = 4 << 20
+_SIGNS_OF_FULL: Sequence[str] = ("no space left", "free disk space", "file too large", "write error", "disk full")
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,10 @@ class RasterForm:
     """Description of each band."""
     nodata: float | None = None
     unit: str | None = None
-    colours: Mapping[int, tuple[int, int, int, int]] | None = None
-    """Colour table: value -> red, green, blue, opacity."""
+    classes: Mapping[int, str] = field(default_factory=dict)
+    """Meaning of the first band's values, where they are codes."""
+    colours: Mapping[int, tuple[int, int, int, int]] = field(default_factory=dict)
+    """Colour of these codes: red, green, blue, opacity."""
     overviews: Literal["nearest", "average", "mode"] = "nearest"
     scale: float | None = None
     """Physical units a number, where the numbers are digital numbers."""
@@ -104,40 +110,43 @@ class RasterDraft:
         with storage_errors(self.path):
             self._raster.write(layers.astype(self.form.dtype, copy=False), window=window)
 
-    def blocks(self, halo: int = 0) -> "Iterator[tuple[Window, Window, npt.NDArray[Any]]]":
-        """Reads a finished draft in rows of blocks.
+    def read(self, window: Window) -> npt.NDArray[Any]:
+        """Reads (bands, height, width) of a finished draft; the window lies inside the scene."""
+        import rasterio
+
+        rows, columns = window.slices
+        with rasterio.open(self.path) as raster:
+            pixels: npt.NDArray[Any] = raster.read(window=((rows.start, rows.stop), (columns.start, columns.stop)))
+        return pixels
+
+    def blocks(self, halo: int = 0) -> Iterator[tuple[Window, Window, npt.NDArray[Any]]]:
+        """Reads a finished draft block by block.
 
         Args:
             halo: Pixels around each block that are read too, as far as the scene goes.
 
         Yields:
-            The block; the window read; its (bands, height, width) pixels.
+            The block; the window read, which is the block and its halo; that window's (bands, height, width) pixels.
         """
-        with open_draft(self.path) as raster:
-            for row in range(0, self.grid.height, _READ_SIDE):
-                for column in range(0, self.grid.width, _READ_SIDE):
-                    block = Window(row, column, _READ_SIDE, _READ_SIDE).inside(self.grid.height, self.grid.width)
-                    wide = Window(
-                        block.row - halo, block.column - halo, block.height + 2 * halo, block.width + 2 * halo
-                    ).inside(self.grid.height, self.grid.width)
-                    rows, columns = wide.slices
-                    pixels = raster.read(window=((rows.start, rows.stop), (columns.start, columns.stop)))
-                    yield block, wide, pixels
+        height, width = self.grid.height, self.grid.width
+        for row in range(0, height, _READ_SIDE):
+            for column in range(0, width, _READ_SIDE):
+                side = _READ_SIDE + 2 * halo
+                block = Window(row, column, _READ_SIDE, _READ_SIDE).inside(height, width)
+                wide = Window(row - halo, column - halo, side, side).inside(height, width)
+                yield block, wide, self.read(wide)
 
     def _describe(self, raster: "DatasetWriter") -> None:
         for index, name in enumerate(self.form.bands, start=1):
             raster.set_band_description(index, name)
             if self.form.unit:
                 raster.set_band_unit(index, self.form.unit)
-        if self.form.colours:
+        if self.form.colours and len(self.form.bands) == 1:
             raster.write_colormap(1, dict(self.form.colours))
         if self.form.scale is not None:
             raster.scales = [self.form.scale] * len(self.form.bands)
         if self.form.offset is not None:
             raster.offsets = [self.form.offset] * len(self.form.bands)
-
-
-_READ_SIDE = 4 * _BLOCK
 
 
 def write_cog(draft: RasterDraft, path: Path, tags: Mapping[str, str], threads: int = 1) -> None:
@@ -182,15 +191,6 @@ def write_cog(draft: RasterDraft, path: Path, tags: Mapping[str, str], threads: 
 
 
 @contextmanager
-def open_draft(path: Path) -> "Iterator[DatasetReader]":
-    """Opens a finished draft for reading."""
-    import rasterio
-
-    with rasterio.open(path) as raster:
-        yield raster
-
-
-@contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turns what the raster library says when a file cannot be written into an error that names the reason."""
     import shutil
@@ -211,8 +211,3 @@ def storage_errors(path: Path) -> Iterator[None]:
                 "or choose another folder; nothing half-written is left behind.",
             ) from error
         raise
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_ALMOST_FULL = 4 << 20
-_SIGNS_OF_FULL: Sequence[str] = ("no space left", "free disk space", "file too large", "write error", "disk full")

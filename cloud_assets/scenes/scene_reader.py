@@ -11,6 +11,7 @@ import numpy.typing as npt
 from cloud_assets.bands import Instrument
 from cloud_assets.datasets.scene import Grid
 from cloud_assets.errors import DamagedScene, InvalidRaster, InvalidScene
+from cloud_assets.scenes.geometry import thumbnail_shape
 from cloud_assets.scenes.scene_source import SceneBand, SceneSource
 from cloud_assets.scenes.windows import Window
 
@@ -69,6 +70,22 @@ class SceneReader:
             values[places] = file.read(inside)
         return window.mirrored(values, inside)
 
+    def thumbnail(self, longest: int) -> npt.NDArray[Any]:
+        """All bands of the whole scene, scaled so that neither height nor width is above ``longest``.
+
+        Returns:
+            (C, h, w) digital numbers as in the instrument's profile.
+
+        Raises:
+            DamagedScene: If the pixels cannot be read.
+        """
+        grid = self.source.grid
+        shape = thumbnail_shape(grid, longest)
+        values = np.empty((len(self.bands), *shape), self._dtype)
+        for places, file in self._files:
+            values[places] = file.read(Window(0, 0, grid.height, grid.width), shape)
+        return values
+
     def valid(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Which pixels (…, height, width) of (…, C, height, width) digital numbers were observed."""
         return self.source.profile.valid(dn)
@@ -108,12 +125,12 @@ class _BandFile:
     def __exit__(self, *_: object) -> None:
         self._files.close()
 
-    def read(self, window: Window) -> npt.NDArray[Any]:
-        """Reads (bands, height, width) inside the scene, in the profile's digital numbers."""
+    def read(self, window: Window, shape: tuple[int, int] | None = None) -> npt.NDArray[Any]:
+        """Reads (bands, height, width) inside the scene, in the profile's digital numbers; smaller if ``shape`` is."""
         from rasterio.errors import RasterioError
 
         try:
-            values, is_missing = self._read(window)
+            values, is_missing = self._read(window, shape or (window.height, window.width))
         except RasterioError as error:
             raise DamagedScene(
                 f"{self._source.location}: {window} cannot be read from {self._path} ({error}). "
@@ -124,7 +141,7 @@ class _BandFile:
             converted[:, is_missing] = self._source.profile.nodata
         return converted
 
-    def _read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+    def _read(self, window: Window, shape: tuple[int, int]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
         row, column = window.row, window.column
         if self._window is not None:
             row, column = row + self._window[1], column + self._window[0]
@@ -132,8 +149,8 @@ class _BandFile:
         bottom, right = min(row + window.height, self._raster.height), min(column + window.width, self._raster.width)
         where = ((top, bottom), (left, right))
         if (bottom - top, right - left) == (window.height, window.width):
-            is_missing = self._raster.dataset_mask(window=where) == 0 if self._has_mask else None
-            return self._raster.read(self._indexes, window=where), is_missing
+            is_missing = self._raster.dataset_mask(window=where, out_shape=shape) == 0 if self._has_mask else None
+            return self._raster.read(self._indexes, window=where, out_shape=(len(self._indexes), *shape)), is_missing
         # The data set's patch reaches past its file: what is outside was never observed.
         values = np.zeros((len(self._indexes), window.height, window.width), self._raster.dtypes[0])
         is_missing = np.ones(values.shape[1:], bool)
@@ -141,7 +158,8 @@ class _BandFile:
             part = slice(top - row, bottom - row), slice(left - column, right - column)
             values[:, *part] = self._raster.read(self._indexes, window=where)
             is_missing[part] = False
-        return values, is_missing
+        rows, columns = (np.arange(small) * full // small for small, full in zip(shape, is_missing.shape, strict=True))
+        return values[:, rows][:, :, columns], is_missing[rows][:, columns]
 
     def _on_grid(self, raster: "DatasetReader", files: ExitStack) -> "DatasetReader | WarpedVRT":
         """The file itself if it lies on the scene's grid, else a view of it resampled to that grid."""

@@ -60,9 +60,7 @@ class SceneSource:
     @property
     def level(self) -> str:
         """Where the signal is from: "surface" or "top of atmosphere"; for radar "backscatter"."""
-        if self.profile.unit != "reflectance":
-            return "backscatter"
-        return "surface" if self.instrument in _SURFACE else "top of atmosphere"
+        return level_of(self.profile)
 
     @property
     def pixel_metres(self) -> float | None:
@@ -128,6 +126,13 @@ class SceneSource:
         height, width = (max(1, round(side / factor)) for side in (self.grid.height, self.grid.width))
         transform = (a * factor, b * factor, c, d * factor, e * factor, f)
         return replace(self, grid=Grid(height, width, self.grid.crs, transform))
+
+
+def level_of(instrument: Instrument) -> str:
+    """Where an instrument's signal is from: "surface" or "top of atmosphere"; for radar "backscatter"."""
+    if instrument.unit != "reflectance":
+        return "backscatter"
+    return "surface" if instrument.name in _SURFACE else "top of atmosphere"
 
 
 def source_from_scene(scene: Scene) -> SceneSource:

@@ -1,0 +1,70 @@
+"""Masks of arrays that are in memory: the core of the scene products without files."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.bands import INSTRUMENTS
+from cloud_assets.datasets.scene import Grid, RasterBand
+from cloud_assets.errors import UnknownSensor, WrongInput
+from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.scenes.array_reader import ArrayReader
+from cloud_assets.scenes.champions import Champions
+from cloud_assets.scenes.mask_products import segment
+from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.scene_source import SceneBand, SceneSource
+from cloud_assets.scenes.windows import Tiling
+
+
+def predict_array(
+    dn: npt.NDArray[Any],
+    bands: Sequence[str],
+    model: ModelBundle | Champions,
+    *,
+    instrument: str,
+    options: SceneOptions | None = None,
+) -> dict[str, npt.NDArray[Any]]:
+    """Segments an array of any height and width, window by window as a scene on disk.
+
+    Args:
+        dn: (C, H, W) digital numbers.
+        bands: Own or common names of the C bands, in their order; more than the model needs is fine.
+        model: A segmentation model, or loaded models.
+        instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS` of the instrument that took them.
+        options: Windows, back end and so on.
+
+    Returns:
+        ``mask`` (H, W) uint8 cloud codes, 255 for nodata; ``cloud_probability`` (H, W) float32, NaN for nodata.
+
+    Raises:
+        UnknownSensor: If there is no such instrument.
+        WrongInput: If names and bands do not match.
+        AbsentBand: If a band of the model is missing.
+        WrongLevel: If the model was trained on another processing level.
+    """
+    if instrument not in INSTRUMENTS:
+        raise UnknownSensor(f"there is no instrument {instrument!r}; there are {', '.join(INSTRUMENTS)}.")
+    profile = INSTRUMENTS[instrument]
+    names = [profile.find(band).name for band in bands]
+    if dn.ndim != 3 or len(names) != len(dn) or len(set(names)) != len(names):
+        raise WrongInput(
+            f"{len(bands)} different band names go with an array ({len(bands)}, height, width), not {dn.shape}."
+        )
+    chosen = options or SceneOptions()
+    champions = model if isinstance(model, Champions) else Champions([model], chosen, dn[0].size / 1e6)
+    grid = Grid(dn.shape[1], dn.shape[2], None, (1, 0, 0, 0, 1, 0))
+    in_memory = {name: SceneBand(RasterBand("array")) for name in names}
+    source = SceneSource("array", instrument, in_memory, grid, "the array", "")
+    segmenter = champions.segmenter(source)
+    preprocessing = champions.preprocessing(segmenter.card, source)
+    order = [names.index(name) for name in source.resolve(preprocessing.bands)]
+    tiling = Tiling.plan(grid.height, grid.width, chosen.window, chosen.overlap)
+    batch_size = chosen.batch_size(tiling.vertical.size, tiling.horizontal.size)
+    mask = np.empty(dn.shape[1:], np.uint8)
+    probability = np.empty(dn.shape[1:], np.float32)
+    for block in segment(ArrayReader(dn[order], profile), tiling, segmenter, preprocessing, batch_size):
+        mask[block.window.slices] = block.mask
+        probability[block.window.slices] = block.cloud_probability
+    return {"mask": mask, "cloud_probability": probability}

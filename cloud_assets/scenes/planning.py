@@ -1,0 +1,130 @@
+"""What can be made of a scene with the given models, decided before anything is computed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+import cloud_assets
+from cloud_assets.errors import CloudAssetsError, NoModelForProduct
+from cloud_assets.prediction.card import Family
+from cloud_assets.scenes.champions import Champions
+from cloud_assets.scenes.options import ALL_PRODUCTS, Product, SceneOptions
+from cloud_assets.scenes.scene_source import SceneSource
+
+# They change how fast the answer comes, not what it is.
+_INDIFFERENT = frozenset({"overwrite", "back_end", "device", "batch_megapixels"})
+_FROM_MASK: frozenset[Product] = frozenset({"mask", "probability", "validity", "coverage", "cloud_free"})
+_FAMILIES: Mapping[Product, Family] = {
+    "coverage": "classification",
+    "anomaly": "anomaly",
+    "cloud_free": "translation",
+}
+
+
+@dataclass(frozen=True)
+class ScenePlan:
+    """The work on one scene."""
+
+    source: SceneSource
+    """The scene, on the grid of its products."""
+    radar: SceneSource | None
+    """A radar scene of the same place, on the same grid."""
+    products: tuple[Product, ...]
+    models: Mapping[str, str]
+    """"task/variant" -> version."""
+    warnings: tuple[str, ...]
+    fingerprint: str
+    segments: bool
+    """Whether a segmentation model takes part."""
+
+    @property
+    def megapixels(self) -> float:
+        """Pixels of the scene, in millions."""
+        return self.source.grid.height * self.source.grid.width / 1e6
+
+
+def plan_scene(
+    source: SceneSource, champions: Champions, options: SceneOptions, radar: SceneSource | None = None
+) -> ScenePlan:
+    """Finds out which products can be made.
+
+    Args:
+        source: The scene.
+        champions: The models.
+        options: What is wanted.
+        radar: A Sentinel-1 scene of the same place and time.
+
+    Returns:
+        The plan: all products that are asked for, or if none is, all that are possible.
+
+    Raises:
+        NoModelForProduct: If a product is asked for that no model makes, or none is possible at all.
+        AbsentBand, UnknownBand, WrongLevel, InvalidRecipe: Why the model of a wanted product does not suit the scene.
+        InvalidScene: If the scene cannot be brought to the resolution asked for.
+    """
+    if options.resolution_metres is not None:
+        source = source.at_resolution(options.resolution_metres)
+    if radar is not None:
+        radar = replace(radar, grid=source.grid)
+    products: list[Product] = []
+    reasons: dict[Product, CloudAssetsError] = {}
+    for product in ALL_PRODUCTS if options.products is None else options.products:
+        try:
+            _check(product, source, champions, radar)
+        except CloudAssetsError as error:
+            reasons[product] = error
+        else:
+            products.append(product)
+    if reasons and (options.products is not None or not products):
+        raise next(iter(reasons.values()))
+    segments = bool(set(products) & _FROM_MASK) and _has_segmenter(source, champions)
+    models = _models(products, source, champions, segments)
+    parts = [
+        cloud_assets.__version__,
+        source.fingerprint,
+        radar.fingerprint if radar else "",
+        ",".join(products),
+        *sorted(f"{name}={version}" for name, version in models.items()),
+        options.model_dump_json(exclude=set(_INDIFFERENT)),
+    ]
+    fingerprint = blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+    return ScenePlan(source, radar, tuple(products), models, source.warnings, fingerprint, segments)
+
+
+def _check(product: Product, source: SceneSource, champions: Champions, radar: SceneSource | None) -> None:
+    """Raises the reason why a product cannot be made."""
+    if product in ("mask", "probability", "validity"):
+        champions.segmenter(source)
+    elif product == "coverage":
+        if champions.has("classification"):
+            champions.check("classification", source)
+        else:
+            champions.segmenter(source)
+    elif product == "anomaly":
+        champions.check("anomaly", source)
+    else:
+        if radar is None:
+            raise NoModelForProduct(
+                f"{source.location}: a cloud-free estimate needs a Sentinel-1 scene of the same place (--radar)."
+            )
+        champions.segmenter(source)
+        champions.check("translation", radar)
+
+
+def _has_segmenter(source: SceneSource, champions: Champions) -> bool:
+    try:
+        champions.segmenter(source)
+    except CloudAssetsError:
+        return False
+    return True
+
+
+def _models(products: Sequence[Product], source: SceneSource, champions: Champions, segments: bool) -> dict[str, str]:
+    cards = []
+    if segments:
+        segmenter = champions.segmenter(source)
+        cards.append((segmenter.card, segmenter.version))
+    for product, family in _FAMILIES.items():
+        if product in products and champions.has(family):
+            cards.append((champions.card(family), champions.version(family)))
+    return {f"{card.task}/{card.variant}": version for card, version in cards}

@@ -1,0 +1,57 @@
+"""One self-contained page that shows a scene's products side by side."""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cloud_assets.scenes.pictures import Picture, legend_colours, png
+from cloud_assets.scenes.record import SceneProducts
+from cloud_assets.scenes.scene_source import SceneSource
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A picture with its title and legend."""
+
+    title: str
+    picture: Picture
+    file: str | None = None
+    """The product's own file, linked from the title."""
+    names: Mapping[int, str] = field(default_factory=dict)
+    """Code -> meaning, for a legend."""
+    colours: Mapping[int, tuple[int, int, int, int]] = field(default_factory=dict)
+
+
+def scene_page(source: SceneSource, products: SceneProducts, exhibits: Sequence[Exhibit]) -> str:
+    """The page.
+
+    Args:
+        source: The scene.
+        products: Its products.
+        exhibits: What to show, in order.
+
+    Returns:
+        HTML; pictures are inside, products are linked.
+    """
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader("cloud_assets.scenes", "."), autoescape=True)
+    pictures = [
+        {
+            "title": exhibit.title,
+            "png": b64encode(png(exhibit.picture)).decode(),
+            "file": exhibit.file,
+            "legend": _legend(exhibit),
+        }
+        for exhibit in exhibits
+    ]
+    statistics = [
+        (name.replace("_", " "), f"{value:,.2f}") for name, value in products.statistics.items() if value == value
+    ]
+    template = environment.get_template("scene.html.jinja")
+    return template.render(source=source, products=products, pictures=pictures, statistics=statistics)
+
+
+def _legend(exhibit: Exhibit) -> list[tuple[str, str]]:
+    colours = legend_colours(exhibit.colours)
+    return [(name, colours[code]) for code, name in exhibit.names.items() if code in colours]
