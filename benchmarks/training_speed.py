@@ -1,0 +1,156 @@
+"""What does the training loop cost on top of the network?
+
+    python benchmarks/training_speed.py [--network efficientnet|unet] [--threads 2] [--steps 12] [--rounds 3]
+
+Trains on simulated Landsat patches (4 bands, 256 x 256, batches of 8) in two ways: with a bare loop over one batch that
+lies ready in memory, and with the project's own fit, which reads, crops, augments and preprocesses patches, watches for
+divergence, sets the learning rate and counts metrics. The two take turns, so that the machine's other work meets both.
+Prints images a second, their ratio (the aim is 90 % or more), and what a batch costs to make.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Subset
+
+from cloud_assets.models.specifications import EfficientNetUNet, UNet
+from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.patches.preprocessing import Preprocessing
+from cloud_assets.patches.simulated import simulated_store
+from cloud_assets.patches.splits import GroupedSplit
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.prediction.device import autocast
+from cloud_assets.prediction.process_memory import keep_freed_memory
+from cloud_assets.training import fit as fitting
+from cloud_assets.training.batches import (
+    Composition,
+    PatchSource,
+    TrainingBatches,
+    ValidationBatches,
+    training_loader,
+    validation_loader,
+)
+from cloud_assets.training.recipes import Optimisation, Segmentation
+from cloud_assets.training.run import TrainingRun
+from cloud_assets.training.segmentation import SegmentationModule, class_codes
+
+BANDS = ("red", "green", "blue", "nir")
+BATCH = 8
+
+
+class TimedModule(SegmentationModule):
+    """Times the steps of an epoch, validation and checkpoint left out."""
+
+    seconds = 0.0
+
+    def on_train_epoch_start(self) -> None:
+        """Starts."""
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stops after the last step."""
+        self.seconds = time.perf_counter() - self._start
+
+
+def main() -> None:
+    """Runs the comparison."""
+    parser = argparse.ArgumentParser(description="The training loop against the bare network.")
+    parser.add_argument("--network", choices=["efficientnet", "unet"], default="efficientnet")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    network = EfficientNetUNet() if options.network == "efficientnet" else UNet()
+    recipe = Segmentation(
+        network=network,
+        augmentation=Augmentation(),
+        clip=(0.0, 1.2),
+        optimisation=Optimisation(
+            max_epochs=1, steps_per_epoch=options.steps, batch_size=BATCH, threads=options.threads
+        ),
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = simulated_store(folder / "cache", instrument="landsat8_l1", bands=BANDS, size=256, count=48)
+        batches = training_batches(recipe, store)
+        module = TimedModule(network.build(len(BANDS), 1), recipe).to(memory_format=torch.channels_last)
+        print(f"{options.network}, 4 x 256 x 256, batches of {BATCH}, {options.threads} threads\n")
+        bare_rates, fit_rates = [], []
+        for number in range(options.rounds):
+            bare_rates.append(bare_loop(module, batches[0], options.steps))
+            fit_rates.append(own_fit(module, recipe, store, batches, folder / f"round{number}"))
+            print(f"round {number}: bare {bare_rates[-1]:.2f}, fit {fit_rates[-1]:.2f} images/s")
+        start = time.perf_counter()
+        for number in range(10):
+            batches[number]
+        loading = (time.perf_counter() - start) / 10
+    ratio = float(np.median(np.divide(fit_rates, bare_rates)))
+    print(f"\nbest: bare {max(bare_rates):.2f}, fit {max(fit_rates):.2f} images/s; median ratio {ratio:.1%}")
+    print(f"making a batch takes {1000 * loading:.0f} ms, {loading * max(bare_rates) / BATCH:.1%} of a bare step")
+
+
+def training_batches(recipe: Segmentation, store: PatchStore) -> TrainingBatches:
+    """Batches of all patches of a store."""
+    real = PatchSource(store, np.arange(len(store)), list(range(len(BANDS))))
+    return TrainingBatches(
+        Composition(real, None, 0.0, None, frozenset(), 0.0),
+        Preprocessing(instrument="landsat8_l1", bands=BANDS, clip=recipe.clip),
+        recipe.augmentation.build(),
+        class_codes(recipe),
+        batch_size=BATCH,
+        crop=recipe.crop,
+        multiple=recipe.network.size_multiple,
+        seed=0,
+    )
+
+
+def bare_loop(module: TimedModule, batch: tuple[np.ndarray, np.ndarray], steps: int) -> float:
+    """Images a second of forward, backward and optimiser step alone."""
+    images = torch.from_numpy(batch[0]).contiguous(memory_format=torch.channels_last)
+    truth = torch.from_numpy(batch[1]).long()
+    optimiser = module.configure_optimizers()
+    module.train()
+    start = 0.0
+    for step in range(steps + 1):
+        if step == 1:  # the first one allocates
+            start = time.perf_counter()
+        optimiser.zero_grad()
+        with autocast("auto", torch.device("cpu")):
+            loss = module.loss(module.network(images), truth)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimiser.step()
+    return BATCH * steps / (time.perf_counter() - start)
+
+
+def own_fit(
+    module: TimedModule, recipe: Segmentation, store: PatchStore, batches: TrainingBatches, workspace: Path
+) -> float:
+    """Images a second of the project's loop."""
+    source = PatchSource(store, np.arange(2), list(range(len(BANDS))))
+    preprocessing = Preprocessing(instrument="landsat8_l1", bands=BANDS, clip=recipe.clip)
+    checks = ValidationBatches(source, preprocessing, class_codes(recipe), batch_size=2, multiple=32)
+    fitting.fit(
+        module,
+        training_loader(batches, recipe.optimisation.steps_per_epoch or 1, 0),
+        validation_loader(Subset(checks, [0]), 0),
+        recipe.optimisation,
+        TrainingRun("benchmark", "fit", store, GroupedSplit().split(store), workspace, _ignore, progress=False),
+    )
+    return BATCH * (recipe.optimisation.steps_per_epoch or 1) / module.seconds
+
+
+def _ignore(epoch: int, metrics: Mapping[str, float]) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    main()
