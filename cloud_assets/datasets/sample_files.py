@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from cloud_assets.datasets.dataset import SYNTHETIC_MARKER
+from cloud_assets.errors import SimulationFailed
 
 STATEMENT = "SYNTHETIC: simulated by Cloud Assets, not observed by a satellite"
 """Stands in the metadata of every file of a sample."""
@@ -107,6 +109,9 @@ def run_jobs(
 
     Yields:
         One result a job.
+
+    Raises:
+        SimulationFailed: A process was killed.
     """
     workers = min(workers or min(os.cpu_count() or 1, MAXIMUM_WORKERS), count)
     with tqdm(total=count, desc=label, disable=not progress, unit="item") as bar:
@@ -120,9 +125,15 @@ def run_jobs(
         # Spawned, not forked: the caller may hold threads (PyTorch, gRPC) that do not survive a fork.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-            for result in pool.map(function, jobs):
-                yield result
-                bar.update()
+            try:
+                for result in pool.map(function, jobs):
+                    yield result
+                    bar.update()
+            except BrokenProcessPool as error:
+                raise SimulationFailed(
+                    f"A process that simulates {label} was killed, usually for want of memory. Nothing was changed; "
+                    "try again with a smaller scale."
+                ) from error
 
 
 def _one_thread() -> None:
