@@ -16,9 +16,11 @@ LOGGER = "progress"
 
 
 def silence_notices() -> None:
-    """Hides what Dagster says about the age of its own functions; a user can do nothing about it."""
+    """Hides notices that a user can do nothing about."""
     for notice in (dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):
         warnings.filterwarnings("ignore", category=notice)
+    # The published patches of several data sets have no georeference.
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
 
 
 @dg.logger(config_schema={}, description="One line a step on the console.")
@@ -48,7 +50,7 @@ class StepLines(logging.Handler):
             text = _message(record) if event is None else self._line(event)
             if text:
                 self._console.print(text)
-        except Exception:
+        except (Exception, SystemExit):  # rich leaves the program when a pipe breaks; a run goes on without a reader
             self.handleError(record)
 
     def _line(self, event: Any) -> str:
@@ -83,7 +85,7 @@ def _reason(error: Any) -> str:
     """The message of an error that was raised on purpose; of any other everything that is known about it."""
     cause = error
     while cause is not None:
-        if cause.cls_name and hasattr(errors, cause.cls_name):
+        if cause.cls_name and (hasattr(errors, cause.cls_name) or cause.cls_name == "DagsterAssetCheckFailedError"):
             return str(cause.message).strip()
         cause = cause.cause
     return str(error.to_string()).strip()

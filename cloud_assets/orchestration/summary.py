@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 from rich.console import Console
-from rich.panel import Panel
 from rich.table import Table
 
 from cloud_assets.evaluation.comparison import Comparison
@@ -50,7 +49,7 @@ def print_summary(
     table = Table("", *names, title=f"{comparison.task}: test split", title_justify="left")
     for row in comparison.table.to_dict("records"):
         values = [f"{row[name]:.4f}" if row[name] == row[name] else "" for name in names]
-        mark = " (champion)" if row["name"] == record.variant and row["kind"] == "variant" else ""
+        mark = " ★" if row["name"] == record.variant and row["kind"] == "variant" else ""
         table.add_row(f"{row['name']}{mark}", *values, style=None if row["kind"] == "variant" else "dim")
     console.print(table)
     if comparison.is_synthetic:
@@ -58,11 +57,13 @@ def print_summary(
     report = folder / record.challenger_variant / "evaluation_report" / "report.html"
     home = "" if "DAGSTER_HOME" in os.environ else "  (in this folder: dagster.yaml keeps its runs in .dagster/)"
     lines = [
-        f"champion    models:/{comparison.task}@champion, version {record.version}",
+        f"★ champion  models:/{comparison.task}@champion, version {record.version}",
         f"            {record.reason}",
         f"report      {report}",
         f"model       {folder / 'champion' / 'model'}",
         f"Dagster UI  dagster dev{home}",
         f"MLflow UI   {mlflow_ui}",
     ]
-    console.print(Panel("\n".join(lines), expand=False), soft_wrap=True)
+    for line in lines:
+        # Never wrapped or cut: paths and commands are there to be copied.
+        console.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,88 @@
+"""What a terminal shows of a run."""
+
+import io
+from collections.abc import Callable
+
+import dagster as dg
+import pytest
+from rich.console import Console
+
+from cloud_assets.errors import InvalidRecipe
+from cloud_assets.orchestration import console as module
+from cloud_assets.orchestration.console import StepLines
+
+
+def shown(*assets: dg.AssetsDefinition, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The console's text after a run of some assets."""
+    stream = io.StringIO()
+    monkeypatch.setattr(module, "Console", lambda **_: Console(file=stream, width=200))
+    job = dg.Definitions(
+        assets=list(assets),
+        loggers={module.LOGGER: module.progress_logger},
+        jobs=[dg.define_asset_job("job", config={"loggers": {module.LOGGER: {"config": {}}}})],
+        executor=dg.in_process_executor,
+    ).resolve_job_def("job")
+    job.execute_in_process(raise_on_error=False)
+    return stream.getvalue()
+
+
+def body(work: Callable[[dg.AssetExecutionContext], None]) -> dg.AssetsDefinition:
+    @dg.asset(key=["task", "unet", "trained_model"])
+    def asset(context: dg.AssetExecutionContext) -> None:
+        work(context)
+
+    return asset
+
+
+def test_a_step_is_one_line_with_its_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(context: dg.AssetExecutionContext) -> None:
+        context.log.debug("detail")
+        context.log.info("36 scenes [of 40]")
+
+    lines = shown(body(work), monkeypatch=monkeypatch).splitlines()
+    assert lines[0] == "▸ task/unet/trained_model"
+    assert lines[1] == "  36 scenes [of 40]"
+    assert lines[2].startswith("✓ task/unet/trained_model 0.")
+    assert len(lines) == 3
+
+
+def test_an_error_of_ours_is_its_message_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(context: dg.AssetExecutionContext) -> None:
+        raise InvalidRecipe("clip must rise, not [0.5, 0.1].")
+
+    text = shown(body(work), monkeypatch=monkeypatch)
+    assert "✗ task/unet/trained_model\ncloud_assets.errors.InvalidRecipe: clip must rise, not [0.5, 0.1]." in text
+    assert "Traceback" not in text
+    assert "File " not in text
+    assert "run the same command again" in text
+
+
+def test_an_unforeseen_error_shows_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(context: dg.AssetExecutionContext) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    text = shown(body(work), monkeypatch=monkeypatch)
+    assert "division by zero" in text
+    assert "test_console.py" in text
+
+
+def test_a_failed_check_says_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dg.asset(check_specs=[dg.AssetCheckSpec("no_leakage", asset="splits", blocking=True)])
+    def splits() -> dg.MaterializeResult:
+        result = dg.AssetCheckResult(check_name="no_leakage", passed=False, description="2 groups leak")
+        return dg.MaterializeResult(check_results=[result])
+
+    text = shown(splits, monkeypatch=monkeypatch)
+    assert "check no_leakage did not pass: 2 groups leak" in text
+    assert "File " not in text
+
+
+def test_the_handler_never_stops_a_run() -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError("no reader")
+
+    handler = StepLines(Console(file=Broken()))
+    record = dg.get_dagster_logger().makeRecord("x", 20, "f", 1, "text", (), None)
+    handler.handleError = lambda record: None  # type: ignore[method-assign]
+    handler.emit(record)
