@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 RUN_FILE = "mlflow_run.json"
 """In a training's workspace: which run belongs to it, so that a resumed training goes on in the same run."""
 
+_PARENT_TAG = "mlflow.parentRunId"
 MODEL_TAG = "model_id"
 """Tag of a run: the logged model that it produced."""
 EVALUATION_TAG = "evaluation_version"
@@ -218,6 +219,69 @@ class Tracker:
             _log_metrics(client, run_id, {f"test_{name}": value for name, value in evaluation.metrics.items()})
             client.log_artifacts(run_id, str(folder), "evaluation")
             client.set_tag(run_id, EVALUATION_TAG, version)
+
+    def log_nested(
+        self,
+        parent: str,
+        name: str,
+        parameters: Mapping[str, Any],
+        series: Mapping[str, Mapping[int, float]],
+        tags: Mapping[str, str],
+        status: str,
+    ) -> None:
+        """Logs a finished piece of a run's work as a run of its own below it, once.
+
+        Args:
+            parent: The run that it belongs to.
+            name: What tells the pieces of that run apart.
+            parameters: Values by name.
+            series: Metrics by name, each by step.
+            tags: Tags.
+            status: ``FINISHED``, ``FAILED`` or ``KILLED``.
+
+        Raises:
+            TrackingUnavailable: If the store does not answer.
+        """
+        with self._reached() as client:
+            experiment = client.get_run(parent).info.experiment_id
+            known = client.search_runs(
+                [experiment], f"tags.`{_PARENT_TAG}` = '{parent}' and attributes.run_name = '{name}'", max_results=1
+            )
+            # A piece that was being logged when the process was killed is still open: it is filled up.
+            if known and known[0].info.status != "RUNNING":
+                return
+            run = (
+                known[0] if known else client.create_run(experiment, tags={_PARENT_TAG: parent, **tags}, run_name=name)
+            )
+            now = int(1000 * time())
+            client.log_batch(
+                run.info.run_id,
+                metrics=[
+                    Metric(metric, value, now, step)
+                    for metric, values in series.items()
+                    for step, value in values.items()
+                    if np.isfinite(value)
+                ],
+                params=[Param(path, str(value)) for path, value in parameters.items()],
+            )
+            client.set_terminated(run.info.run_id, status)
+
+    def log_folder(self, run_id: str, folder: Path, name: str, metrics: Mapping[str, float]) -> None:
+        """Logs the files of a folder and some metrics to a run, which is then finished.
+
+        Args:
+            run_id: The run.
+            folder: The folder.
+            name: What it is called among the run's artifacts.
+            metrics: Values by name.
+
+        Raises:
+            TrackingUnavailable: If the store does not answer.
+        """
+        with self._reached() as client:
+            _log_metrics(client, run_id, metrics)
+            client.log_artifacts(run_id, str(folder), name)
+            client.set_terminated(run_id)
 
     def known_run(self, workspace: Path) -> str | None:
         """The id of the run that belongs to a workspace, None if this store has none."""

@@ -9,14 +9,18 @@ import dagster as dg
 import numpy as np
 
 from cloud_assets.bands import CLASS_NAMES, UNLABELLED
+from cloud_assets.datasets.catalog import SceneCatalog
 from cloud_assets.evaluation.comparison import Comparison
 from cloud_assets.evaluation.evaluation import Evaluation
 from cloud_assets.evaluation.gate import Gate
+from cloud_assets.patches.coverage_labels import percentage_mismatches
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 
 MOST_BLANK = 0.6
 """Share of nearly blank patches above which something is wrong; a third is usual where scenes lie slanted in a grid."""
+COVERAGE_TOLERANCE = 1.0
+"""Percentage points by which a mask's cloud cover may differ from what its data set states."""
 _LOOKED_AT = 500
 
 
@@ -28,10 +32,15 @@ def patch_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
         ),
         dg.AssetCheckSpec("blank_share", asset=asset, description=f"At most {MOST_BLANK:.0%} of patches were blank."),
         dg.AssetCheckSpec("duplicates", asset=asset, description="No two patches hold the same pixels."),
+        dg.AssetCheckSpec(
+            "stated_coverage",
+            asset=asset,
+            description=f"Masks are within {COVERAGE_TOLERANCE:g} points of the cover that the data set states itself.",
+        ),
     ]
 
 
-def check_patches(store: PatchStore) -> list[dg.AssetCheckResult]:
+def check_patches(store: PatchStore, catalog: SceneCatalog) -> list[dg.AssetCheckResult]:
     """Results of :func:`patch_checks`."""
     found: set[int] = set()
     if store.has_masks:
@@ -40,12 +49,17 @@ def check_patches(store: PatchStore) -> list[dg.AssetCheckResult]:
     unknown = sorted(found - set(CLASS_NAMES) - {UNLABELLED})
     dropped = store.manifest.dropped_blank
     blank = dropped / max(1, dropped + len(store))
+    differing = [
+        f"{scene} {measured:.1f} % (stated {stated:.1f} %)"
+        for scene, measured, stated in percentage_mismatches(catalog, store, COVERAGE_TOLERANCE)
+    ]
     hashes = store.index["content_hash"]
     doubled = store.index.loc[hashes.duplicated(keep=False), "patch_id"].tolist()
     return [
         _result("class_codes", not unknown, f"unknown codes {unknown}" if unknown else f"codes {sorted(found)}"),
         _result("blank_share", blank <= MOST_BLANK, f"{blank:.1%} of patches were blank", severe=False),
         _result("duplicates", not doubled, _listed(doubled, "patches hold the same pixels as another"), severe=False),
+        _result("stated_coverage", not differing, _listed(differing, "masks disagree with it"), severe=False),
     ]
 
 

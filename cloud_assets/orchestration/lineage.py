@@ -1,11 +1,9 @@
 """The one lineage that every task has: raw scenes, patches, splits, models, evaluations, comparison, champion."""
 
-import hashlib
-import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypedDict, get_args
+from typing import Any, get_args
 
 import dagster as dg
 
@@ -13,7 +11,9 @@ from cloud_assets.datasets.catalog import SceneCatalog
 from cloud_assets.errors import TrackingUnavailable
 from cloud_assets.evaluation.comparison import Comparison, compare
 from cloud_assets.evaluation.evaluation import Evaluation
+from cloud_assets.evaluation.hyperparameter_study import HyperparameterStudy
 from cloud_assets.orchestration import checks
+from cloud_assets.orchestration.asset_parts import common, run_link, upstream
 from cloud_assets.orchestration.config_schema import config_schema, from_config
 from cloud_assets.orchestration.metadata import (
     comparison_metadata,
@@ -25,15 +25,14 @@ from cloud_assets.orchestration.metadata import (
     scenes_metadata,
     splits_metadata,
 )
+from cloud_assets.orchestration.references import reference_arguments, reference_keys
 from cloud_assets.orchestration.resources import Folders, Source, Tracking
+from cloud_assets.orchestration.study_asset import USE_STUDY, study_assets, study_fields, study_inputs, tuned
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.tasks.promotion import Champion
 from cloud_assets.tasks.task import Task
-
-_VERSION = "1"
-"""Raised when assets of the same recipe would come out differently than before."""
 
 
 def lineage(task: Task) -> list[dg.AssetsDefinition]:
@@ -50,7 +49,8 @@ def lineage(task: Task) -> list[dg.AssetsDefinition]:
         for variant in task.variants
         for asset in (_trained_model(task, variant), _evaluation_report(task, variant))
     ]
-    return [_raw_scenes(task), _labeled_patches(task), _splits(task), *per_variant, _comparison(task), _champion(task)]
+    data = [_raw_scenes(task), _labeled_patches(task), _splits(task)]
+    return [*data, *study_assets(task), *per_variant, _comparison(task), _champion(task)]
 
 
 def _raw_scenes(task: Task) -> dg.AssetsDefinition:
@@ -65,7 +65,7 @@ def _raw_scenes(task: Task) -> dg.AssetsDefinition:
         "sample_scale": dg.Field(float, default_value=1.0, is_required=False, description="Size of the sample."),
     }
 
-    @dg.asset(**_common(task, ["raw_scenes"], f"Scenes of {task.dataset.title}.", task.dataset), config_schema=schema)
+    @dg.asset(**common(task, ["raw_scenes"], f"Scenes of {task.dataset.title}.", task.dataset), config_schema=schema)
     def raw_scenes(context: dg.AssetExecutionContext, folders: Folders) -> Iterator[dg.MaterializeResult[SceneCatalog]]:
         config = dict(context.op_execution_context.op_config)
         with measured() as cost:
@@ -87,10 +87,10 @@ def _labeled_patches(task: Task) -> dg.AssetsDefinition:
     key = dg.AssetKey([task.name, "labeled_patches"])
 
     @dg.asset(
-        **_common(task, ["labeled_patches"], "Patches with their truth, as memory-mapped arrays.", task.patches),
+        **common(task, ["labeled_patches"], "Patches with their truth, as memory-mapped arrays.", task.patches),
         config_schema=config_schema(task.patches),
         check_specs=checks.patch_checks(key),
-        ins={"raw_scenes": _input(task, "raw_scenes")},
+        ins={"raw_scenes": upstream(task, "raw_scenes")},
     )
     def labeled_patches(
         context: dg.AssetExecutionContext, folders: Folders, raw_scenes: SceneCatalog
@@ -108,7 +108,7 @@ def _labeled_patches(task: Task) -> dg.AssetsDefinition:
                 value=store,
                 data_version=dg.DataVersion(store.data_version),
                 metadata={**patches_metadata(store), **cost},
-                check_results=checks.check_patches(store),
+                check_results=checks.check_patches(store, raw_scenes),
             )
 
     return labeled_patches
@@ -118,10 +118,10 @@ def _splits(task: Task) -> dg.AssetsDefinition:
     key = dg.AssetKey([task.name, "splits"])
 
     @dg.asset(
-        **_common(task, ["splits"], "Training, validation and test patches; no group is in two of them.", task.split),
+        **common(task, ["splits"], "Training, validation and test patches; no group is in two of them.", task.split),
         config_schema=config_schema(task.split),
         check_specs=checks.split_checks(key),
-        ins={"labeled_patches": _input(task, "labeled_patches")},
+        ins={"labeled_patches": upstream(task, "labeled_patches")},
     )
     def splits(
         context: dg.AssetExecutionContext, labeled_patches: PatchStore
@@ -145,9 +145,13 @@ def _trained_model(task: Task, variant: str) -> dg.AssetsDefinition:
     )
 
     @dg.asset(
-        **_common(task, [variant, "trained_model"], f"The variant {variant}, trained.", defaults),
-        config_schema={**config_schema(defaults), "retrain": retrain},
-        ins={"labeled_patches": _input(task, "labeled_patches"), "splits": _input(task, "splits")},
+        **common(task, [variant, "trained_model"], f"The variant {variant}, trained.", defaults),
+        config_schema={**config_schema(defaults), **study_fields(task), "retrain": retrain},
+        ins={
+            "labeled_patches": upstream(task, "labeled_patches"),
+            "splits": upstream(task, "splits"),
+            **study_inputs(task),
+        },
     )
     def trained_model(
         context: dg.AssetExecutionContext,
@@ -155,17 +159,19 @@ def _trained_model(task: Task, variant: str) -> dg.AssetsDefinition:
         tracking: Tracking,
         labeled_patches: PatchStore,
         splits: Splits,
+        **studies: HyperparameterStudy,
     ) -> Iterator[dg.MaterializeResult[ModelBundle]]:
         from cloud_assets.tasks.training import train_variant
 
         config = dict(context.op_execution_context.op_config)
         again = config.pop("retrain")
+        use_study = config.pop(USE_STUDY, False)
         tracker = tracking.tracker()
         with measured() as cost:
             trained = train_variant(
                 task.name,
                 variant,
-                from_config(defaults, config),
+                tuned(from_config(defaults, config), variant, studies, use_study),
                 labeled_patches,
                 splits,
                 folders.training,
@@ -182,7 +188,7 @@ def _trained_model(task: Task, variant: str) -> dg.AssetsDefinition:
             metadata={
                 "how": trained.how,
                 **model_metadata(trained.bundle),
-                **_run_link(tracking, trained.run_id),
+                **run_link(tracking, trained.run_id),
                 **cost,
             },
         )
@@ -194,13 +200,14 @@ def _evaluation_report(task: Task, variant: str) -> dg.AssetsDefinition:
     key = dg.AssetKey([task.name, variant, "evaluation_report"])
 
     @dg.asset(
-        **_common(task, [variant, "evaluation_report"], f"How good {variant} is on the test split.", task.evaluation),
+        **common(task, [variant, "evaluation_report"], f"How good {variant} is on the test split.", task.evaluation),
         config_schema=config_schema(task.evaluation),
         check_specs=checks.evaluation_checks(key),
+        deps=reference_keys(task),
         ins={
-            "trained_model": _input(task, variant, "trained_model"),
-            "labeled_patches": _input(task, "labeled_patches"),
-            "splits": _input(task, "splits"),
+            "trained_model": upstream(task, variant, "trained_model"),
+            "labeled_patches": upstream(task, "labeled_patches"),
+            "splits": upstream(task, "splits"),
         },
     )
     def evaluation_report(
@@ -213,7 +220,8 @@ def _evaluation_report(task: Task, variant: str) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[Evaluation]]:
         evaluator = from_config(task.evaluation, context.op_execution_context.op_config)
         with measured() as cost:
-            evaluation = evaluator.evaluate(trained_model, labeled_patches, splits)
+            rivals = reference_arguments(task, tracking, context.log.warning)
+            evaluation = evaluator.evaluate(trained_model, labeled_patches, splits, **rivals)
         run_id = None
         try:
             run_id = tracking.tracker().known_run(folders.workspace(trained_model))
@@ -226,7 +234,7 @@ def _evaluation_report(task: Task, variant: str) -> dg.AssetsDefinition:
         yield dg.MaterializeResult(
             value=evaluation,
             data_version=dg.DataVersion(evaluation.data_version),
-            metadata={**evaluation_metadata(evaluation, report), **_run_link(tracking, run_id), **cost},
+            metadata={**evaluation_metadata(evaluation, report), **run_link(tracking, run_id), **cost},
             check_results=checks.check_evaluation(evaluation, task.gate),
         )
 
@@ -237,9 +245,9 @@ def _comparison(task: Task) -> dg.AssetsDefinition:
     key = dg.AssetKey([task.name, "comparison"])
 
     @dg.asset(
-        **_common(task, ["comparison"], "The variants side by side, ranked by the gate's metric.", task.gate),
+        **common(task, ["comparison"], "The variants side by side, ranked by the gate's metric.", task.gate),
         check_specs=checks.comparison_checks(key),
-        ins={variant: _input(task, variant, "evaluation_report", kind=Evaluation) for variant in task.variants},
+        ins={variant: upstream(task, variant, "evaluation_report", kind=Evaluation) for variant in task.variants},
     )
     def comparison(folders: Folders, **evaluations: Evaluation) -> Iterator[dg.MaterializeResult[Comparison]]:
         with measured() as cost:
@@ -257,18 +265,20 @@ def _comparison(task: Task) -> dg.AssetsDefinition:
 
 def _champion(task: Task) -> dg.AssetsDefinition:
     key = dg.AssetKey([task.name, "champion"])
-    models = {f"{variant}_model": _input(task, variant, "trained_model", kind=ModelBundle) for variant in task.variants}
+    models = {
+        f"{variant}_model": upstream(task, variant, "trained_model", kind=ModelBundle) for variant in task.variants
+    }
     reports = {
-        f"{variant}_report": _input(task, variant, "evaluation_report", kind=Evaluation) for variant in task.variants
+        f"{variant}_report": upstream(task, variant, "evaluation_report", kind=Evaluation) for variant in task.variants
     }
 
     @dg.asset(
-        **_common(task, ["champion"], "The task's best model so far, in MLflow's registry as champion.", task.gate),
+        **common(task, ["champion"], "The task's best model so far, in MLflow's registry as champion.", task.gate),
         check_specs=checks.champion_checks(key),
         ins={
-            "comparison": _input(task, "comparison"),
-            "labeled_patches": _input(task, "labeled_patches"),
-            "splits": _input(task, "splits"),
+            "comparison": upstream(task, "comparison"),
+            "labeled_patches": upstream(task, "labeled_patches"),
+            "splits": upstream(task, "splits"),
             **models,
             **reports,
         },
@@ -298,7 +308,7 @@ def _champion(task: Task) -> dg.AssetsDefinition:
             metadata={
                 **promotion_metadata(decided.record),
                 "load": dg.MetadataValue.md(f'`mlflow.pyfunc.load_model("models:/{task.name}@champion")`'),
-                **_run_link(tracking, decided.record.run_id),
+                **run_link(tracking, decided.record.run_id),
                 **cost,
             },
             check_results=checks.check_champion(
@@ -307,55 +317,3 @@ def _champion(task: Task) -> dg.AssetsDefinition:
         )
 
     return champion
-
-
-class _Common(TypedDict):
-    key: dg.AssetKey
-    group_name: str
-    description: str
-    tags: dict[str, str]
-    owners: list[str]
-    kinds: set[str]
-    code_version: str
-
-
-def _common(task: Task, name: list[str], what: str, recipe: Any) -> _Common:
-    """What all assets have; the description shows the recipe."""
-    settings = json.dumps(recipe.model_dump(mode="json"), indent=2)
-    return {
-        "key": dg.AssetKey([task.name, *name]),
-        "group_name": task.name,
-        "description": f"{what}\n\n{task.title}. {task.description}\n\n```json\n{settings}\n```",
-        "tags": dict(task.tags),
-        "owners": list(task.owners),
-        "kinds": _KINDS[name[-1]],
-        "code_version": hashlib.blake2b(f"{_VERSION}\n{settings}".encode(), digest_size=8).hexdigest(),
-    }
-
-
-_KINDS: Mapping[str, set[str]] = {
-    "raw_scenes": {"gdal", "geotiff"},
-    "labeled_patches": {"numpy", "parquet"},
-    "splits": {"scikitlearn", "parquet"},
-    "trained_model": {"pytorch", "mlflow"},
-    "evaluation_report": {"torchmetrics", "html"},
-    "comparison": {"pandas", "html"},
-    "champion": {"mlflow", "pytorch"},
-}
-
-
-def _input(task: Task, *name: str, kind: Any = None) -> dg.AssetIn:
-    key = dg.AssetKey([task.name, *name])
-    return dg.AssetIn(key=key) if kind is None else dg.AssetIn(key=key, dagster_type=kind)
-
-
-def _run_link(tracking: Tracking, run_id: str | None) -> Mapping[str, dg.MetadataValue]:
-    if run_id is None:
-        return {"mlflow_run": dg.MetadataValue.text("not logged yet: MLflow was away. Materialise again to log it.")}
-    tracker = tracking.tracker()
-    if not tracker.uri.startswith("http"):
-        return {"mlflow_run": dg.MetadataValue.md(f"run `{run_id}` in `{tracker.how_to_look()}`")}
-    try:
-        return {"mlflow_run": dg.MetadataValue.url(tracker.link(run_id))}
-    except TrackingUnavailable:
-        return {"mlflow_run": dg.MetadataValue.text(f"run {run_id} at {tracker.uri}, which does not answer now")}

@@ -128,7 +128,7 @@ def evaluation_metadata(evaluation: Evaluation, report: str) -> Metadata:
         **metric_values(headline or evaluation.metrics),
         "all_metrics": dg.MetadataValue.json(dict(evaluation.metrics)),
         "report": dg.MetadataValue.path(report),
-        **_figures(evaluation.figures, evaluation.captions),
+        **figures(evaluation.figures, evaluation.captions),
         **({"notes": _bullets(evaluation.notes)} if evaluation.notes else {}),
     }
 
@@ -138,9 +138,9 @@ def comparison_metadata(comparison: Comparison, report: str) -> Metadata:
     return {
         "best_variant": dg.MetadataValue.text(comparison.best),
         comparison.gate.metric: dg.MetadataValue.float(comparison.metrics[comparison.best][comparison.gate.metric]),
-        "ranking": _table(comparison.table),
+        "ranking": table(comparison.table),
         "report": dg.MetadataValue.path(report),
-        **_figures(comparison.figures, comparison.captions),
+        **figures(comparison.figures, comparison.captions),
     }
 
 
@@ -187,12 +187,14 @@ def _smaller(png: bytes) -> bytes:
         picture = picture.resize((max(1, picture.width * 4 // 5), max(1, picture.height * 4 // 5)))
 
 
-def _figures(figures: Mapping[str, bytes], captions: Mapping[str, str]) -> Metadata:
+def figures(figures: Mapping[str, bytes], captions: Mapping[str, str]) -> Metadata:
+    """Pictures by name, inline, each with its caption."""
     return {f"figure_{name}": figure(png, captions.get(name, name)) for name, png in figures.items()}
 
 
-def _table(table: "pd.DataFrame") -> dg.TableMetadataValue:
-    rounded = table.round(4).astype(object).where(table.notna(), "")
+def table(frame: "pd.DataFrame") -> dg.TableMetadataValue:
+    """A table as the UI shows it, numbers rounded."""
+    rounded = frame.round(4).astype(object).where(frame.notna(), "")
     return dg.MetadataValue.table(
         [dg.TableRecord({str(k): v for k, v in row.items()}) for row in rounded.to_dict("records")]
     )

@@ -8,7 +8,8 @@ from cloud_assets.datasets.dataset import Dataset
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.evaluation.gate import Gate
 from cloud_assets.patches.recipe import PatchRecipe
-from cloud_assets.patches.splits import GroupedSplit
+from cloud_assets.training.search_space import SearchSpace
+from cloud_assets.training.study import StudyRecipe
 
 if TYPE_CHECKING:
     from cloud_assets.evaluation.evaluation import Evaluation
@@ -26,6 +27,16 @@ class Recipe(Protocol):
 
     def model_dump(self, *, mode: str) -> dict[str, Any]:
         """The recipe as plain values."""
+
+
+class Splitter(Protocol):
+    """How patches are divided: a pydantic model that can split."""
+
+    def split(self, store: "PatchStore") -> "Splits":
+        """Divides a store's patches."""
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """The settings as plain values."""
 
 
 class Evaluator(Protocol):
@@ -58,7 +69,7 @@ class Task:
     """Where scenes come from."""
     patches: PatchRecipe
     """How scenes become patches."""
-    split: GroupedSplit
+    split: Splitter
     """How patches are divided."""
     variants: Mapping[str, Recipe]
     """Ways to train, by name."""
@@ -66,6 +77,12 @@ class Task:
     """How models are judged."""
     gate: Gate
     """What a model must achieve to become champion."""
+    search_space: SearchSpace | None = None
+    """What a hyper-parameter study may vary in the variants' recipes; None: the task has no study."""
+    study: StudyRecipe = field(default_factory=StudyRecipe)
+    """How the study searches, unless the run configuration says otherwise."""
+    references: tuple[str, ...] = ()
+    """Tasks whose champions, where there are any, ``evaluation`` is handed as ``references`` to compare with."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Tags of all its assets."""
     owners: tuple[str, ...] = ("team:remote-sensing",)

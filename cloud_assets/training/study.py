@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -39,6 +39,9 @@ class StudyRecipe(BaseModel):
     )
     sampler: Literal["tpe", "random"] = Field(
         default="tpe", description="tpe: Bergstra et al. 2011, Algorithms for Hyper-Parameter Optimization (NeurIPS)."
+    )
+    only_its_variant: bool = Field(
+        default=False, description="Use the best values for the searched variant alone, not for all variants."
     )
     startup_trials: int = Field(default=6, ge=1, description="Random trials before the sampler and the pruner act.")
     pruner: Literal["median", "hyperband", "none"] = Field(
@@ -158,15 +161,3 @@ class StudyOutcome:
         for trial in self.trials:
             counts[trial.state] += 1
         return counts
-
-    def identity(self) -> dict[str, Any]:
-        """What decides the outcome besides chance; equal for two sessions of the same study."""
-        return {
-            "task": self.task,
-            "variant": self.variant,
-            "metric": self.recipe.metric,
-            "mode": self.recipe.mode,
-            "patches_version": self.patches_version,
-            "splits_version": self.splits_version,
-            "search_space": self.space.digest,
-        }

@@ -9,19 +9,57 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloud_assets.errors import StudyInUse, StudyMismatch, StudyStorageUnavailable
+from cloud_assets.training.search_space import SearchSpace
+from cloud_assets.training.study import StudyRecipe
 
 if TYPE_CHECKING:
     import optuna
+    from pydantic import BaseModel
 
 _IDENTITY = "cloud_assets_identity"
 _LOCK_SECONDS = 5.0
+
+
+def study_identity(
+    recipe: StudyRecipe, space: SearchSpace, base: "BaseModel", task: str, variant: str, patches: str, splits: str
+) -> dict[str, Any]:
+    """What the trials of one study have in common; trials that differ in any of it cannot be compared.
+
+    Args:
+        recipe: How is searched: what is optimised counts, how many trials and by how many workers does not.
+        space: What is varied.
+        base: The recipe that trials start from, of which the varied fields do not count.
+        task: Name of the task.
+        variant: Name of the variant.
+        patches: Data version of the patches.
+        splits: Data version of the splits.
+    """
+    rest = base.model_dump(mode="json")
+    for path in space.root:
+        *parents, name = path.split(".")
+        place: Any = rest
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place.pop(name, None)
+    fixed = json.dumps([type(base).__name__, recipe.trial_epochs, recipe.trial_minutes, rest], sort_keys=True)
+    return {
+        "task": task,
+        "variant": variant,
+        "metric": recipe.metric,
+        "mode": recipe.mode,
+        "patches_version": patches,
+        "splits_version": splits,
+        "search_space": space.digest,
+        "recipe": hashlib.blake2b(fixed.encode(), digest_size=16).hexdigest(),
+    }
 
 
 def study_name(identity: dict[str, Any]) -> str:
     """A name of its own for each task, variant, data version and search space.
 
     Args:
-        identity: What decides the study's outcome; see :meth:`StudyOutcome.identity`.
+        identity: See :func:`study_identity`.
     """
     digest = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=4).hexdigest()
     return f"{identity['task']}-{identity['variant']}-{digest}"

@@ -20,7 +20,7 @@ from cloud_assets.training.run import TrainingRun
 from cloud_assets.training.search_space import SearchSpace, with_parameters
 from cloud_assets.training.study import StudyOutcome, StudyRecipe, Trial
 from cloud_assets.training.study_ledger import StudyLedger
-from cloud_assets.training.study_storage import opened_study, study_name
+from cloud_assets.training.study_storage import opened_study, study_identity, study_name
 from cloud_assets.training.trial_workers import EpochEnd, TrialEnd, TrialOrder, TrialWorkers, WorkerDied
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def run_study(
         note = "No trial was run (trials: 0): the recipe's own values are used."
         return StudyOutcome(**{**vars(outcome), "notes": (note,)})
     space.check(base)
-    identity = outcome.identity()
+    versions = (outcome.patches_version, outcome.splits_version)
+    identity = study_identity(recipe, space, base, run.task, run.variant, *versions)
     name = recipe.name or study_name(identity)
     started = time.monotonic()
     with opened_study(name, identity, recipe.mode, recipe.storage, run.workspace) as study:

@@ -134,7 +134,7 @@ def test_killed_study_goes_on_without_loss_or_repetition(bowl: Any, data: Path, 
     with journal_file(tmp_path / "work").open("a", encoding="utf-8") as journal:
         journal.write('{"op_code": 4, "half a li')
 
-    base = bowl(seconds=0.0, log=str(log))
+    base = bowl(seconds=0.15, log=str(log))
     run = training_run(data, tmp_path / "work")
     outcome = run_study(StudyRecipe(trials=12, workers=2, pruner="none"), SPACE, base, run)
 
@@ -162,6 +162,13 @@ def test_other_search_space_under_the_same_name_is_refused(bowl: Any, data: Path
     with pytest.raises(StudyMismatch, match=r"search space.*another name"):
         run_study(StudyRecipe(trials=2, name="bowls"), other, bowl(), run)
     assert len(run_study(StudyRecipe(trials=1, name="bowls"), SPACE, bowl(), run).trials) == 1
+    with pytest.raises(StudyMismatch, match="recipe"):
+        run_study(StudyRecipe(trials=2, name="bowls"), SPACE, bowl(seconds=0.1), run)
+    # What is varied anyway does not make it another study; without a name of its own, another recipe does.
+    elsewhere = bowl(shape="square")
+    assert len(run_study(StudyRecipe(trials=2, name="bowls"), SPACE, elsewhere, run).trials) == 2
+    names = {run_study(StudyRecipe(trials=1), SPACE, base, run).name for base in (bowl(), bowl(seconds=0.1), elsewhere)}
+    assert len(names) == 2
 
 
 def test_failing_trial_is_recorded_and_the_study_goes_on(bowl: Any, data: Path, tmp_path: Path) -> None:
