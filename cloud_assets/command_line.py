@@ -1,14 +1,18 @@
 """The command ``cloud-assets``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from cloud_assets.prediction.bundle import ModelBundle
 from rich.markup import escape
 
 app = typer.Typer(help="Machine learning for clouds in satellite imagery.", no_args_is_help=True, add_completion=False)
 _CONSOLE = Console()
+_REGISTERED = "models:/"
 
 
 @app.callback()
@@ -32,6 +36,91 @@ def sample(
     _CONSOLE.print(
         f"\nAll pixels are simulated. To use them:\n  export CLOUD_ASSETS_DATA={directory.absolute()}", soft_wrap=True
     )
+
+
+@app.command()
+def predict(
+    scenes: Annotated[list[Path], typer.Argument(help="GeoTIFF, Sentinel-2 .SAFE (or .zip), Landsat folder.")],
+    out: Annotated[Path, typer.Option(help="Folder for the products, one folder a scene.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="models:/<task>@<alias> or a model folder; several times. Default: every task's champion."),
+    ] = None,
+    products: Annotated[str | None, typer.Option(help="Comma-separated, e.g. mask,probability. Default: all.")] = None,
+    bands: Annotated[str | None, typer.Option(help="Bands of a raster file in order, e.g. red,green,blue,nir.")] = None,
+    instrument: Annotated[str | None, typer.Option(help="Instrument of a raster file, e.g. landsat8_l1.")] = None,
+    radar: Annotated[list[Path] | None, typer.Option(help="Sentinel-1 scene beside the first, second … scene.")] = None,
+    resolution: Annotated[float | None, typer.Option(help="Work at this coarser resolution, metres.")] = None,
+    buffer: Annotated[float, typer.Option(help="Unusable surroundings of clouds and shadows, metres.")] = 150.0,
+    window: Annotated[int, typer.Option(help="Largest side of a window, pixels.")] = 1024,
+    overlap: Annotated[int, typer.Option(help="Smallest overlap of windows, pixels.")] = 64,
+    back_end: Annotated[str, typer.Option(help="auto, torch, onnxruntime or openvino.")] = "auto",
+    test_time_augmentation: Annotated[bool, typer.Option(help="Average over flips; four times the work.")] = False,
+    accept_other_level: Annotated[bool, typer.Option(help="Apply models across processing levels.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Make products again that are up to date.")] = False,
+) -> None:
+    """Make masks and all other products of whole scenes, of any size. Exit code 1 if a scene failed."""
+    from pydantic import ValidationError
+
+    from cloud_assets.scenes.batch import SceneBatch
+    from cloud_assets.scenes.options import SceneOptions
+    from cloud_assets.scenes.predict_command import parsed_bands, parsed_products, run_batch
+
+    try:
+        options = SceneOptions.model_validate(
+            {
+                "products": parsed_products(products),
+                "resolution_metres": resolution,
+                "validity_buffer_metres": buffer,
+                "window": window,
+                "overlap": overlap,
+                "back_end": back_end,
+                "test_time_augmentation": test_time_augmentation or None,
+                "accept_other_level": accept_other_level,
+                "overwrite": overwrite,
+            }
+        )
+    except ValidationError as error:
+        raise typer.BadParameter("; ".join(problem["msg"] for problem in error.errors())) from error
+    batch = SceneBatch(
+        scenes,
+        _bundles(model),
+        out,
+        options,
+        bands=parsed_bands(bands),
+        instrument=instrument,
+        radar=radar or (),
+    )
+    raise typer.Exit(run_batch(batch, _CONSOLE))
+
+
+def _bundles(references: list[str] | None) -> "list[ModelBundle]":
+    """The models that are named, or every task's champion."""
+    from cloud_assets.errors import NoModelForProduct
+    from cloud_assets.prediction.bundle import ModelBundle
+    from cloud_assets.scenes.predict_command import bundle_folder
+    from cloud_assets.tasks import ALL_TASKS
+
+    if references and not any(reference.startswith(_REGISTERED) for reference in references):
+        return [ModelBundle.open(bundle_folder(reference)) for reference in references]
+    from cloud_assets.tracking import Tracker
+
+    tracker = Tracker()
+    bundles = []
+    for reference in references or [f"{_REGISTERED}{task.name}@champion" for task in ALL_TASKS]:
+        task, _, alias = reference.removeprefix(_REGISTERED).partition("@")
+        if not reference.startswith(_REGISTERED):
+            bundles.append(ModelBundle.open(bundle_folder(reference)))
+        elif version := tracker.version_at(task, alias):
+            bundles.append(tracker.download(version))
+        elif references:
+            raise NoModelForProduct(f"{reference}: no such registered model and alias in {tracker.uri}.")
+    if not bundles:
+        raise NoModelForProduct(
+            f"no task has a champion in {tracker.uri}. Train one (for example: dagster job execute -m "
+            "cloud_assets.definitions -j demo), set MLFLOW_TRACKING_URI, or name a model folder (--model)."
+        )
+    return bundles
 
 
 def main() -> None:

@@ -42,6 +42,11 @@ class ScenePlan:
         """Pixels of the scene, in millions."""
         return self.source.grid.height * self.source.grid.width / 1e6
 
+    @property
+    def passes(self) -> int:
+        """How often every pixel goes through a model whose progress is told."""
+        return int(self.segments) + ("anomaly" in self.products) + ("cloud_free" in self.products)
+
 
 def plan_scene(
     source: SceneSource, champions: Champions, options: SceneOptions, radar: SceneSource | None = None

@@ -17,6 +17,8 @@ class Exhibit:
     picture: Picture
     file: str | None = None
     """The product's own file, linked from the title."""
+    note: str = ""
+    """What dark and bright mean, where there are no codes."""
     names: Mapping[int, str] = field(default_factory=dict)
     """Code -> meaning, for a legend."""
     colours: Mapping[int, tuple[int, int, int, int]] = field(default_factory=dict)
@@ -42,11 +44,14 @@ def scene_page(source: SceneSource, products: SceneProducts, exhibits: Sequence[
             "png": b64encode(png(exhibit.picture)).decode(),
             "file": exhibit.file,
             "legend": _legend(exhibit),
+            "note": exhibit.note,
         }
         for exhibit in exhibits
     ]
     statistics = [
-        (name.replace("_", " "), f"{value:,.2f}") for name, value in products.statistics.items() if value == value
+        (name.replace("_", " "), f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}")
+        for name, value in products.statistics.items()
+        if value == value
     ]
     template = environment.get_template("scene.html.jinja")
     return template.render(source=source, products=products, pictures=pictures, statistics=statistics)

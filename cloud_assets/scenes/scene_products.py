@@ -211,16 +211,17 @@ def _exhibits(plan: ScenePlan, work: SceneWork, products: SceneProducts) -> list
     for product, draft in work.drafts.items():
         if product not in products.files:
             continue
+        file, names, colours, note = products.files[product], draft.form.classes, draft.form.colours, ""
         if product == "cloud_free":
-            picture = of_reflectance(draft, plan.source)
-        elif product == "coverage":
-            picture = of_measurements(draft, 0, 100, band=1)
-        elif draft.form.classes:
+            picture, note = of_reflectance(draft, plan.source), "partly synthetic"
+        elif product in ("probability", "coverage"):
+            picture, note = of_measurements(draft, 0, 100, band=-1), "dark 0 %, bright 100 %"
+            names = {}
+        elif names:
             picture = of_codes(draft)
         else:
-            picture = of_measurements(draft, *((0, 100) if product == "probability" else (None, None)))
-        legend = {} if product == "coverage" else draft.form.classes
-        exhibits.append(Exhibit(TITLES[product], picture, products.files[product], legend, draft.form.colours))
+            picture, note = of_measurements(draft), "dark usual, bright unusual"
+        exhibits.append(Exhibit(TITLES[product], picture, file, note, names, colours))
     return exhibits
 
 

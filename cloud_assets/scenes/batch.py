@@ -1,0 +1,123 @@
+"""Many scenes, one load of the models: what one scene fails at does not stop the others."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud_assets.errors import CloudAssetsError, SceneNameTaken, StorageFull
+from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.scenes.champions import Champions
+from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import plan_scene
+from cloud_assets.scenes.record import SceneProducts
+from cloud_assets.scenes.scene_formats import open_scene
+from cloud_assets.scenes.scene_products import megapixels_of, scene_products
+from cloud_assets.scenes.scene_source import SceneSource
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SceneOutcome:
+    """How it went with one scene: products or an error."""
+
+    path: Path
+    products: SceneProducts | None
+    error: Exception | None
+
+
+class SceneBatch:
+    """Scenes that are processed one after the other.
+
+    Args:
+        paths: The scenes.
+        bundles: The models.
+        out_dir: Each scene's products go to a folder of its name in it.
+        options: What is wanted.
+        bands: Names of the bands of raster files that do not tell them.
+        instrument: Instrument of raster files that do not tell it.
+        radar: Radar scenes beside the first, second, … scene; shorter than ``paths`` if the last have none.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        bundles: Sequence[ModelBundle],
+        out_dir: Path,
+        options: SceneOptions,
+        *,
+        bands: Sequence[str] | None = None,
+        instrument: str | None = None,
+        radar: Sequence[Path] = (),
+    ) -> None:
+        self._out_dir = out_dir
+        self._options = options
+        self._scenes: list[tuple[Path, SceneSource | Exception]] = [
+            (path, _opened(path, bands, instrument)) for path in paths
+        ]
+        beside: list[SceneSource | Exception | None] = [_opened(path, None, "sentinel1_grd") for path in radar]
+        self._radar = beside + [None] * (len(paths) - len(beside))
+        megapixels = sum(megapixels_of(source) for _, source in self._scenes if isinstance(source, SceneSource))
+        self._champions = Champions(bundles, options, megapixels)
+
+    @property
+    def megapixels(self) -> float:
+        """Pixels that go through models in all scenes, in millions."""
+        total = 0.0
+        for (_, source), radar in zip(self._scenes, self._radar, strict=True):
+            if isinstance(source, SceneSource) and not isinstance(radar, Exception):
+                try:
+                    plan = plan_scene(source, self._champions, self._options, radar)
+                except CloudAssetsError:
+                    continue
+                total += plan.megapixels * plan.passes
+        return total
+
+    def run(self, progress: Callable[[int], None]) -> Iterator[SceneOutcome]:
+        """Processes the scenes.
+
+        Args:
+            progress: Called with the number of finished pixels.
+
+        Yields:
+            The outcome of each scene, in their order; after a full disk no further scene is tried.
+        """
+        names: dict[str, Path] = {}
+        for (path, source), radar in zip(self._scenes, self._radar, strict=True):
+            outcome = self._one(path, source, radar, names, progress)
+            yield outcome
+            if isinstance(outcome.error, StorageFull):
+                return
+
+    def _one(
+        self,
+        path: Path,
+        source: SceneSource | Exception,
+        radar: SceneSource | Exception | None,
+        names: dict[str, Path],
+        progress: Callable[[int], None],
+    ) -> SceneOutcome:
+        if isinstance(source, Exception):
+            return SceneOutcome(path, None, source)
+        if isinstance(radar, Exception):
+            return SceneOutcome(path, None, radar)
+        other = names.setdefault(source.name, path)
+        if other != path:
+            error = SceneNameTaken(f"{path} has the name of {other}, so their products would overwrite each other.")
+            return SceneOutcome(path, None, error)
+        try:
+            products = scene_products(source, self._champions, self._out_dir, self._options, radar, progress)
+        except CloudAssetsError as error:
+            return SceneOutcome(path, None, error)
+        except Exception as error:  # whatever a library raises in one scene must not take the others with it
+            _log.exception("%s failed", path)
+            return SceneOutcome(path, None, error)
+        return SceneOutcome(path, products, None)
+
+
+def _opened(path: Path, bands: Sequence[str] | None, instrument: str | None) -> SceneSource | Exception:
+    try:
+        return open_scene(path, bands, instrument)
+    except CloudAssetsError as error:
+        return error
