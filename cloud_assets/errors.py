@@ -197,6 +197,10 @@ class TrainingDiverged(CloudAssetsError, ArithmeticError):
         )
 
 
+class TrainingCollapsed(CloudAssetsError, ArithmeticError):
+    """A generator makes the same picture whatever it is given, and never did otherwise."""
+
+
 # Tracking and orchestration
 
 

@@ -202,7 +202,7 @@ class EpochSampler(Sampler[int]):
         return iter(range(first, first + self._batches))
 
 
-def training_loader(batches: Dataset[Batch], batches_an_epoch: int, workers: int) -> DataLoader[Batch]:
+def training_loader(batches: Dataset[Any], batches_an_epoch: int, workers: int) -> DataLoader[Any]:
     """A loader of numbered training batches.
 
     Args:
@@ -214,7 +214,7 @@ def training_loader(batches: Dataset[Batch], batches_an_epoch: int, workers: int
     return DataLoader(batches, batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
 
 
-def validation_loader(batches: Dataset[Batch], workers: int) -> DataLoader[Batch]:
+def validation_loader(batches: Dataset[Any], workers: int) -> DataLoader[Any]:
     """A loader of validation batches in their order; ``workers`` as above."""
     return DataLoader(batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
 

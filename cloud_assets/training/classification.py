@@ -155,8 +155,8 @@ def train(recipe: Classification, run: TrainingRun) -> ModelBundle:
     one_pass = -(-len(real) // optimisation.batch_size)
     result = fit(
         module,
-        training_loader(batches, optimisation.steps_per_epoch or max(one_pass, _FEWEST_BATCHES), optimisation.workers),  # type: ignore[arg-type]
-        validation_loader(checks, optimisation.workers),  # type: ignore[arg-type]
+        training_loader(batches, optimisation.steps_per_epoch or max(one_pass, _FEWEST_BATCHES), optimisation.workers),
+        validation_loader(checks, optimisation.workers),
         optimisation,
         run,
     )

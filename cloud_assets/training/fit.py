@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -89,6 +89,7 @@ def fit(
     validation: DataLoader[Any],
     optimisation: Optimisation,
     run: TrainingRun,
+    extra_callbacks: Sequence[Callback] = (),
 ) -> FitResult:
     """Trains until the last epoch, the end of the budget, or for want of progress on validation.
 
@@ -101,6 +102,7 @@ def fit(
         validation: Batches.
         optimisation: The recipe.
         run: Workspace and listener.
+        extra_callbacks: What the task adds around the steps; their state is kept with the checkpoints.
 
     Returns:
         How it went.
@@ -123,13 +125,14 @@ def fit(
         history,
         LearningRate(optimisation, clock, module.monitor, module.mode),
         checkpoints,
+        *extra_callbacks,
         *_optional_callbacks(module, optimisation, run),
     ]
     last = run.checkpoints / LAST_CHECKPOINT
     state = torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
     with _quiet_lightning(), _threads(optimisation.threads):
         if state is not None and state["callbacks"][checkpoints.state_key]["is_complete"]:
-            for callback in (clock, history, checkpoints):
+            for callback in (clock, history, checkpoints, *extra_callbacks):
                 callback.load_state_dict(state["callbacks"][callback.state_key])
             seconds = state["callbacks"][clock.state_key]["seconds"]
         else:

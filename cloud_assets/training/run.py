@@ -18,6 +18,10 @@ def _ignore(epoch: int, metrics: Mapping[str, float]) -> None:
     """Tells nobody."""
 
 
+def _ignore_picture(epoch: int, name: str, png: bytes) -> None:
+    """Shows nobody."""
+
+
 @dataclass(frozen=True)
 class TrainingRun:
     """What a recipe's ``train`` needs besides the recipe.
@@ -37,6 +41,8 @@ class TrainingRun:
     """Folder that outlives an interruption; checkpoints lie in its ``checkpoints``."""
     on_epoch: Callable[[int, Mapping[str, float]], None] = _ignore
     """Called after each epoch with its number (from 0) and metrics."""
+    on_picture: Callable[[int, str, bytes], None] = _ignore_picture
+    """Called with the number of an epoch, the name of a picture made after it, and its PNG file."""
     progress: bool = True
     """Show a progress bar."""
     cache: Path | None = None
