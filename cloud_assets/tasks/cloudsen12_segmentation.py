@@ -7,7 +7,7 @@ from cloud_assets.models.specifications import EfficientNetUNet
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.tasks.task import Task
-from cloud_assets.training.recipes import Segmentation
+from cloud_assets.training.recipes import FocalDice, Optimisation, Segmentation
 
 TASK = Task(
     name="cloudsen12_segmentation",
@@ -19,7 +19,14 @@ TASK = Task(
     dataset=CloudSEN12(),
     patches=PatchRecipe(bands=("red", "green", "blue"), size=256, minimum_valid=0.2),
     split=GroupedSplit(by="group", stratify="cloud_percentage", held_out_label_types=("high",)),
-    variants={"unet_efficientnet_b2": Segmentation(network=EfficientNetUNet(encoder="efficientnet-b2"))},
+    variants={
+        "unet_efficientnet_b2": Segmentation(
+            network=EfficientNetUNet(encoder="efficientnet-b2"),
+            loss=FocalDice(focal=0.25),
+            clip=(0.0, 0.4),
+            optimisation=Optimisation(scheduler="plateau", patience=5, budget_minutes=30),
+        )
+    },
     evaluation=SegmentationEvaluation(),
     gate=Gate(metric="iou", mode="max", must_beat=("baseline_iou", "all_cloud_iou")),
     tags={"domain": "segmentation", "sensor": "sentinel-2"},

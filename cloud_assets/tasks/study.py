@@ -3,17 +3,19 @@
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloud_assets.errors import InvalidRecipe, TrackingUnavailable
 from cloud_assets.evaluation.hyperparameter_study import HyperparameterStudy
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.tasks.task import Task
-from cloud_assets.tracking import Tracker
 from cloud_assets.training.run import TrainingRun
 from cloud_assets.training.study import StudyRecipe, Trial
 from cloud_assets.training.study_storage import study_identity, study_name
+
+if TYPE_CHECKING:
+    from cloud_assets.tracking import Tracker
 
 STUDY = "hyperparameter_study"
 """Name of the asset and of the MLflow run."""
@@ -39,7 +41,7 @@ def search(
     store: PatchStore,
     splits: Splits,
     folder: Path,
-    tracker: Tracker,
+    tracker: "Tracker",
     *,
     tags: Mapping[str, str],
     warn: Callable[[str], None],
@@ -91,7 +93,7 @@ def search(
 class _TrialLog:
     """Logs to MLflow for as long as it answers; what it misses is logged when the study is run again."""
 
-    def __init__(self, tracker: Tracker, warn: Callable[[str], None], metric: str) -> None:
+    def __init__(self, tracker: "Tracker", warn: Callable[[str], None], metric: str) -> None:
         self.run_id: str | None = None
         self._tracker = tracker
         self._warn = warn
