@@ -57,8 +57,8 @@ def cumulus(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Laye
     size = max(10.0, log_uniform(rng, (200, 2500)) / pixel_metres)
     field = fractal_field(rng, shape, rng.uniform(3.6, 4.8), outer_scale=size / 2.5)
     field += np.float32(rng.uniform(0.3, 1.2)) * fractal_field(rng, shape, rng.uniform(2.6, 3.4))
-    depth = _above(field, 1 - log_uniform(rng, (0.015, 0.5))) * np.float32(log_uniform(rng, (6, 60)))
-    return Layers(_frayed(rng, depth, rng.uniform(0.1, 0.5)), None, rng.uniform(500, 2500))
+    depth = _above(field, 1 - log_uniform(rng, (0.015, 0.5))) * np.float32(log_uniform(rng, (4, 40)))
+    return Layers(_frayed(rng, depth, rng.uniform(0.1, 0.7)), None, rng.uniform(500, 2500))
 
 
 def broken(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:

@@ -41,7 +41,7 @@ class CloudRecipe(BaseModel):
     veil: float = Field(default=0.05, ge=0, description="Weight of thin, wide, smooth sheets.")
     mixed: float = Field(default=0.11, ge=0, description="Weight of broken clouds under cirrus.")
     contrails: float = Field(default=0.06, ge=0, le=1, description="Probability of vapour trails on top.")
-    strength: Scale = Field(default=(0.5, 3.0), description="Factor on the optical depth.")
+    strength: Scale = Field(default=(0.5, 2.2), description="Factor on the optical depth.")
     saturation_depth: Interval = Field(default=(3.0, 9.0), description="Optical depth that reflects half.")
     albedo: Interval = Field(default=(0.85, 1.20), description="Reflectance of an endlessly thick cloud.")
     relief: Interval = Field(default=(0.0, 0.7), description="Contrast between the lit and unlit sides of a cloud.")

@@ -24,7 +24,7 @@ class SensorRecipe(BaseModel):
     shot_noise: Interval = Field(default=(0.0, 0.003), description="Noise growing with the root of the reflectance.")
     blur_chance: float = Field(default=0.4, ge=0, le=1, description="Probability of a soft lens.")
     blur: Interval = Field(default=(0.3, 1.1), description="Standard deviation of the point spread, pixels.")
-    coarse_chance: float = Field(default=0.15, ge=0, le=1, description="Probability of a coarser resolution.")
+    coarse_chance: float = Field(default=0.1, ge=0, le=1, description="Probability of a coarser resolution.")
     coarse: tuple[int, ...] = Field(
         default=(2, 3, 4), description="Factors of coarser resolution; 10 m times 6 is 60 m."
     )
