@@ -1,0 +1,97 @@
+import shutil
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from cloud_assets.errors import AbsentBand, InvalidScene, UnknownSensor, UnsafeArchive
+from cloud_assets.scenes.scene_formats import open_scene
+from cloud_assets.scenes.windows import Window
+from cloud_assets_tests.scenes.layouts import LANDSAT, write_landsat
+
+WHOLE = Window(0, 0, 40, 50)
+
+
+@pytest.fixture(scope="module")
+def reflectance():
+    rng = np.random.default_rng(0)
+    bands = {f"B{number}": rng.uniform(0.01, 0.9, (40, 50)) for number in (2, 3, 4, 5)}
+    for values in bands.values():
+        values[:, :7] = 0
+    return {**bands, "B8": rng.uniform(0.01, 0.9, (80, 100))}
+
+
+@pytest.fixture(scope="module")
+def scene(reflectance, tmp_path_factory):
+    return write_landsat(tmp_path_factory.mktemp("landsat"), reflectance)
+
+
+@pytest.mark.parametrize("level", ["L1TP", "L2SP"])
+def test_reflectance_comes_out_at_both_levels(reflectance, tmp_path, level):
+    bands = {name: reflectance[name] for name in ("B2", "B4", "B5")}
+    source = open_scene(write_landsat(tmp_path, bands, level=level))
+    assert source.instrument == f"landsat8_{level[:2].lower()}"
+    with source.open(["red", "nir"]) as reader:
+        dn = reader.read(WHOLE)
+        valid = reader.valid(dn)
+    np.testing.assert_array_equal(valid, reflectance["B4"] > 0)
+    expected = np.stack([reflectance["B4"], reflectance["B5"]])
+    np.testing.assert_allclose(source.profile.to_physical(dn)[:, valid], expected[:, valid], atol=3e-5)
+
+
+def test_what_the_metadata_tell(scene):
+    source = open_scene(scene)
+    assert source.name == LANDSAT
+    assert source.acquired == datetime(2023, 6, 15, 10, 3, 12, 123_456, tzinfo=UTC)
+    assert source.attributes == {"satellite": "LANDSAT_9", "processing_level": "L1TP"}
+    assert (source.grid.height, source.grid.width, source.grid.crs) == (40, 50, "EPSG:32633")
+    assert open_scene(scene / f"{LANDSAT}_MTL.txt") == source
+
+
+def test_the_panchromatic_band_is_averaged_onto_the_grid_of_the_others(scene, reflectance):
+    source = open_scene(scene)
+    with source.open(["B8", "B4"]) as reader:
+        dn = reader.read(Window(5, 10, 20, 20))
+    fine = reflectance["B8"][10:50, 20:60]
+    expected = fine.reshape(20, 2, 20, 2).mean(axis=(1, 3))
+    np.testing.assert_allclose(source.profile.to_physical(dn[0]), expected, atol=1e-4)
+
+
+def test_a_missing_band_file_is_missed_only_when_it_is_needed(scene, tmp_path):
+    copy = tmp_path / scene.name
+    shutil.copytree(scene, copy)
+    (copy / f"{LANDSAT}_B5.TIF").unlink()
+    source = open_scene(copy)
+    source.open(["red", "green"]).__exit__(None, None, None)
+    with pytest.raises(AbsentBand, match=r"B5 \(nir\)"):
+        source.open(["red", "nir"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "message"),
+    [
+        ("LANDSAT_9", "LANDSAT_5", UnknownSensor, "LANDSAT_5"),
+        ('"L1TP"', '"RAW"', InvalidScene, "RAW"),
+        (f'"{LANDSAT}_B4.TIF"', '"../../etc/passwd"', UnsafeArchive, "outside its folder"),
+        ("REFLECTANCE_MULT_BAND_4", "NOTHING", InvalidScene, "REFLECTANCE_MULT_BAND_4"),
+    ],
+)
+def test_wrong_metadata_are_named(scene, tmp_path, old, new, error, message):
+    copy = tmp_path / scene.name
+    shutil.copytree(scene, copy)
+    file = copy / f"{LANDSAT}_MTL.txt"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    with pytest.raises(error, match=message):
+        open_scene(copy)
+
+
+def test_a_folder_without_metadata_or_bands_is_no_scene(scene, tmp_path):
+    copy = tmp_path / scene.name
+    shutil.copytree(scene, copy, ignore=shutil.ignore_patterns("*.TIF"))
+    with pytest.raises(AbsentBand, match="none of the band files"):
+        open_scene(copy)
+    (copy / f"{LANDSAT}_MTL.txt").unlink()
+    with pytest.raises(InvalidScene, match="is no scene"):
+        open_scene(copy)
