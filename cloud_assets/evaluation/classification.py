@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
     from cloud_assets.prediction.bundle import ModelBundle
+    from cloud_assets.prediction.predictor import Predictor
 
 
 class ClassificationEvaluation(BaseModel):
@@ -59,6 +60,32 @@ class ClassificationEvaluation(BaseModel):
         Raises:
             NothingToEvaluate: If the test split holds no labelled patch, or the patches lack a band of the model.
         """
+        from cloud_assets.prediction.predictor import load_predictor
+
+        return self.evaluate_predictor(
+            load_predictor(bundle), bundle.version, store, splits, references=references, progress=progress
+        )
+
+    def evaluate_predictor(
+        self,
+        predictor: Predictor,
+        model_version: str,
+        store: PatchStore,
+        splits: Splits,
+        *,
+        references: Mapping[str, ModelBundle] | None = None,
+        progress: bool = True,
+    ) -> Evaluation:
+        """Evaluates anything that predicts like a model, for example an exported one: see :meth:`evaluate`.
+
+        Args:
+            predictor: Has a model card and a ``predict``.
+            model_version: What the evaluation names as the model's version.
+            store: The patches, with masks.
+            splits: Which of them are for testing.
+            references: As above.
+            progress: Whether to show progress bars.
+        """
         from cloud_assets.evaluation.classification_scoring import evaluate
 
-        return evaluate(self, bundle, store, splits, references or {}, progress)
+        return evaluate(self, predictor, model_version, store, splits, references or {}, progress)

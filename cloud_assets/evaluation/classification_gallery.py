@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cloud_assets.evaluation.classification import ClassificationEvaluation
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
-    from cloud_assets.prediction.bundle import ModelBundle
+    from cloud_assets.prediction.card import ModelCard
 
 CAPTIONS = {
     "confusion_matrix": "Test samples by true and predicted class; colour is the share of the true class.",
@@ -101,14 +101,14 @@ def scene_table(samples: pd.DataFrame) -> pd.DataFrame:
 
 def classification_figures(
     recipe: ClassificationEvaluation,
-    bundle: ModelBundle,
+    card: ModelCard,
     store: PatchStore,
     tested: Scored,
     samples: pd.DataFrame,
     classes: CoverageClasses,
 ) -> dict[str, bytes]:
     """PNG images by name; those that the data do not allow are left out."""
-    names, record = classes.names, bundle.card.training
+    names, record = classes.names, card.training
     # Windows of one patch resemble each other: two of them tell enough.
     wrong = samples[samples["class_error"] > 0].groupby("patch_id", sort=False).head(2).head(recipe.mistakes)
     shown = [_mistake(store, tested, row) for row in wrong.to_dict("records")]

@@ -49,19 +49,17 @@ _REFUSED = 255
 
 def evaluate(
     recipe: ClassificationEvaluation,
-    bundle: ModelBundle,
+    predictor: Predictor,
+    model_version: str,
     store: PatchStore,
     splits: Splits,
     references: Mapping[str, ModelBundle],
     progress: bool,
 ) -> Evaluation:
     """Evaluates a model; see :meth:`ClassificationEvaluation.evaluate`."""
-    from cloud_assets.prediction.predictor import load_predictor
-
-    card = bundle.card
+    card = predictor.card
     classes = CoverageClasses(boundaries=tuple(card.details["boundaries"]), names=card.classes)
     judge = _Judge(recipe, store, splits, classes, float(card.details["minimum_valid"]), progress)
-    predictor = load_predictor(bundle)
     tested = judge.score(predictor, "test")
     validated = judge.score(predictor, "validation")
     rules, notes = judge.rules(tested.windows, references)
@@ -83,7 +81,7 @@ def evaluate(
             "splits": splits_table(store, splits),
             "per_sample": samples,
         },
-        figures=classification_figures(recipe, bundle, store, tested, samples, classes),
+        figures=classification_figures(recipe, card, store, tested, samples, classes),
         notes=(*classification_notes(store, splits, tested, classes, scenes), *notes, *store.manifest.notes),
         headline=HEADLINE,
         captions=CAPTIONS,
@@ -95,7 +93,7 @@ def evaluate(
             "Recipe": recipe_facts(card),
             "Software": dict(card.software),
         },
-        model_version=bundle.version,
+        model_version=model_version,
         patches_version=store.data_version,
         splits_version=splits.data_version,
         is_synthetic=store.is_synthetic,

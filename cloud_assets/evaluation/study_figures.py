@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 CAPTIONS: Mapping[str, str] = {
     "optimization_history": "Value of each complete trial, and the best one so far.",
-    "parameter_importances": "How much each parameter decides whether a trial is among the best (PED-ANOVA, Watanabe et "
-    "al. 2023, arXiv:2304.10255); with few trials no more than a hint.",
+    "parameter_importances": "How much each parameter decides whether a trial is among the best (PED-ANOVA, Watanabe "
+    "et al. 2023, arXiv:2304.10255); with few trials no more than a hint.",
     "slices": "Value of each trial against the most important parameters; darker trials are later.",
     "contours": "Value over pairs of the most important parameters.",
     "intermediate_values": "The metric of each trial by epoch; pruned trials end early.",

@@ -15,6 +15,7 @@ from cloud_assets.evaluation.hyperparameter_study import HyperparameterStudy
 from cloud_assets.orchestration import checks
 from cloud_assets.orchestration.asset_parts import common, run_link, upstream
 from cloud_assets.orchestration.config_schema import config_schema, from_config
+from cloud_assets.orchestration.export_asset import export_assets
 from cloud_assets.orchestration.metadata import (
     comparison_metadata,
     evaluation_metadata,
@@ -50,7 +51,7 @@ def lineage(task: Task) -> list[dg.AssetsDefinition]:
         for asset in (_trained_model(task, variant), _evaluation_report(task, variant))
     ]
     data = [_raw_scenes(task), _labeled_patches(task), _splits(task)]
-    return [*data, *study_assets(task), *per_variant, _comparison(task), _champion(task)]
+    return [*data, *study_assets(task), *per_variant, _comparison(task), _champion(task), *export_assets(task)]
 
 
 def _raw_scenes(task: Task) -> dg.AssetsDefinition:

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from cloud_assets.models.classifiers import class_probability
 from cloud_assets.models.specifications import Classifier
-from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.resizing import resize
 from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.prediction.device import autocast, choose_device
@@ -32,16 +32,18 @@ class ClassificationPredictor:
     Args:
         bundle: The model.
         device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+        network: Runs in place of the bundle's own network, for example an exported form of it.
     """
 
-    def __init__(self, bundle: ModelBundle, device: str = "auto") -> None:
+    def __init__(self, bundle: ModelBundle, device: str = "auto", network: nn.Module | None = None) -> None:
         keep_freed_memory()
         self._card = bundle.card
         self._minimum_valid = float(bundle.card.details["minimum_valid"])
         self._size = int(bundle.card.details["input_size"])
         self._head = head_of(bundle.card)
         self._device = choose_device(device)
-        self._network = bundle.network().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = bundle.network() if network is None else network
+        self._network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def card(self) -> "ModelCard":
@@ -61,12 +63,27 @@ class ClassificationPredictor:
         Raises:
             WrongInput: If the shape does not fit the card.
         """
-        pixels, valid = network_input(check_input(dn, self._card), self._card.preprocessing, self._size)
+        pixels, valid = self.network_input(dn)
         probability = self._class_probability(pixels)
         refused = valid < max(self._minimum_valid, 1e-9)
         probability[refused] = np.nan
         classes = np.where(refused, REFUSED, decide(np.nan_to_num(probability), self._head)).astype(np.uint8)
         return {"class": classes, "class_probability": probability, "valid_fraction": valid}
+
+    def network_input(self, dn: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """What the network is given for some patches, for example to calibrate another form of it.
+
+        Args:
+            dn: (N, C, H, W) raw digital numbers, bands in the card's order.
+
+        Returns:
+            (N, C, size, size) float32 in [0, 1], 0 where there is no data; and (N,) float32, the share of valid pixels.
+        """
+        pixels, valid = self._card.preprocessing(check_input(dn, self._card))
+        fitted = [fit_size(image, there, self._size) for image, there in zip(pixels, valid, strict=True)]
+        shape = (0, dn.shape[1], self._size, self._size)
+        images = np.stack(fitted) if fitted else np.empty(shape, np.float32)
+        return images, valid.mean(axis=(1, 2), dtype=np.float32)
 
     def _class_probability(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         size = 1 if self._device.type == "cpu" else _GPU_BATCH
@@ -78,25 +95,6 @@ class ClassificationPredictor:
                 batch = torch.from_numpy(chunk[rows]).to(self._device, memory_format=torch.channels_last)
                 results.append(class_probability(self._network(batch), self._head)[: len(chunk)].cpu().numpy())
         return np.concatenate(results)
-
-
-def network_input(
-    dn: npt.NDArray[Any], preprocessing: Preprocessing, size: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Raw patches as a classifier's network takes them.
-
-    Args:
-        dn: (N, C, H, W) digital numbers.
-        preprocessing: The model's.
-        size: Edge of the network's input.
-
-    Returns:
-        (N, C, size, size) float32 in [0, 1], 0 where there is no data; and (N,) float32, the share of valid pixels.
-    """
-    pixels, valid = preprocessing(dn)
-    fitted = [fit_size(image, there, size) for image, there in zip(pixels, valid, strict=True)]
-    shape = (len(dn), dn.shape[1], size, size)
-    return np.stack(fitted) if fitted else np.empty(shape, np.float32), valid.mean(axis=(1, 2), dtype=np.float32)
 
 
 def fit_size(image: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], size: int) -> npt.NDArray[np.float32]:

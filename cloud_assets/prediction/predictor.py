@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,14 @@ from cloud_assets.errors import InvalidModel, WrongInput
 from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.prediction.card import ModelCard
 
+if TYPE_CHECKING:
+    from torch import nn
+
 PREDICTORS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "segmentation": "cloud_assets.prediction.segmentation:SegmentationPredictor",
         "classification": "cloud_assets.prediction.classification:ClassificationPredictor",
+        "anomaly": "cloud_assets.prediction.anomaly:AnomalyPredictor",
         "translation": "cloud_assets.prediction.translation:TranslationPredictor",
     }
 )
@@ -42,12 +46,13 @@ class Predictor(Protocol):
         ...
 
 
-def load_predictor(bundle: ModelBundle, device: str = "auto") -> Predictor:
+def load_predictor(bundle: ModelBundle, device: str = "auto", network: "nn.Module | None" = None) -> Predictor:
     """Makes a model ready to predict.
 
     Args:
         bundle: The model.
         device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+        network: Runs in place of the bundle's own network, for families whose predictor can do that.
 
     Returns:
         The predictor of the model's family.
@@ -61,7 +66,7 @@ def load_predictor(bundle: ModelBundle, device: str = "auto") -> Predictor:
         raise InvalidModel(f"no predictor runs models of the family {bundle.card.family!r}; there are: {known}.")
     module, _, attribute = name.partition(":")
     factory = getattr(importlib.import_module(module), attribute)
-    return cast("Predictor", factory(bundle, device))
+    return cast("Predictor", factory(bundle, device) if network is None else factory(bundle, device, network))
 
 
 def check_input(dn: npt.NDArray[Any], card: ModelCard) -> npt.NDArray[Any]:

@@ -8,6 +8,7 @@ from cloud_assets.datasets.dataset import Dataset
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.evaluation.gate import Gate
 from cloud_assets.patches.recipe import PatchRecipe
+from cloud_assets.training.export_recipe import ExportRecipe
 from cloud_assets.training.search_space import SearchSpace
 from cloud_assets.training.study import StudyRecipe
 
@@ -81,6 +82,8 @@ class Task:
     """What a hyper-parameter study may vary in the variants' recipes; None: the task has no study."""
     study: StudyRecipe = field(default_factory=StudyRecipe)
     """How the study searches, unless the run configuration says otherwise."""
+    export: ExportRecipe | None = None
+    """How the champion is exported to ONNX; None: it is not."""
     references: tuple[str, ...] = ()
     """Tasks whose champions, where there are any, ``evaluation`` is handed as ``references`` to compare with."""
     tags: Mapping[str, str] = field(default_factory=dict)
