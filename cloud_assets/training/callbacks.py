@@ -1,8 +1,10 @@
 """What happens around the steps of a training: clock, history, checkpoints, guard against divergence, progress."""
 
 import csv
+import errno
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -16,7 +18,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor
 from tqdm import tqdm
 
-from cloud_assets.errors import TrainingDiverged
+from cloud_assets.errors import StorageFull, TrainingDiverged
 from cloud_assets.storage import atomic_file
 from cloud_assets.training.run import TrainingRun
 
@@ -150,17 +152,20 @@ class KeepCheckpoints(Checkpoint):
             self.best_score, self.best_epoch = score, trainer.current_epoch
         self.is_complete = trainer.should_stop or trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
         last = self._folder / LAST_CHECKPOINT
-        if not is_best:
-            trainer.save_checkpoint(last)
-            return
-        best = self._folder / BEST_CHECKPOINT
-        trainer.save_checkpoint(best)
-        with atomic_file(last) as temporary:
-            temporary.unlink()
-            try:
-                os.link(best, temporary)
-            except OSError:  # a file system without hard links
-                temporary.write_bytes(best.read_bytes())
+        try:
+            if is_best:
+                best = self._folder / BEST_CHECKPOINT
+                _save(trainer, best)
+                _copy(best, last)
+            else:
+                _save(trainer, last)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise StorageFull(
+                    f"the disk is full, {last} could not be written. The checkpoint of the epoch before is kept: make "
+                    "room and run again, training goes on from there."
+                ) from error
+            raise
 
     def state_dict(self) -> dict[str, Any]:
         """What was best, and whether the training had come to its end."""
@@ -170,6 +175,21 @@ class KeepCheckpoints(Checkpoint):
         """Goes on comparing with it."""
         self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
         self.is_complete = state_dict["is_complete"]
+
+
+def _save(trainer: Trainer, path: Path) -> None:
+    # Lightning's own writing is not atomic where temporary files lie on another file system.
+    with atomic_file(path) as temporary:
+        trainer.save_checkpoint(temporary)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_file(target) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(source, temporary)
 
 
 class DivergenceGuard(Callback):

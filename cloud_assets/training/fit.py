@@ -130,7 +130,7 @@ def fit(
     ]
     last = run.checkpoints / LAST_CHECKPOINT
     state = torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
-    with _quiet_lightning(), _threads(optimisation.threads):
+    with _quiet_lightning(), torch_threads(optimisation.threads):
         if state is not None and state["callbacks"][checkpoints.state_key]["is_complete"]:
             for callback in (clock, history, checkpoints, *extra_callbacks):
                 callback.load_state_dict(state["callbacks"][callback.state_key])
@@ -198,8 +198,12 @@ def _describe(device: torch.device, precision: str) -> str:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Lets torch use some number of threads for a while."""
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Lets torch use some number of threads for a while.
+
+    Args:
+        count: The number; None leaves it as it is.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

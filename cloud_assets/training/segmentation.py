@@ -29,7 +29,7 @@ from cloud_assets.training.batches import (
     training_loader,
     validation_loader,
 )
-from cloud_assets.training.fit import TrainedModule, fit
+from cloud_assets.training.fit import TrainedModule, fit, torch_threads
 from cloud_assets.training.losses import FocalDiceLoss
 from cloud_assets.training.recipes import Segmentation
 from cloud_assets.training.record import software_versions, training_record
@@ -169,7 +169,8 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
         is_synthetic_training_data=run.store.is_synthetic,
     )
     bundle = ModelBundle(card, module.network.state_dict())
-    threshold, iou = choose_threshold(bundle, run, validation, channels, optimisation.device)
+    with torch_threads(optimisation.threads):
+        threshold, iou = choose_threshold(bundle, run, validation, channels, optimisation.device)
     best = result.history[result.best_epoch]
     metrics = {name: value for name, value in best.items() if name.startswith("val_")}
     return bundle.with_card(threshold=threshold, metrics={**metrics, "val_iou_at_threshold": iou})

@@ -1,13 +1,15 @@
+import errno
 import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 import torch
 
-from cloud_assets.errors import InvalidRecipe, TrainingDiverged
+from cloud_assets.errors import InvalidRecipe, StorageFull, TrainingDiverged
 from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.training import segmentation
 from cloud_assets.training.recipes import Segmentation
@@ -128,6 +130,29 @@ def test_an_infinite_loss_stops_it_and_keeps_the_last_good_weights(
     assert str(run.checkpoints) in str(caught.value)
     kept = torch.load(run.checkpoints / "best.ckpt", weights_only=True)["state_dict"]
     assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.values())
+
+
+def test_a_full_disk_costs_one_epoch_at_most(toy_recipe: Recipe, toy_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning.pytorch import Trainer
+
+    saved: list[Path] = []
+    honest = Trainer.save_checkpoint
+
+    def fill_the_disk(self: Trainer, path: Path) -> None:
+        saved.append(path)
+        if len(saved) == 3:
+            path.write_bytes(b"half a checkpoint")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        honest(self, path)
+
+    recipe = toy_recipe(max_epochs=4)
+    run = toy_run("parts")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save_checkpoint", fill_the_disk)
+        with pytest.raises(StorageFull, match="make room and run again"):
+            recipe.train(run)
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["best.ckpt", "history.csv", "last.ckpt"]
+    assert same_weights(recipe.train(run), recipe.train(toy_run("whole")))
 
 
 def test_it_ends_with_the_budget_and_the_learning_rate_with_it(toy_recipe: Recipe, toy_run: Run) -> None:

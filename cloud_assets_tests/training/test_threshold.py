@@ -18,9 +18,36 @@ def test_a_known_answer_away_from_a_half() -> None:
     search = ThresholdSearch()
     search.update(np.array([0.1, 0.6, 0.7, 0.9], np.float32), np.array([0, 0, 1, 1], np.uint8))
     threshold, iou = search.best()
-    assert 0.6 < threshold.value <= 0.7
     assert threshold.value == pytest.approx(0.61)
     assert iou == 1.0
+
+
+def patch_that_prefers(value: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A patch whose clear and cloudy pixels mix least at a probability."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 2, 4000).astype(np.uint8)
+    probability = np.clip(rng.normal(value + 0.16 * (truth - 0.5), 0.08), 0, 1)
+    return probability.astype(np.float32), truth
+
+
+def test_patches_that_agree_overrule_the_half() -> None:
+    search = ThresholdSearch()
+    for seed in range(6):
+        search.update(*patch_that_prefers(0.3, seed))
+    thresholds, iou = search.curve()
+    assert search.best()[0].value == pytest.approx(thresholds[iou.argmax()], abs=0.02)
+
+
+def test_patches_that_disagree_do_not() -> None:
+    search = ThresholdSearch()
+    for seed, value in enumerate((0.15, 0.2, 0.55, 0.6)):
+        search.update(*patch_that_prefers(value, seed))
+    thresholds, iou = search.curve()
+    best = thresholds[iou.argmax()]
+    chosen, achieved = search.best()
+    assert abs(best - 0.5) > 0.1
+    assert abs(chosen.value - 0.5) < abs(best - 0.5)
+    assert achieved == iou[round(chosen.value * 100) - 1]
 
 
 def test_the_curve_is_the_jaccard_score_at_each_threshold() -> None:
@@ -28,6 +55,7 @@ def test_the_curve_is_the_jaccard_score_at_each_threshold() -> None:
     truth = rng.integers(0, 2, 5000).astype(np.uint8)
     probability = np.clip(rng.normal(0.3 + 0.3 * truth, 0.2), 0, 1).astype(np.float32)
     probability[:100] = np.float32(0.25)  # exactly at a candidate: at or above is cloud
+    probability[100:110] = 1.0
     truth[rng.random(5000) < 0.2] = 255
     search = ThresholdSearch()
     for part in np.array_split(np.arange(5000), 7):
@@ -37,9 +65,6 @@ def test_the_curve_is_the_jaccard_score_at_each_threshold() -> None:
     for position in (0, 24, 49, 98):
         decided = probability[labelled] >= np.float32(thresholds[position])
         assert iou[position] == pytest.approx(jaccard_score(truth[labelled], decided))
-    threshold, best = search.best()
-    assert best == iou.max()
-    assert threshold.unit == "cloud probability"
 
 
 def test_without_any_cloud_it_stays_at_a_half() -> None:
