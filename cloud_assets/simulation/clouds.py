@@ -72,6 +72,11 @@ class Sun:
     elevation: float
     """Height over the horizon in radians."""
 
+    @property
+    def air_mass(self) -> float:
+        """Length of the sunlight's way through the air relative to the vertical."""
+        return float(1 / np.sin(self.elevation))
+
 
 @dataclass(frozen=True)
 class CloudField:
@@ -93,6 +98,8 @@ class CloudField:
     """How much the lower clouds' droplets are frozen, in [0, 1]."""
     vapour_above: float
     """Share of the water vapour that lies above the lower clouds."""
+    air_mass: float
+    """Length of the sunlight's way through the air relative to the vertical."""
     sharpness: float
     """Optical depth over which details of the ground blur."""
     glow: float
@@ -182,6 +189,7 @@ def _light(
         albedo=albedo,
         ice_share=rng.uniform(0, 1.0 if freezes else 0.15),
         vapour_above=float(np.exp(-layers.metres / rng.uniform(1800, 2600))),
+        air_mass=sun.air_mass,
         sharpness=rng.uniform(6, 20),
         glow=uniform(rng, recipe.glow),
         mask=mask,
@@ -216,13 +224,14 @@ def composite_clouds(
         return result, clouds.mask.copy()
     sky = spectra.select(spectra.SKY_LIGHT, bands)
     # Light that the air below the clouds scatters reaches the sensor from shadows too.
-    path = spectra.select(spectra.RAYLEIGH, bands) * np.float32(0.8 * illumination)
-    white = _colour(bands, clouds.ice_share, clouds.vapour_above, illumination)
+    path = spectra.path_reflectance(bands, clouds.air_mass) * np.float32(0.8 * illumination)
+    light = spectra.ozone(bands, clouds.air_mass) * np.float32(illumination)
+    white = light * _colour(bands, clouds.ice_share, clouds.vapour_above)
     glow = np.float32(clouds.glow) * smooth(clouds.droplets, _GLOW_PIXELS)
     glow_colour = spectra.aerosol(bands) * white
     layers = [(clouds.droplets * clouds.albedo, white, *_transmission(clouds, clouds.droplets))]
     if clouds.ice is not None:
-        ice_white = _colour(bands, 1.0, _VAPOUR_ABOVE_ICE, illumination)
+        ice_white = light * _colour(bands, 1.0, _VAPOUR_ABOVE_ICE)
         layers.append((clouds.ice * np.float32(_ICE_ALBEDO), ice_white, *_transmission(clouds, clouds.ice)))
     for index, band in enumerate(result):
         veil = np.minimum(band, path[index])
@@ -238,12 +247,12 @@ def composite_clouds(
     return result, clouds.mask.copy()
 
 
-def _colour(bands: tuple[str, ...], ice_share: float, vapour_above: float, illumination: float) -> np.ndarray:
-    """Reflectance (C,) of a thick white cloud as seen through the air above it."""
+def _colour(bands: tuple[str, ...], ice_share: float, vapour_above: float) -> np.ndarray:
+    """Reflectance (C,) of a thick white cloud as seen through the water vapour above it."""
     droplets, crystals = spectra.select(spectra.WATER_CLOUD, bands), spectra.select(spectra.ICE_CLOUD, bands)
-    above = np.exp(-spectra.select(spectra.VAPOUR_DEPTH, bands) * vapour_above) * spectra.select(spectra.OZONE, bands)
-    colour: np.ndarray = ((1 - ice_share) * droplets + ice_share * crystals) * above * illumination
-    return colour.astype(np.float32)
+    mixed = np.float32(1 - ice_share) * droplets + np.float32(ice_share) * crystals
+    colour: np.ndarray = mixed * np.exp(-spectra.select(spectra.VAPOUR_DEPTH, bands) * np.float32(vapour_above))
+    return colour
 
 
 def _transmission(clouds: CloudField, layer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

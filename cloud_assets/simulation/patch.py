@@ -137,9 +137,9 @@ def _top_of_atmosphere(
     depth = np.float32(log_uniform(rng, recipe.haze))
     haze = depth * np.maximum(smooth(rng.uniform(0.4, 1.6, ground.shape).astype(np.float32), max(ground.shape) / 4), 0)
     scattering = spectra.aerosol(bands)
-    path = spectra.select(spectra.RAYLEIGH, bands) * np.float32(rng.uniform(0.75, 1.35))
+    path = spectra.path_reflectance(bands, sun.air_mass) * np.float32(rng.uniform(0.75, 1.3))
     through = np.exp(-spectra.select(spectra.VAPOUR_DEPTH, bands) * np.float32(uniform(rng, recipe.vapour)))
-    ozone = spectra.select(spectra.OZONE, bands)
+    ozone = spectra.ozone(bands, sun.air_mass)
     bright_haze = np.float32(rng.uniform(0.10, 0.16))
     for index, band in enumerate(picture):
         band *= lit * (1 - sky[index]) + sky[index]

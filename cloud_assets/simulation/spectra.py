@@ -53,7 +53,7 @@ SURFACES: dict[str, Spectrum] = {
     "asphalt":       (.060, .068, .080, .090, .095, .100, .104, .108, .110, .112, .125, .135, .130),
     "bright roof":   (.380, .430, .480, .510, .520, .525, .530, .535, .540, .530, .520, .500, .440),
     "red roof":      (.060, .075, .110, .210, .240, .260, .275, .290, .300, .310, .350, .390, .360),
-    "snow":          (.960, .960, .950, .940, .930, .920, .900, .880, .865, .800, .350, .100, .060),
+    "snow":          (.960, .960, .955, .950, .945, .940, .930, .915, .905, .850, .380, .110, .065),
     "old snow":      (.680, .700, .700, .680, .660, .635, .610, .570, .545, .470, .180, .055, .040),
     "dirty snow":    (.340, .360, .375, .380, .380, .375, .365, .350, .340, .310, .150, .090, .075),
     "ice":           (.500, .525, .500, .420, .370, .320, .280, .240, .220, .160, .040, .020, .015),
@@ -70,10 +70,12 @@ ICE_CLOUD: Spectrum = (.98, .98, .97, .98, .98, .98, .98, .98, .97, .93, .85, .4
 """The same of a cloud of ice crystals, which absorb more in the shortwave infrared."""
 
 RAYLEIGH: Spectrum = (.105, .072, .040, .020, .016, .013, .0105, .008, .007, .005, .0005, .0006, .0002)  # fmt: skip
-"""Path reflectance of clean air at a moderate sun angle."""
+"""Path reflectance of clean air under a sun at 50 degrees."""
 
 OZONE: Spectrum = (.995, .985, .935, .965, .985, .99, .995, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)  # fmt: skip
-"""Two-way transmission of the ozone layer, which lies above all clouds."""
+"""Two-way transmission of the ozone layer, which lies above all clouds, under a sun at 50 degrees."""
+
+_AIR_MASS_AT_50_DEGREES = 1.305
 
 VAPOUR_DEPTH: Spectrum = (0.0, 0.0, 0.0, .005, .03, .03, .01, .05, .01, 1.0, 6.5, .02, .04)  # fmt: skip
 """Two-way absorption depth of an ordinary column of water vapour; what lies under it is dimmed by exp(-depth)."""
@@ -148,3 +150,32 @@ def aerosol(bands: Sequence[str]) -> np.ndarray:
     wavelengths = select([float(w) for w in WAVELENGTHS_NM], bands)
     relative: np.ndarray = (wavelengths / 550.0) ** np.float32(_AEROSOL_EXPONENT)
     return relative
+
+
+def ozone(bands: Sequence[str], air_mass: float) -> np.ndarray:
+    """Two-way transmission of the ozone layer: a low sun shines through more of it, which dims green and red.
+
+    Args:
+        bands: STAC common names.
+        air_mass: Length of the sunlight's way through the air relative to the vertical, 1 / sin(elevation).
+
+    Returns:
+        (C,) float32 in (0, 1].
+    """
+    through: np.ndarray = select(OZONE, bands) ** np.float32((1 + air_mass) / (1 + _AIR_MASS_AT_50_DEGREES))
+    return through
+
+
+def path_reflectance(bands: Sequence[str], air_mass: float) -> np.ndarray:
+    """Light that clean air scatters into the sensor, relative to the light that falls on level ground.
+
+    Args:
+        bands: STAC common names.
+        air_mass: As in :func:`ozone`.
+
+    Returns:
+        (C,) float32 reflectance.
+    """
+    growth = 0.45 + 0.55 * air_mass / _AIR_MASS_AT_50_DEGREES
+    path: np.ndarray = select(RAYLEIGH, bands) * np.float32(growth)
+    return path

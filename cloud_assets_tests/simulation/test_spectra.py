@@ -68,3 +68,12 @@ def test_unknown_band_is_refused_with_the_list_of_known_ones() -> None:
 def test_signatures_are_fresh_copies() -> None:
     spectra.signatures(("snow",))[:] = 0
     assert spectra.signatures(("snow",)).max() > 0.9
+
+
+def test_low_sun_shines_through_more_ozone_and_more_air() -> None:
+    bands = ("blue", "green", "nir")
+    high, low = spectra.ozone(bands, 1.0), spectra.ozone(bands, 3.0)
+    assert low[1] < high[1] < 1
+    assert low[2] == high[2] == 1
+    np.testing.assert_allclose(spectra.ozone(bands, 1.305), spectra.select(spectra.OZONE, bands), rtol=1e-6)
+    assert (spectra.path_reflectance(bands, 3.0) > spectra.path_reflectance(bands, 1.0)).all()
