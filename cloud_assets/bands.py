@@ -163,6 +163,21 @@ class Instrument:
         return offset
 
 
+def vegetation_positions(instrument: Instrument, bands: Sequence[str]) -> tuple[int, int] | None:
+    """Positions of red and near infrared among some bands, for NDVI; None if one is missing.
+
+    Args:
+        instrument: Whose bands.
+        bands: Their names, own or common.
+    """
+    own = [instrument.find(band).name for band in bands]
+    wanted = [band.name for band in instrument.bands if band.common_name in ("red", "nir")]
+    if len(wanted) != 2 or not set(wanted) <= set(own):
+        return None
+    red, infrared = (own.index(instrument.find(name).name) for name in ("red", "nir"))
+    return red, infrared
+
+
 def _without_leading_zero(name: str) -> str:
     return re.sub(r"^b0+(?=\d)", "b", name)
 

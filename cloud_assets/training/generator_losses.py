@@ -1,12 +1,12 @@
 """The loss of the generators: which pictures are compared with which, by the weights of the recipe."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cloud_assets.errors import InvalidRecipe, UnknownBand
+from cloud_assets.bands import vegetation_positions
+from cloud_assets.errors import InvalidRecipe
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.training.translation_losses import (
     absolute_distance,
@@ -82,7 +82,7 @@ class GeneratorLosses:
         self._weights |= {"identity": weights.cycle * weights.identity}
         self._red_and_infrared = (0, 0)
         if weights.ndvi:
-            channels = vegetation_channels(target)
+            channels = vegetation_positions(target.profile, target.bands)
             if channels is None:
                 raise InvalidRecipe(f"NDVI needs the bands red and nir; the recipe makes {', '.join(target.bands)}.")
             self._red_and_infrared = channels
@@ -144,15 +144,3 @@ class GeneratorLosses:
 
     def _reflectance(self, scaled: Tensor) -> Tensor:
         return (scaled.float() + 1) * ((self._clip[1] - self._clip[0]) / 2) + self._clip[0]
-
-
-def vegetation_channels(target: Preprocessing) -> tuple[int, int] | None:
-    """Positions of red and near infrared among the bands; None if one is missing."""
-    own = [target.profile.find(band).name for band in target.bands]
-    found: list[Any] = []
-    for name in ("red", "nir"):
-        try:
-            found.append(own.index(target.profile.find(name).name))
-        except (UnknownBand, ValueError):
-            return None
-    return found[0], found[1]

@@ -1,0 +1,39 @@
+"""What the ground looks like under clouds: Sentinel-2 reflectance from Sentinel-1 backscatter, learnt from SEN12MS."""
+
+from cloud_assets.datasets.sen12ms import Sen12MS
+from cloud_assets.evaluation.gate import Gate
+from cloud_assets.evaluation.translation import TranslationEvaluation
+from cloud_assets.patches.recipe import PatchRecipe
+from cloud_assets.patches.splits import GroupedSplit
+from cloud_assets.tasks.task import Task
+from cloud_assets.training.translation_recipe import cyclegan, pix2pix
+
+_RGB = ("B04", "B03", "B02")
+_NIR_SWIR_REDEDGE = ("B08", "B11", "B05")
+_RGB_NIR = ("B04", "B03", "B02", "B08")
+
+TASK = Task(
+    name="sar_to_optical",
+    title="Optical pictures from radar",
+    description=(
+        "Predicts Sentinel-2 reflectance from Sentinel-1 backscatter (VV, VH), which clouds do not hide. Truth: the "
+        "cloud-free pairs of SEN12MS (Schmitt et al. 2019, https://arxiv.org/abs/1906.07789). A model that does not "
+        "beat one constant colour per band does not become champion."
+    ),
+    dataset=Sen12MS(),
+    patches=PatchRecipe(
+        roles={"sar": ("VV", "VH"), "optical": ("B04", "B03", "B02", "B08", "B11", "B05")}, size=256, minimum_valid=0.5
+    ),
+    split=GroupedSplit(by="group", stratify=None, classes="none"),
+    variants={
+        "cyclegan_rgb": cyclegan(*_RGB),
+        "cyclegan_nir_swir_rededge": cyclegan(*_NIR_SWIR_REDEDGE),
+        "cyclegan_rgb_nir": cyclegan(*_RGB_NIR),
+        "pix2pix_rgb": pix2pix(*_RGB),
+        "pix2pix_nir_swir_rededge": pix2pix(*_NIR_SWIR_REDEDGE),
+        "pix2pix_rgb_nir": pix2pix(*_RGB_NIR),
+    },
+    evaluation=TranslationEvaluation(),
+    gate=Gate(metric="psnr_gain", mode="max", must_beat=("baseline_psnr_gain",)),
+    tags={"domain": "translation", "sensor": "sentinel-1, sentinel-2"},
+)
