@@ -35,5 +35,5 @@ TASK = Task(
     },
     evaluation=TranslationEvaluation(),
     gate=Gate(metric="psnr_gain", mode="max", must_beat=("baseline_psnr_gain",)),
-    tags={"domain": "translation", "sensor": "sentinel-1, sentinel-2"},
+    tags={"domain": "translation", "sensor": "sentinel-1_sentinel-2"},
 )
