@@ -160,7 +160,8 @@ class Splits:
 
     Args:
         table: Columns ``patch_id``, ``position`` (row of the store), ``group``, ``classes`` and ``split``.
-        details: ``method``, ``recipe`` and ``patches_version``, JSON-serialisable.
+        details: ``method``, ``recipe`` and ``patches_version``, JSON-serialisable; ``confined``, if there, names for
+            some classes the only splits that may hold them.
     """
 
     def __init__(self, table: "pd.DataFrame", details: Mapping[str, Any]) -> None:
@@ -221,7 +222,22 @@ class Splits:
             for split in self._wanted_splits()
         }
         everywhere = set().union(*found.values())
-        return {split: sorted(everywhere - there) for split, there in found.items() if everywhere - there}
+        missing = {
+            split: sorted(name for name in everywhere - there if self._may_hold(split, name))
+            for split, there in found.items()
+        }
+        return {split: names for split, names in missing.items() if names}
+
+    def misplaced(self) -> dict[str, int]:
+        """Patches of classes that are confined to other splits (``details["confined"]``), counted by split."""
+        counts = {
+            split: sum(
+                any(name and not self._may_hold(split, name) for name in classes.split(","))
+                for classes in self.table.loc[self.table["split"] == split, "classes"]
+            )
+            for split in SPLITS
+        }
+        return {split: count for split, count in counts.items() if count}
 
     def problems(self) -> list[str]:
         """What makes these splits unfit for training and honest testing, in words; empty when all is well."""
@@ -232,6 +248,8 @@ class Splits:
         for split, classes in self.missing_classes().items():
             if len(self.indices(split)):
                 problems.append(f"the {split} split holds no {' and no '.join(classes)}.")
+        for split, count in self.misplaced().items():
+            problems.append(f"{count} patches in the {split} split are of a class that must not be there.")
         return problems
 
     def summary(self) -> dict[str, dict[str, int]]:
@@ -243,6 +261,9 @@ class Splits:
             counts = {name: sum(name in classes.split(",") for classes in rows["classes"]) for name in every_class}
             summary[split] = {"patches": len(rows), "groups": int(rows["group"].nunique()), **counts}
         return summary
+
+    def _may_hold(self, split: str, name: str) -> bool:
+        return split in self.details.get("confined", {}).get(name, SPLITS)
 
     def _wanted_splits(self) -> tuple[str, ...]:
         fractions = self.details.get("recipe", {}).get("fractions", (1, 1, 1))

@@ -34,6 +34,8 @@ def build_optimiser(
             return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, betas=betas)
         case "adam":
             return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, betas=betas)
+        case "radam":
+            return torch.optim.RAdam(parameters, lr=rate, weight_decay=decay, betas=betas)
         case "sgd":
             return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=optimisation.momentum)
         case "rmsprop":

@@ -30,13 +30,11 @@ class Optimisation(BaseModel):
         description="Wall-clock budget; training ends with it and the learning rate is fitted to it.",
     )
     batch_size: int = Field(default=8, ge=1, description="Patches a batch.")
-    optimiser: Literal["adamw", "adam", "sgd", "rmsprop"] = Field(default="adamw", description="Optimiser.")
+    optimiser: Literal["adamw", "adam", "radam", "sgd", "rmsprop"] = Field(default="adamw", description="Optimiser.")
     learning_rate: float = Field(default=1e-3, gt=0, description="Largest learning rate.")
     weight_decay: float = Field(default=1e-2, ge=0, description="Weight decay.")
-    momentum: float = Field(
-        default=0.9, ge=0, lt=1, description="Momentum of sgd and rmsprop; beta 1 of adam and adamw."
-    )
-    beta2: float = Field(default=0.999, ge=0, lt=1, description="Beta 2 of adam and adamw.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of sgd and rmsprop; beta 1 of the others.")
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="Beta 2 of adam, adamw and radam.")
     scheduler: Literal["plateau", "linear", "cosine", "one_cycle", "constant"] = Field(
         default="plateau",
         description="'plateau' lowers the learning rate when the validation metric stalls; 'linear' and 'cosine' lower "
