@@ -150,6 +150,23 @@ class Tracker:
         with self._reached() as client:
             _log_metrics(client, run_id, metrics, epoch)
 
+    def log_picture(self, run_id: str, epoch: int, name: str, png: bytes) -> None:
+        """Keeps a picture that was made after an epoch, as ``pictures/<name>/epoch_0007.png``.
+
+        Args:
+            run_id: The run.
+            epoch: Number of the epoch, from 0.
+            name: What the picture shows.
+            png: Its PNG file.
+
+        Raises:
+            TrackingUnavailable: If the store does not answer.
+        """
+        with self._reached() as client, tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / f"epoch_{epoch:04d}.png"
+            path.write_bytes(png)
+            client.log_artifact(run_id, str(path), f"pictures/{name}")
+
     def end(self, run_id: str, status: str) -> None:
         """Closes a run that did not get through, as ``FAILED`` or ``KILLED``."""
         with self._reached() as client:

@@ -3,8 +3,8 @@
 from cloud_assets.datasets.sen12ms import Sen12MS
 from cloud_assets.evaluation.gate import Gate
 from cloud_assets.evaluation.translation import TranslationEvaluation
+from cloud_assets.patches.place_split import PlaceSplit
 from cloud_assets.patches.recipe import PatchRecipe
-from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.tasks.task import Task
 from cloud_assets.training.translation_recipe import cyclegan, pix2pix
 
@@ -24,7 +24,7 @@ TASK = Task(
     patches=PatchRecipe(
         roles={"sar": ("VV", "VH"), "optical": ("B04", "B03", "B02", "B08", "B11", "B05")}, size=256, minimum_valid=0.5
     ),
-    split=GroupedSplit(by="group", stratify=None, classes="none"),
+    split=PlaceSplit(),
     variants={
         "cyclegan_rgb": cyclegan(*_RGB),
         "cyclegan_nir_swir_rededge": cyclegan(*_NIR_SWIR_REDEDGE),

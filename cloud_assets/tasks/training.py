@@ -119,17 +119,24 @@ def _train(
         noted = {"task": run.task, "variant": run.variant, "fingerprint": identity, **versions, **tags}
         tracked = tracker.begin(run.workspace, run.task, run.variant, recipe.model_dump(mode="json"), noted)
 
-    def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
+    def tell(log: Callable[[str], None]) -> None:
+        """Tells MLflow, and never again once it is away."""
         nonlocal tracked
         if tracked is not None:
             try:
-                tracker.log_epoch(tracked, epoch, metrics)
+                log(tracked)
             except TrackingUnavailable as error:
                 warn(f"{error} The training goes on.")
                 tracked = None
 
+    def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
+        tell(lambda run_id: tracker.log_epoch(run_id, epoch, metrics))
+
+    def on_picture(epoch: int, name: str, png: bytes) -> None:
+        tell(lambda run_id: tracker.log_picture(run_id, epoch, name, png))
+
     try:
-        return recipe.train(TrainingRun(**{**vars(run), "on_epoch": on_epoch}))
+        return recipe.train(TrainingRun(**{**vars(run), "on_epoch": on_epoch, "on_picture": on_picture}))
     except BaseException as error:
         if tracked is not None:
             with _tolerating(warn):
