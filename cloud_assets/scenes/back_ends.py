@@ -18,12 +18,15 @@ import torch
 from cloud_assets.errors import BackEndUnavailable
 from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.prediction.device import autocast, choose_device, choose_precision
+from cloud_assets.prediction.onnx_network import OnnxNetwork
 from cloud_assets.prediction.process_memory import keep_freed_memory
+from cloud_assets.training.export import to_onnx
 
 Pixels = npt.NDArray[np.float32]
 
 _MOST_WORKERS = 4
 _EXAMPLE_SIDE = 128
+_OPSET = 18
 
 
 @dataclass(frozen=True)
@@ -97,18 +100,13 @@ class OnnxRuntimeBackEnd:
     name = "onnxruntime float32 on cpu"
 
     def __init__(self, bundle: ModelBundle, parallelism: Parallelism) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise BackEndUnavailable("onnxruntime is not installed: pip install 'cloud-assets[onnx]'.") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = parallelism.threads
+        content = to_onnx(bundle.network(), _example(bundle).numpy(), _OPSET, any_size=True)
         self.parallelism = parallelism
-        self._session = onnxruntime.InferenceSession(_onnx(bundle), options, providers=["CPUExecutionProvider"])
+        self._network = OnnxNetwork(content, parallelism.threads)
 
     def __call__(self, pixels: Pixels) -> Pixels:
         """See :meth:`BackEnd.__call__`."""
-        logits: Pixels = self._session.run(None, {"pixels": pixels})[0]
+        logits: Pixels = self._network(torch.from_numpy(pixels)).numpy()
         return logits
 
 
@@ -174,25 +172,5 @@ def _import_openvino() -> Any:
 
 
 def _example(bundle: ModelBundle) -> torch.Tensor:
-    # Neither sides nor counts of 0 or 1 may coincide, or the exporter takes them for constants.
-    return torch.zeros(2, bundle.card.in_channels, _EXAMPLE_SIDE, _EXAMPLE_SIDE + 32)
-
-
-def _onnx(bundle: ModelBundle) -> bytes:
-    any_size = torch.export.Dim.DYNAMIC
-    try:
-        program = torch.onnx.export(
-            bundle.network(),
-            (_example(bundle),),
-            dynamo=True,
-            verbose=False,
-            input_names=["pixels"],
-            output_names=["logits"],
-            dynamic_shapes=({0: any_size, 2: any_size, 3: any_size},),
-        )
-    except (ImportError, torch.onnx.OnnxExporterError) as error:
-        raise BackEndUnavailable(
-            f"the network cannot be exported to ONNX ({error}). Install 'cloud-assets[onnx]' or use 'torch'."
-        ) from error
-    content: bytes = program.model_proto.SerializeToString()  # type: ignore[union-attr]
-    return content
+    # Height and width must differ, or the exporter takes them for one number.
+    return torch.zeros(1, bundle.card.in_channels, _EXAMPLE_SIDE, _EXAMPLE_SIDE + 32)

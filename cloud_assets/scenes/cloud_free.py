@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from cloud_assets.bands import CLEAR, UNLABELLED
 from cloud_assets.errors import InvalidModel
-from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.prediction.card import ModelCard
 from cloud_assets.prediction.predictor import Predictor
+from cloud_assets.prediction.translation import target_of
 from cloud_assets.scenes.dense_prediction import Block, predict_densely
 from cloud_assets.scenes.distances import distance_within
 from cloud_assets.scenes.filling import ColourMatch
@@ -65,7 +65,7 @@ def translated_bands(card: ModelCard) -> tuple[str, ...]:
         InvalidModel: If its card does not say.
     """
     try:
-        target = Preprocessing.model_validate(card.details["target"])
+        target = target_of(card)
     except (KeyError, ValueError) as error:
         raise InvalidModel(
             f"{card.task}/{card.variant}: the model card does not say which bands it predicts. Train the model again."

@@ -22,7 +22,7 @@ def grow(spots: npt.NDArray[np.bool_], radius: float) -> npt.NDArray[np.bool_]:
         return spots
     sideways = _distance_along_rows(spots, reach)
     grown = np.zeros_like(spots)
-    for step in range(reach + 1):
+    for step in range(min(reach, len(spots) - 1) + 1):
         near = sideways <= math.isqrt(int(radius * radius) - step * step)
         grown[step:] |= near[: len(near) - step]
         grown[: len(near) - step] |= near[step:]

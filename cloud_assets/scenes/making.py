@@ -34,6 +34,7 @@ from cloud_assets.scenes.windows import Tiling, Window
 Progress = Callable[[int], None]
 _OVERLAP_OF_PATCHES = 4
 """Windows of models that know one patch size overlap by this part of it."""
+_LARGEST_WINDOW_IN_FULL_PRECISION = 512
 
 
 @dataclass
@@ -145,7 +146,11 @@ class SceneWork:
             raise ValueError("a cloud-free estimate was planned without a radar scene")
         predictor = self.champions.predictor("translation", radar)
         bands = translated_bands(predictor.card)
-        tiling = self._patch_tiling(predictor.card.patch_size)
+        # Its normalisation goes by fixed statistics, so windows may be larger than the patches of the training.
+        multiple = math.lcm(32, predictor.card.network.size_multiple)
+        side = min(self.options.window, _LARGEST_WINDOW_IN_FULL_PRECISION)
+        overlap = min(self.options.overlap, side // _OVERLAP_OF_PATCHES)
+        tiling = Tiling.plan(source.grid.height, source.grid.width, side, overlap, multiple=multiple)
         metres = source.pixel_metres
         feather = self.options.feather_metres / metres if metres else 0.0
         with (

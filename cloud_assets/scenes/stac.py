@@ -66,11 +66,13 @@ def stac_item(source: SceneSource, products: SceneProducts, drafts: Mapping[str,
         fields = _raster(draft.grid)
         if draft.form.classes:
             fields["classification:classes"] = _classes(draft.form)
-        item.add_asset(product, pystac.Asset(products.files[product], TITLES[product], None, _COG, ["data"], fields))
+        item.add_asset(
+            product, pystac.Asset(f"./{products.files[product]}", TITLES[product], None, _COG, ["data"], fields)
+        )
     if any(draft.form.classes for draft in drafts.values()):
         item.stac_extensions.append(_CLASSIFICATION)
     for name, (media_type, roles, title) in _OTHER_ASSETS.items():
-        item.add_asset(name, pystac.Asset(products.files[name], title, None, media_type, roles))
+        item.add_asset(name, pystac.Asset(f"./{products.files[name]}", title, None, media_type, roles))
     content: dict[str, Any] = item.to_dict(include_self_link=False)
     return content
 

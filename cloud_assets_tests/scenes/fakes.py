@@ -32,7 +32,8 @@ RGBN = ("red", "green", "blue", "nir")
 
 def make_card(instrument: str = "landsat8_l1", bands: Sequence[str] = RGBN, **changes: Any) -> ModelCard:
     classes = changes.pop("classes", ("clear", "cloud"))
-    preprocessing = changes.pop("preprocessing", Preprocessing(instrument=instrument, bands=tuple(bands), clip=(0, 1)))
+    preprocessing = changes.pop("preprocessing", None)
+    preprocessing = preprocessing or Preprocessing(instrument=instrument, bands=tuple(bands), clip=(0, 1))
     values: dict[str, Any] = {
         "task": "landsat_segmentation",
         "variant": "brightness",

@@ -100,7 +100,7 @@ def test_a_mask_inside_the_file_is_nodata(tmp_path):
 
 
 def test_signed_files_and_scale_tags_come_out_as_the_profiles_numbers(tmp_path):
-    """Some archives store Sentinel-2 as signed numbers with -9999 for nodata and the baseline's offset in their tags."""
+    """Some archives keep Sentinel-2 as signed numbers, -9999 for nodata, the baseline's offset in their tags."""
     pixels = np.array([[[-9999, 1000, 3500], [12_000, 1, 2000]]], np.int16)
     path = write_geotiff(tmp_path / "a.tif", pixels, ("B04",), nodata=-9999)
     with rasterio.open(path, "r+") as raster:

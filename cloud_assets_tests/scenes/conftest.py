@@ -1,0 +1,39 @@
+"""Champions whose answers are known."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cloud_assets.prediction.card import ModelCard
+from cloud_assets.scenes.champions import Champions
+from cloud_assets.scenes.options import SceneOptions
+from cloud_assets_tests.scenes.fakes import FakeBackEnd, bright_is_cloud, make_bundle
+
+
+@dataclass
+class FakePredictor:
+    """A predictor that is a function."""
+
+    card: ModelCard
+    function: Callable[[ModelCard, np.ndarray], dict[str, np.ndarray]]
+
+    def predict(self, dn: np.ndarray) -> dict[str, np.ndarray]:
+        return self.function(self.card, dn)
+
+
+@pytest.fixture
+def make_champions(monkeypatch) -> Callable[..., Champions]:
+    """Champions of the given bundles that run with functions in place of networks."""
+
+    def make(*bundles, options: SceneOptions | None = None, logits=bright_is_cloud, **functions: Any) -> Champions:
+        monkeypatch.setattr("cloud_assets.scenes.champions.choose_back_end", lambda *_, **__: FakeBackEnd(logits))
+        monkeypatch.setattr(
+            "cloud_assets.scenes.champions.load_predictor",
+            lambda bundle, *_: FakePredictor(bundle.card, functions[bundle.card.family]),
+        )
+        return Champions(bundles or [make_bundle()], options)
+
+    return make

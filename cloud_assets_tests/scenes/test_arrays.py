@@ -1,0 +1,183 @@
+import numpy as np
+import pytest
+import torch
+
+from cloud_assets.errors import AbsentBand, InvalidRecipe, UnknownSensor, WrongInput, WrongLevel
+from cloud_assets.models.specifications import UNet
+from cloud_assets.patches.preprocessing import Preprocessing
+from cloud_assets.prediction.segmentation import SegmentationPredictor
+from cloud_assets.scenes.arrays import predict_array
+from cloud_assets.scenes.options import SceneOptions
+from cloud_assets_tests.scenes.fakes import RGBN, cloudy_reflectance, landsat_dn, make_bundle
+
+SMALL = SceneOptions(window=64, overlap=16)
+
+
+def scene(height: int = 150, width: int = 190) -> np.ndarray:
+    dn = landsat_dn(cloudy_reflectance(height, width))
+    rows, columns = np.mgrid[:height, :width]
+    dn[:, rows + 2 * columns < height // 2] = 0
+    return dn
+
+
+def test_brightness_threshold_is_found_again_pixel_by_pixel(make_champions):
+    dn = scene()
+    found = predict_array(dn, RGBN, make_champions(), instrument="landsat8_l1", options=SMALL)
+    valid = (dn != 0).any(axis=0)
+    reflectance = dn * 2e-5 - 0.1
+    expected = np.where(valid, np.where(reflectance.mean(axis=0) >= 0.3, 1, 0), 255)
+    is_close_call = np.abs(reflectance.mean(axis=0) - 0.3) < 1e-4
+    np.testing.assert_array_equal(found["mask"][~is_close_call], expected[~is_close_call])
+    assert np.isnan(found["cloud_probability"][~valid]).all()
+    assert ((found["cloud_probability"][valid] >= 0) & (found["cloud_probability"][valid] <= 1)).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (64, 64), (65, 63), (40, 129)])
+def test_any_height_and_width_gives_a_mask_of_that_size(make_champions, size):
+    found = predict_array(scene(*size), RGBN, make_champions(), instrument="landsat8_l1", options=SMALL)
+    assert found["mask"].shape == found["cloud_probability"].shape == size
+
+
+def test_a_constant_model_gives_a_constant_map_without_seams(make_champions):
+    champions = make_champions(logits=lambda pixels: np.full((len(pixels), 1, *pixels.shape[2:]), 0.3, np.float32))
+    dn = scene()
+    probability = predict_array(dn, RGBN, champions, instrument="landsat8_l1", options=SMALL)["cloud_probability"]
+    seen = probability[(dn != 0).any(axis=0)]
+    assert seen.max() - seen.min() < 1e-6
+    assert seen.mean() == pytest.approx(1 / (1 + np.exp(-0.3)), abs=1e-6)
+
+
+@pytest.mark.parametrize("megapixels", [0.001, 0.02, 5.0])
+@pytest.mark.parametrize("window", [64, 96, 512])
+def test_the_mask_depends_neither_on_the_batch_nor_on_the_window(make_champions, megapixels, window):
+    """A model that looks at one pixel at a time must give the same mask however the scene is cut."""
+    options = SceneOptions(window=window, overlap=16, batch_megapixels=megapixels)
+    found = predict_array(scene(), RGBN, make_champions(), instrument="landsat8_l1", options=options)
+    expected = predict_array(scene(), RGBN, make_champions(), instrument="landsat8_l1", options=SMALL)
+    np.testing.assert_allclose(found["cloud_probability"], expected["cloud_probability"], atol=1e-6)
+
+
+def test_one_window_gives_what_the_predictor_gives():
+    """The scenes' path and the predictor of evaluation and serving are one model."""
+    bundle = make_bundle(network=UNet(width=4, depth=2))
+    dn = scene(64, 64)
+    options = SceneOptions(window=64, overlap=0, back_end="torch")
+    found = predict_array(dn, RGBN, bundle, instrument="landsat8_l1", options=options)
+    expected = SegmentationPredictor(bundle, "cpu").predict(dn[np.newaxis])
+    np.testing.assert_array_equal(found["mask"], expected["mask"][0])
+    valid = (dn != 0).any(axis=0)
+    np.testing.assert_allclose(found["cloud_probability"][valid], expected["cloud_probability"][0][valid], atol=1e-6)
+
+
+def test_four_classes_keep_their_codes(make_champions):
+    def one_class_a_quarter(pixels):
+        logits = np.zeros((len(pixels), 4, *pixels.shape[2:]), np.float32)
+        band = np.clip((pixels.mean(axis=1) * 4).astype(int), 0, 3)
+        np.put_along_axis(logits, band[:, np.newaxis], 20.0, axis=1)
+        return logits
+
+    champions = make_champions(
+        make_bundle(classes=("clear", "thick cloud", "thin cloud", "cloud shadow")), logits=one_class_a_quarter
+    )
+    reflectance = np.repeat(np.array([0.1, 0.35, 0.6, 0.9]), 40)[np.newaxis, np.newaxis] * np.ones((4, 70, 1))
+    dn = landsat_dn(reflectance)
+    found = predict_array(dn, RGBN, champions, instrument="landsat8_l1", options=SMALL)
+    np.testing.assert_array_equal(found["mask"][35, [20, 60, 100, 140]], [0, 1, 2, 3])
+    assert found["cloud_probability"][35, 60] > 0.99
+    assert found["cloud_probability"][35, 140] < 0.01
+
+
+def test_bands_come_in_any_order_and_more_than_needed(make_champions):
+    dn = scene()
+    swapped = np.concatenate([dn[[3, 1, 2, 0]], dn[:1]])
+    names = ("nir", "B3", "blue", "red", "swir16")
+    found = predict_array(swapped, names, make_champions(), instrument="landsat8_l1", options=SMALL)
+    expected = predict_array(dn, RGBN, make_champions(), instrument="landsat8_l1", options=SMALL)
+    np.testing.assert_array_equal(found["mask"], expected["mask"])
+
+
+def test_a_model_reads_another_instrument_by_its_reflectance(make_champions):
+    reflectance = cloudy_reflectance(80, 80)
+    as_sentinel2 = np.rint(reflectance * 1e4).astype(np.uint16)
+    found = predict_array(as_sentinel2, RGBN, make_champions(), instrument="sentinel2_l1c", options=SMALL)
+    expected = predict_array(landsat_dn(reflectance), RGBN, make_champions(), instrument="landsat8_l1", options=SMALL)
+    np.testing.assert_allclose(found["cloud_probability"], expected["cloud_probability"], atol=2e-3)
+
+
+def test_the_offset_of_training_products_is_not_taken_for_the_scenes(make_champions):
+    """A reader hands out the profile's digital numbers, whatever offset the training data had."""
+    shifted = Preprocessing(instrument="landsat8_l1", bands=RGBN, clip=(0, 1), offset=-0.3)
+    found = predict_array(
+        scene(), RGBN, make_champions(make_bundle(preprocessing=shifted)), instrument="landsat8_l1", options=SMALL
+    )
+    expected = predict_array(scene(), RGBN, make_champions(), instrument="landsat8_l1", options=SMALL)
+    np.testing.assert_array_equal(found["mask"], expected["mask"])
+
+
+def test_nodata_takes_no_part_in_patch_statistics(make_champions):
+    """Half a window of nodata must not change what the other half looks like to the network."""
+    card = Preprocessing(instrument="landsat8_l1", bands=RGBN, clip=(0, 1), normalisation="patch_standardise")
+    seen = []
+
+    def note(pixels):
+        seen.append(pixels.copy())
+        return np.zeros((len(pixels), 1, *pixels.shape[2:]), np.float32)
+
+    dn = landsat_dn(cloudy_reflectance(64, 64))
+    dn[:, :, :32] = 0
+    champions = make_champions(make_bundle(preprocessing=card), logits=note)
+    predict_array(dn, RGBN, champions, instrument="landsat8_l1", options=SceneOptions(window=64, overlap=0))
+    half = seen[0][0][:, :, 32:]
+    np.testing.assert_allclose(half.mean(axis=(1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(half.std(axis=(1, 2)), 1, atol=1e-3)
+    assert (seen[0][0][:, :, :32] == 0).all()
+
+
+def test_test_time_augmentation_averages_over_flips(make_champions):
+    """A model that answers by position inside the window is made symmetric."""
+
+    def brighter_to_the_right(pixels):
+        columns = np.linspace(-4, 4, pixels.shape[3], dtype=np.float32)
+        return np.broadcast_to(columns, (len(pixels), 1, *pixels.shape[2:])).copy()
+
+    options = SceneOptions(window=64, overlap=0, test_time_augmentation=True)
+    champions = make_champions(options=options, logits=brighter_to_the_right)
+    found = predict_array(scene(64, 64) + 1, RGBN, champions, instrument="landsat8_l1", options=options)
+    np.testing.assert_allclose(found["cloud_probability"], 0.5, atol=1e-6)
+
+
+def test_torchs_threads_are_as_before(make_champions):
+    before = torch.get_num_threads()
+    predict_array(scene(), RGBN, make_champions(), instrument="landsat8_l1", options=SMALL)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("bands", "instrument", "error", "message"),
+    [
+        (RGBN, "spot", UnknownSensor, "no instrument 'spot'"),
+        (RGBN[:3], "landsat8_l1", WrongInput, "3 different band names"),
+        (("red", "red", "blue", "nir"), "landsat8_l1", WrongInput, "different band names"),
+        (("red", "green", "blue", "swir16"), "landsat8_l1", AbsentBand, r"B5 \(nir\)"),
+        (("B04", "B03", "B02", "B08"), "sentinel2_l2a", WrongLevel, "holds surface reflectance"),
+    ],
+)
+def test_wrong_input_is_named(make_champions, bands, instrument, error, message):
+    with pytest.raises(error, match=message):
+        predict_array(scene(), bands, make_champions(), instrument=instrument, options=SMALL)
+
+
+def test_another_level_can_be_accepted(make_champions):
+    options = SceneOptions(window=64, overlap=16, accept_other_level=True)
+    found = predict_array(scene(), RGBN, make_champions(options=options), instrument="sentinel2_l2a", options=options)
+    assert found["mask"].shape == (150, 190)
+
+
+def test_radar_is_no_input_for_a_model_of_reflectance(make_champions):
+    with pytest.raises(InvalidRecipe, match="cannot read sentinel1_grd"):
+        predict_array(np.zeros((2, 64, 64), np.float32), ("VV", "VH"), make_champions(), instrument="sentinel1_grd")
+
+
+def test_an_overlap_as_large_as_the_window_is_refused():
+    with pytest.raises(ValueError, match="must be smaller"):
+        SceneOptions(window=64, overlap=64)

@@ -1,0 +1,361 @@
+import json
+import re
+from itertools import pairwise
+
+import numpy as np
+import pystac
+import pytest
+import rasterio
+from filelock import FileLock
+from rio_cogeo.cogeo import cog_validate
+from scipy import ndimage
+
+from cloud_assets.errors import (
+    AbsentBand,
+    DamagedScene,
+    NoModelForProduct,
+    SceneBusy,
+    SceneNameTaken,
+    WrongLevel,
+)
+from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.record import SceneProducts
+from cloud_assets.scenes.scene_formats import open_scene
+from cloud_assets.scenes.scene_products import predict_scene, scene_products
+from cloud_assets_tests.scenes.fakes import RGBN, bright_is_cloud, cloudy_reflectance, landsat_dn, write_geotiff
+from cloud_assets_tests.scenes.layouts import RESOLUTION, write_safe
+from cloud_assets_tests.scenes.test_scene_reader import corrupt
+
+SMALL = SceneOptions(window=128, overlap=32)
+HEIGHT, WIDTH = 300, 420
+
+
+@pytest.fixture(scope="module")
+def reflectance():
+    values = cloudy_reflectance(HEIGHT, WIDTH)
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    values[:, (rows + 3 * columns < 250) | (rows > 0.2 * columns + 260)] = 0
+    return values
+
+
+@pytest.fixture(scope="module")
+def dn(reflectance):
+    return np.where(reflectance > 0, landsat_dn(reflectance), 0).astype(np.uint16)
+
+
+@pytest.fixture
+def scene(dn, tmp_path):
+    return write_geotiff(tmp_path / "in" / "LC08_L1TP_193028_20230615_20230615_02_T1.tif", dn)
+
+
+@pytest.fixture
+def made(scene, make_champions, tmp_path):
+    return predict_scene(scene, make_champions(), tmp_path / "out", SMALL)
+
+
+def read(path):
+    with rasterio.open(path) as raster:
+        return raster.read(1)
+
+
+def expected_mask(dn):
+    brightness = (dn * 2e-5 - 0.1).mean(axis=0)
+    return np.where((dn != 0).any(axis=0), (brightness >= 0.3).astype(np.uint8), 255)
+
+
+def test_every_product_is_a_cloud_optimised_geotiff_on_the_scenes_grid(made, scene):
+    assert set(made.files) == {"mask", "probability", "validity", "coverage", "quicklook", "page", "stac"}
+    with rasterio.open(scene) as original:
+        for product in ("mask", "probability", "validity"):
+            is_valid, errors, warnings = cog_validate(made.paths[product], strict=True)
+            assert is_valid, (errors, warnings)
+            with rasterio.open(made.paths[product]) as raster:
+                assert (raster.crs, raster.transform, raster.shape) == (
+                    original.crs,
+                    original.transform,
+                    original.shape,
+                )
+                tags = raster.tags()
+                assert (
+                    tags["CLOUD_ASSETS_MODELS"]
+                    == "landsat_segmentation/brightness " + made.models["landsat_segmentation/brightness"]
+                )
+                assert tags["TIFFTAG_SOFTWARE"].startswith("cloud-assets ")
+    with rasterio.open(made.paths["mask"]) as raster:
+        assert raster.nodata == 255
+        assert raster.colormap(1)[1] == (255, 255, 255, 255)
+        assert raster.descriptions == ("cloud class",)
+
+
+def test_large_products_have_overviews(make_champions, tmp_path):
+    path = write_geotiff(tmp_path / "big.tif", np.full((4, 1100, 600), 20_000, np.uint16))
+    champions = make_champions()
+    made = predict_scene(path, champions, tmp_path / "out", SceneOptions(window=512), instrument="landsat8_l1")
+    with rasterio.open(made.paths["mask"]) as raster:
+        assert raster.overviews(1) == [2, 4]
+
+
+def test_the_mask_is_the_models_and_nodata_stays_untouched(made, dn):
+    mask = read(made.paths["mask"])
+    expected = expected_mask(dn)
+    is_close_call = np.abs((dn * 2e-5 - 0.1).mean(axis=0) - 0.3) < 1e-4
+    np.testing.assert_array_equal(mask[~is_close_call], expected[~is_close_call])
+    np.testing.assert_array_equal(mask == 255, (dn == 0).all(axis=0))
+
+
+def test_the_probability_is_a_percentage_that_agrees_with_the_mask(made, dn):
+    percent, mask = read(made.paths["probability"]), read(made.paths["mask"])
+    np.testing.assert_array_equal(percent == 255, mask == 255)
+    assert percent[mask == 1].min() >= 50
+    assert percent[mask == 0].max() <= 50
+    brightness = (dn * 2e-5 - 0.1).mean(axis=0)
+    expected = 100 / (1 + np.exp(-20 * (brightness - 0.3)))
+    np.testing.assert_allclose(percent[mask != 255], expected[mask != 255], atol=0.6)
+
+
+def test_the_validity_mask_keeps_its_distance_from_clouds_but_not_from_the_scenes_edge(made, dn):
+    mask = read(made.paths["mask"])
+    distance = ndimage.distance_transform_edt(mask != 1)
+    expected = (mask == 0) & (distance > 150 / 30)
+    np.testing.assert_array_equal(read(made.paths["validity"]).astype(bool), expected)
+    assert made.statistics["usable_fraction"] == pytest.approx(expected.mean())
+
+
+def test_coverage_is_counted_cell_by_cell(made, dn):
+    mask = read(made.paths["mask"])
+    with rasterio.open(made.paths["coverage"]) as raster:
+        classes, percentage = raster.read()
+        assert raster.transform.a == 30 * 256
+    assert classes.shape == (2, 2)
+    for row in range(2):
+        for column in range(2):
+            cell = mask[row * 256 : row * 256 + 256, column * 256 : column * 256 + 256]
+            share = 100 * (cell == 1).sum() / (cell != 255).sum()
+            assert percentage[row, column] == pytest.approx(share, abs=0.51)
+            assert classes[row, column] == np.digitize(share, [25, 50, 75])
+
+
+def test_statistics_count_the_observed_pixels_only(made):
+    mask = read(made.paths["mask"])
+    seen = mask[mask != 255]
+    assert made.statistics["cloud_percentage"] == pytest.approx(100 * (seen == 1).mean())
+    assert made.statistics["clear_percentage"] == pytest.approx(100 * (seen == 0).mean())
+    assert made.statistics["valid_fraction"] == pytest.approx((mask != 255).mean())
+    assert "thin_cloud_percentage" not in made.statistics
+
+
+def test_the_stac_item_is_valid_and_says_what_is_in_the_files(made):
+    item = pystac.Item.from_file(str(made.paths["stac"]))
+    urls = list(item.stac_extensions)
+    # The extensions' schemas are on the network; the core's come with pystac.
+    item.stac_extensions = []
+    item.validate()
+    assert [url.split("/")[3] for url in urls] == ["projection", "processing", "eo", "classification"]
+    assert item.properties["eo:cloud_cover"] == pytest.approx(made.statistics["cloud_percentage"], abs=1e-3)
+    assert item.datetime.isoformat() == "2023-06-15T00:00:00+00:00"
+    assert item.properties["processing:software"].keys() == {"cloud-assets", "landsat_segmentation/brightness"}
+    mask = item.assets["mask"]
+    assert mask.href == "./mask.tif"
+    assert [(entry["value"], entry["name"]) for entry in mask.extra_fields["classification:classes"]] == [
+        (0, "clear"),
+        (1, "cloud"),
+    ]
+    assert mask.extra_fields["proj:code"] == "EPSG:32633"
+    assert mask.extra_fields["proj:shape"] == [HEIGHT, WIDTH]
+    west, _, east, north = item.bbox
+    assert west == pytest.approx(15.0, abs=0.01)
+    assert north == pytest.approx(41.55, abs=0.01)
+    assert east - west == pytest.approx(WIDTH * 30 / 111_320 / np.cos(np.radians(41.5)), rel=0.02)
+    ring = item.geometry["coordinates"][0]
+    assert ring[0] == ring[-1]
+    area = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairwise(ring))
+    assert area > 0, "outlines run against the clock"
+
+
+def test_the_page_shows_every_product_without_other_files(made):
+    page = made.paths["page"].read_text(encoding="utf-8")
+    assert page.count("<img") == 5
+    assert page.count("data:image/png;base64,") == 5
+    assert not re.search(r"(src|href)=\"https?://", page)
+    for product in ("mask", "probability", "validity", "coverage"):
+        assert f'href="{product}.tif"' in page
+    with rasterio.open(made.paths["quicklook"]) as picture:
+        assert picture.count == 4
+        assert picture.shape == (HEIGHT, WIDTH)
+        assert picture.read(4).max() == 255
+        assert (picture.read(4) == 0).sum() > 1000
+
+
+def test_only_finished_files_are_in_the_folder(made, tmp_path):
+    assert {path.name for path in made.directory.iterdir()} == {*made.files.values(), "products.json"}
+    assert SceneProducts.open(made.directory).statistics == pytest.approx(made.statistics)
+
+
+def test_finished_products_are_kept_until_scene_model_or_options_change(made, scene, dn, make_champions, tmp_path):
+    out = tmp_path / "out"
+    again = predict_scene(scene, make_champions(), out, SMALL)
+    assert not again.is_new
+    assert again.fingerprint == made.fingerprint
+    assert predict_scene(scene, make_champions(), out, SceneOptions(window=96, overlap=32)).is_new
+    assert predict_scene(scene, make_champions(), out, SMALL).is_new
+    assert not predict_scene(
+        scene, make_champions(), out, SceneOptions(window=128, overlap=32, back_end="torch")
+    ).is_new
+    write_geotiff(scene, np.minimum(dn, 20_000))
+    changed = predict_scene(scene, make_champions(), out, SMALL)
+    assert changed.is_new
+    assert predict_scene(scene, make_champions(), out, SceneOptions(window=128, overlap=32, overwrite=True)).is_new
+
+
+def test_products_that_lost_a_file_are_made_again(made, scene, make_champions, tmp_path):
+    made.paths["mask"].unlink()
+    assert predict_scene(scene, make_champions(), tmp_path / "out", SMALL).is_new
+    assert made.paths["mask"].exists()
+
+
+def test_another_scene_of_the_same_name_does_not_replace_products(made, dn, scene, make_champions, tmp_path):
+    other = write_geotiff(tmp_path / "elsewhere" / scene.name, dn)
+    before = made.paths["mask"].read_bytes()
+    with pytest.raises(SceneNameTaken, match="another scene of the same name"):
+        predict_scene(other, make_champions(), tmp_path / "out", SMALL)
+    assert made.paths["mask"].read_bytes() == before
+    replaced = predict_scene(
+        other, make_champions(), tmp_path / "out", SceneOptions(window=128, overlap=32, overwrite=True)
+    )
+    assert replaced.source == str(other)
+
+
+def test_a_scene_that_another_process_works_on_is_left_alone(scene, make_champions, tmp_path):
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / f".{scene.stem}.lock"), pytest.raises(SceneBusy, match="another process"):
+        predict_scene(scene, make_champions(), tmp_path / "out", SMALL)
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(scene, make_champions, tmp_path):
+    out = tmp_path / "out"
+    left_over = out / f".{scene.stem}-a1b2c3d4"
+    others = [out / f".{scene.stem}-2-a1b2c3d4", out / "folder", out / f"{scene.stem}-a1b2c3d4"]
+    for folder in (left_over, *others):
+        (folder / "scratch").mkdir(parents=True)
+    predict_scene(scene, make_champions(), out, SMALL)
+    assert not left_over.exists()
+    assert all(folder.exists() for folder in others)
+
+
+def test_a_corrupt_block_fails_the_scene_and_leaves_the_old_products(dn, make_champions, tmp_path):
+    options = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"}
+    path = write_geotiff(tmp_path / "a.tif", dn, **options)
+    champions = make_champions()
+    old = predict_scene(path, champions, tmp_path / "out", SMALL, instrument="landsat8_l1")
+    before = old.paths["mask"].read_bytes()
+    corrupt(path, 200, 200)
+    with pytest.raises(DamagedScene, match=r"a\.tif: rows \d+-\d+, columns \d+-\d+ cannot be read"):
+        predict_scene(path, champions, tmp_path / "out", SMALL, instrument="landsat8_l1")
+    assert old.paths["mask"].read_bytes() == before
+    assert [entry.name for entry in (tmp_path / "out").iterdir() if entry.is_dir()] == ["a"]
+
+
+def test_a_failing_model_leaves_nothing(scene, make_champions, tmp_path):
+    def fails(pixels):
+        raise ArithmeticError("the network failed")
+
+    with pytest.raises(ArithmeticError):
+        predict_scene(scene, make_champions(logits=fails), tmp_path / "out", SMALL)
+    assert [entry for entry in (tmp_path / "out").iterdir() if entry.is_dir()] == []
+
+
+def test_without_a_reference_system_products_are_in_pixels_and_say_so(dn, make_champions, tmp_path):
+    path = write_geotiff(tmp_path / "a.tif", dn, crs=None)
+    made = predict_scene(path, make_champions(), tmp_path / "out", SMALL, instrument="landsat8_l1")
+    with rasterio.open(made.paths["mask"]) as raster:
+        assert raster.crs is None
+        assert "no coordinate reference system" in raster.tags()["CLOUD_ASSETS_WARNINGS"]
+    mask = read(made.paths["mask"])
+    np.testing.assert_array_equal(read(made.paths["validity"]) == 1, mask == 0)
+    item = json.loads(made.paths["stac"].read_text())
+    assert item["geometry"] is None
+    assert "bbox" not in item
+
+
+def test_a_scene_without_a_valid_pixel_gives_nodata_products(make_champions, tmp_path):
+    path = write_geotiff(tmp_path / "a.tif", np.zeros((4, 200, 150), np.uint16))
+    made = predict_scene(path, make_champions(), tmp_path / "out", SMALL, instrument="landsat8_l1")
+    assert (read(made.paths["mask"]) == 255).all()
+    assert (read(made.paths["validity"]) == 0).all()
+    assert (read(made.paths["coverage"]) == 255).all()
+    assert any("no valid pixel" in warning for warning in made.warnings)
+    assert "eo:cloud_cover" not in json.loads(made.paths["stac"].read_text())["properties"]
+
+
+def test_only_the_products_asked_for_are_made(scene, make_champions, tmp_path):
+    options = SceneOptions(window=128, overlap=32, products=("validity",))
+    made = predict_scene(scene, make_champions(), tmp_path / "out", options)
+    assert set(made.files) == {"validity", "quicklook", "page", "stac"}
+    assert not (made.directory / "mask.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("product", "message"),
+    [("anomaly", "no anomaly model was given"), ("cloud_free", "needs a Sentinel-1 scene")],
+)
+def test_a_product_that_nobody_can_make_is_refused_before_anything_is_computed(
+    scene, make_champions, tmp_path, product, message
+):
+    options = SceneOptions(window=128, overlap=32, products=("mask", product))
+    with pytest.raises(NoModelForProduct, match=message):
+        predict_scene(scene, make_champions(), tmp_path / "out", options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_band_and_the_wrong_level_are_refused(dn, reflectance, make_champions, tmp_path):
+    three = write_geotiff(tmp_path / "rgb.tif", dn[:3], RGBN[:3])
+    with pytest.raises(AbsentBand, match=r"B5 \(nir\)"):
+        predict_scene(three, make_champions(), tmp_path / "out", SMALL, instrument="landsat8_l1")
+    bands = dict(zip(("B04", "B03", "B02", "B08"), reflectance[:, :60, :60], strict=True))
+    surface = write_safe(tmp_path, bands, level="L2A")
+    with pytest.raises(WrongLevel, match="surface"):
+        predict_scene(surface, make_champions(), tmp_path / "out", SMALL)
+
+
+def test_a_sentinel2_product_is_masked_by_a_landsat_model(reflectance, make_champions, tmp_path):
+    bands = dict(zip(("B04", "B03", "B02", "B08"), reflectance, strict=True))
+    assert all(RESOLUTION[name] == 10 for name in bands)
+    made = predict_scene(write_safe(tmp_path, bands), make_champions(), tmp_path / "out", SMALL)
+    valid = (reflectance > 0).any(axis=0)
+    brightness = reflectance.mean(axis=0)
+    expected = np.where(valid, (brightness >= 0.3).astype(np.uint8), 255)
+    is_close_call = np.abs(brightness - 0.3) < 2e-4
+    np.testing.assert_array_equal(read(made.paths["mask"])[~is_close_call], expected[~is_close_call])
+
+
+def test_a_coarser_resolution_gives_coarser_products(scene, dn, make_champions, tmp_path):
+    options = SceneOptions(window=128, overlap=32, resolution_metres=60.0)
+    made = predict_scene(scene, make_champions(), tmp_path / "out", options)
+    with rasterio.open(made.paths["mask"]) as raster:
+        assert raster.shape == (HEIGHT // 2, WIDTH // 2)
+        assert raster.transform.a == 60
+    fine = (
+        expected_mask(dn)
+        .reshape(HEIGHT // 2, 2, WIDTH // 2, 2)
+        .transpose(0, 2, 1, 3)
+        .reshape(HEIGHT // 2, WIDTH // 2, 4)
+    )
+    coarse = read(made.paths["mask"])
+    is_uniform = (fine == fine[..., :1]).all(axis=-1)
+    assert (coarse[is_uniform] == fine[is_uniform, 0]).mean() > 0.999
+
+
+def test_models_are_loaded_once_for_many_scenes(dn, make_champions, tmp_path):
+    champions = make_champions()
+    segmenter = champions.segmenters[0]
+    for name in ("a", "b"):
+        source = open_scene(write_geotiff(tmp_path / f"{name}.tif", dn[:, :100, :100]), instrument="landsat8_l1")
+        scene_products(source, champions, tmp_path / "out", SMALL)
+        assert champions.segmenter(source) is segmenter
+
+
+def test_progress_counts_every_pixel_once(scene, make_champions, tmp_path):
+    pixels = []
+    source = open_scene(scene)
+    scene_products(source, make_champions(logits=bright_is_cloud), tmp_path / "out", SMALL, progress=pixels.append)
+    assert sum(pixels) == HEIGHT * WIDTH
