@@ -1,14 +1,16 @@
 """The command ``cloud-assets``."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 if TYPE_CHECKING:
+    from cloud_assets.patches.coverage_labels import CoverageClasses
     from cloud_assets.prediction.bundle import ModelBundle
-from rich.markup import escape
 
 app = typer.Typer(help="Machine learning for clouds in satellite imagery.", no_args_is_help=True, add_completion=False)
 _CONSOLE = Console()
@@ -121,6 +123,78 @@ def _bundles(references: list[str] | None) -> "list[ModelBundle]":
             "cloud_assets.definitions -j demo), set MLFLOW_TRACKING_URI, or name a model folder (--model)."
         )
     return bundles
+
+
+@app.command("export-patches")
+def export_patches(
+    directory: Annotated[Path, typer.Argument(help="Folder of the tree; an earlier export there is replaced.")],
+    task: Annotated[str, typer.Option(help="Whose patches and splits.")] = "coverage_classification",
+    image_format: Annotated[str, typer.Option("--format", help="jpeg, png or geotiff.")] = "jpeg",
+    validation: Annotated[
+        str, typer.Option(help="Where validation patches go: train, separate (a folder of their own) or leave_out.")
+    ] = "train",
+    boundaries: Annotated[str, typer.Option(help="Percentages between the classes.")] = "25,50,75",
+    names: Annotated[str, typer.Option(help="Names of the classes.")] = "clear,scattered,broken,overcast",
+) -> None:
+    """Write a task's patches as one folder a coverage class, under train and test."""
+    from cloud_assets.errors import InvalidRecipe
+    from cloud_assets.patches.class_folder_export import FORMATS, VALIDATION_FOLDERS, export_class_folders
+    from cloud_assets.patches.splits import Splits
+    from cloud_assets.patches.store import PatchStore
+
+    if image_format not in FORMATS or validation not in VALIDATION_FOLDERS:
+        known = f"{', '.join(FORMATS)}; validation: {', '.join(VALIDATION_FOLDERS)}"
+        raise InvalidRecipe(f"--format {image_format} --validation {validation}: there are {known}.")
+    results = Path(os.environ.get("CLOUD_ASSETS_HOME") or "data") / task
+    summary = export_class_folders(
+        PatchStore.open(results / "labeled_patches"),
+        Splits.open(results / "splits"),
+        directory,
+        classes=_coverage_classes(boundaries, names),
+        image_format=image_format,
+        validation=validation,
+    )
+    for split, counts in summary.counts.items():
+        _CONSOLE.print(f"[bold]{split}[/bold]: {', '.join(f'{count} {name}' for name, count in counts.items())}")
+    if summary.refused:
+        _CONSOLE.print(f"{summary.refused} patches with too few labelled pixels were left out.")
+
+
+@app.command("label-masks")
+def label_masks(
+    folder: Annotated[Path, typer.Argument(help="Folder of mask rasters, searched at any depth.")],
+    table: Annotated[Path, typer.Argument(help="CSV file to write: file, cloud_percentage, class.")],
+    code: Annotated[
+        list[str],
+        typer.Option(help="Code in the masks = cloud code (0 clear, 1 thick, 2 thin, 3 shadow), such as 255=1."),
+    ],
+    boundaries: Annotated[str, typer.Option(help="Percentages between the classes.")] = "25,50,75",
+    names: Annotated[str, typer.Option(help="Names of the classes.")] = "clear,scattered,broken,overcast",
+) -> None:
+    """Tell the coverage class of every mask in a folder."""
+    from cloud_assets.errors import InvalidRecipe
+    from cloud_assets.patches.class_folder_export import label_masks as label
+
+    try:
+        codes = {int(left): int(right) for left, right in (pair.split("=") for pair in code)}
+    except ValueError:
+        raise InvalidRecipe(f"--code {' '.join(code)}: give pairs of numbers, --code 0=0 --code 255=1.") from None
+    counts = label(folder, table, codes, classes=_coverage_classes(boundaries, names))
+    _CONSOLE.print(f"{', '.join(f'{count} {name}' for name, count in counts.items())} -> {table}")
+
+
+def _coverage_classes(boundaries: str, names: str) -> "CoverageClasses":
+    from pydantic import ValidationError
+
+    from cloud_assets.errors import InvalidRecipe
+    from cloud_assets.patches.coverage_labels import CoverageClasses
+
+    try:
+        return CoverageClasses(
+            boundaries=tuple(float(part) for part in boundaries.split(",")), names=tuple(names.split(","))
+        )
+    except (ValueError, ValidationError) as error:
+        raise InvalidRecipe(f"--boundaries {boundaries} --names {names}: {error}") from None
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -26,11 +26,12 @@ from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore, Role
 from cloud_assets.storage import atomic_directory, atomic_file
 
-ImageFormat = Literal["jpeg", "png", "geotiff"]
 LABELS_FILE = "labels.csv"
-_SUFFIXES: Mapping[str, str] = {"jpeg": ".jpg", "png": ".png", "geotiff": ".tif"}
+FORMATS: Mapping[str, str] = {"jpeg": ".jpg", "png": ".png", "geotiff": ".tif"}
+"""Suffix of each image format."""
+VALIDATION_FOLDERS: Mapping[str, str] = {"train": "train", "separate": "validation", "leave_out": ""}
+"""Where validation patches can go -> the folder."""
 _MASK_SUFFIXES = {".tif", ".tiff", ".png", ".jp2"}
-_VALIDATION_FOLDERS: Mapping[str, str] = {"train": "train", "separate": "validation", "leave_out": ""}
 _COLUMNS = ("file", "split", "class", "cloud_percentage", "patch_id", "group")
 
 
@@ -51,8 +52,8 @@ def export_class_folders(
     directory: Path,
     *,
     classes: CoverageClasses | None = None,
-    image_format: ImageFormat = "jpeg",
-    validation: Literal["train", "separate", "leave_out"] = "train",
+    image_format: str = "jpeg",
+    validation: str = "train",
     minimum_valid: float = 0.2,
     progress: bool = True,
 ) -> ExportSummary:
@@ -66,8 +67,9 @@ def export_class_folders(
         splits: Their splits.
         directory: The tree's folder; an earlier export there is replaced when the new one is complete.
         classes: The coverage classes.
-        image_format: ``jpeg``, ``png`` or ``geotiff``.
-        validation: Where validation patches go: into train, into a folder of their own, or nowhere.
+        image_format: One of :data:`FORMATS`.
+        validation: Where validation patches go, one of :data:`VALIDATION_FOLDERS`: into ``train``, into a folder of
+            their own (``separate``), or nowhere (``leave_out``).
         minimum_valid: Patches with a smaller share of labelled pixels are left out.
         progress: Whether to show a progress bar.
 
@@ -84,7 +86,7 @@ def export_class_folders(
     role = store.roles[IMAGES]
     write = _writer(image_format, role)
     _check_target(directory, store)
-    folders = {"train": "train", "validation": _VALIDATION_FOLDERS[validation], "test": "test"}
+    folders = {"train": "train", "validation": VALIDATION_FOLDERS[validation], "test": "test"}
     counts = {split: dict.fromkeys(classes.names, 0) for split in dict.fromkeys(folders.values()) if split}
     rows: list[tuple[Any, ...]] = []
     refused = 0
@@ -101,7 +103,7 @@ def export_class_folders(
             record = store.index.iloc[row]
             percentage = float(cloud_percentage(mask))
             name = classes.names[int(classes.classify(percentage))]
-            file = Path(folders[split]) / name / (quote(record["patch_id"], safe="") + _SUFFIXES[image_format])
+            file = Path(folders[split]) / name / (quote(record["patch_id"], safe="") + FORMATS[image_format])
             write(folder / file, store.array(IMAGES)[row], record)
             counts[folders[split]][name] += 1
             shown = f"{percentage:.3f}"
@@ -176,7 +178,7 @@ def _check_target(directory: Path, store: PatchStore) -> None:
         raise InvalidRecipe(f"{store.directory} holds no masks, so its patches have no coverage class.")
 
 
-def _writer(image_format: ImageFormat, role: Role) -> Any:
+def _writer(image_format: str, role: Role) -> Any:
     if image_format == "geotiff":
         return lambda path, image, record: _write_geotiff(path, image, record, role)
     instrument = INSTRUMENTS[role.instrument]

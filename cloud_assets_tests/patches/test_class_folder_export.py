@@ -43,7 +43,7 @@ def test_every_patch_is_in_the_folder_of_its_class(
     labelled: tuple[PatchStore, Splits], tmp_path: Path, image_format: str, suffix: str
 ) -> None:
     store, splits = labelled
-    summary = export_class_folders(store, splits, tmp_path / "out", image_format=image_format, progress=False)  # type: ignore[arg-type]
+    summary = export_class_folders(store, splits, tmp_path / "out", image_format=image_format, progress=False)
     assert summary.counts == {"train": dict.fromkeys(NAMES, 2), "test": dict.fromkeys(NAMES, 1)}
     with (tmp_path / "out" / "labels.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -75,7 +75,7 @@ def test_validation_has_its_own_folder_or_none(labelled: tuple[PatchStore, Split
     store, splits = labelled
     for validation, folders in [("separate", {"train", "validation", "test"}), ("leave_out", {"train", "test"})]:
         target = tmp_path / validation
-        summary = export_class_folders(store, splits, target, validation=validation, progress=False)  # type: ignore[arg-type]
+        summary = export_class_folders(store, splits, target, validation=validation, progress=False)
         assert {path.name for path in target.iterdir() if path.is_dir()} == folders
         assert sum(summary.counts["train"].values()) == 4
 
