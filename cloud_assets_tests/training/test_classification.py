@@ -1,0 +1,210 @@
+"""Training classifiers: labels that belong to the pixels, losses that know the order, parts that stay frozen."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cloud_assets.errors import NothingToLearn
+from cloud_assets.models.classifiers import STAGES
+from cloud_assets.models.specifications import Classifier
+from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.patches.coverage_labels import CoverageClasses, cloud_percentage, label_windows
+from cloud_assets.patches.from_arrays import store_arrays
+from cloud_assets.patches.splits import GroupedSplit, Splits
+from cloud_assets.patches.statistics import fitted_preprocessing
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.prediction.classification import ClassificationPredictor
+from cloud_assets.training.classification import corn_loss
+from cloud_assets.training.classification_recipe import Classification, ClassificationLoss, Unfreezing
+from cloud_assets.training.recipes import Optimisation
+from cloud_assets.training.run import TrainingRun
+from cloud_assets.training.window_batches import TrainingWindows, ValidationWindows, WindowSource
+
+BANDS = ("red", "green", "blue")
+CLASSES = CoverageClasses()
+
+
+@pytest.fixture(scope="module")
+def cover(tmp_path_factory: pytest.TempPathFactory) -> tuple[PatchStore, Splits]:
+    """Patches with 0 to 100 % of bright cloud on dark ground, from the left."""
+    count, size = 36, 40
+    rng = np.random.default_rng(0)
+    images = rng.integers(300, 900, (count, 3, size, size)).astype(np.uint16)
+    masks = np.zeros((count, size, size), np.uint8)
+    for number in range(count):
+        width = round(size * (number % 12) / 11)
+        images[number, :, :, :width] += 2500
+        masks[number, :, :width] = 1 + number % 2
+    splits = ["train"] * 12 + ["validation"] * 12 + ["test"] * 12
+    store = store_arrays(
+        tmp_path_factory.mktemp("cover") / "store", images, masks, bands=BANDS, instrument="sentinel2_l1c",
+        official_splits=splits,
+    )  # fmt: skip
+    return store, GroupedSplit().split(store)
+
+
+def recipe(**changes: Any) -> Classification:
+    settings = {
+        "network": Classifier(backbone="test_resnet", input_size=32),
+        "optimisation": Optimisation(
+            max_epochs=4, steps_per_epoch=10, batch_size=8, learning_rate=5e-3, precision="32", threads=1,
+            scheduler="constant", weight_decay=0.0,
+        ),
+        "augmentation": Augmentation.none(),
+        "training_windows": 60,
+        "validation_windows": 30,
+    }  # fmt: skip
+    return Classification(**{**settings, **changes})
+
+
+@pytest.fixture
+def train(cover: tuple[PatchStore, Splits], tmp_path: Path) -> Callable[..., ModelBundle]:
+    def make(name: str = "run", **changes: Any) -> ModelBundle:
+        return recipe(**changes).train(TrainingRun("cover", "tiny", *cover, tmp_path / name, progress=False))
+
+    return make
+
+
+@pytest.mark.parametrize("head", ["categorical", "ordinal"])
+def test_tiny_network_learns_to_tell_cover(
+    train: Callable[..., ModelBundle], cover: tuple[PatchStore, Splits], head: str
+) -> None:
+    bundle = train(network=Classifier(backbone="test_resnet", input_size=32, head=head))  # type: ignore[arg-type]
+    store, splits = cover
+    assert bundle.card.out_channels == (3 if head == "ordinal" else 4)
+    assert bundle.card.metrics["val_balanced_accuracy"] > 0.6
+    rows = splits.indices("test")
+    found = ClassificationPredictor(bundle, "cpu").predict(store.array()[rows])["class"]
+    wanted = CLASSES.classify(store.index["cloud_percentage"].iloc[rows])
+    assert abs(found - wanted).mean() < 0.5
+
+
+def test_same_seed_same_weights(train: Callable[..., ModelBundle]) -> None:
+    assert train("one").version == train("two").version
+
+
+def window_batches(cover: tuple[PatchStore, Splits], augmentation: Augmentation, size: int = 40) -> TrainingWindows:
+    store, splits = cover
+    windows = label_windows(store, splits.indices("train"), CLASSES, count=40, scale=(0.5, 1.0))
+    source = WindowSource(store, windows, [0, 1, 2])
+    return TrainingWindows(
+        source, None, 0.0, fitted_preprocessing(store), augmentation.build(), CLASSES, size=size, batch_size=8,
+        minimum_valid=0.2, seed=0,
+    )  # fmt: skip
+
+
+def test_labels_stay_exact_where_pixels_only_move(cover: tuple[PatchStore, Splits]) -> None:
+    store, splits = cover
+    windows = label_windows(store, splits.indices("train"), CLASSES, count=40, scale=(0.5, 1.0))
+    moving = Augmentation(brightness=0, contrast=0, colour=0, band_gain=0)
+    seen = np.concatenate([window_batches(cover, moving)[number][1] for number in range(5)])
+    assert sorted(seen.tolist()) == sorted(windows.labels.tolist())
+
+
+def test_labels_follow_the_pixels_where_some_go(cover: tuple[PatchStore, Splits]) -> None:
+    batches = window_batches(cover, Augmentation(zoom=0.5, brightness=0, contrast=0, colour=0, band_gain=0))
+    images, labels = zip(*(batches[number] for number in range(10)), strict=True)
+    # Cloud is brighter than 0.5 of the clip range here, ground darker: the share of bright pixels is the cover.
+    pixels = np.concatenate(images)
+    shares = 100 * (pixels.mean(axis=1) > 0.45).mean(axis=(1, 2))
+    seen = (pixels > 0).any(axis=1).mean(axis=(1, 2))
+    inner = (abs(shares[:, None] - [25, 50, 75]) > 6).all(axis=1) & (seen == 1)
+    assert inner.sum() > 10
+    assert np.array_equal(CLASSES.classify(shares[inner]), np.concatenate(labels)[inner])
+
+
+def test_batch_depends_on_its_number_only(cover: tuple[PatchStore, Splits]) -> None:
+    first, second = window_batches(cover, Augmentation()), window_batches(cover, Augmentation())
+    _ = first[0]
+    for one, other in zip(first[3], second[3], strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_validation_sees_what_prediction_sees(cover: tuple[PatchStore, Splits]) -> None:
+    store, splits = cover
+    windows = label_windows(store, splits.indices("validation"), CLASSES, count=1)
+    checks = ValidationWindows(
+        WindowSource(store, windows, [2, 1, 0]), fitted_preprocessing(store), size=24, batch_size=5
+    )
+    images = np.concatenate([checks[number][0] for number in range(len(checks))])
+    labels = np.concatenate([checks[number][1] for number in range(len(checks))])
+    assert images.shape == (12, 3, 24, 24)
+    assert labels.tolist() == CLASSES.classify(cloud_percentage(store.masks[windows.rows])).tolist()
+
+
+def test_simulated_windows_have_their_share(cover: tuple[PatchStore, Splits], tmp_path: Path) -> None:
+    simulated_recipe = recipe(
+        simulated_fraction=0.5, simulated_patches=4, simulated_size=32,
+        optimisation=Optimisation(max_epochs=1, steps_per_epoch=2, batch_size=4, precision="32", threads=1),
+    )  # fmt: skip
+    run = TrainingRun("cover", "tiny", *cover, tmp_path / "run", progress=False, cache=tmp_path / "cache")
+    assert simulated_recipe.train(run).card.training.epochs_run == 1
+    assert len(list((tmp_path / "cache").glob("simulated_*"))) == 1
+
+
+def test_class_without_any_window_is_named(tmp_path: Path) -> None:
+    masks = np.zeros((9, 20, 20), np.uint8)
+    masks[::2] = 1
+    images = np.full((9, 3, 20, 20), 900, np.uint16)
+    splits = ["train"] * 3 + ["validation"] * 3 + ["test"] * 3
+    store = store_arrays(
+        tmp_path / "store", images, masks, bands=BANDS, instrument="sentinel2_l1c", official_splits=splits
+    )
+    run = TrainingRun("cover", "tiny", store, GroupedSplit().split(store), tmp_path / "run", progress=False)
+    with pytest.raises(NothingToLearn, match=r"scattered \(25-50 %\) or broken"):
+        recipe().train(run)
+
+
+def test_corn_loss_is_that_of_the_chain_of_questions() -> None:
+    logits = torch.tensor([[0.3, -0.2, 1.0], [2.0, 0.5, -1.0], [-1.0, 0.1, 0.2]])
+    labels = torch.tensor([0, 2, 3])
+    # Class 0 answers one question (no), class 2 three (yes, yes, no), class 3 three (yes, yes, yes).
+    asked = [(0, 0, 0.0), (1, 0, 1.0), (1, 1, 1.0), (1, 2, 0.0), (2, 0, 1.0), (2, 1, 1.0), (2, 2, 1.0)]
+    terms = [F.binary_cross_entropy_with_logits(logits[row, col], torch.tensor(yes)) for row, col, yes in asked]
+    assert corn_loss(logits, labels, torch.ones(4)).item() == pytest.approx(torch.stack(terms).mean().item())
+    weights = torch.tensor([3.0, 1.0, 1.0, 0.0])
+    weighted = (3 * terms[0] + terms[1] + terms[2] + terms[3]) / 6
+    assert corn_loss(logits, labels, weights).item() == pytest.approx(weighted.item())
+
+
+def test_schedules_free_the_last_parts_first() -> None:
+    def frozen(schedule: str) -> list[int]:
+        return [Unfreezing(schedule=schedule, epochs=2).frozen_stages(epoch, STAGES) for epoch in range(10)]  # type: ignore[arg-type]
+
+    assert frozen("none") == [0] * 10
+    assert frozen("head_first") == [4, 4] + [0] * 8
+    assert frozen("gradual") == [4, 4, 3, 3, 2, 2, 1, 1, 0, 0]
+
+
+def test_frozen_parts_do_not_move(train: Callable[..., ModelBundle]) -> None:
+    short = {
+        "max_epochs": 1,
+        "steps_per_epoch": 3,
+        "batch_size": 8,
+        "precision": "32",
+        "threads": 1,
+        "learning_rate": 0.1,
+    }
+    torch.manual_seed(0)
+    start = Classifier(backbone="test_resnet", input_size=32).build(3, 4).state_dict()
+    frozen = train("frozen", unfreezing=Unfreezing(schedule="head_first", epochs=1), optimisation=Optimisation(**short))
+    moved = {
+        name for name, tensor in frozen.state_dict().items()
+        if name in start and not torch.equal(tensor, start[name])
+    }  # fmt: skip
+    assert moved == {"backbone.fc.weight", "backbone.fc.bias"}
+    freed = train("freed", optimisation=Optimisation(**short))
+    assert not torch.equal(freed.state_dict()["backbone.conv1.0.weight"], start["backbone.conv1.0.weight"])
+
+
+def test_impossible_recipes_are_refused() -> None:
+    with pytest.raises(ValueError, match="label_smoothing"):
+        recipe(network=Classifier(head="ordinal"), loss=ClassificationLoss(label_smoothing=0.1))
+    with pytest.raises(ValueError, match="window_scale"):
+        recipe(window_scale=(0.9, 0.5))
