@@ -122,7 +122,7 @@ class OpenVinoBackEnd:
     """
 
     def __init__(self, bundle: ModelBundle, parallelism: Parallelism) -> None:
-        openvino = _import_openvino()
+        openvino = import_openvino()
         core = openvino.Core()
         has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         settings = {
@@ -159,7 +159,12 @@ def threads_of_each_call(parallelism: Parallelism) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _import_openvino() -> Any:
+def import_openvino() -> Any:
+    """The module ``openvino``, imported in silence.
+
+    Raises:
+        BackEndUnavailable: If it is not installed.
+    """
     import sys
 
     # Importing OpenVINO reports its use over the network; without its reporter it stays silent.

@@ -53,7 +53,9 @@ def parsed_products(text: str | None) -> tuple[Product, ...] | None:
     wanted = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in ALL_PRODUCTS]
     if unknown or not wanted:
-        raise InvalidRecipe(f"no such product: {', '.join(unknown) or text!r}; there are {', '.join(ALL_PRODUCTS)}.")
+        raise InvalidRecipe(
+            f"no such product: {', '.join(unknown) or repr(text)}; there are {', '.join(ALL_PRODUCTS)}."
+        )
     return tuple(product for product in ALL_PRODUCTS if product in wanted)
 
 

@@ -1,7 +1,9 @@
 """Rasters of a scene: written block by block as they are finished, then turned into Cloud-Optimised GeoTIFFs."""
 
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
 _BLOCK = 512
 _READ_SIDE = 2 * _BLOCK
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_ALMOST_FULL = 4 << 20
-_SIGNS_OF_FULL: Sequence[str] = ("no space left", "free disk space", "file too large", "write error", "disk full")
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,22 @@ class RasterDraft:
             self._describe(self._raster)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         raster, self._raster = self._raster, None
-        if raster is not None:
-            with storage_errors(self.path):
-                raster.close()
+        if raster is None:
+            return
+        with storage_errors(self.path):
+            raster.close()
+        if kind is None:
+            self._check_size()
+
+    def _check_size(self) -> None:
+        """Closing writes the last blocks, but does not tell when that fails."""
+        tiles = math.ceil(self.grid.height / _BLOCK) * math.ceil(self.grid.width / _BLOCK)
+        expected = tiles * _BLOCK**2 * len(self.form.bands) * np.dtype(self.form.dtype).itemsize
+        found = self.path.stat().st_size
+        if found < expected:
+            raise _storage_full(self.path, f"{found} of {expected} bytes were written")
 
     def write(self, block: Window, values: npt.NDArray[Any]) -> None:
         """Writes a block.
@@ -184,30 +195,46 @@ def write_cog(draft: RasterDraft, path: Path, tags: Mapping[str, str], threads: 
             NUM_THREADS=str(threads),
             BIGTIFF="IF_SAFER",
         )
-        read_header(str(path))
         is_valid, errors, _ = cog_validate(path, quiet=True)
+    try:
+        read_header(str(path))
+    except InvalidRaster as error:
+        raise _storage_full(path, "the file is not whole") from error
     if not is_valid:
         raise InvalidRaster(f"{path} was not written as a Cloud-Optimised GeoTIFF: {'; '.join(errors)}.")
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turns what the raster library says when a file cannot be written into an error that names the reason."""
-    import shutil
+    """Turns what is raised when a file cannot be written into an error that names the reason and a way out.
 
+    Args:
+        path: What is written in the block.
+    """
+    from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
 
     try:
         yield
-    except (RasterioError, OSError, InvalidRaster) as error:
-        is_full = isinstance(error, OSError) and error.errno in _FULL
-        reason = " ".join(str(error).split())
-        folder = next((parent for parent in path.parents if parent.is_dir()), Path())
-        free = shutil.disk_usage(folder).free
-        if is_full or free < _ALMOST_FULL or any(word in reason.lower() for word in _SIGNS_OF_FULL):
-            raise StorageFull(
-                errno.ENOSPC,
-                f"{path.name} cannot be written: {free / 1e6:.0f} MB are free on its disk ({reason}). Free some space "
-                "or choose another folder; nothing half-written is left behind.",
-            ) from error
+    except StorageFull:
         raise
+    except (RasterioError, CPLE_BaseError) as error:
+        # The raster library does not tell a full disk from other failures to write a file.
+        raise _storage_full(path, " ".join(f"{error} {error.__cause__ or ''}".split())) from error
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _storage_full(path, str(error)) from error
+        raise
+
+
+def _storage_full(path: Path, reason: str) -> StorageFull:
+    return StorageFull(
+        errno.ENOSPC,
+        f"{path.name} cannot be written ({reason}). {_free_bytes(path) / 1e6:.0f} MB are free on its disk: free some "
+        "space, raise a quota, or choose another folder. Nothing half-written is left behind.",
+    )
+
+
+def _free_bytes(path: Path) -> int:
+    folder = next((parent for parent in path.absolute().parents if parent.is_dir()), Path())
+    return shutil.disk_usage(folder).free

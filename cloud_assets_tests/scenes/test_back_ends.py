@@ -1,0 +1,129 @@
+import importlib.util
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from cloud_assets.errors import BackEndUnavailable
+from cloud_assets.models.specifications import UNet
+from cloud_assets.prediction.device import choose_precision
+from cloud_assets.prediction.segmentation import class_probability
+from cloud_assets.scenes import back_end_choice
+from cloud_assets.scenes.back_end_choice import choose_back_end
+from cloud_assets.scenes.back_ends import Parallelism, TorchBackEnd, threads_of_each_call
+from cloud_assets_tests.scenes.fakes import make_bundle
+
+SHARE = Parallelism(2, 1)
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return make_bundle(network=UNet(width=4, depth=2))
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(0).uniform(0, 1, (3, 4, 96, 64)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def expected(bundle, pixels):
+    with torch.inference_mode():
+        return class_probability(bundle.network()(torch.from_numpy(pixels))).numpy()
+
+
+def needs(name: str) -> None:
+    """Skips a test without importing what it needs: OpenVINO is to be imported by the project's own code first."""
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+
+
+@pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino"])
+def test_each_back_end_gives_pytorchs_probabilities_at_any_size_and_count(bundle, pixels, expected, name):
+    needs(name)
+    back_end = choose_back_end(bundle, name, "cpu", parallelism=SHARE)
+    assert back_end.name.startswith(name)
+    found = class_probability(torch.from_numpy(back_end(pixels))).numpy()
+    np.testing.assert_allclose(found, expected, atol=0.03)
+    one = class_probability(torch.from_numpy(back_end(pixels[:1, :, :32, :48]))).numpy()
+    assert one.shape == (1, 2, 32, 48)
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino"])
+def test_calls_from_several_threads_do_not_disturb_each_other(bundle, pixels, name):
+    from concurrent.futures import ThreadPoolExecutor
+
+    needs(name)
+    back_end = choose_back_end(bundle, name, "cpu", parallelism=SHARE)
+    inputs = [pixels * scale for scale in np.linspace(0.1, 1, 12, dtype=np.float32)]
+    alone = [back_end(one) for one in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(back_end, inputs))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_openvino_comes_without_its_reporter():
+    needs("openvino")
+    code = (
+        "import sys\n"
+        "from cloud_assets.scenes.back_ends import import_openvino\n"
+        "assert import_openvino().Core()\n"
+        "assert sys.modules['openvino_telemetry'] is None\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_back_end_that_disagrees_is_not_used(bundle, monkeypatch):
+    class Wrong(TorchBackEnd):
+        def __call__(self, pixels):
+            return super().__call__(pixels) + 3
+
+    monkeypatch.setattr(back_end_choice, "OpenVinoBackEnd", lambda bundle, share: Wrong(bundle, "cpu", share))
+    with pytest.raises(BackEndUnavailable, match="disagrees with PyTorch"):
+        choose_back_end(bundle, "openvino", "cpu", parallelism=SHARE)
+    monkeypatch.setattr(back_end_choice, "OnnxRuntimeBackEnd", lambda bundle, share: Wrong(bundle, "cpu", share))
+    assert choose_back_end(bundle, "auto", "cpu", parallelism=SHARE).name.startswith("torch")
+
+
+def test_a_back_end_that_gives_no_number_is_not_used(bundle, monkeypatch):
+    class Broken(TorchBackEnd):
+        def __call__(self, pixels):
+            return np.full_like(super().__call__(pixels), np.nan)
+
+    monkeypatch.setattr(back_end_choice, "OpenVinoBackEnd", lambda bundle, share: Broken(bundle, "cpu", share))
+    with pytest.raises(BackEndUnavailable, match="disagrees"):
+        choose_back_end(bundle, "openvino", "cpu", parallelism=SHARE)
+
+
+def test_what_is_not_installed_is_left_out_or_named(bundle, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackEndUnavailable, match="pip install 'cloud-assets\\[openvino\\]'"):
+        choose_back_end(bundle, "openvino", "cpu", parallelism=SHARE)
+    with pytest.raises(BackEndUnavailable, match="pip install 'cloud-assets\\[onnx\\]'"):
+        choose_back_end(bundle, "onnxruntime", "cpu", parallelism=SHARE)
+    assert choose_back_end(bundle, "auto", "cpu", parallelism=SHARE).name.startswith("torch")
+
+
+def test_little_work_does_not_wait_for_a_conversion(bundle, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("converted for little work")
+
+    monkeypatch.setattr(back_end_choice, "OpenVinoBackEnd", refuse)
+    monkeypatch.setattr(back_end_choice, "OnnxRuntimeBackEnd", refuse)
+    chosen = choose_back_end(bundle, "auto", "cpu", parallelism=SHARE, megapixels=1.0)
+    precision = "bfloat16" if choose_precision("auto", torch.device("cpu")) == "bf16" else "float32"
+    assert chosen.name == f"torch {precision} on cpu"
+
+
+def test_threads_are_shared_out_and_given_back():
+    before = torch.get_num_threads()
+    with threads_of_each_call(Parallelism(2, 3)):
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == before
+    share = Parallelism.of_machine()
+    assert 1 <= share.workers <= 4
+    assert share.threads >= 1

@@ -1,0 +1,204 @@
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rich.console import Console
+from typer.testing import CliRunner
+
+from cloud_assets.command_line import app
+from cloud_assets.errors import InvalidRecipe, InvalidScene, SceneNameTaken, StorageFull
+from cloud_assets.scenes.batch import SceneBatch
+from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.predict_command import parsed_products, run_batch
+from cloud_assets.scenes.record import SceneProducts
+from cloud_assets_tests.scenes.fakes import cloudy_reflectance, landsat_dn, make_bundle, write_geotiff
+from cloud_assets_tests.scenes.test_scene_reader import corrupt
+
+SMALL = SceneOptions(window=128, overlap=32)
+DN = landsat_dn(cloudy_reflectance(140, 200))
+BLOCKS = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"}
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    return [write_geotiff(tmp_path / "in" / f"{name}.tif", DN, **BLOCKS) for name in "abc"]
+
+
+def make_batch(paths, out, **changes):
+    return SceneBatch(paths, [make_bundle()], out, changes.pop("options", SMALL), instrument="landsat8_l1", **changes)
+
+
+def test_a_scene_that_fails_does_not_stop_the_others(scenes, make_champions, tmp_path):
+    make_champions()
+    corrupt(scenes[1], 70, 100)
+    outcomes = list(make_batch([*scenes, tmp_path / "none.tif"], tmp_path / "out").run(lambda pixels: None))
+    assert [outcome.error is None for outcome in outcomes] == [True, False, True, False]
+    assert "rows" in str(outcomes[1].error)
+    assert "columns" in str(outcomes[1].error)
+    assert isinstance(outcomes[3].error, InvalidScene)
+    assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"a", "c"}
+
+
+def test_a_library_that_fails_in_one_scene_does_not_stop_the_others(scenes, make_champions, tmp_path):
+    calls = []
+
+    def fails_first(pixels):
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("out of luck")
+        return np.zeros((len(pixels), 1, *pixels.shape[2:]), np.float32)
+
+    make_champions(logits=fails_first)
+    outcomes = list(make_batch(scenes, tmp_path / "out").run(lambda pixels: None))
+    assert [str(outcome.error) for outcome in outcomes] == ["out of luck", "None", "None"]
+
+
+def test_two_scenes_of_one_name_do_not_overwrite_each_other(scenes, make_champions, tmp_path):
+    make_champions()
+    twin = write_geotiff(tmp_path / "elsewhere" / "a.tif", DN)
+    outcomes = list(make_batch([scenes[0], twin], tmp_path / "out").run(lambda pixels: None))
+    assert outcomes[0].error is None
+    assert isinstance(outcomes[1].error, SceneNameTaken)
+    assert SceneProducts.open(tmp_path / "out" / "a").source == str(scenes[0])
+
+
+def test_radar_goes_with_its_scene_and_a_bad_one_fails_that_scene_only(scenes, make_champions, tmp_path):
+    make_champions()
+    linear = write_geotiff(tmp_path / "linear.tif", np.ones((2, 10, 10), np.float32), ("VV", "VH"), nodata=None)
+    outcomes = list(make_batch(scenes, tmp_path / "out", radar=[linear]).run(lambda pixels: None))
+    assert isinstance(outcomes[0].error, InvalidRecipe)
+    assert [outcome.error for outcome in outcomes[1:]] == [None, None]
+
+
+def test_progress_and_exit_code(scenes, make_champions, tmp_path):
+    make_champions()
+    batch = make_batch(scenes, tmp_path / "out")
+    assert batch.megapixels == pytest.approx(3 * DN[0].size / 1e6)
+    with (tmp_path / "log").open("w") as stream:
+        assert run_batch(batch, Console(file=stream, width=400)) == 0
+        assert run_batch(make_batch([*scenes, tmp_path / "none.tif"], tmp_path / "out"), Console(file=stream)) == 1
+    text = (tmp_path / "log").read_text()
+    assert text.count("MP/s") == 3
+    assert text.count("up to date") == 3
+    assert "none.tif does not exist" in text
+
+
+def test_products_are_listed_by_name():
+    assert parsed_products(None) is None
+    assert parsed_products(" probability,mask ") == ("mask", "probability")
+    with pytest.raises(InvalidRecipe, match="no such product: masks; there are mask, probability"):
+        parsed_products("masks")
+    with pytest.raises(InvalidRecipe):
+        parsed_products(",")
+
+
+def test_the_command_makes_products_from_a_model_folder(scenes, tmp_path):
+    make_bundle().save(tmp_path / "model")
+    arguments = ["predict", *map(str, scenes[:2]), "--out", str(tmp_path / "out"), "--model", str(tmp_path / "model")]
+    arguments += ["--instrument", "landsat8_l1", "--products", "mask,probability", "--window", "128", "--overlap", "32"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    made = SceneProducts.open(tmp_path / "out" / "a")
+    assert set(made.files) == {"mask", "probability", "quicklook", "page", "stac"}
+    assert made.back_end.startswith("torch")
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 0
+    assert again.output.count("up to date") == 2
+    failing = CliRunner().invoke(app, [*arguments, "--overwrite", "--bands", "red,green"])
+    assert failing.exit_code == 1
+    assert "2 names were given" in failing.output
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--model", "nowhere"], "neither the folder of a trained model nor"),
+        (["--products", "fog"], "no such product"),
+        (["--window", "64", "--overlap", "64"], "must be smaller"),
+        (["--back-end", "abacus"], "abacus|Input should be"),
+    ],
+)
+def test_the_command_names_wrong_options(scenes, tmp_path, extra, message):
+    result = CliRunner().invoke(app, ["predict", str(scenes[0]), "--out", str(tmp_path / "out"), *extra])
+    assert result.exit_code != 0
+    said = f"{result.output} {result.exception}"
+    import re
+
+    assert re.search(message, said), said
+
+
+def test_the_command_without_any_champion_says_how_to_get_one(scenes, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow/mlflow.db")
+    result = CliRunner().invoke(app, ["predict", str(scenes[0]), "--out", str(tmp_path / "out")])
+    assert result.exit_code != 0
+    assert "no task has a champion" in str(result.exception)
+
+
+_SCRIPT = """
+import resource, sys, time
+from pathlib import Path
+import numpy as np
+from cloud_assets.scenes import champions
+from cloud_assets.scenes.champions import Champions
+from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.scene_products import predict_scene
+from cloud_assets_tests.scenes.fakes import FakeBackEnd, bright_is_cloud, make_bundle
+
+def slow(pixels):
+    time.sleep(float(sys.argv[3]))
+    print("predicting", flush=True)
+    return bright_is_cloud(pixels)
+
+champions.choose_back_end = lambda *_, **__: FakeBackEnd(slow)
+if len(sys.argv) > 4:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), int(sys.argv[4])))
+options = SceneOptions(window=64, overlap=16)
+predict_scene(Path(sys.argv[1]), [make_bundle()], Path(sys.argv[2]), options, instrument="landsat8_l1")
+"""
+
+
+def run_apart(*arguments: object) -> "subprocess.Popen[str]":
+    """Makes products in a process of its own."""
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", _SCRIPT, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_a_killed_run_leaves_no_product_and_the_next_one_starts_clean(scenes, tmp_path):
+    out = tmp_path / "out"
+    process = run_apart(scenes[0], out, 0.2)
+    assert process.stdout is not None
+    assert "predicting" in process.stdout.readline()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    assert not (out / "a").exists()
+    left_over = [path for path in out.iterdir() if path.is_dir()]
+    assert len(left_over) == 1
+    assert left_over[0].name.startswith(".a-")
+    finished = run_apart(scenes[0], out, 0)
+    _, errors = finished.communicate(timeout=120)
+    assert finished.returncode == 0, errors
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"a"}
+    with rasterio.open(SceneProducts.open(out / "a").paths["mask"]) as raster:
+        assert raster.shape == DN.shape[1:]
+
+
+@pytest.mark.parametrize("limit", [2_000, 40_000, 270_000])
+def test_a_full_disk_leaves_no_product_and_says_so(scenes, tmp_path, limit):
+    """The limit on a file's size stands in for a full disk: writes fail in the same places."""
+    assert hasattr(resource, "RLIMIT_FSIZE")
+    process = run_apart(scenes[0], tmp_path / "out", 0, limit)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert StorageFull.__name__ in errors, errors
+    assert "Nothing half-written is left behind" in errors
+    assert [path for path in (tmp_path / "out").iterdir() if path.is_dir()] == []
