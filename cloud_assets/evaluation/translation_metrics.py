@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -138,7 +139,10 @@ class TranslationScores:
         )
         found["display_psnr"] = _number(self._display_psnr.compute())
         if self._vegetation is not None:
-            found |= {name: _number(metric.compute()) for name, metric in self._ndvi.items()}
+            with warnings.catch_warnings():
+                # One constant colour has no correlation with anything; it is left out.
+                warnings.filterwarnings("ignore", message="The variance of predictions or target")
+                found |= {name: _number(metric.compute()) for name, metric in self._ndvi.items()}
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
