@@ -24,8 +24,8 @@ Flags = npt.NDArray[np.bool_]
 
 HISTOGRAM_EDGES = np.linspace(0, 1, 401)
 """Of the reflectance histograms."""
-_SMALLEST_FOR_SCALES = 161
-"""Pixels a side that five scales with a window of 11 need."""
+_SMALLEST_FOR_SCALES = 176
+"""Pixels a side that five scales with a window of 11 need: 11 must be left after four halvings."""
 _SMALL = 1e-3
 _NDVI_BINS = np.linspace(-1, 1, 101)
 

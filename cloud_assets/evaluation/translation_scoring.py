@@ -225,7 +225,7 @@ def _notes(
     if "ndvi_rmse" not in model:
         notes.append("No NDVI: the model does not predict both red and near infrared.")
     if "ms_ssim" not in model:
-        notes.append("No multi-scale SSIM: its five scales need patches of more than 160 pixels.")
+        notes.append("No multi-scale SSIM: its five scales need patches of at least 176 pixels.")
     if card.training.splits_version != splits.data_version:
         notes.append(
             "The model was trained with other splits than it is tested with here: some of the test patches may have "

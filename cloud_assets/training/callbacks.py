@@ -84,7 +84,7 @@ class Reseed(Callback):
         self._seed = seed
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Seeds before the first step: making the loader draws a number too, at times before and at times after hooks."""
+        """Seeds before the first step: making the loader draws a number too, now before the hooks, now after."""
         if batch_idx > 0:
             return
         torch.manual_seed(int(np.random.SeedSequence((self._seed, trainer.current_epoch)).generate_state(1)[0]))

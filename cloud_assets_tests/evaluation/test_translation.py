@@ -48,8 +48,8 @@ class RulePredictor:
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[PatchStore, Splits]:
-    """Pairs of 168 pixels, enough for five scales; a corner of each has no radar."""
-    radar = backscatter(14, 168)[[*range(10), 12, 13]]
+    """Pairs of 176 pixels, enough for five scales; a corner of each has no radar."""
+    radar = backscatter(14, 176)[[*range(10), 12, 13]]
     reflectance = reflectance_of(radar)
     radar[:, :, :6, :9] = np.nan
     splits = ("train",) * 8 + ("validation",) + ("test",) * 3
