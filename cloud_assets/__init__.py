@@ -1,7 +1,9 @@
 """Cloud Assets: machine learning for clouds in satellite imagery, as software-defined assets."""
 
-from cloud_assets.models.torchvision_pairing import ensure_torchvision
+import os
 
 __version__ = "0.1.0"
 
-ensure_torchvision()
+# Waiting threads of OpenMP spin by default: as soon as another process wants one of two cores, a training slows down
+# many times over. Sleeping costs nothing measurable on an idle machine. Read once, when torch is loaded; yours wins.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
