@@ -2,7 +2,11 @@
 
 import os
 
+from cloud_assets.models.torchvision_pairing import ensure_torchvision
+
 __version__ = "0.1.0"
+
+ensure_torchvision()
 
 # Waiting threads of OpenMP spin by default: as soon as another process wants one of two cores, a training slows down
 # many times over. Sleeping costs nothing measurable on an idle machine. Read once, when torch is loaded; yours wins.
