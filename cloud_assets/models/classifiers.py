@@ -53,7 +53,17 @@ class ClassifierNetwork(nn.Module):
         Returns:
             (N, outputs).
         """
-        return cast("Tensor", self.backbone((pixels - self.mean) / self.std))
+        return self.head(self.features(pixels))
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """What the head looks at, before pooling: (N, F, h, w) for convolutional backbones."""
+        backbone: Any = self.backbone
+        return cast("Tensor", backbone.forward_features((pixels - self.mean) / self.std))
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits (N, outputs) from :meth:`features`."""
+        backbone: Any = self.backbone
+        return cast("Tensor", backbone.forward_head(features))
 
     def stages(self) -> list[list[str]]:
         """Names of the backbone's modules in :data:`STAGES` parts, from the input to the last before the head."""

@@ -28,6 +28,9 @@ from cloud_assets.training.record import software_versions, training_record
 from cloud_assets.training.run import TrainingRun
 from cloud_assets.training.window_batches import TrainingWindows, ValidationWindows, WindowSource
 
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Images, classes and cover maps."""
+
 _FEWEST_BATCHES = 20
 """Batches an epoch at least: with fewer, validation would cost more than training."""
 
@@ -49,6 +52,9 @@ class ClassificationModule(TrainedModule):
         classes = len(class_weights)
         self.recipe = recipe
         self.stages = network.stages()
+        # Not a part of the network: nobody asks for it once training is over.
+        backbone: Any = network.backbone
+        self.cover_head = nn.Conv2d(backbone.num_features, 1, 1) if recipe.loss.cover_map > 0 else None
         self.class_weights: Tensor
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.metrics = MetricCollection(
@@ -70,16 +76,22 @@ class ClassificationModule(TrainedModule):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.train(any(parameter.requires_grad for parameter in module.parameters()))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
-        images, labels = batch
-        loss = self._loss(self.network(self.to_layout(images)), labels)
+        images, labels, covers = batch
+        network: Any = self.network
+        features = network.features(self.to_layout(images))
+        loss = self._loss(network.head(features), labels)
+        if self.cover_head is not None:
+            if features.ndim != 4:
+                raise InvalidRecipe(f"cover_map needs a convolutional backbone, not {self.recipe.network.backbone}.")
+            loss = loss + self.recipe.loss.cover_map * cover_loss(self.cover_head(features.float()), covers)
         self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(images))
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts a batch into the validation metrics."""
-        images, labels = batch
+        images, labels, _ = batch
         logits = self.network(self.to_layout(images))
         head = self.recipe.network.head
         probability = class_probability(logits, head).cpu().numpy()
@@ -118,6 +130,23 @@ def corn_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
     asked = (labels[:, None] >= boundaries).float() * class_weights[labels][:, None]
     above = (labels[:, None] > boundaries).float()
     return F.binary_cross_entropy_with_logits(logits, above, weight=asked, reduction="sum") / asked.sum()
+
+
+def cover_loss(logits: Tensor, covers: Tensor) -> Tensor:
+    """Binary cross entropy of the cloud cover of each cell; cells without labels take no part.
+
+    Args:
+        logits: (N, 1, h, w).
+        covers: (N, 2, cells, cells) shares of cloudy and of labelled pixels.
+
+    Returns:
+        Scalar.
+    """
+    cells = (logits.shape[-2], logits.shape[-1])
+    cloudy, labelled = F.adaptive_avg_pool2d(covers, cells).unbind(dim=1)
+    cover = (cloudy / labelled.clamp_min(1e-6)).clamp(0, 1)
+    each = F.binary_cross_entropy_with_logits(logits[:, 0], cover, weight=labelled, reduction="sum")
+    return each / labelled.sum().clamp_min(1e-6)
 
 
 def train(recipe: Classification, run: TrainingRun) -> ModelBundle:

@@ -27,6 +27,12 @@ class ClassificationLoss(BaseModel):
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each label spread over all classes; for categorical heads."
     )
+    cover_map: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of a second loss in training: the backbone's last features have to tell the cloud cover of "
+        "each of their cells, as the masks know it. Helps where patches are few; for convolutional backbones.",
+    )
 
 
 class Unfreezing(BaseModel):

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
+from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.coverage_labels import CoverageClasses, Windows, cloud_percentage
 from cloud_assets.patches.preprocessing import Preprocessing
@@ -15,8 +16,12 @@ from cloud_assets.patches.store import PatchStore
 from cloud_assets.prediction.classification import fit_size
 from cloud_assets.training.batches import endless_order
 
-LabelledBatch = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
-"""Images (N, C, size, size) float32 in [0, 1] and classes (N,) int64."""
+LabelledBatch = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float32]]
+"""Images (N, C, size, size) float32 in [0, 1]; classes (N,) int64; and cover maps (N, 2, cells, cells) float32, the
+shares of cloudy and of labelled pixels in each cell."""
+
+COVER_CELLS = 16
+"""Cells along each side of a cover map."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +85,14 @@ class TrainingWindows(Dataset[LabelledBatch]):
         places = [(1, position) for position in range(first, after)]
         reals = range(number * self._batch_size - first, (number + 1) * self._batch_size - after)
         samples = [self._sample(*place) for place in (*places, *((0, position) for position in reals))]
-        return np.stack([image for image, _ in samples]), np.array([label for _, label in samples], np.int64)
+        images, labels, maps = zip(*samples, strict=True)
+        return np.stack(images), np.array(labels, np.int64), np.stack(maps)
 
     def _simulated_before(self, number: int) -> int:
         """Simulated windows in all batches before one: their share is exact in the long run."""
         return int(np.floor(number * self._batch_size * self._fraction + 1e-9))
 
-    def _sample(self, stream: int, position: int) -> tuple[npt.NDArray[np.float32], int]:
+    def _sample(self, stream: int, position: int) -> tuple[npt.NDArray[np.float32], int, npt.NDArray[np.float32]]:
         source = self._sources[stream]
         key = (self._seed, stream, position)
         index = endless_order(len(source), position, self._seed, stream)
@@ -103,9 +109,9 @@ class TrainingWindows(Dataset[LabelledBatch]):
         if varied.valid.mean() >= self._minimum_valid and np.isfinite(change):
             # Exact where pixels only move about; where some come or go, the cover changes by as much as theirs.
             percentage = min(max(percentage + change, 0.0), 100.0)
-            image, seen = varied.image, varied.valid
+            image, seen, mask = varied.image, varied.valid, varied.mask
         normalised = self._preprocessing.normalise(np.ascontiguousarray(np.moveaxis(image, -1, 0)), seen)
-        return normalised, int(self._classes.classify(percentage))
+        return normalised, int(self._classes.classify(percentage)), cover_map(mask)
 
 
 class ValidationWindows(Dataset[LabelledBatch]):
@@ -130,8 +136,23 @@ class ValidationWindows(Dataset[LabelledBatch]):
     def __getitem__(self, number: int) -> LabelledBatch:
         """Batch number ``number``; the last one may be smaller."""
         positions = range(number * self._batch_size, min((number + 1) * self._batch_size, len(self._source)))
-        images = []
+        images, maps = [], []
         for position in positions:
             dn = self._source.windows.read(self._source.store, position, IMAGES)[self._source.channels]
             images.append(fit_size(*self._preprocessing(dn), self._size))
-        return np.stack(images), self._source.windows.labels[list(positions)]
+            maps.append(cover_map(self._source.windows.read(self._source.store, position, "masks")))
+        return np.stack(images), self._source.windows.labels[list(positions)], np.stack(maps)
+
+
+def cover_map(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Shares of cloudy and of labelled pixels, cell by cell.
+
+    Args:
+        mask: (H, W) cloud codes, 255 unlabelled.
+
+    Returns:
+        (2, :data:`COVER_CELLS`, :data:`COVER_CELLS`) float32.
+    """
+    planes = np.stack([np.isin(mask, (THICK_CLOUD, THIN_CLOUD)), mask != UNLABELLED]).astype(np.float32)
+    everywhere = np.ones(mask.shape, bool)
+    return resize(planes, everywhere, (COVER_CELLS, COVER_CELLS), 0.0).clip(0, 1)

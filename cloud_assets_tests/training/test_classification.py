@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cloud_assets.errors import NothingToLearn
+from cloud_assets.errors import InvalidRecipe, NothingToLearn
 from cloud_assets.models.classifiers import STAGES
 from cloud_assets.models.specifications import Classifier
 from cloud_assets.patches.augmentation import Augmentation
@@ -20,11 +20,17 @@ from cloud_assets.patches.statistics import fitted_preprocessing
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.prediction.classification import ClassificationPredictor
-from cloud_assets.training.classification import corn_loss
+from cloud_assets.training.classification import corn_loss, cover_loss
 from cloud_assets.training.classification_recipe import Classification, ClassificationLoss, Unfreezing
 from cloud_assets.training.recipes import Optimisation
 from cloud_assets.training.run import TrainingRun
-from cloud_assets.training.window_batches import TrainingWindows, ValidationWindows, WindowSource
+from cloud_assets.training.window_batches import (
+    COVER_CELLS,
+    TrainingWindows,
+    ValidationWindows,
+    WindowSource,
+    cover_map,
+)
 
 BANDS = ("red", "green", "blue")
 CLASSES = CoverageClasses()
@@ -109,7 +115,7 @@ def test_labels_stay_exact_where_pixels_only_move(cover: tuple[PatchStore, Split
 
 def test_labels_follow_the_pixels_where_some_go(cover: tuple[PatchStore, Splits]) -> None:
     batches = window_batches(cover, Augmentation(zoom=0.5, brightness=0, contrast=0, colour=0, band_gain=0))
-    images, labels = zip(*(batches[number] for number in range(10)), strict=True)
+    images, labels, _ = zip(*(batches[number] for number in range(10)), strict=True)
     # Cloud is brighter than 0.5 of the clip range here, ground darker: the share of bright pixels is the cover.
     pixels = np.concatenate(images)
     shares = 100 * (pixels.mean(axis=1) > 0.45).mean(axis=(1, 2))
@@ -208,3 +214,34 @@ def test_impossible_recipes_are_refused() -> None:
         recipe(network=Classifier(head="ordinal"), loss=ClassificationLoss(label_smoothing=0.1))
     with pytest.raises(ValueError, match="window_scale"):
         recipe(window_scale=(0.9, 0.5))
+
+
+def test_cover_maps_tell_each_cells_share(cover: tuple[PatchStore, Splits]) -> None:
+    mask = np.zeros((64, 32), np.uint8)
+    mask[:32, :16] = 1
+    mask[:32, 16:] = 255
+    cloudy, labelled = cover_map(mask)
+    assert cloudy.shape == (COVER_CELLS, COVER_CELLS)
+    assert cloudy.mean() == pytest.approx(0.25, abs=0.01)
+    assert labelled[:7, 9:].max() == 0
+    assert cloudy[:7, :7].min() == 1
+    _, labels, maps = window_batches(cover, Augmentation())[0]
+    for label, (cloud, known) in zip(labels, maps, strict=True):
+        assert abs(100 * cloud.sum() / known.sum() - (25 * label + 12.5)) < 16
+
+
+def test_cover_loss_is_that_of_the_labelled_cells() -> None:
+    covers = torch.zeros(1, 2, 2, 2)
+    covers[0, 0, 0, 0], covers[0, 1, 0] = 1.0, torch.tensor([1.0, 0.5])
+    logits = torch.tensor([[[[2.0, -1.0], [50.0, -50.0]]]])
+    sure, unsure = F.softplus(torch.tensor(-2.0)), F.softplus(torch.tensor(-1.0))
+    assert cover_loss(logits, covers).item() == pytest.approx(((sure + 0.5 * unsure) / 1.5).item())
+    assert cover_loss(logits, torch.zeros(1, 2, 2, 2)).item() == 0
+
+
+def test_cover_map_leaves_the_network_as_it_is(train: Callable[..., ModelBundle]) -> None:
+    plain, helped = train("plain"), train("helped", loss=ClassificationLoss(cover_map=1.0))
+    assert plain.state_dict().keys() == helped.state_dict().keys()
+    assert plain.version != helped.version
+    with pytest.raises(InvalidRecipe, match="convolutional"):
+        train("vit", network=Classifier(backbone="test_vit"), loss=ClassificationLoss(cover_map=1.0))
