@@ -47,7 +47,11 @@ def study_page(study: HyperparameterStudy) -> Page:
                 "splits": outcome.splits_version,
             },
         },
-        commands=[f"dagster job execute -m cloud_assets.definitions -j {outcome.task}"],
+        commands=[
+            f"dagster job execute -m cloud_assets.definitions -j {outcome.task}",
+            "pip install optuna-dashboard",
+            "optuna-dashboard <its storage: the URL, or the journal file that the asset's metadata name>",
+        ],
     )
 
 

@@ -1,6 +1,7 @@
 """The hyper-parameter study as an asset, for every task that declares a search space."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -14,6 +15,8 @@ from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.tasks.study import STUDY, search, searched_variant
 from cloud_assets.tasks.task import Task
+from cloud_assets.training.study import StudyRecipe
+from cloud_assets.training.study_storage import journal_file
 
 USE_STUDY = "use_study"
 """Field of a trained model's configuration."""
@@ -97,6 +100,7 @@ def _hyperparameter_study(task: Task) -> dg.AssetsDefinition:
             metadata={
                 **study_metadata(study, str(folders.results.joinpath(*key.path) / "report.html")),
                 **(run_link(tracking, run_id) if recipe.trials else {}),
+                **_dashboard(folders.training / task.name / STUDY / study.outcome.name, recipe),
                 **cost,
             },
             check_results=[
@@ -107,6 +111,14 @@ def _hyperparameter_study(task: Task) -> dg.AssetsDefinition:
         )
 
     return hyperparameter_study
+
+
+def _dashboard(workspace: Path, recipe: StudyRecipe) -> Metadata:
+    """The command that shows the trials in Optuna's own dashboard."""
+    if recipe.trials == 0:
+        return {}
+    storage = "<the storage URL>" if recipe.storage else str(journal_file(workspace))
+    return {"dashboard": dg.MetadataValue.md(f"`pip install optuna-dashboard; optuna-dashboard {storage}`")}
 
 
 def study_metadata(study: HyperparameterStudy, report: str) -> Metadata:
