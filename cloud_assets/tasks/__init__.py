@@ -1,7 +1,12 @@
 """The tasks of the platform, each one a declaration."""
 
-from cloud_assets.tasks import cloudsen12_segmentation, landsat_segmentation, sar_to_optical
+from cloud_assets.tasks import cloud_anomaly, cloudsen12_segmentation, landsat_segmentation, sar_to_optical
 from cloud_assets.tasks.task import Task
 
-ALL_TASKS: tuple[Task, ...] = (cloudsen12_segmentation.TASK, landsat_segmentation.TASK, sar_to_optical.TASK)
+ALL_TASKS: tuple[Task, ...] = (
+    cloudsen12_segmentation.TASK,
+    landsat_segmentation.TASK,
+    sar_to_optical.TASK,
+    cloud_anomaly.TASK,
+)
 """Every task has a lineage and a job; adding one here is all that it takes."""

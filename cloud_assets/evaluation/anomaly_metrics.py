@@ -1,0 +1,109 @@
+"""Numbers about anomaly scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Scores = npt.NDArray[np.float64]
+_RESAMPLES = 1000
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Scores of pictures whose class is known."""
+
+    score: Scores
+    """(N,) more is more anomalous."""
+    is_anomalous: npt.NDArray[np.bool_]
+    """(N,) the truth."""
+
+    @property
+    def normal(self) -> Scores:
+        """Scores of the normal pictures."""
+        return self.score[~self.is_anomalous]
+
+    @property
+    def anomalous(self) -> Scores:
+        """Scores of the anomalous pictures."""
+        return self.score[self.is_anomalous]
+
+
+def ranking_metrics(judged: Judged) -> dict[str, float]:
+    """What does not depend on a threshold.
+
+    Args:
+        judged: Scores with both classes.
+
+    Returns:
+        ``auroc``, ``average_precision``, ``false_alarms_at_95_recall`` (share of the normals that lie at or above the
+        score that 95 % of the anomalies reach), ``f1_best`` (at the best threshold for these very pictures: an upper
+        bound, no result).
+    """
+    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+    truth, score = judged.is_anomalous, judged.score
+    precision, recall, _ = precision_recall_curve(truth, score)
+    reached = np.quantile(judged.anomalous, 0.05, method="lower")
+    return {
+        "auroc": float(roc_auc_score(truth, score)),
+        "average_precision": float(average_precision_score(truth, score)),
+        "false_alarms_at_95_recall": float((judged.normal >= reached).mean()),
+        "f1_best": float((2 * precision * recall / np.maximum(precision + recall, 1e-12)).max()),
+    }
+
+
+def decision_metrics(judged: Judged, threshold: float) -> dict[str, float]:
+    """What a threshold makes of the scores.
+
+    Args:
+        judged: Scores with both classes.
+        threshold: From this score on a picture is called anomalous.
+
+    Returns:
+        ``f1``, ``precision``, ``recall``, ``accuracy``, ``false_alarm_rate`` and its 95 % interval (Clopper & Pearson
+        1934) as ``false_alarm_rate_low`` and ``…_high``, and the counts ``tp``, ``fp``, ``fn``, ``tn``.
+    """
+    from scipy.stats import binomtest
+
+    called = judged.score >= threshold
+    tp, fp = int((called & judged.is_anomalous).sum()), int((called & ~judged.is_anomalous).sum())
+    fn, tn = len(judged.anomalous) - tp, len(judged.normal) - fp
+    interval = binomtest(fp, fp + tn).proportion_ci(_CONFIDENCE, "exact")
+    return {
+        "f1": 2 * tp / max(2 * tp + fp + fn, 1),
+        "precision": tp / max(tp + fp, 1),
+        "recall": tp / max(tp + fn, 1),
+        "accuracy": (tp + tn) / len(judged.score),
+        "false_alarm_rate": fp / max(fp + tn, 1),
+        "false_alarm_rate_low": float(interval.low),
+        "false_alarm_rate_high": float(interval.high),
+        **{"tp": float(tp), "fp": float(fp), "fn": float(fn), "tn": float(tn)},
+    }
+
+
+def auroc_interval(judged: Judged, seed: int = 0) -> tuple[float, float]:
+    """95 % bootstrap interval of the area under the ROC curve, resampling each class by itself."""
+    rng = np.random.default_rng(seed)
+    wins = (judged.anomalous[:, None] > judged.normal) + 0.5 * (judged.anomalous[:, None] == judged.normal)
+    areas = [
+        wins[rng.integers(wins.shape[0], size=wins.shape[0])][:, rng.integers(wins.shape[1], size=wins.shape[1])].mean()
+        for _ in range(_RESAMPLES)
+    ]
+    low, high = np.percentile(areas, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def robust_outliers(score: Scores, deviations: float) -> npt.NDArray[np.bool_]:
+    """Which scores lie far above the others.
+
+    Args:
+        score: (N,).
+        deviations: How many scaled median absolute deviations above the median.
+    """
+    median = np.median(score)
+    deviation = 1.4826 * np.median(np.abs(score - median))
+    return np.asarray(score > median + deviations * max(float(deviation), 1e-9))

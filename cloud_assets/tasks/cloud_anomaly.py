@@ -1,0 +1,40 @@
+"""Cloudy pictures as anomalies among cloud-free ones, learnt without a single picture of a cloud."""
+
+from cloud_assets.datasets.image_folders import ImageFolders
+from cloud_assets.evaluation.anomaly import AnomalyEvaluation
+from cloud_assets.evaluation.gate import Gate
+from cloud_assets.models.autoencoder_specifications import ConvAutoencoder, VGG19Autoencoder
+from cloud_assets.patches.normal_split import NormalSplit
+from cloud_assets.patches.recipe import PatchRecipe
+from cloud_assets.tasks.task import Task
+from cloud_assets.training.anomaly_recipe import (
+    AUTHORS_OPTIMISATION,
+    CLOUDING_OPTIMISATION,
+    Reconstruction,
+    SyntheticAnomalies,
+)
+
+# What a processor can do with the authors' recipes; run_configs/cloud_anomaly.full.yaml has them unabridged.
+_BOUNDED = AUTHORS_OPTIMISATION.model_copy(update={"budget_minutes": 15.0})
+_BOUNDED_VGG = _BOUNDED.model_copy(update={"learning_rate": 3e-4})
+_BOUNDED_CLOUDING = CLOUDING_OPTIMISATION.model_copy(update={"budget_minutes": 15.0})
+
+TASK = Task(
+    name="cloud_anomaly",
+    title="Clouds as anomalies in pictures",
+    description=(
+        "Scores how unusual a picture is for one who knows cloud-free ground only, and where in the picture. Two "
+        "autoencoders tell by what they cannot reproduce; the third variant by likeness to simulated clouds."
+    ),
+    dataset=ImageFolders(),
+    patches=PatchRecipe(bands=("red", "green", "blue"), size=384, resize=True, minimum_valid=0.5),
+    split=NormalSplit(),
+    variants={
+        "conv_autoencoder": Reconstruction(network=ConvAutoencoder(width=64), optimisation=_BOUNDED),
+        "vgg19_autoencoder": Reconstruction(network=VGG19Autoencoder(), optimisation=_BOUNDED_VGG),
+        "synthetic_clouds": SyntheticAnomalies(optimisation=_BOUNDED_CLOUDING),
+    },
+    evaluation=AnomalyEvaluation(),
+    gate=Gate(metric="auroc", mode="max", must_beat=("baseline_auroc",)),
+    tags={"domain": "anomaly-detection", "sensor": "rgb-pictures"},
+)
