@@ -1,11 +1,18 @@
 """The tasks of the platform, each one a declaration."""
 
-from cloud_assets.tasks import cloud_anomaly, cloudsen12_segmentation, landsat_segmentation, sar_to_optical
+from cloud_assets.tasks import (
+    cloud_anomaly,
+    cloudsen12_segmentation,
+    coverage_classification,
+    landsat_segmentation,
+    sar_to_optical,
+)
 from cloud_assets.tasks.task import Task
 
 ALL_TASKS: tuple[Task, ...] = (
     cloudsen12_segmentation.TASK,
     landsat_segmentation.TASK,
+    coverage_classification.TASK,
     sar_to_optical.TASK,
     cloud_anomaly.TASK,
 )

@@ -1,0 +1,73 @@
+"""How cloudy a Sentinel-2 patch is, in four classes, learnt from CloudSEN12's masks."""
+
+from cloud_assets.datasets.cloudsen12 import CloudSEN12
+from cloud_assets.evaluation.classification import ClassificationEvaluation
+from cloud_assets.evaluation.gate import Gate
+from cloud_assets.models.specifications import Classifier
+from cloud_assets.patches.recipe import PatchRecipe
+from cloud_assets.patches.splits import GroupedSplit
+from cloud_assets.tasks.task import Task
+from cloud_assets.training.classification_recipe import Classification
+from cloud_assets.training.export_recipe import ExportRecipe
+from cloud_assets.training.recipes import Optimisation
+from cloud_assets.training.search_space import Choice, FloatRange, IntegerRange, SearchSpace
+from cloud_assets.training.study import StudyRecipe
+
+_OPTIMISATION = Optimisation(
+    max_epochs=60, batch_size=32, learning_rate=1e-3, weight_decay=0.02, scheduler="cosine", patience=12
+)
+
+
+def _variant(backbone: str) -> Classification:
+    return Classification(network=Classifier(backbone=backbone), optimisation=_OPTIMISATION)
+
+
+TASK = Task(
+    name="coverage_classification",
+    title="Cloud cover classes for Sentinel-2",
+    description=(
+        "Tells whether a patch is clear, scattered, broken or overcast (boundaries at 25, 50 and 75 % cloud) from its "
+        "red, green, blue and near-infrared bands. The truth is counted in CloudSEN12's masks, thick and thin cloud "
+        "together."
+    ),
+    # Scribbles label a few strokes of a patch, which tell nothing about its cover.
+    dataset=CloudSEN12(label_types=("high",)),
+    patches=PatchRecipe(bands=("red", "green", "blue", "nir"), minimum_valid=0.2),
+    split=GroupedSplit(by="group", stratify="cloud_percentage"),
+    variants={
+        "resnet50": _variant("resnet50"),
+        "mobilenet": _variant("mobilenet"),
+        "vgg16": _variant("vgg16"),
+        "inception_v3": _variant("inception_v3"),
+    },
+    evaluation=ClassificationEvaluation(),
+    gate=Gate(metric="accuracy", mode="max", must_beat=("baseline_accuracy",)),
+    search_space=SearchSpace(
+        {
+            "optimisation.optimiser": Choice(options=("sgd", "adam", "adamw", "rmsprop")),
+            "optimisation.learning_rate": FloatRange(low=1e-5, high=1e-2, log=True),
+            "optimisation.weight_decay": FloatRange(low=1e-5, high=1e-1, log=True),
+            "optimisation.batch_size": Choice(options=(8, 16, 32, 64)),
+            "network.dropout": FloatRange(low=0.0, high=0.6),
+            "network.head": Choice(options=("categorical", "ordinal")),
+            "unfreezing.schedule": Choice(options=("none", "head_first", "gradual")),
+            "unfreezing.epochs": IntegerRange(low=1, high=3),
+            "loss.class_weights": Choice(options=("balanced", "none")),
+            "augmentation.brightness": FloatRange(low=0.0, high=0.5),
+            "augmentation.contrast": FloatRange(low=0.0, high=0.5),
+            "augmentation.colour": FloatRange(low=0.0, high=0.5),
+            "augmentation.gamma": FloatRange(low=0.0, high=0.3),
+            "augmentation.band_gain": FloatRange(low=0.0, high=0.2),
+            "augmentation.rotation_degrees": FloatRange(low=0.0, high=45.0),
+            "augmentation.zoom": FloatRange(low=0.0, high=0.3),
+            "augmentation.noise": FloatRange(low=0.0, high=0.02),
+            "augmentation.blur": FloatRange(low=0.0, high=0.5),
+        }
+    ),
+    study=StudyRecipe(
+        trials=0, variant="mobilenet", metric="val_balanced_accuracy", mode="max", trial_epochs=8, trial_minutes=10
+    ),
+    export=ExportRecipe(),
+    references=("cloudsen12_segmentation",),
+    tags={"domain": "classification", "sensor": "sentinel-2"},
+)
