@@ -147,7 +147,10 @@ class SyntheticAnomalies(AnomalyRecipe):
     network: Annotated[UNet | AttentionUNet | EfficientNetUNet, Field(discriminator="architecture")] = Field(
         default_factory=lambda: UNet(width=16, depth=4)
     )
-    loss: FocalDice = Field(default_factory=lambda: FocalDice(focal=0.5))
+    loss: FocalDice = Field(
+        default_factory=lambda: FocalDice(focal=1.0, gamma=0.0),
+        description="By default cross entropy, whose probabilities are calibrated: what may be snow or cloud gets a half.",
+    )
     clouds: CloudRecipe = Field(default_factory=lambda: CloudRecipe(none=0))
     clouded_fraction: float = Field(
         default=0.5, gt=0, lt=1, description="Share of the training pictures that simulated clouds are laid over."

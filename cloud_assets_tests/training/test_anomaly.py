@@ -1,0 +1,124 @@
+"""Trains tiny anomaly models on pictures of dark stripes; bright blobs are the anomalies."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cloud_assets.errors import InvalidRecipe
+from cloud_assets.models.autoencoder_specifications import ConvAutoencoder
+from cloud_assets.models.specifications import UNet
+from cloud_assets.patches.from_arrays import store_arrays
+from cloud_assets.patches.normal_split import ANOMALOUS, NormalSplit, classes_of
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.prediction.predictor import load_predictor
+from cloud_assets.training.anomaly_recipe import AnomalyRecipe, Reconstruction, SyntheticAnomalies, ThresholdRule
+from cloud_assets.training.recipes import Optimisation
+from cloud_assets.training.run import TrainingRun
+
+QUICK = Optimisation(max_epochs=2, steps_per_epoch=8, batch_size=4, learning_rate=3e-3, precision="32", patience=None)
+
+
+def pictures(count: int, seed: int) -> np.ndarray:
+    """8-bit pictures (N, 3, 32, 32) of dark stripes."""
+    rng = np.random.default_rng(seed)
+    phase = rng.uniform(0, 6, (count, 1, 1, 1))
+    stripes = 40 + 20 * np.sin(np.arange(32) / 3 + phase) + rng.normal(0, 2, (count, 3, 32, 32))
+    return np.clip(stripes, 1, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> PatchStore:
+    normal, cloudy = pictures(24, 0), pictures(8, 1)
+    cloudy[:, :, 8:24, 8:24] = np.random.default_rng(2).integers(180, 255, (8, 1, 16, 16))
+    return store_arrays(
+        tmp_path_factory.mktemp("anomaly") / "store",
+        np.concatenate([normal, cloudy]),
+        bands=("red", "green", "blue"),
+        instrument="rgb_8bit",
+        labels=["noncloud"] * 24 + ["cloud"] * 8,
+    )
+
+
+@pytest.fixture(scope="module")
+def splits(store: PatchStore) -> Splits:
+    return NormalSplit().split(store)
+
+
+RECIPES: dict[str, AnomalyRecipe] = {
+    "reconstruction": Reconstruction(network=ConvAutoencoder(width=8), optimisation=QUICK),
+    "synthetic": SyntheticAnomalies(
+        network=UNet(width=4, depth=2),
+        optimisation=QUICK.model_copy(update={"steps_per_epoch": 40, "learning_rate": 1e-2}),
+        crop=32,
+        simulated_normals=8,
+        simulated_fraction=0.25,
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def bundle(
+    request: pytest.FixtureRequest, store: PatchStore, splits: Splits, tmp_path_factory: pytest.TempPathFactory
+) -> ModelBundle:
+    run = TrainingRun("anomaly", request.param, store, splits, tmp_path_factory.mktemp(request.param), progress=False)
+    return RECIPES[request.param].train(run)
+
+
+def test_the_card_holds_the_threshold_and_what_it_promises(bundle: ModelBundle) -> None:
+    card = bundle.card
+    assert card.family == "anomaly"
+    assert card.threshold is not None
+    assert "false alarms promised" in card.threshold.method
+    assert card.details["promised_false_alarm_rate"] == 0.1
+    assert len(card.training.history) == 2
+
+
+def test_the_model_survives_saving_and_finds_blobs(
+    bundle: ModelBundle, store: PatchStore, splits: Splits, tmp_path: Path
+) -> None:
+    bundle.save(tmp_path / "model")
+    predictor = load_predictor(ModelBundle.open(tmp_path / "model"))
+    rows = splits.indices("test")
+    answer = predictor.predict(store.array()[rows])
+    is_cloud = classes_of(splits, rows) == ANOMALOUS
+    assert answer["score"][is_cloud].min() > answer["score"][~is_cloud].max()
+    assert answer["error_map"].shape == (len(rows), 32, 32)
+    inside = answer["error_map"][is_cloud][:, 8:24, 8:24].mean()
+    assert inside > 1.5 * answer["error_map"][is_cloud][:, :6].mean()
+
+
+def test_training_is_reproducible(store: PatchStore, splits: Splits, tmp_path: Path) -> None:
+    versions = {
+        RECIPES["reconstruction"]
+        .train(TrainingRun("anomaly", "again", store, splits, tmp_path / str(number), progress=False))
+        .version
+        for number in range(2)
+    }
+    assert len(versions) == 1
+
+
+@pytest.mark.parametrize("by", ["splits", "labels"])
+def test_a_cloud_among_the_training_pictures_is_refused(
+    store: PatchStore, splits: Splits, tmp_path: Path, by: str
+) -> None:
+    table = splits.table.copy()
+    cloudy = table.index[table["classes"] == ANOMALOUS][0]
+    table.loc[cloudy, "split"] = "train"
+    if by == "labels":  # the splits lie, the store does not
+        table.loc[cloudy, "classes"] = "noncloud"
+    run = TrainingRun("anomaly", "x", store, Splits(table, splits.details), tmp_path, progress=False)
+    with pytest.raises(InvalidRecipe, match="not cloud-free"):
+        RECIPES["reconstruction"].train(run)
+
+
+def test_a_threshold_by_f1_needs_labelled_anomalies(store: PatchStore, tmp_path: Path) -> None:
+    recipe: Any = RECIPES["reconstruction"].model_copy(update={"threshold": ThresholdRule(method="f1")})
+    splits = NormalSplit(anomalies_in=("validation", "test")).split(store)
+    bundle = recipe.train(TrainingRun("anomaly", "f1", store, splits, tmp_path / "a", progress=False))
+    assert "best F1" in bundle.card.threshold.method
+    with pytest.raises(InvalidRecipe, match="anomalies_in"):
+        recipe.train(TrainingRun("anomaly", "f1", store, NormalSplit().split(store), tmp_path / "b", progress=False))
