@@ -1,0 +1,100 @@
+"""The registry: one registered model a task, aliases for the challenger and the champion."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cloud_assets.errors import InvalidModel
+from cloud_assets.prediction.bundle import CARD_FILE, ModelBundle
+from cloud_assets.tracking.runs import MODEL_TAG
+from cloud_assets.tracking.store import Store, unless
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """One version of a registered model."""
+
+    task: str
+    """Name of the registered model."""
+    version: int
+    """Its number, from 1."""
+    run_id: str
+    """The training run that it comes from."""
+    tags: Mapping[str, str]
+    """What was noted about it."""
+
+
+class Registry(Store):
+    """The registered models of a store."""
+
+    def register(self, run_id: str, bundle: ModelBundle, tags: Mapping[str, str]) -> RegisteredVersion:
+        """Registers a published model under its task's name, once.
+
+        Args:
+            run_id: The run that :meth:`publish` returned.
+            bundle: The model.
+            tags: Noted with the version, also if it was registered before.
+
+        Returns:
+            The new version, or the one that holds the same model already.
+
+        Raises:
+            TrackingUnavailable: If the store does not answer.
+        """
+        card = bundle.card
+        with self.reached() as client:
+            unless("RESOURCE_ALREADY_EXISTS", lambda: client.create_registered_model(card.task))
+            same = {"model_version": bundle.version, "variant": card.variant}
+            for found in client.search_model_versions(f"name = '{card.task}'"):
+                if same.items() <= found.tags.items():
+                    version = found
+                    break
+            else:
+                model_id = client.get_run(run_id).data.tags[MODEL_TAG]
+                version = client.create_model_version(
+                    card.task, f"models:/{model_id}", run_id, tags=same, model_id=model_id
+                )
+            for name, value in tags.items():
+                client.set_model_version_tag(card.task, version.version, name, value)
+            return _registered(client.get_model_version(card.task, version.version))
+
+    def set_alias(self, task: str, alias: str, version: int) -> None:
+        """Points an alias (``challenger``, ``champion``) to a version of a task's registered model."""
+        with self.reached() as client:
+            client.set_registered_model_alias(task, alias, str(version))
+
+    def version_at(self, task: str, alias: str) -> RegisteredVersion | None:
+        """The version that an alias points to; None if there is no such alias."""
+        with self.reached() as client:
+            # SQLite stores say "invalid" where servers say "absent".
+            found = unless(
+                "INVALID_PARAMETER_VALUE",
+                lambda: unless("RESOURCE_DOES_NOT_EXIST", lambda: client.get_model_version_by_alias(task, alias)),
+            )
+            return None if found is None else _registered(found)
+
+    def tag_version(self, version: RegisteredVersion, tags: Mapping[str, str]) -> None:
+        """Notes something about a registered version."""
+        with self.reached() as client:
+            for name, value in tags.items():
+                client.set_model_version_tag(version.task, str(version.version), name, value)
+
+    def download(self, version: RegisteredVersion) -> ModelBundle:
+        """Gets a registered model.
+
+        Raises:
+            TrackingUnavailable: If the store does not answer.
+            InvalidModel: If the version does not hold a model that this installation can read.
+        """
+        with self.reached(), tempfile.TemporaryDirectory() as temporary:
+            source = f"models:/{version.task}/{version.version}"
+            cards = sorted(self.download_model(source, Path(temporary)).rglob(CARD_FILE))
+            if not cards:
+                raise InvalidModel(f"{source} holds no model card, so it was not registered by Cloud Assets.")
+            return ModelBundle.open(cards[0].parent)
+
+
+def _registered(version: Any) -> RegisteredVersion:
+    return RegisteredVersion(version.name, int(version.version), version.run_id, dict(version.tags))
