@@ -151,10 +151,13 @@ def cyclegan(*bands: str) -> Translation:
 
 
 def pix2pix(*bands: str) -> Translation:
-    """What pairs allow: an L1 term, batch normalisation, resize-convolution and a discriminator that sees the radar."""
+    """What pairs allow (arXiv:1611.07004): U-Net, an L1 term, and a discriminator that sees the radar picture too.
+
+    Unlike in the paper, upsampling is resize-convolution, and there is no dropout, which the paper uses for noise.
+    """
     return Translation(
         bands=bands,
-        network=ResNetGenerator(normalisation="batch", upsampling="resize"),
+        network=UNetGenerator(normalisation="batch", upsampling="resize"),
         loss=TranslationLoss(adversarial=1.0, cycle=0.0, paired_l1=100.0),
         pairing="paired",
         conditional=True,

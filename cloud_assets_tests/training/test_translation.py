@@ -35,10 +35,11 @@ def tiny() -> Recipes:
 
     def make(recipe: Translation, **changes: Any) -> Translation:
         own = {name: changes.pop(name) for name in list(changes) if name in Translation.model_fields}
+        small = {"resnet_generator": {"blocks": 1}, "unet_generator": {"depth": 2}}
         fast = {"max_epochs": 3, "steps_per_epoch": 3, "precision": "32", "threads": 1, "batch_size": 2, **changes}
         content = {
             **dict(recipe),
-            "network": recipe.network.model_copy(update={"width": 4, "blocks": 1}),
+            "network": recipe.network.model_copy(update={"width": 4, **small[recipe.network.architecture]}),
             "discriminator": PatchDiscriminator(width=4, layers=1),
             "crop": 32,
             "pool": 3,
