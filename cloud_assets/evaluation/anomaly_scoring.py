@@ -62,7 +62,7 @@ def evaluate(
     threshold = card.threshold.value
     metrics = ranking_metrics(judged) | decision_metrics(judged, threshold)
     metrics["auroc_low"], metrics["auroc_high"] = auroc_interval(judged)
-    for name in scores.keys() - {*_SHARED_SCORES}:
+    for name in sorted(scores.keys() - {*_SHARED_SCORES}):
         metrics[f"auroc_{name}"] = ranking_metrics(Judged(scores[name], is_anomalous))["auroc"]
     if "promised_false_alarm_rate" in card.details:
         metrics["promised_false_alarm_rate"] = float(card.details["promised_false_alarm_rate"])

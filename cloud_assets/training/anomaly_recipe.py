@@ -149,7 +149,7 @@ class SyntheticAnomalies(AnomalyRecipe):
     )
     loss: FocalDice = Field(
         default_factory=lambda: FocalDice(focal=1.0, gamma=0.0),
-        description="By default cross entropy, whose probabilities are calibrated: what may be snow or cloud gets a half.",
+        description="By default cross entropy, whose probabilities are calibrated: either snow or cloud gets a half.",
     )
     clouds: CloudRecipe = Field(default_factory=lambda: CloudRecipe(none=0))
     clouded_fraction: float = Field(
