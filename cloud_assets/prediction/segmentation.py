@@ -114,10 +114,16 @@ def decide(
     """
     other_classes = [index for index in range(probability.shape[1]) if index not in cloud_classes]
     is_cloud = probability[:, cloud_classes].sum(axis=1) >= threshold
-    likeliest_cloud = np.array(cloud_classes, np.uint8)[probability[:, cloud_classes].argmax(axis=1)]
-    likeliest_other = np.array(other_classes, np.uint8)[probability[:, other_classes].argmax(axis=1)]
-    mask = np.where(is_cloud, likeliest_cloud, likeliest_other)
+    mask = np.where(is_cloud, _likeliest(probability, cloud_classes), _likeliest(probability, other_classes))
     return np.where(valid, mask, np.uint8(UNLABELLED))
+
+
+def _likeliest(probability: npt.NDArray[np.float32], classes: Sequence[int]) -> npt.NDArray[np.uint8] | np.uint8:
+    """The likeliest of some classes, (N, H, W); for a single class that class, without a look at the pixels."""
+    if len(classes) == 1:
+        return np.uint8(classes[0])
+    likeliest: npt.NDArray[np.uint8] = np.array(classes, np.uint8)[probability[:, list(classes)].argmax(axis=1)]
+    return likeliest
 
 
 def reflect_pad(pixels: npt.NDArray[np.float32], multiple: int) -> npt.NDArray[np.float32]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cloud_assets.errors import InvalidScene
+from cloud_assets.scenes.cloud38_patch import is_patch, open_patch
 from cloud_assets.scenes.geotiff import open_geotiff
 from cloud_assets.scenes.landsat_collection2 import metadata_file, open_landsat
 from cloud_assets.scenes.scene_source import SceneSource
@@ -18,7 +19,7 @@ def open_scene(path: Path, bands: Sequence[str] | None = None, instrument: str |
 
     Args:
         path: A GeoTIFF or other raster file; a Sentinel-2 SAFE folder or its zip archive; a folder with a Landsat 8 or
-            9 Collection 2 scene; or the metadata file of one of these.
+            9 Collection 2 scene; the metadata file of one of these; or a band of a 38-Cloud patch.
         bands: Names of the bands of a raster file in their order, where the file does not tell.
         instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`, where a raster file does not tell.
 
@@ -36,6 +37,8 @@ def open_scene(path: Path, bands: Sequence[str] | None = None, instrument: str |
         return open_safe(path)
     if path.is_dir() and metadata_file(path) is not None:
         return open_landsat(path)
+    if path.is_file() and is_patch(path):
+        return open_patch(path)
     if path.is_file() and path.suffix.lower() in RASTER_SUFFIXES:
         return open_geotiff(path, bands, instrument)
     raise InvalidScene(f"{path} is no scene: expected {ACCEPTED}.")

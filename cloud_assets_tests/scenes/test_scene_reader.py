@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,6 +140,17 @@ def test_patches_of_the_real_data_sets_read_the_same_as_through_their_catalogues
         with source.open(bands) as reader:
             whole = reader.read(Window(0, 0, source.grid.height, source.grid.width))
         np.testing.assert_array_equal(whole, scene.read(bands))
+
+
+def test_a_band_of_a_real_38_cloud_patch_names_the_whole_patch(real_data):
+    from cloud_assets.datasets.cloud38 import Cloud38
+
+    scene = Cloud38().catalog(real_data, progress=False).scenes[0]
+    source = open_scene(Path(scene.bands["B3"].path))
+    assert source.instrument == scene.instrument
+    with source.open(RGBN) as reader:
+        whole = reader.read(Window(0, 0, source.grid.height, source.grid.width))
+    np.testing.assert_array_equal(whole, scene.read(RGBN))
 
 
 def test_landsat_numbers_of_the_fakes_are_those_of_the_profile(tmp_path):
