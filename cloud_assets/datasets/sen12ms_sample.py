@@ -24,9 +24,9 @@ from cloud_assets.simulation.radar import POLARISATIONS, simulate_backscatter
 from cloud_assets.simulation.sensor import SensorRecipe
 
 TITLE = "SEN12MS"
-SCENES = 18
-"""Scenes at scale 1."""
-ROWS, COLUMNS, PATCH = 2, 3, 256
+SCENES = 54
+"""Scenes at scale 1. Many small ones: how radar translates into colour differs from place to place, not within one."""
+ROWS, COLUMNS, PATCH = 1, 2, 256
 """Patches of a scene, and their pixels a side."""
 SEASON = "ROIs2017_winter"
 SENSORS = ("s1", "s2", "s2_cloudy")
@@ -76,14 +76,14 @@ def write_sen12ms_sample(folder: Path, *, seed: int, scale: float, progress: boo
     Args:
         folder: An empty folder, the data set's own.
         seed: Same seed, same bytes.
-        scale: Size relative to the embedded sample of 18 scenes of 6 patches.
+        scale: Size relative to the embedded sample of 54 scenes of 2 patches.
         progress: Whether to show a progress bar.
         workers: Number of processes; None for what the machine has.
 
     Returns:
         One sentence on what was written.
     """
-    scenes = max(6, round(SCENES * scale))
+    scenes = max(9, round(SCENES * scale))
     parts = Path(tempfile.mkdtemp(prefix=".parts-", dir=folder))
     try:
         with ExitStack() as stack:
