@@ -6,26 +6,22 @@ from cloud_assets.evaluation.segmentation import SegmentationEvaluation
 from cloud_assets.models.specifications import EfficientNetUNet
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
+from cloud_assets.tasks.mixed_with_simulation import mixed_with_simulation
 from cloud_assets.tasks.task import Task
-from cloud_assets.training.recipes import FocalDice, Optimisation, Segmentation
 
 TASK = Task(
     name="cloudsen12_segmentation",
     title="Cloud masks for Sentinel-2",
     description=(
-        "Tells cloud (thick and thin) from clear ground, pixel by pixel, on the red, green and blue bands of level 1C. "
+        "Tells cloud (thick and thin) from clear ground, pixel by pixel, on the red, green, blue and near-infrared "
+        "bands of level 1C. "
         "Truth: CloudSEN12 (Aybar et al. 2022, https://doi.org/10.1038/s41597-022-01878-2)."
     ),
     dataset=CloudSEN12(),
-    patches=PatchRecipe(bands=("red", "green", "blue"), size=256, minimum_valid=0.2),
+    patches=PatchRecipe(bands=("red", "green", "blue", "nir"), size=256, minimum_valid=0.2),
     split=GroupedSplit(by="group", stratify="cloud_percentage", held_out_label_types=("high",)),
     variants={
-        "unet_efficientnet_b2": Segmentation(
-            network=EfficientNetUNet(encoder="efficientnet-b2"),
-            loss=FocalDice(focal=0.25),
-            clip=(0.0, 0.4),
-            optimisation=Optimisation(scheduler="plateau", patience=5, budget_minutes=30),
-        )
+        "unet_efficientnet_b2": mixed_with_simulation(EfficientNetUNet(encoder="efficientnet-b2"), budget_minutes=15)
     },
     evaluation=SegmentationEvaluation(),
     gate=Gate(metric="iou", mode="max", must_beat=("baseline_iou", "all_cloud_iou")),
