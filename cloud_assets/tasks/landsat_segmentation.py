@@ -10,7 +10,6 @@ from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.tasks.mixed_with_simulation import mixed_with_simulation
 from cloud_assets.tasks.task import Task
 
-
 TASK = Task(
     name="landsat_segmentation",
     title="Cloud masks for Landsat 8",

@@ -6,7 +6,7 @@ from cloud_assets.training.recipes import FocalDice, Optimisation, Segmentation
 
 
 def mixed_with_simulation(network: NetworkSpecification, budget_minutes: float) -> Segmentation:
-    """Half of each batch is simulated, and some clear patches get simulated clouds: few scenes hold few kinds of ground.
+    """Half of each batch is simulated, and some clear patches get simulated clouds: few scenes hold few kinds of land.
 
     Reflectance is kept up to 1.2, not cut at 0.4 as in the recipes that have thousands of labels: snow and cloud differ
     above that. The authors' own recipes are the ``full`` run configurations.
