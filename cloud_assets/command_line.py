@@ -55,7 +55,7 @@ def predict(
     resolution: Annotated[float | None, typer.Option(help="Work at this coarser resolution, metres.")] = None,
     buffer: Annotated[float, typer.Option(help="Unusable surroundings of clouds and shadows, metres.")] = 150.0,
     window: Annotated[int, typer.Option(help="Largest side of a window, pixels.")] = 1024,
-    overlap: Annotated[int, typer.Option(help="Smallest overlap of windows, pixels.")] = 64,
+    overlap: Annotated[int, typer.Option(help="Smallest overlap of windows, pixels.")] = 32,
     back_end: Annotated[str, typer.Option(help="auto, torch, onnxruntime or openvino.")] = "auto",
     test_time_augmentation: Annotated[bool, typer.Option(help="Average over flips; four times the work.")] = False,
     accept_other_level: Annotated[bool, typer.Option(help="Apply models across processing levels.")] = False,

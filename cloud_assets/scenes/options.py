@@ -19,7 +19,7 @@ class SceneOptions(BaseModel):
         default=None, min_length=1, description="Products to make. Unset: all that the given models can make."
     )
     window: int = Field(default=1024, ge=32, description="Largest side of the windows of segmentation, pixels.")
-    overlap: int = Field(default=64, ge=0, description="Smallest overlap of neighbouring windows, pixels.")
+    overlap: int = Field(default=32, ge=0, description="Smallest overlap of neighbouring windows, pixels.")
     batch_megapixels: float = Field(
         default=0.3, gt=0, description="Pixels that go through a network at once, in millions: the memory budget."
     )

@@ -1,6 +1,10 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
+import rasterio
 import torch
+from scipy import ndimage
 
 from cloud_assets.errors import AbsentBand, InvalidRecipe, UnknownSensor, WrongInput, WrongLevel
 from cloud_assets.models.specifications import UNet
@@ -8,6 +12,7 @@ from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.prediction.segmentation import SegmentationPredictor
 from cloud_assets.scenes.arrays import predict_array
 from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.windows import Tiling
 from cloud_assets_tests.scenes.fakes import RGBN, cloudy_reflectance, landsat_dn, make_bundle
 
 SMALL = SceneOptions(window=64, overlap=16)
@@ -67,6 +72,35 @@ def test_one_window_gives_what_the_predictor_gives():
     np.testing.assert_array_equal(found["mask"], expected["mask"][0])
     valid = (dn != 0).any(axis=0)
     np.testing.assert_allclose(found["cloud_probability"][valid], expected["cloud_probability"][0][valid], atol=1e-6)
+
+
+def test_steps_across_window_borders_are_as_elsewhere_on_a_real_scene(real_data, make_champions):
+    """With a model that, as convolutions do, takes what lies beyond its window for black."""
+
+    def brightness_of_the_surroundings(pixels):
+        means = ndimage.uniform_filter(pixels.mean(axis=1, keepdims=True), (0, 0, 9, 9), mode="constant")
+        return ((means - 0.15) * 20).astype(np.float32)
+
+    (path,) = (real_data / "scenes").glob("*.tif")
+    with rasterio.open(path) as raster:
+        dn = raster.read(window=((0, 288), (0, 448)))
+    champions = make_champions(logits=brightness_of_the_surroundings)
+
+    def predicted(window: int, overlap: int) -> np.ndarray:
+        options = SceneOptions(window=window, overlap=overlap)
+        return predict_array(dn, RGBN, champions, instrument="landsat8_l1", options=options)["cloud_probability"]
+
+    def steps(overlap: int) -> float:
+        """Mean step at the windows' borders, next to that at the same places without any border."""
+        axis = Tiling.plan(288, 448, 96, overlap).horizontal
+        borders = [(left + axis.size + right) // 2 - 1 for left, right in pairwise(axis.starts)]
+        columns = [column + shift for column in borders for shift in range(-8, 9)]
+        at_borders, elsewhere = (np.abs(np.diff(p))[:, columns].mean() for p in (predicted(96, overlap), whole))
+        return float(at_borders / elsewhere)
+
+    whole = predicted(512, 0)
+    assert steps(32) < 1.02
+    assert steps(0) > 1.5, "the measure must see borders where there are some"
 
 
 def test_four_classes_keep_their_codes(make_champions):
