@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
-from cloud_assets import run_configs
 from cloud_assets.datasets.sample_writer import write_sample
 
 JOB = "cloud_anomaly"
@@ -37,9 +35,9 @@ def test_from_pictures_to_a_served_champion(home: Path) -> None:
     import mlflow
 
     from cloud_assets.definitions import defs
+    from cloud_assets.orchestration.jobs import run_config
 
-    (folder,) = run_configs.__path__
-    quick = yaml.safe_load((Path(folder) / f"{JOB}.quick.yaml").read_text(encoding="utf-8"))
+    quick = run_config(JOB, "quick")
     short = {"max_epochs": 1, "steps_per_epoch": 2, "batch_size": 2}
     changes: dict[str, Any] = {
         f"{JOB}__{variant}__trained_model": {"config": {"optimisation": short}}

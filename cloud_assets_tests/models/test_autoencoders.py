@@ -30,8 +30,8 @@ def test_parts_give_the_same_gradients_as_the_whole_batch(
     gradients = []
     for pictures in (None, 1, 2):
         torch.manual_seed(0)
-        network = kind(pictures_at_once=pictures, **small).build(3, 3).train()  # type: ignore[arg-type]
-        torch.nn.functional.mse_loss(network(images), images).backward()
+        network = kind(pictures_at_once=pictures, **small).build(3, 3).train()
+        torch.nn.functional.mse_loss(network(images), images).backward()  # type: ignore[no-untyped-call]
         gradients.append([parameter.grad for parameter in network.parameters()])
     for parts in gradients[1:]:
         for part, whole in zip(parts, gradients[0], strict=True):

@@ -57,7 +57,7 @@ def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Structural similarity of pictures (C, H, W) as Wang et al. 2004 define it, in double precision."""
 
     def blurred(pixels: np.ndarray) -> np.ndarray:
-        return gaussian_filter(pixels.astype(np.float64), (0, 1.5, 1.5), radius=(0, 5, 5))
+        return np.asarray(gaussian_filter(pixels.astype(np.float64), (0, 1.5, 1.5), radius=(0, 5, 5)))
 
     x, y = blurred(first), blurred(second)
     x2, y2 = blurred(first.astype(np.float64) ** 2) - x * x, blurred(second.astype(np.float64) ** 2) - y * y

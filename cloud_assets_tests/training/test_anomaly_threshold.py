@@ -39,7 +39,7 @@ def test_deviations_ignore_an_outlier() -> None:
 def test_it_is_never_the_smallest_normal_score() -> None:
     scores = np.linspace(1, 2, 30)
     for method in ("quantile", "mad"):
-        assert choose_threshold(ThresholdRule(method=method), scores, NOBODY, "x").value > np.median(scores)  # type: ignore[arg-type]
+        assert choose_threshold(ThresholdRule(method=method), scores, NOBODY, "x").value > np.median(scores)
 
 
 def test_best_f1_lies_in_the_gap() -> None:
