@@ -62,7 +62,8 @@ def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     x, y = blurred(first), blurred(second)
     x2, y2 = blurred(first.astype(np.float64) ** 2) - x * x, blurred(second.astype(np.float64) ** 2) - y * y
     xy = blurred(first.astype(np.float64) * second) - x * y
-    return (2 * x * y + 1e-4) * (2 * xy + 9e-4) / ((x * x + y * y + 1e-4) * (x2 + y2 + 9e-4))
+    ratio = (2 * x * y + 1e-4) * (2 * xy + 9e-4) / ((x * x + y * y + 1e-4) * (x2 + y2 + 9e-4))
+    return np.asarray(ratio)
 
 
 def test_scores_by_reconstruction_are_those_of_their_definitions() -> None:
