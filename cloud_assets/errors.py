@@ -77,8 +77,9 @@ class TooFewGroups(CloudAssetsError, ValueError):
 
     def __init__(self, column: str, found: int, needed: int) -> None:
         super().__init__(
-            f"the patches come from {found} different values of {column!r}, but {needed} splits that share none need at least "
-            f"{needed}: add scenes, set a fraction to 0, or group by a finer column of the index (for example by='scene_id')."
+            f"the patches come from {found} different values of {column!r}, but {needed} splits that share none need "
+            f"at least {needed}: add scenes, set a fraction to 0, or group by a finer column of the index (for example "
+            "by='scene_id')."
         )
 
 

@@ -21,6 +21,7 @@ def mixed_with_simulation(network: NetworkSpecification, budget_minutes: float) 
         clip=(0.0, 1.2),
         simulated_fraction=0.5,
         composited_fraction=0.3,
+        simulated_validation=24,
         augmentation=Augmentation(brightness=0.3, gamma=0.1, saturation=0.3, nodata_wedge=0.1),
         optimisation=Optimisation(scheduler="linear", max_epochs=1000, patience=None, budget_minutes=budget_minutes),
     )

@@ -112,6 +112,12 @@ class Segmentation(BaseModel):
     )
     simulated_fraction: float = Field(default=0.0, ge=0, le=1, description="Share of simulated patches in each batch.")
     simulated_patches: int = Field(default=2000, ge=1, description="How many patches to simulate.")
+    simulated_validation: int = Field(
+        default=0,
+        ge=0,
+        description="How many simulated patches are judged beside the validation split when the best epoch and the "
+        "threshold are chosen: a handful of scenes holds too few kinds of bright ground to tell epochs apart.",
+    )
     simulation: SimulationRecipe = Field(default_factory=SimulationRecipe)
     composited_fraction: float = Field(
         default=0.0,

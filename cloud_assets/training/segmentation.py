@@ -1,12 +1,13 @@
 """Training of segmentation models."""
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.utils.data import ConcatDataset
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, MulticlassJaccardIndex
 from tqdm import tqdm
@@ -22,6 +23,7 @@ from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.prediction.card import ModelCard, Threshold
 from cloud_assets.prediction.segmentation import SegmentationPredictor, class_probability
 from cloud_assets.training.batches import (
+    Batch,
     Composition,
     PatchSource,
     TrainingBatches,
@@ -43,6 +45,8 @@ _CLASSES = {
 _CLOUD_CLASSES = {"binary": [1], "four": [THICK_CLOUD, THIN_CLOUD]}
 _FEWEST_BATCHES = 50
 """Batches an epoch at least: with fewer, validation would cost more than training."""
+_VALIDATION_SEED = 1_000_003
+"""What the seed of simulated validation patches is ahead of that of the training patches."""
 
 
 class SegmentationModule(TrainedModule):
@@ -127,7 +131,8 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
     module = SegmentationModule(recipe.network.build(len(channels), out_channels), recipe)
     sizes = {"batch_size": optimisation.batch_size, "multiple": recipe.network.size_multiple}
     codes = class_codes(recipe)
-    composition = _composition(recipe, run, PatchSource(run.store, training, channels), preprocessing)
+    side = min(recipe.crop or run.store.masks.shape[1], *run.store.masks.shape[1:])
+    composition = _composition(recipe, run, PatchSource(run.store, training, channels), preprocessing, side)
     batches = TrainingBatches(
         composition,
         preprocessing,
@@ -137,7 +142,12 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
         seed=optimisation.seed,
         **sizes,
     )
-    checks = ValidationBatches(PatchSource(run.store, validation, channels), preprocessing, codes, **sizes)
+    judged = [PatchSource(run.store, validation, channels)]
+    if recipe.simulated_validation:
+        judged.append(_simulated(recipe, run, preprocessing, side, recipe.simulated_validation, validation=True))
+    checks: ConcatDataset[Batch] = ConcatDataset(
+        [ValidationBatches(source, preprocessing, codes, **sizes) for source in judged if len(source)]
+    )
     one_pass = -(-len(training) // optimisation.batch_size)
     steps = optimisation.steps_per_epoch or max(one_pass, _FEWEST_BATCHES)
     result = fit(
@@ -170,7 +180,7 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
     )
     bundle = ModelBundle(card, module.network.state_dict())
     with torch_threads(optimisation.threads):
-        threshold, iou = choose_threshold(bundle, run, validation, channels, optimisation.device)
+        threshold, iou = choose_threshold(bundle, judged, optimisation.device, progress=run.progress)
     best = result.history[result.best_epoch]
     metrics = {name: value for name, value in best.items() if name.startswith("val_")}
     return bundle.with_card(threshold=threshold, metrics={**metrics, "val_iou_at_threshold": iou})
@@ -187,26 +197,26 @@ def class_codes(recipe: Segmentation) -> npt.NDArray[np.uint8]:
 
 
 def choose_threshold(
-    bundle: ModelBundle, run: TrainingRun, indices: npt.NDArray[np.int64], channels: list[int], device: str
+    bundle: ModelBundle, sources: Sequence[PatchSource], device: str, *, progress: bool
 ) -> tuple[Threshold, float]:
     """Chooses the decision threshold with the very predictor that evaluation and serving use.
 
     Args:
         bundle: The model, its threshold not chosen yet.
-        run: Whose patches.
-        indices: Rows of the validation split.
-        channels: The model's bands in the store.
+        sources: The patches to choose it on, and the model's bands in them.
         device: What to run on.
+        progress: Whether to show a progress bar.
 
     Returns:
-        The threshold, and the cloud IoU on validation with it.
+        The threshold, and the cloud IoU with it on these patches.
     """
     predictor = SegmentationPredictor(bundle, device)
     search = ThresholdSearch()
-    for index in tqdm(indices, desc="choosing the threshold", unit="patch", disable=not run.progress):
-        rows = slice(int(index), int(index) + 1)
-        answer = predictor.predict(run.store.array()[rows][:, channels])
-        codes = run.store.masks[rows]
+    patches = [(source, int(index)) for source in sources for index in source.indices]
+    for source, index in tqdm(patches, desc="choosing the threshold", unit="patch", disable=not progress):
+        rows = slice(index, index + 1)
+        answer = predictor.predict(source.store.array()[rows][:, list(source.channels)])
+        codes = source.store.masks[rows]
         is_cloud = np.isin(codes, (THICK_CLOUD, THIN_CLOUD)).astype(np.uint8)
         is_unknown = (codes == UNLABELLED) | (answer["mask"] == UNLABELLED)
         search.update(answer["cloud_probability"], np.where(is_unknown, np.uint8(UNLABELLED), is_cloud))
@@ -232,25 +242,13 @@ def _labelled(run: TrainingRun, split: str, recipe: Segmentation) -> npt.NDArray
 
 
 def _composition(
-    recipe: Segmentation, run: TrainingRun, real: PatchSource, preprocessing: Preprocessing
+    recipe: Segmentation, run: TrainingRun, real: PatchSource, preprocessing: Preprocessing, side: int
 ) -> Composition:
     """Makes ready what batches are mixed from."""
-    side = min(recipe.crop or real.store.masks.shape[1], *real.store.masks.shape[1:])
     simulated = compositor = None
     clear: frozenset[int] = frozenset()
     if recipe.simulated_fraction > 0:
-        cache: Path = run.cache or run.workspace / "simulated"
-        store = simulated_store(
-            cache,
-            instrument=preprocessing.instrument,
-            bands=preprocessing.bands,
-            size=side,
-            count=recipe.simulated_patches,
-            seed=recipe.optimisation.seed,
-            recipe=recipe.simulation,
-            progress=run.progress,
-        )
-        simulated = PatchSource(store, np.arange(len(store)), list(range(len(preprocessing.bands))))
+        simulated = _simulated(recipe, run, preprocessing, side, recipe.simulated_patches)
     if recipe.composited_fraction > 0 and len(real):
         clear = frozenset(int(index) for index in clear_patches(real.store, real.indices))
         compositor = CloudCompositor(
@@ -261,6 +259,29 @@ def _composition(
             seed=recipe.optimisation.seed,
         )
     return Composition(real, simulated, recipe.simulated_fraction, compositor, clear, recipe.composited_fraction)
+
+
+def _simulated(
+    recipe: Segmentation,
+    run: TrainingRun,
+    preprocessing: Preprocessing,
+    side: int,
+    count: int,
+    *,
+    validation: bool = False,
+) -> PatchSource:
+    """Simulated patches in the model's bands; those for validation are none of those for training."""
+    store = simulated_store(
+        run.cache or run.workspace / "simulated",
+        instrument=preprocessing.instrument,
+        bands=preprocessing.bands,
+        size=side,
+        count=count,
+        seed=recipe.optimisation.seed + (_VALIDATION_SEED if validation else 0),
+        recipe=recipe.simulation,
+        progress=run.progress,
+    )
+    return PatchSource(store, np.arange(len(store)), list(range(len(preprocessing.bands))))
 
 
 def _reference(run: TrainingRun, indices: npt.NDArray[np.int64], channels: list[int]) -> dict[str, Any]:

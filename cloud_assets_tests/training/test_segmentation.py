@@ -79,6 +79,16 @@ def test_simulated_and_composited_patches_are_mixed_in(toy_recipe: Recipe, toy_r
     assert np.isfinite(bundle.card.training.history[0]["train_loss"])
 
 
+def test_simulated_patches_harden_validation(toy_recipe: Recipe, toy_run: Run) -> None:
+    settings = {"max_epochs": 1, "steps_per_epoch": 2}
+    plain = toy_recipe(**settings).train(toy_run())
+    hardened = toy_recipe(**settings, simulated_validation=4).train(toy_run())
+    # The same training, judged on more patches.
+    for name, weights in plain.state_dict().items():
+        torch.testing.assert_close(weights, hardened.state_dict()[name])
+    assert plain.card.metrics["val_loss"] != hardened.card.metrics["val_loss"]
+
+
 def test_the_best_weights_are_returned_not_the_last(toy_recipe: Recipe, toy_run: Run) -> None:
     # A huge learning rate in the one-cycle's middle spoils what the first epochs learned.
     run = toy_run()
