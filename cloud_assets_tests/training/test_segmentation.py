@@ -81,8 +81,8 @@ def test_simulated_and_composited_patches_are_mixed_in(toy_recipe: Recipe, toy_r
 
 def test_simulated_patches_harden_validation(toy_recipe: Recipe, toy_run: Run) -> None:
     settings = {"max_epochs": 1, "steps_per_epoch": 2}
-    plain = toy_recipe(**settings).train(toy_run())
-    hardened = toy_recipe(**settings, simulated_validation=4).train(toy_run())
+    plain = toy_recipe(**settings).train(toy_run("plain"))
+    hardened = toy_recipe(**settings, simulated_validation=4).train(toy_run("hardened"))
     # The same training, judged on more patches.
     for name, weights in plain.state_dict().items():
         torch.testing.assert_close(weights, hardened.state_dict()[name])
