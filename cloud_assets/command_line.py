@@ -51,7 +51,9 @@ def predict(
     products: Annotated[str | None, typer.Option(help="Comma-separated, e.g. mask,probability. Default: all.")] = None,
     bands: Annotated[str | None, typer.Option(help="Bands of a raster file in order, e.g. red,green,blue,nir.")] = None,
     instrument: Annotated[str | None, typer.Option(help="Instrument of a raster file, e.g. landsat8_l1.")] = None,
-    radar: Annotated[list[Path] | None, typer.Option(help="Sentinel-1 scene beside the first, second … scene.")] = None,
+    radar: Annotated[
+        list[Path] | None, typer.Option(help="Sentinel-1 scene of the first, second … scene. Default: <scene>_s1.tif.")
+    ] = None,
     resolution: Annotated[float | None, typer.Option(help="Work at this coarser resolution, metres.")] = None,
     buffer: Annotated[float, typer.Option(help="Unusable surroundings of clouds and shadows, metres.")] = 150.0,
     window: Annotated[int, typer.Option(help="Largest side of a window, pixels.")] = 1024,

@@ -11,7 +11,7 @@ from cloud_assets.scenes.champions import Champions
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.planning import plan_scene
 from cloud_assets.scenes.record import SceneProducts
-from cloud_assets.scenes.scene_formats import open_scene
+from cloud_assets.scenes.scene_formats import open_scene, radar_beside
 from cloud_assets.scenes.scene_products import megapixels_of, scene_products
 from cloud_assets.scenes.scene_source import SceneSource
 
@@ -37,7 +37,7 @@ class SceneBatch:
         options: What is wanted.
         bands: Names of the bands of raster files that do not tell them.
         instrument: Instrument of raster files that do not tell it.
-        radar: Radar scenes beside the first, second, … scene; shorter than ``paths`` if the last have none.
+        radar: Radar scenes of the first, second, … scene. The others have the one that lies beside them by its name.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class SceneBatch:
         self._scenes: list[tuple[Path, SceneSource | Exception]] = [
             (path, _opened(path, bands, instrument)) for path in paths
         ]
-        beside: list[SceneSource | Exception | None] = [_opened(path, None, "sentinel1_grd") for path in radar]
-        self._radar = beside + [None] * (len(paths) - len(beside))
+        beside = [*radar, *(radar_beside(path) for path in paths[len(radar) :])]
+        self._radar = [None if path is None else _opened(path, None, "sentinel1_grd") for path in beside]
         megapixels = sum(megapixels_of(source) for _, source in self._scenes if isinstance(source, SceneSource))
         self._champions = Champions(bundles, options, megapixels)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cloud_assets.errors import InvalidScene, OutsideInbox
 from cloud_assets.scenes.landsat_collection2 import metadata_file
-from cloud_assets.scenes.scene_formats import RASTER_SUFFIXES
+from cloud_assets.scenes.scene_formats import RASTER_SUFFIXES, is_radar, radar_beside
 from cloud_assets.scenes.sentinel2_safe import is_safe
 
 State = tuple[int, int, int]
@@ -88,7 +88,7 @@ def scene_path(inbox: Path, key: str) -> Path:
 
 
 def _is_scene(path: Path) -> bool:
-    if path.name.startswith((".", "~")) or path.is_symlink():
+    if path.name.startswith((".", "~")) or path.is_symlink() or is_radar(path):
         return False
     if path.is_dir():
         return is_safe(path) or metadata_file(path) is not None
@@ -98,6 +98,8 @@ def _is_scene(path: Path) -> bool:
 def _state(path: Path) -> State | None:
     try:
         files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+        radar = radar_beside(path)
+        files += [] if radar is None else [radar]
         states = [file.stat() for file in files]
     except OSError:
         return None  # it was moved away while we looked

@@ -11,7 +11,19 @@ from cloud_assets.scenes.scene_source import SceneSource
 from cloud_assets.scenes.sentinel2_safe import is_safe, open_safe
 
 RASTER_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg"})
+_RADAR = "_s1.tif"
 ACCEPTED = "a GeoTIFF, a Sentinel-2 .SAFE folder or its zip archive, or a folder of a Landsat 8/9 Collection 2 scene"
+
+
+def radar_beside(path: Path) -> Path | None:
+    """The Sentinel-1 scene that lies beside an optical one by its name, ``<scene>_s1.tif``; or None."""
+    candidate = path.parent / f"{path.stem if path.is_file() else path.name.removesuffix('.SAFE')}{_RADAR}"
+    return candidate if candidate.is_file() and not is_radar(path) else None
+
+
+def is_radar(path: Path) -> bool:
+    """Whether a file is named as the radar partner of a scene."""
+    return path.name.endswith(_RADAR)
 
 
 def open_scene(path: Path, bands: Sequence[str] | None = None, instrument: str | None = None) -> SceneSource:

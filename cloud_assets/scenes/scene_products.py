@@ -17,7 +17,7 @@ from cloud_assets.scenes.pictures import natural_colours, of_codes, of_measureme
 from cloud_assets.scenes.planning import ScenePlan, plan_scene
 from cloud_assets.scenes.raster_files import storage_errors, write_cog
 from cloud_assets.scenes.record import SceneProducts
-from cloud_assets.scenes.scene_formats import open_scene
+from cloud_assets.scenes.scene_formats import open_scene, radar_beside
 from cloud_assets.scenes.scene_page import Exhibit, scene_page
 from cloud_assets.scenes.scene_source import SceneSource
 from cloud_assets.scenes.stac import STAC_FILE, TITLES, stac_item
@@ -46,7 +46,8 @@ def predict_scene(
         options: What is wanted; None: all that the models can make.
         bands: Names of a raster file's bands, where it does not tell.
         instrument: The instrument, where the file does not tell.
-        radar: A Sentinel-1 scene of the same place, for the cloud-free estimate.
+        radar: A Sentinel-1 scene of the same place, for the cloud-free estimate; None: the one that lies beside the
+            scene as ``<scene>_s1.tif``, if there is one.
 
     Returns:
         The products.
@@ -56,7 +57,8 @@ def predict_scene(
     """
     chosen = options or SceneOptions()
     source = open_scene(path, bands, instrument)
-    radar_source = None if radar is None else open_scene(radar, instrument="sentinel1_grd")
+    beside = radar or radar_beside(path)
+    radar_source = None if beside is None else open_scene(beside, instrument="sentinel1_grd")
     champions = models if isinstance(models, Champions) else Champions(models, chosen, megapixels_of(source))
     return scene_products(source, champions, out_dir, chosen, radar_source)
 

@@ -143,6 +143,14 @@ def test_radar_on_another_grid_is_resampled(ground, make_champions, tmp_path):
     assert np.sqrt(np.mean((found - ground[0])[CLOUD] ** 2)) < 0.008
 
 
+def test_a_radar_scene_is_found_beside_its_partner_by_its_name(ground, make_champions, tmp_path):
+    optical = write_geotiff(tmp_path / "place.tif", landsat_dn(np.where(CLOUD, 0.7, ground)))
+    decibel = np.stack([100 * ground[0] - 20] * 2).astype(np.float32)
+    write_geotiff(tmp_path / "place_s1.tif", decibel, ("VV", "VH"), nodata=None)
+    champions = make_champions(make_bundle(), translation_bundle(), translation=straight_line)
+    assert "cloud_free" in predict_scene(optical, champions, tmp_path / "out", SMALL, instrument="landsat8_l1").files
+
+
 def test_a_cloud_free_estimate_needs_a_radar_model(ground, make_champions, tmp_path):
     optical = write_geotiff(tmp_path / "optical.tif", landsat_dn(ground))
     decibel = np.full((2, SIZE, SIZE), -10, np.float32)

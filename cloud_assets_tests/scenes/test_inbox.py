@@ -98,6 +98,14 @@ def test_a_strange_cursor_starts_anew(tmp_path, cursor):
     assert look_into(tmp_path, first.cursor).ready == ("a.tif",)
 
 
+def test_a_radar_partner_is_part_of_its_scene(tmp_path):
+    write_geotiff(tmp_path / "a.tif", PIXELS)
+    write_geotiff(tmp_path / "a_s1.tif", -PIXELS[:2].astype(np.float32), ("VV", "VH"), nodata=None)
+    first = look_into(tmp_path, None)
+    assert json.loads(first.cursor)["states"]["a.tif"][0] == 2
+    assert look_into(tmp_path, first.cursor).ready == ("a.tif",)
+
+
 def test_an_inbox_that_does_not_exist_is_empty(tmp_path):
     assert look_into(tmp_path / "none", None).ready == ()
 
