@@ -5,6 +5,7 @@
 #   MLFLOW_BACKEND_STORE_URI=postgresql://… …      another data base
 #   MLFLOW_ARTIFACTS_DESTINATION=s3://… …          another artifact store (proxied: clients need no credentials for it)
 #   MLFLOW_HOST=0.0.0.0 MLFLOW_PORT=8080 …         another address (put it behind authentication first)
+#   MLFLOW_WORKERS=4 …                             more processes, for more people
 #   MLFLOW_BASIC_AUTH=1 …                          ask for user name and password (needs MLFLOW_FLASK_SERVER_SECRET_KEY)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -17,7 +18,11 @@ arguments=(
     --serve-artifacts
     --host "${MLFLOW_HOST:-127.0.0.1}"
     --port "${MLFLOW_PORT:-5000}"
+    # One process without a supervisor: on a busy machine the supervisor of several ends those that answer late.
+    --workers "${MLFLOW_WORKERS:-1}"
 )
+# MLflow's own jobs (evaluation of language models) are not used here, and would take eight processes.
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION="${MLFLOW_SERVER_ENABLE_JOB_EXECUTION:-false}"
 if [[ "${MLFLOW_BASIC_AUTH:-0}" == 1 ]]; then
     : "${MLFLOW_FLASK_SERVER_SECRET_KEY:?set it to a long random string: it signs the sessions}"
     arguments+=(--app-name basic-auth)
