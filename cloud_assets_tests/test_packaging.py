@@ -1,0 +1,38 @@
+import importlib.util
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_every_package_is_listed() -> None:
+    found = {".".join(init.parent.relative_to(ROOT).parts) for init in (ROOT / "cloud_assets").rglob("__init__.py")}
+    assert set(project()["tool"]["setuptools"]["packages"]) == found
+
+
+def test_the_folder_of_the_tracking_server_does_not_shadow_mlflow() -> None:
+    assert not (ROOT / "mlflow" / "__init__.py").exists()
+    specification = importlib.util.find_spec("mlflow")
+    assert specification is not None
+    assert specification.origin is not None
+    assert ROOT / "mlflow" not in Path(specification.origin).parents
+
+
+def test_every_dependency_has_an_exact_version_in_the_constraints() -> None:
+    exact = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    settings = project()["project"]
+    groups = [settings["dependencies"], *settings["optional-dependencies"].values()]
+    wanted = {
+        requirement.split("[")[0].split("=")[0].split("<")[0].split(">")[0].strip().lower().replace("_", "-")
+        for group in groups
+        for requirement in group
+    } - {"cloud-assets"}
+    assert wanted <= exact
