@@ -10,6 +10,7 @@ import torch
 from cloud_assets.errors import BackEndUnavailable
 from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.prediction.device import choose_device, choose_precision
+from cloud_assets.prediction.process_memory import keep_freed_memory
 from cloud_assets.prediction.segmentation import class_probability
 from cloud_assets.scenes.back_ends import (
     BackEnd,
@@ -57,6 +58,7 @@ def choose_back_end(
         BackEndUnavailable: If the one that is asked for is not installed, cannot take the network or disagrees.
         InvalidRecipe: If there is no such device.
     """
+    keep_freed_memory()
     chosen = choose_device(device)
     share = parallelism or Parallelism.of_machine()
     if chosen.type == "cuda":

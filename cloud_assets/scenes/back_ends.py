@@ -19,7 +19,6 @@ from cloud_assets.errors import BackEndUnavailable
 from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.prediction.device import autocast, choose_device, choose_precision
 from cloud_assets.prediction.onnx_network import OnnxNetwork
-from cloud_assets.prediction.process_memory import keep_freed_memory
 from cloud_assets.training.export import to_onnx
 
 Pixels = npt.NDArray[np.float32]
@@ -71,7 +70,6 @@ class TorchBackEnd:
     """
 
     def __init__(self, bundle: ModelBundle, device: str, parallelism: Parallelism) -> None:
-        keep_freed_memory()
         self._device = choose_device(device)
         self._network = bundle.network().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parallelism = parallelism

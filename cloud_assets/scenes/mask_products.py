@@ -105,8 +105,7 @@ def segment(
                 nothing = np.full(block.valid.shape, np.nan, np.float32)
                 yield SegmentedBlock(block.window, np.full(block.valid.shape, UNLABELLED, np.uint8), nothing)
             else:
-                cloud = np.where(block.valid, segmenter.cloud_probability(block.values), np.float32(np.nan))
-                yield SegmentedBlock(block.window, segmenter.mask(block.values, block.valid), cloud)
+                yield SegmentedBlock(block.window, *segmenter.decided(block.values, block.valid))
 
 
 def write_masks(

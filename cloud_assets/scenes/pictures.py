@@ -97,7 +97,9 @@ def png(picture: Picture) -> bytes:
 
     with warnings.catch_warnings(), MemoryFile() as file:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with file.open(driver="PNG", dtype="uint8", count=4, height=picture.shape[1], width=picture.shape[2]) as raster:
+        with file.open(
+            driver="PNG", ZLEVEL=2, dtype="uint8", count=4, height=picture.shape[1], width=picture.shape[2]
+        ) as raster:
             raster.write(picture)
         content: bytes = file.read()
     return content

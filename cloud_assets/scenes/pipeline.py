@@ -81,7 +81,8 @@ def predict_windows(
 def _read(
     reader: WindowReader, tiling: Tiling, batch: Sequence[tuple[int, int]]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    dn = np.stack([reader.read(tiling.window(position)) for position in batch])
+    windows = [reader.read(tiling.window(position)) for position in batch]
+    dn = windows[0][np.newaxis] if len(windows) == 1 else np.stack(windows)
     return dn, reader.valid(dn)
 
 

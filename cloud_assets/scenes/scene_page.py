@@ -4,7 +4,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cloud_assets.scenes.pictures import Picture, legend_colours, png
+from cloud_assets.scenes.pictures import legend_colours
 from cloud_assets.scenes.record import SceneProducts
 from cloud_assets.scenes.scene_source import SceneSource
 
@@ -14,7 +14,7 @@ class Exhibit:
     """A picture with its title and legend."""
 
     title: str
-    picture: Picture
+    png: bytes
     file: str | None = None
     """The product's own file, linked from the title."""
     note: str = ""
@@ -41,7 +41,7 @@ def scene_page(source: SceneSource, products: SceneProducts, exhibits: Sequence[
     pictures = [
         {
             "title": exhibit.title,
-            "png": b64encode(png(exhibit.picture)).decode(),
+            "png": b64encode(exhibit.png).decode(),
             "file": exhibit.file,
             "legend": _legend(exhibit),
             "note": exhibit.note,

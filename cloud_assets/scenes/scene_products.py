@@ -167,7 +167,7 @@ def _make(
         seconds = time.monotonic() - started
         speed = {"seconds": seconds, "megapixels_per_second": plan.megapixels / seconds}
         products = replace(products, statistics={**products.statistics, **speed})
-        (folder / _OTHER_FILES["quicklook"]).write_bytes(png(exhibits[0].picture))
+        (folder / _OTHER_FILES["quicklook"]).write_bytes(exhibits[0].png)
         page = scene_page(plan.source, products, exhibits)
         (folder / _OTHER_FILES["page"]).write_text(page, encoding="utf-8")
         _write_json(folder / STAC_FILE, stac_item(plan.source, products, kept))
@@ -209,7 +209,7 @@ def _tags(plan: ScenePlan, work: SceneWork) -> dict[str, str]:
 
 
 def _exhibits(plan: ScenePlan, work: SceneWork, products: SceneProducts) -> list[Exhibit]:
-    exhibits = [Exhibit("The scene", natural_colours(plan.source))]
+    exhibits = [Exhibit("The scene", png(natural_colours(plan.source)))]
     for product, draft in work.drafts.items():
         if product not in products.files:
             continue
@@ -223,7 +223,7 @@ def _exhibits(plan: ScenePlan, work: SceneWork, products: SceneProducts) -> list
             picture = of_codes(draft)
         else:
             picture, note = of_measurements(draft), "dark usual, bright unusual"
-        exhibits.append(Exhibit(TITLES[product], picture, file, note, names, colours))
+        exhibits.append(Exhibit(TITLES[product], png(picture), file, note, names, colours))
     return exhibits
 
 

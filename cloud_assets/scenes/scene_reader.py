@@ -65,10 +65,7 @@ class SceneReader:
             DamagedScene: If the pixels cannot be read; the message names the window and the file.
         """
         inside = window.inside(self.source.grid.height, self.source.grid.width)
-        values = np.empty((len(self.bands), inside.height, inside.width), self._dtype)
-        for places, file in self._files:
-            values[places] = file.read(inside)
-        return window.mirrored(values, inside)
+        return window.mirrored(self._read(inside, (inside.height, inside.width)), inside)
 
     def thumbnail(self, longest: int) -> npt.NDArray[Any]:
         """All bands of the whole scene, scaled so that neither height nor width is above ``longest``.
@@ -81,14 +78,20 @@ class SceneReader:
         """
         grid = self.source.grid
         shape = thumbnail_shape(grid, longest)
-        values = np.empty((len(self.bands), *shape), self._dtype)
-        for places, file in self._files:
-            values[places] = file.read(Window(0, 0, grid.height, grid.width), shape)
-        return values
+        return self._read(Window(0, 0, grid.height, grid.width), shape)
 
     def valid(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Which pixels (…, height, width) of (…, C, height, width) digital numbers were observed."""
         return self.source.profile.valid(dn)
+
+    def _read(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
+        if len(self._files) == 1:
+            ((_, file),) = self._files
+            return file.read(window, shape)
+        values = np.empty((len(self.bands), *shape), self._dtype)
+        for places, file in self._files:
+            values[places] = file.read(window, shape)
+        return values
 
 
 class _BandFile:
@@ -125,18 +128,21 @@ class _BandFile:
     def __exit__(self, *_: object) -> None:
         self._files.close()
 
-    def read(self, window: Window, shape: tuple[int, int] | None = None) -> npt.NDArray[Any]:
-        """Reads (bands, height, width) inside the scene, in the profile's digital numbers; smaller if ``shape`` is."""
+    def read(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
+        """Reads a window inside the scene as (bands, *shape), in the profile's digital numbers."""
         from rasterio.errors import RasterioError
 
         try:
-            values, is_missing = self._read(window, shape or (window.height, window.width))
+            values, is_missing = self._read(window, shape)
         except RasterioError as error:
             raise DamagedScene(
                 f"{self._source.location}: {window} cannot be read from {self._path} ({error}). "
                 "The file is damaged there: copy or download it again."
             ) from error
-        converted = np.stack([convert(band) for convert, band in zip(self._conversions, values, strict=True)])
+        if all(convert.is_identity for convert in self._conversions):
+            converted = values
+        else:
+            converted = np.stack([convert(band) for convert, band in zip(self._conversions, values, strict=True)])
         if is_missing is not None:
             converted[:, is_missing] = self._source.profile.nodata
         return converted
@@ -199,17 +205,17 @@ class _Conversion:
         self._offset = profile.offset if band.offset is None else band.offset
         self._nodata = profile.nodata if band.nodata is None else band.nodata
         is_profile = (self._scale, self._offset, native) == (profile.scale, profile.offset, np.dtype(profile.dtype))
-        self._is_identity = is_profile and (self._nodata == profile.nodata or not _is_number(self._nodata))
+        self.is_identity = is_profile and (self._nodata == profile.nodata or not _is_number(self._nodata))
         self._table: npt.NDArray[Any] | None = None
         self._lowest = 0
-        if not self._is_identity and native.itemsize <= 2 and np.issubdtype(native, np.integer):
+        if not self.is_identity and native.itemsize <= 2 and np.issubdtype(native, np.integer):
             limits = np.iinfo(native)
             # A table of all numbers there are: exact, and faster than arithmetic on every pixel.
             self._table = self._convert(np.arange(limits.min, limits.max + 1))
             self._lowest = int(limits.min)
 
     def __call__(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if self._is_identity:
+        if self.is_identity:
             return values
         if self._table is not None:
             return self._table[values.astype(np.int32) - self._lowest if self._lowest else values]

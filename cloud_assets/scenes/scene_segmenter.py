@@ -70,24 +70,28 @@ class SceneSegmenter:
 
         return run
 
-    def cloud_probability(self, probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(K, H, W) as :meth:`infer` gives them, blended -> (H, W) probability of any cloud, 0 to 1."""
-        cloud: npt.NDArray[np.float32] = _all_classes(probability)[self._cloud_classes].sum(axis=0)
-        return cloud
+    def decided(
+        self, probability: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+        """What the blended values of a part of the scene come to.
 
-    def mask(self, probability: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-        """(K, H, W) blended probabilities and (H, W) validity -> (H, W) cloud codes, 255 for nodata."""
-        classes = _all_classes(probability)
-        mask: npt.NDArray[np.uint8] = decide(
-            classes[np.newaxis], valid[np.newaxis], self._cloud_classes, self._threshold
-        )[0]
-        return mask
+        Args:
+            probability: (K, H, W) as :meth:`infer` gives them, blended.
+            valid: (H, W).
+
+        Returns:
+            (H, W) cloud codes, 255 for nodata; and (H, W) probability of any cloud, 0 to 1, NaN for nodata.
+        """
+        classes = np.concatenate([1 - probability, probability]) if len(probability) == 1 else probability
+        mask = decide(classes[np.newaxis], valid[np.newaxis], self._cloud_classes, self._threshold)[0]
+        cloud = (
+            classes[self._cloud_classes].sum(axis=0)
+            if len(self._cloud_classes) > 1
+            else classes[self._cloud_classes[0]]
+        )
+        return mask, np.where(valid, cloud, np.float32(np.nan))
 
 
 def _kept(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     probability: npt.NDArray[np.float32] = class_probability(torch.from_numpy(logits)).numpy()
     return probability[:, 1:] if probability.shape[1] == 2 else probability
-
-
-def _all_classes(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return np.concatenate([1 - probability, probability]) if len(probability) == 1 else probability
