@@ -110,7 +110,12 @@ def comparison_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
 def check_comparison(comparison: Comparison) -> list[dg.AssetCheckResult]:
     """Results of :func:`comparison_checks`."""
     decision = comparison.decision
-    return [_result("best_passes_gate", decision.accepted, f"{comparison.best}: {decision.reason}")]
+    said = f"{comparison.best}: {decision.reason}"
+    if not decision.accepted:
+        said += (
+            ". Train longer or on more data (the same recipe is trained again with retrain: true), or change the gate."
+        )
+    return [_result("best_passes_gate", decision.accepted, said)]
 
 
 def champion_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:

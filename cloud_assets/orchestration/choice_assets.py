@@ -1,6 +1,7 @@
 """The assets that choose among a task's variants: comparison and champion."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -9,6 +10,7 @@ from cloud_assets.evaluation.comparison import Comparison, compare
 from cloud_assets.evaluation.evaluation import Evaluation
 from cloud_assets.orchestration import checks
 from cloud_assets.orchestration.asset_parts import common, run_link, upstream
+from cloud_assets.orchestration.config_schema import config_schema, from_config
 from cloud_assets.orchestration.metadata import comparison_metadata, measured, promotion_metadata
 from cloud_assets.orchestration.resources import Folders, Tracking
 from cloud_assets.patches.splits import Splits
@@ -24,12 +26,15 @@ def comparison_asset(task: Task) -> dg.AssetsDefinition:
 
     @dg.asset(
         **common(task, ["comparison"], "The variants side by side, ranked by the gate's metric.", task.gate),
+        config_schema=config_schema(task.gate),
         check_specs=checks.comparison_checks(key),
         ins={variant: upstream(task, variant, "evaluation_report", kind=Evaluation) for variant in task.variants},
     )
-    def comparison(folders: Folders, **evaluations: Evaluation) -> Iterator[dg.MaterializeResult[Comparison]]:
+    def comparison(
+        context: dg.AssetExecutionContext, folders: Folders, **evaluations: Evaluation
+    ) -> Iterator[dg.MaterializeResult[Comparison]]:
         with measured() as cost:
-            compared = compare(evaluations, task.gate)
+            compared = compare(evaluations, from_config(task.gate, context.op_execution_context.op_config))
         report = str(folders.results.joinpath(*key.path) / "report.html")
         yield dg.MaterializeResult(
             value=compared,
@@ -78,7 +83,8 @@ def champion_asset(task: Task) -> dg.AssetsDefinition:
         tracker = tracking.tracker()
         with measured() as cost:
             workspace = folders.workspace(bundle)
-            decided = promote(task, bundle, evaluation, workspace, labeled_patches, splits, tracker)
+            judged = replace(task, gate=comparison.gate)
+            decided = promote(judged, bundle, evaluation, workspace, labeled_patches, splits, tracker)
         context.log.info(decided.record.reason)
         registered = tracker.version_at(task.name, CHAMPION)
         yield dg.MaterializeResult(

@@ -68,7 +68,7 @@ class StepLines(logging.Handler):
         if event.is_step_failure:
             return f"[red]✗ {name}[/]\n{escape(_reason(event.step_failure_data.error))}"
         if event.is_job_failure:
-            return "[red]The run failed.[/] What was finished before is kept; run the same command again to go on."
+            return "[red]The run failed.[/] What was finished before is kept and is not made anew by the next run."
         return ""
 
 
