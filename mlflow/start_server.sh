@@ -9,7 +9,8 @@
 #   MLFLOW_BASIC_AUTH=1 …                          ask for user name and password (needs MLFLOW_FLASK_SERVER_SECRET_KEY)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-python=${PYTHON:-python}
+# A path relative to the caller's folder must survive the change of folder below.
+python=$(realpath -s "$(command -v "${PYTHON:-python}")")
 # Run from elsewhere: beside this folder, `import mlflow` must find the installed package.
 cd "$here"
 arguments=(
