@@ -51,6 +51,9 @@ class SceneBatch:
         instrument: str | None = None,
         radar: Sequence[Path] = (),
     ) -> None:
+        # A folder's *.tif names the radar partners too; they are no scenes of their own.
+        partners = {radar_beside(path) for path in paths}
+        paths = [path for path in paths if path not in partners]
         self._out_dir = out_dir
         self._options = options
         self._scenes: list[tuple[Path, SceneSource | Exception]] = [

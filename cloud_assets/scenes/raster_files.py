@@ -61,7 +61,7 @@ class RasterDraft:
 
     def __enter__(self) -> Self:
         import rasterio
-        from affine import Affine
+        from rasterio import Affine
 
         with storage_errors(self.path):
             self._raster = rasterio.open(

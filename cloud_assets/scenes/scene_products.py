@@ -126,7 +126,7 @@ def _finished(directory: Path, plan: ScenePlan, options: SceneOptions) -> SceneP
         found = SceneProducts.open(directory)
     except InvalidScene:
         return None
-    if Path(found.source) != Path(plan.source.location) and not options.overwrite:
+    if Path(found.source) != Path(plan.source.location).absolute() and not options.overwrite:
         raise SceneNameTaken(
             f"{directory} holds the products of another scene of the same name, {found.source}. Write to another "
             "folder, rename one of the scenes, or replace the products (--overwrite)."
@@ -156,12 +156,12 @@ def _make(
         work.run()
         products = _record(plan, work, directory)
         kept = {product: work.drafts[product] for product in products.files if product in work.drafts}
+        exhibits = _exhibits(plan, work, products)
         tags = _tags(plan, work)
         with ThreadPoolExecutor(work.share.workers) as pool:
             writing = [
                 pool.submit(write_cog, draft, folder / products.files[product], tags) for product, draft in kept.items()
             ]
-            exhibits = _exhibits(plan, work, products)
             for one in writing:
                 one.result()
         seconds = time.monotonic() - started
@@ -185,7 +185,7 @@ def _record(plan: ScenePlan, work: SceneWork, directory: Path) -> SceneProducts:
         statistics=work.statistics,
         models=plan.models,
         warnings=(*plan.warnings, *work.warnings),
-        source=plan.source.location,
+        source=str(Path(plan.source.location).absolute()),
         fingerprint=plan.fingerprint,
         back_end=work.back_end,
         attributes=plan.source.attributes,

@@ -169,7 +169,7 @@ class _BandFile:
 
     def _on_grid(self, raster: "DatasetReader", files: ExitStack) -> "DatasetReader | WarpedVRT":
         """The file itself if it lies on the scene's grid, else a view of it resampled to that grid."""
-        from affine import Affine
+        from rasterio import Affine
         from rasterio.enums import Resampling
         from rasterio.vrt import WarpedVRT
 

@@ -77,6 +77,15 @@ def test_radar_goes_with_its_scene_and_a_bad_one_fails_that_scene_only(scenes, m
     assert [outcome.error for outcome in outcomes[1:]] == [None, None]
 
 
+def test_radar_partners_in_the_list_are_no_scenes(scenes, make_champions, tmp_path):
+    make_champions()
+    partner = scenes[0].with_name("a_s1.tif")
+    write_geotiff(partner, np.full((2, 10, 10), -9, np.float32), ("VV", "VH"), nodata=None)
+    outcomes = list(make_batch([*scenes, partner], tmp_path / "out").run(lambda pixels: None))
+    assert [outcome.path for outcome in outcomes] == scenes
+    assert [outcome.error for outcome in outcomes] == [None] * 3
+
+
 def test_progress_and_exit_code(scenes, make_champions, tmp_path):
     make_champions()
     batch = make_batch(scenes, tmp_path / "out")

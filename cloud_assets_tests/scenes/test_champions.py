@@ -59,7 +59,7 @@ def test_the_plan_changes_with_everything_that_changes_the_answer(landsat, make_
     assert base == fingerprint(champions, back_end="torch", device="cpu", batch_megapixels=2, overwrite=True)
     different = [
         fingerprint(champions, window=512),
-        fingerprint(champions, overlap=32),
+        fingerprint(champions, overlap=16),
         fingerprint(champions, validity_buffer_metres=0),
         fingerprint(champions, products=("mask",)),
         fingerprint(champions, test_time_augmentation=True),
