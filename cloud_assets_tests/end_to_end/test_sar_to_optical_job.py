@@ -59,6 +59,4 @@ def test_from_archives_to_a_served_champion(workplace: Workplace) -> None:
         assert {"psnr", "psnr_gain", "ssim", "ms_ssim", "r2", "sam", "linear_psnr_gain"} <= metrics.keys()
         assert ("ndvi_rmse" in metrics) == variant.endswith("rgb_nir")
     assert json.loads((results / "champion" / "decision.json").read_text())["challenger_value"] > 0
-    subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SERVED)], cwd=place.folder, env=place.environment, check=True
-    )
+    subprocess.run([sys.executable, "-c", textwrap.dedent(SERVED)], cwd=place.folder, env=place.environment, check=True)
