@@ -4,7 +4,8 @@ Makes a synthetic four-band Cloud-Optimised GeoTIFF and an untrained U-Net with 
 measures, each in a process of its own:
 
 * ``end to end``: reading, predicting, blending and writing with ``scene_products``;
-* ``bare model``: the same back end on random windows of the same size, nothing else;
+* ``bare model``: the same back end on random windows of the same size, nothing else; as many calls at once as the
+  pipeline makes, and for comparison one call at a time on all cores, as a loop over batches would;
 * ``plain loop``: single precision PyTorch, one window after the other, the whole scene and its mask in memory.
 
     python benchmarks/scene_throughput.py --side 10980 --back-end auto
@@ -59,12 +60,12 @@ def main() -> None:
 def _all(arguments: argparse.Namespace, folder: Path) -> dict[str, list[dict[str, float]]]:
     """Measurements by name; bare model and end to end take turns, so that other work on the machine meets both."""
     _apart("make", arguments, folder)
-    rows: dict[str, list[dict[str, float]]] = {name: [] for name in ("bare", "large", "small", "plain")}
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in ("bare", "single", "large", "small", "plain")}
     for turn in range(arguments.rounds):
         for name in ("bare", "large"):
             rows[name].append(_apart(name, arguments, folder))
         if turn == 0:
-            for name in ("small", "plain"):
+            for name in ("single", "small", "plain"):
                 rows[name].append(_apart(name, arguments, folder))
     rows["bare"].append(_apart("bare", arguments, folder))
     return rows
@@ -90,13 +91,22 @@ def _report(rows: dict[str, list[dict[str, float]]], arguments: argparse.Namespa
         {name: float(np.mean([row["megapixels"] / row[key] for row in rows[name]])) for name in rows}
         for key in ("seconds", "cpu")
     )
-    # CPU time is what other work on the machine cannot falsify; all cores of an idle machine would give this much.
-    by_cpu = {name: value * (1 if name == "plain" else cores) for name, value in by_cpu.items()}
-    for name, title in (("large", "end to end"), ("bare", "bare model"), ("plain", "plain loop")):
+    # CPU time is what other work on the machine cannot falsify: an idle machine would give this much on all its cores.
+    by_cpu = {name: value * cores for name, value in by_cpu.items()}
+    titles = {
+        "large": "end to end",
+        "bare": "bare model",
+        "single": "bare model, one call on all cores",
+        "plain": "plain loop",
+    }
+    for name, title in titles.items():
         print(f"{title:40}{by_clock[name]:14.2f}{by_cpu[name]:14.2f}")
     overlap = large["redundancy"]
     ratios = {
         "windows end to end / bare model": [overlap * speed["large"] / speed["bare"] for speed in (by_clock, by_cpu)],
+        "windows end to end / bare, one call": [
+            overlap * speed["large"] / speed["single"] for speed in (by_clock, by_cpu)
+        ],
         "scene end to end / bare model": [speed["large"] / speed["bare"] for speed in (by_clock, by_cpu)],
         "scene end to end / plain loop": [speed["large"] / speed["plain"] for speed in (by_clock, by_cpu)],
         "time a pixel, large / small": [speed["small"] / speed["large"] for speed in (by_clock, by_cpu)],
@@ -215,16 +225,18 @@ def _tiling(arguments: argparse.Namespace, side: int) -> "object":
     return Tiling.plan(side, side, options.window, options.overlap)
 
 
-def _bare(arguments: argparse.Namespace) -> dict[str, float]:
-    """As many calls at once as the pipeline makes, on windows that are in memory already."""
+def _bare(arguments: argparse.Namespace, *, one_call: bool = False) -> dict[str, float]:
+    """Windows that are in memory already: as many calls at once as the pipeline makes, or one on all cores."""
     from concurrent.futures import ThreadPoolExecutor
 
     from cloud_assets.prediction.bundle import ModelBundle
     from cloud_assets.scenes.back_end_choice import choose_back_end
-    from cloud_assets.scenes.back_ends import threads_of_each_call
+    from cloud_assets.scenes.back_ends import Parallelism, threads_of_each_call
 
     options, tiling = _options(arguments), _tiling(arguments, arguments.side)
-    back_end = choose_back_end(ModelBundle.open(arguments.folder / "model"), arguments.back_end)
+    share = Parallelism(1, len(os.sched_getaffinity(0))) if one_call else None
+    bundle = ModelBundle.open(arguments.folder / "model")
+    back_end = choose_back_end(bundle, arguments.back_end, parallelism=share)
     shape = (tiling.vertical.size, tiling.horizontal.size)
     batch = np.random.default_rng(0).random((options.batch_size(*shape), 4, *shape), dtype=np.float32)
     workers = back_end.parallelism.workers
@@ -291,6 +303,7 @@ def _peak_megabytes() -> float:
 MEASUREMENTS = {
     "make": _make,
     "bare": _bare,
+    "single": lambda arguments: _bare(arguments, one_call=True),
     "large": lambda arguments: _end_to_end(arguments, arguments.side),
     "small": lambda arguments: _end_to_end(arguments, arguments.small_side),
     "plain": _plain,
