@@ -14,6 +14,9 @@ ops:
     config:
       network: {encoder: efficientnet-b0}
       crop: 64
+      simulated_fraction: 0.0
+      simulated_validation: 0
+      composited_fraction: 0.0
       optimisation: {max_epochs: 1, steps_per_epoch: 2}
 """
 

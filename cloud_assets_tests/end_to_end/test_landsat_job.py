@@ -28,6 +28,7 @@ ops:
       network: {{width: 4}}
       crop: null
       simulated_fraction: 0.0
+      simulated_validation: 0
       composited_fraction: 0.0
       optimisation:
         seed: {seed}
