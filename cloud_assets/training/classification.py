@@ -155,7 +155,7 @@ def train(recipe: Classification, run: TrainingRun) -> ModelBundle:
     optimisation = recipe.optimisation
     channels = band_positions(run.store.roles[IMAGES], recipe.bands)
     preprocessing = fitted_preprocessing(
-        run.store, run.splits.indices("train"), bands=recipe.bands, normalisation="range", clip=recipe.clip
+        run.store, run.splits.indices("train"), bands=recipe.bands, normalisation=recipe.normalisation, clip=recipe.clip
     )
     size = input_size(recipe.network)
     real = _windows(recipe, run, "train", recipe.training_windows)

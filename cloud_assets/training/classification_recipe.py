@@ -74,8 +74,13 @@ class Classification(BaseModel):
     bands: tuple[str, ...] | None = Field(
         default=None, description="Bands to use, by native or common name. Unset: all bands of the patches."
     )
+    normalisation: Literal["range", "standardise"] = Field(
+        default="range",
+        description="'range': the clipped values to 0…1, what pretrained weights expect; 'standardise': by mean and "
+        "deviation of the training patches, where bands differ much, such as cirrus beside red.",
+    )
     clip: tuple[float, float] = Field(
-        default=(0.0, 0.4), description="Physical values (reflectance) are clipped to this range and scaled to 0…1."
+        default=(0.0, 0.4), description="Physical values (reflectance) are clipped to this range first."
     )
     minimum_valid: float = Field(
         default=0.2, ge=0, le=1, description="A patch with a smaller share of valid pixels is refused."

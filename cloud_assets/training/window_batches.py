@@ -17,7 +17,7 @@ from cloud_assets.prediction.classification import fit_size
 from cloud_assets.training.batches import endless_order
 
 LabelledBatch = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float32]]
-"""Images (N, C, size, size) float32 in [0, 1]; classes (N,) int64; and cover maps (N, 2, cells, cells) float32, the
+"""Images (N, C, size, size) float32, normalised; classes (N,) int64; and cover maps (N, 2, cells, cells) float32, the
 shares of cloudy and of labelled pixels in each cell."""
 
 COVER_CELLS = 16
