@@ -9,5 +9,5 @@ __version__ = "0.1.0"
 ensure_torchvision()
 
 # Waiting threads of OpenMP spin by default: as soon as another process wants one of two cores, a training slows down
-# many times over. Sleeping costs nothing measurable on an idle machine. Read once, when torch is loaded; yours wins.
+# many times over. Read once, when torch is loaded; a value of yours wins.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
