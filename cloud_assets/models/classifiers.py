@@ -28,27 +28,21 @@ STAGES = 4
 
 
 class ClassifierNetwork(nn.Module):
-    """A backbone behind its own input normalisation: takes pixels in [0, 1], gives logits.
+    """A backbone of timm, taken apart for training.
 
     Args:
         backbone: timm's network with its head.
-        mean: (C,) what is subtracted from each band.
-        std: (C,) what it is divided by.
     """
 
-    def __init__(self, backbone: nn.Module, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", mean.reshape(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", std.reshape(1, -1, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits.
 
         Args:
-            pixels: (N, C, H, W) in [0, 1].
+            pixels: (N, C, H, W), normalised.
 
         Returns:
             (N, outputs).
@@ -58,7 +52,7 @@ class ClassifierNetwork(nn.Module):
     def features(self, pixels: Tensor) -> Tensor:
         """What the head looks at, before pooling: (N, F, h, w) for convolutional backbones."""
         backbone: Any = self.backbone
-        return cast("Tensor", backbone.forward_features((pixels - self.mean) / self.std))
+        return cast("Tensor", backbone.forward_features(pixels))
 
     def head(self, features: Tensor) -> Tensor:
         """Logits (N, outputs) from :meth:`features`."""
@@ -108,7 +102,7 @@ def build_classifier(
         pretrained: Whether to get the weights that the specification names.
 
     Returns:
-        (N, in_channels, H, W) in [0, 1] -> (N, out_channels) logits.
+        (N, in_channels, H, W) normalised pixels -> (N, out_channels) logits.
 
     Raises:
         UnknownBackbone: If timm has no such backbone.
@@ -121,10 +115,9 @@ def build_classifier(
     )
     if "pre_logits.fc1.weight" in backbone.state_dict():
         _pool_instead_of_dense(backbone, out_channels, specification.dropout)
-    settings = backbone.pretrained_cfg
-    network = ClassifierNetwork(backbone, *_input_scaling(settings, in_channels))
+    network = ClassifierNetwork(backbone)
     if pretrained and specification.weights != "none":
-        _load(network, _weights_file(specification, settings))
+        _load(network, _weights_file(specification, backbone.pretrained_cfg))
     return network
 
 
@@ -157,18 +150,24 @@ def input_size(specification: "Classifier") -> int:
     return int(settings.input_size[-1]) if settings is not None else 224
 
 
+def input_range(specification: "Classifier") -> tuple[float, float]:
+    """What a backbone was used to see as black and as white: pixels in 0…1 less its mean, over its deviation.
+
+    Raises:
+        UnknownBackbone: If timm has no such backbone.
+    """
+    settings = timm.get_pretrained_cfg(backbone_name(specification.backbone))
+    if settings is None:
+        return -1.0, 1.0
+    # Averages over red, green and blue, which hardly differ: other bands have none of their own.
+    mean, deviation = sum(settings.mean) / len(settings.mean), sum(settings.std) / len(settings.std)
+    return -mean / deviation, (1 - mean) / deviation
+
+
 def _pool_instead_of_dense(backbone: Any, out_channels: int, dropout: float) -> None:
     backbone.pre_logits = nn.Identity()
     backbone.head_hidden_size = backbone.num_features
     backbone.head = ClassifierHead(backbone.num_features, out_channels, drop_rate=dropout)
-
-
-def _input_scaling(settings: Mapping[str, Any], in_channels: int) -> tuple[Tensor, Tensor]:
-    """The backbone's own normalisation for RGB; for other bands its average over red, green and blue."""
-    mean, std = torch.tensor(settings["mean"]), torch.tensor(settings["std"])
-    if in_channels == len(mean):
-        return mean, std
-    return mean.mean().repeat(in_channels), std.mean().repeat(in_channels)
 
 
 def _weights_file(specification: "Classifier", settings: Mapping[str, Any]) -> Path:

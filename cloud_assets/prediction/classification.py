@@ -77,7 +77,7 @@ class ClassificationPredictor:
             dn: (N, C, H, W) raw digital numbers, bands in the card's order.
 
         Returns:
-            (N, C, size, size) float32 in [0, 1], 0 where there is no data; and (N,) float32, the share of valid pixels.
+            (N, C, size, size) float32, normalised, 0 without data; and (N,) float32, the share of valid pixels.
         """
         pixels, valid = self._card.preprocessing(check_input(dn, self._card))
         fitted = [fit_size(image, there, self._size) for image, there in zip(pixels, valid, strict=True)]

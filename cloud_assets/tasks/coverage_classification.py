@@ -7,19 +7,27 @@ from cloud_assets.models.specifications import Classifier
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.tasks.task import Task
-from cloud_assets.training.classification_recipe import Classification
+from cloud_assets.training.classification_recipe import Classification, ClassificationLoss
 from cloud_assets.training.export_recipe import ExportRecipe
 from cloud_assets.training.recipes import Optimisation
 from cloud_assets.training.search_space import Choice, FloatRange, IntegerRange, SearchSpace
 from cloud_assets.training.study import StudyRecipe
 
+_BANDS = ("red", "green", "blue", "nir", "cirrus", "swir16")
+"""Cirrus shows thin high cloud, the short-wave infrared tells snow from cloud."""
 _OPTIMISATION = Optimisation(
-    max_epochs=60, batch_size=32, learning_rate=1e-3, weight_decay=0.02, scheduler="cosine", patience=12
+    max_epochs=60, batch_size=32, learning_rate=1e-3, weight_decay=0.01, scheduler="cosine", patience=12
 )
 
 
 def _variant(backbone: str) -> Classification:
-    return Classification(network=Classifier(backbone=backbone), optimisation=_OPTIMISATION)
+    return Classification(
+        network=Classifier(backbone=backbone),
+        loss=ClassificationLoss(cover_map=1.0),
+        optimisation=_OPTIMISATION,
+        normalisation="standardise",
+        clip=(0.0, 1.0),
+    )
 
 
 TASK = Task(
@@ -27,12 +35,12 @@ TASK = Task(
     title="Cloud cover classes for Sentinel-2",
     description=(
         "Tells whether a patch is clear, scattered, broken or overcast (boundaries at 25, 50 and 75 % cloud) from its "
-        "red, green, blue and near-infrared bands. The truth is counted in CloudSEN12's masks, thick and thin cloud "
-        "together."
+        "visible, near-infrared, cirrus and short-wave infrared bands. The truth is counted in CloudSEN12's masks, "
+        "thick and thin cloud together."
     ),
     # Scribbles label a few strokes of a patch, which tell nothing about its cover.
     dataset=CloudSEN12(label_types=("high",)),
-    patches=PatchRecipe(bands=("red", "green", "blue", "nir"), minimum_valid=0.2),
+    patches=PatchRecipe(bands=_BANDS, minimum_valid=0.2),
     split=GroupedSplit(by="group", stratify="cloud_percentage"),
     variants={
         "resnet50": _variant("resnet50"),

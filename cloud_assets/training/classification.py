@@ -11,7 +11,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa
 
 from cloud_assets.errors import InvalidRecipe, NothingToLearn
-from cloud_assets.models.classifiers import STAGES, ClassifierNetwork, class_probability, input_size
+from cloud_assets.models.classifiers import STAGES, ClassifierNetwork, class_probability, input_range, input_size
 from cloud_assets.patches.coverage_labels import Windows, label_windows
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
@@ -155,7 +155,12 @@ def train(recipe: Classification, run: TrainingRun) -> ModelBundle:
     optimisation = recipe.optimisation
     channels = band_positions(run.store.roles[IMAGES], recipe.bands)
     preprocessing = fitted_preprocessing(
-        run.store, run.splits.indices("train"), bands=recipe.bands, normalisation=recipe.normalisation, clip=recipe.clip
+        run.store,
+        run.splits.indices("train"),
+        bands=recipe.bands,
+        normalisation=recipe.normalisation,
+        clip=recipe.clip,
+        scaled_to=input_range(recipe.network),
     )
     size = input_size(recipe.network)
     real = _windows(recipe, run, "train", recipe.training_windows)

@@ -76,8 +76,8 @@ class Classification(BaseModel):
     )
     normalisation: Literal["range", "standardise"] = Field(
         default="range",
-        description="'range': the clipped values to 0…1, what pretrained weights expect; 'standardise': by mean and "
-        "deviation of the training patches, where bands differ much, such as cirrus beside red.",
+        description="'range': the clipped values to what the backbone was used to as black and white; 'standardise': "
+        "by mean and deviation of the training patches, where bands differ much, such as cirrus beside red.",
     )
     clip: tuple[float, float] = Field(
         default=(0.0, 0.4), description="Physical values (reflectance) are clipped to this range first."

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from cloud_assets.errors import UnknownBackbone, WeightsUnavailable, WrongWeights
-from cloud_assets.models.classifiers import STAGES, ClassifierNetwork, class_probability, input_size
+from cloud_assets.models.classifiers import STAGES, ClassifierNetwork, class_probability, input_range, input_size
 from cloud_assets.models.specifications import Classifier
 
 VARIANTS = {"resnet50": 224, "mobilenet": 224, "vgg16": 224, "inception_v3": 299}
@@ -46,14 +46,11 @@ def test_stages_hold_every_weight_but_the_head_once(backbone: str) -> None:
     assert {dict(network.named_parameters())[name].shape[0] for name in head} == {4}
 
 
-def test_input_is_normalised_as_the_backbone_expects() -> None:
-    rgb, other = build(bands=3), build(bands=6)
-    assert rgb.mean.ravel().tolist() == [0.5, 0.5, 0.5]
-    assert other.mean.shape == (1, 6, 1, 1)
-    assert Classifier(backbone="resnet50").build(3, 4).get_buffer("mean").ravel() == pytest.approx(
-        [0.485, 0.456, 0.406]
-    )
-    assert "mean" not in rgb.state_dict()
+def test_black_and_white_are_what_the_backbone_is_used_to() -> None:
+    assert input_range(Classifier(backbone="inception_v3")) == pytest.approx((-1, 1))
+    black, white = input_range(Classifier(backbone="resnet50"))
+    assert black == pytest.approx(-0.449 / 0.226, abs=0.01)
+    assert white == pytest.approx(0.551 / 0.226, abs=0.01)
 
 
 def test_categorical_probabilities_are_a_softmax() -> None:
