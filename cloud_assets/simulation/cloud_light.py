@@ -35,14 +35,14 @@ def lit_albedo(
 
     Args:
         rng: Source of randomness.
-        depth: (H, W) optical depth, which stands for the height of the cloud's top.
+        depth: (H, W) optical depth, which stands for the height of the cloud's top; periodic.
         azimuth: Direction that shadows point to, radians from the row axis' right end downwards.
         elevation: Of the sun over the horizon in radians.
         contrast: Between the sides when the sun stands low, 0 to about 0.7.
         albedo: Mean reflectance of an endlessly thick cloud.
 
     Returns:
-        (H, W) float32 reflectance of an endlessly thick cloud.
+        (H, W) float32 reflectance of an endlessly thick cloud; periodic.
     """
     bumps = fractal_field(rng, (depth.shape[0], depth.shape[1]), rng.uniform(2.6, 3.8))
     if rng.random() < 0.6:
@@ -50,11 +50,8 @@ def lit_albedo(
         bumps = (np.float32(0.8) - np.abs(bumps)) * np.float32(1 / 0.6)
     surface = np.log(depth + np.float32(0.5)) + np.float32(rng.uniform(0.05, 0.8)) * bumps
     down, right = np.float32(np.sin(azimuth)), np.float32(np.cos(azimuth))
-    rise = np.empty_like(surface)
-    rise[1:-1, 1:-1] = (surface[2:, 1:-1] - surface[:-2, 1:-1]) * down
-    rise[1:-1, 1:-1] += (surface[1:-1, 2:] - surface[1:-1, :-2]) * right
-    rise[[0, -1]] = rise[[1, -2]]
-    rise[:, [0, -1]] = rise[:, [1, -2]]
+    rise = (np.roll(surface, -1, 0) - np.roll(surface, 1, 0)) * down
+    rise += (np.roll(surface, -1, 1) - np.roll(surface, 1, 1)) * right
     # Light comes from where shadows do not point to, so a side is lit where the cloud rises along them.
     rise *= np.float32(contrast * np.cos(elevation) / (float(rise.std()) * 2 + 0.02))
     np.clip(rise, -0.6, 0.35, out=rise)

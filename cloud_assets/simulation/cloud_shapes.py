@@ -1,11 +1,15 @@
-"""Shapes of clouds: one function a kind of sky, each giving optical depths of a water and an ice layer."""
+"""Shapes of clouds: one function a kind of sky, each giving optical depths of a water and an ice layer.
+
+All are periodic: what leaves at one edge of the array enters at the other, so that shadows and whole skies can be moved
+by rolling.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from cloud_assets.simulation.patterns import rotated_coordinates
+from cloud_assets.simulation.periodic_lines import trail, wave_phase
 from cloud_assets.simulation.random_fields import Shape, cells, fractal_field, level
 from cloud_assets.simulation.ranges import log_uniform
 
@@ -26,13 +30,13 @@ class Layers:
         shape = (self.water.shape[0], self.water.shape[1])
         ice = np.zeros(shape, np.float32) if self.ice is None else self.ice.copy()
         for _ in range(int(rng.integers(1, 4))):
-            _, across = rotated_coordinates(shape, rng.uniform(0, np.pi))
             ragged = fractal_field(rng, shape, 3.0)
             width = max(1.0, log_uniform(rng, (40, 500)) / pixel_metres)
-            offset = rng.uniform(float(across.min()), float(across.max()))
-            distance = (across - np.float32(offset) + np.float32(width * 0.5) * ragged) / np.float32(width)
+            middle = (rng.uniform(0, shape[0]), rng.uniform(0, shape[1]))
+            half_length = rng.uniform(0.3, 1.0) * min(shape)
+            streak = trail(shape, middle, rng.uniform(0, np.pi), half_length, width, np.float32(width * 0.5) * ragged)
             patchy = np.clip(1 + np.float32(rng.uniform(0, 0.8)) * ragged, 0, None)
-            ice += np.float32(log_uniform(rng, (0.4, 2.5))) * np.exp(-(distance**2)) * patchy
+            ice += np.float32(log_uniform(rng, (0.4, 2.5))) * streak * patchy
         return Layers(self.water, ice, self.metres)
 
 
@@ -87,9 +91,9 @@ def stratus(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Laye
 def waves(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
     """Parallel bands, as behind mountains or in a mackerel sky."""
     wavelength = max(4.0, log_uniform(rng, (300, 4000)) / pixel_metres)
-    along, _ = rotated_coordinates(shape, rng.uniform(0, np.pi))
+    phase = wave_phase(shape, wavelength, rng.uniform(0, np.pi))
     bend = fractal_field(rng, shape, rng.uniform(2.8, 3.6))
-    field = np.sin((along + bend * np.float32(wavelength * rng.uniform(0.2, 1.5))) * np.float32(2 * np.pi / wavelength))
+    field = np.sin(phase + bend * np.float32(2 * np.pi * rng.uniform(0.2, 1.5)))
     field += np.float32(rng.uniform(0.6, 1.6)) * fractal_field(rng, shape, rng.uniform(2.6, 3.4))
     depth = _above(field, rng.uniform(0.2, 0.85)) * np.float32(log_uniform(rng, (1.5, 15)))
     return Layers(_frayed(rng, depth, rng.uniform(0, 0.4)), None, rng.uniform(1500, 6000))

@@ -149,28 +149,26 @@ def cells(rng: np.random.Generator, shape: Shape, pitch: float) -> tuple[np.ndar
     Args:
         rng: Source of randomness.
         shape: (H, W) in pixels.
-        pitch: Mean distance of the points in pixels.
+        pitch: Mean distance of the points in pixels, met as nearly as a whole number of them along each edge allows.
 
     Returns:
         Cell numbers (H, W) int32, counted over all cells, and the distance to the nearest border between two cells
-        relative to the pitch, (H, W) float32, about 0 on a border and 0.5 in a middle.
+        relative to the pitch, (H, W) float32, about 0 on a border and 0.5 in a middle; both are periodic.
     """
     height, width = shape
-    rows, columns = int(np.ceil(height / pitch)) + 2, int(np.ceil(width / pitch)) + 2
+    rows, columns = max(1, round(height / pitch)), max(1, round(width / pitch))
     jitter = rng.random((2, rows, columns), dtype=np.float32)
-    y = (np.arange(height, dtype=np.float32) / np.float32(pitch))[:, None]
-    x = (np.arange(width, dtype=np.float32) / np.float32(pitch))[None]
-    cell_y, cell_x = y.astype(np.int32) + 1, x.astype(np.int32) + 1
+    y = (np.arange(height, dtype=np.float32) * np.float32(rows / height))[:, None]
+    x = (np.arange(width, dtype=np.float32) * np.float32(columns / width))[None]
+    cell_y, cell_x = y.astype(np.int32), x.astype(np.int32)
     nearest = np.full(shape, np.inf, np.float32)
     second = np.full(shape, np.inf, np.float32)
     owner = np.zeros(shape, np.int32)
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
             row, column = cell_y + dy, cell_x + dx
-            number = row * columns + column
-            distance = (jitter[0].ravel()[number] + (row - 1) - y) ** 2 + (
-                jitter[1].ravel()[number] + (column - 1) - x
-            ) ** 2
+            number = row % rows * columns + column % columns
+            distance = (jitter[0].ravel()[number] + row - y) ** 2 + (jitter[1].ravel()[number] + column - x) ** 2
             closer = distance < nearest
             second = np.where(closer, nearest, np.minimum(second, distance))
             owner = np.where(closer, number, owner)

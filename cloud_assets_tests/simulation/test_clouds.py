@@ -157,3 +157,19 @@ def test_sun_is_drawn_from_its_range() -> None:
     suns = [draw_sun(rng, (20, 30)) for _ in range(50)]
     assert all(np.radians(20) <= sun.elevation <= np.radians(30) for sun in suns)
     assert np.ptp([sun.azimuth for sun in suns]) > 4
+
+
+@pytest.mark.parametrize("kind", [*SHAPES, "contrails"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_skies_have_no_seam_where_they_are_rolled(kind: str, axis: int) -> None:
+    """Between the last and the first row nothing jumps more than between any two neighbours."""
+    options = {"none": 1.0, "contrails": 1.0} if kind == "contrails" else {kind: 1.0}
+    for seed in range(4):
+        clouds = simulate_clouds(
+            np.random.default_rng(seed), SHAPE, SUN, 20.0, CloudRecipe.model_validate(NOTHING_ELSE | options)
+        )
+        for layer in (clouds.droplets, clouds.ice, clouds.optical_depth, clouds.shade, clouds.albedo):
+            if layer is None or np.ptp(layer) == 0:
+                continue
+            jumps = np.abs(np.roll(layer, -1, axis) - layer).mean(1 - axis)
+            assert jumps[-1] <= 1.1 * jumps[:-1].max()
