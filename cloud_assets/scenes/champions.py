@@ -20,7 +20,7 @@ MAKES: Final[Mapping[Family, tuple[str, ...]]] = MappingProxyType(
         "segmentation": ("mask", "probability", "validity", "coverage"),
         "classification": ("coverage",),
         "anomaly": ("anomaly",),
-        "translation": ("cloud_free",),
+        "translation": ("cloud_free", "optical"),
     }
 )
 """Family of models -> the products it has a part in."""

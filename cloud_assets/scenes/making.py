@@ -9,6 +9,7 @@ import numpy as np
 
 from cloud_assets.datasets.scene import Grid
 from cloud_assets.patches.coverage_labels import CoverageClasses
+from cloud_assets.prediction.card import ModelCard
 from cloud_assets.scenes.anomaly_product import ANOMALY_FORM, write_anomaly
 from cloud_assets.scenes.back_ends import Parallelism, threads_of_each_call
 from cloud_assets.scenes.champions import Champions
@@ -28,6 +29,7 @@ from cloud_assets.scenes.mask_products import PROBABILITY_FORM, mask_classes, ma
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.planning import ScenePlan
 from cloud_assets.scenes.raster_files import RasterDraft, RasterForm
+from cloud_assets.scenes.translation import optical_form, write_optical
 from cloud_assets.scenes.validity import VALIDITY_FORM, write_validity
 from cloud_assets.scenes.windows import Tiling, Window
 
@@ -67,6 +69,8 @@ class SceneWork:
                 self._anomaly()
             if "cloud_free" in products:
                 self._cloud_free()
+            if "optical" in products:
+                self._optical()
 
     def _draft(self, product: str, form: RasterForm, grid: Grid | None = None) -> RasterDraft:
         draft = RasterDraft(self.scratch / f"{product}.tif", grid or self.plan.source.grid, form)
@@ -146,11 +150,7 @@ class SceneWork:
             raise ValueError("a cloud-free estimate was planned without a radar scene")
         predictor = self.champions.predictor("translation", radar)
         bands = translated_bands(predictor.card)
-        # Its normalisation goes by fixed statistics, so windows may be larger than the patches of the training.
-        multiple = math.lcm(32, predictor.card.network.size_multiple)
-        side = min(self.options.window, _LARGEST_WINDOW_IN_FULL_PRECISION)
-        overlap = min(self.options.overlap, side // _OVERLAP_OF_PATCHES)
-        tiling = Tiling.plan(source.grid.height, source.grid.width, side, overlap, multiple=multiple)
+        tiling = self._translation_tiling(predictor.card)
         metres = source.pixel_metres
         feather = self.options.feather_metres / metres if metres else 0.0
         with (
@@ -180,6 +180,30 @@ class SceneWork:
             )
         if not report.is_matched:
             self.warnings.append("No clear pixel to match the colours of the cloud-free estimate to.")
+
+    def _optical(self) -> None:
+        source = self.plan.source
+        predictor = self.champions.predictor("translation", source)
+        tiling = self._translation_tiling(predictor.card)
+        batch_size = self.options.batch_size(tiling.vertical.size, tiling.horizontal.size)
+        with source.open(predictor.card.bands) as reader, self._draft("optical", optical_form(predictor.card)) as draft:
+            write_optical(
+                reader,
+                tiling,
+                predictor,
+                draft,
+                batch_size=batch_size,
+                workers=self.share.workers,
+                progress=self.progress,
+            )
+        self.warnings.append("The reflectance is predicted from radar: no pixel of it was observed.")
+
+    def _translation_tiling(self, card: ModelCard) -> Tiling:
+        # Its normalisation goes by fixed statistics, so windows may be larger than the patches of the training.
+        grid, multiple = self.plan.source.grid, math.lcm(32, card.network.size_multiple)
+        side = min(self.options.window, _LARGEST_WINDOW_IN_FULL_PRECISION)
+        overlap = min(self.options.overlap, side // _OVERLAP_OF_PATCHES)
+        return Tiling.plan(grid.height, grid.width, side, overlap, multiple=multiple)
 
     def _patch_tiling(self, patch_size: int | None) -> Tiling:
         """Windows of the size that a model was trained on."""

@@ -6,8 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
 
-Product = Literal["mask", "probability", "validity", "coverage", "anomaly", "cloud_free"]
-ALL_PRODUCTS: tuple[Product, ...] = ("mask", "probability", "validity", "coverage", "anomaly", "cloud_free")
+Product = Literal["mask", "probability", "validity", "coverage", "anomaly", "cloud_free", "optical"]
+ALL_PRODUCTS: tuple[Product, ...] = (
+    "mask", "probability", "validity", "coverage", "anomaly", "cloud_free", "optical",
+)  # fmt: skip
 
 
 class SceneOptions(BaseModel):

@@ -35,8 +35,11 @@ def natural_colours(source: SceneSource) -> Picture:
 
 def stretched(dn: npt.NDArray[Any], profile: Instrument, valid: npt.NDArray[np.bool_]) -> Picture:
     """(C, H, W) digital numbers of up to three bands as a picture, transparent where not valid."""
-    physical = np.nan_to_num(profile.to_physical(dn))
-    is_radar = profile.unit == "dB"
+    return _shaded(profile.to_physical(dn), valid, is_radar=profile.unit == "dB")
+
+
+def _shaded(measured: npt.NDArray[Any], valid: npt.NDArray[np.bool_], *, is_radar: bool = False) -> Picture:
+    physical = np.nan_to_num(measured)
     scaled = (physical + 25) / 25 if is_radar else np.clip(physical / _BRIGHTEST, 0, 1) ** _GAMMA
     layers = np.clip(scaled * 255, 0, 255).astype(np.uint8)
     colours = layers[[0, 1, 2] if len(layers) >= 3 else [0, 0, 0]]
@@ -76,6 +79,12 @@ def of_reflectance(draft: RasterDraft, source: SceneSource) -> Picture:
     """A raster in the scene's digital numbers as a picture, its first three bands as red, green and blue."""
     dn = thumbnail(draft)[:3]
     return stretched(dn, source.profile, source.profile.valid(dn))
+
+
+def of_optical(draft: RasterDraft) -> Picture:
+    """A raster of reflectance as a picture, its first three bands as red, green and blue."""
+    reflectance = thumbnail(draft)[:3]
+    return _shaded(reflectance, np.isfinite(reflectance).all(axis=0))
 
 
 def thumbnail(draft: RasterDraft) -> npt.NDArray[Any]:

@@ -18,6 +18,7 @@ _FAMILIES: Mapping[Product, Family] = {
     "coverage": "classification",
     "anomaly": "anomaly",
     "cloud_free": "translation",
+    "optical": "translation",
 }
 
 
@@ -45,7 +46,7 @@ class ScenePlan:
     @property
     def passes(self) -> int:
         """How often every pixel goes through a model whose progress is told."""
-        return int(self.segments) + ("anomaly" in self.products) + ("cloud_free" in self.products)
+        return int(self.segments) + sum(product in self.products for product in ("anomaly", "cloud_free", "optical"))
 
 
 def plan_scene(
@@ -81,7 +82,9 @@ def plan_scene(
         else:
             products.append(product)
     if reasons and (options.products is not None or not products):
-        raise next(iter(reasons.values()))
+        # That a radar scene has no cloud mask is no news; what keeps it from becoming optical is.
+        is_radar = source.level == "backscatter" and "optical" in reasons
+        raise reasons["optical"] if is_radar else next(iter(reasons.values()))
     segments = bool(set(products) & _FROM_MASK) and _has_segmenter(source, champions)
     models = _models(products, source, champions, segments)
     parts = [
@@ -107,6 +110,12 @@ def _check(product: Product, source: SceneSource, champions: Champions, radar: S
             champions.segmenter(source)
     elif product == "anomaly":
         champions.check("anomaly", source)
+    elif product == "optical":
+        if source.level != "backscatter":
+            raise NoModelForProduct(
+                f"{source.location} holds {source.level} reflectance already: 'optical' is made of Sentinel-1 scenes."
+            )
+        champions.check("translation", source)
     else:
         if radar is None:
             raise NoModelForProduct(

@@ -33,7 +33,8 @@ def open_scene(path: Path, bands: Sequence[str] | None = None, instrument: str |
         path: A GeoTIFF or other raster file; a Sentinel-2 SAFE folder or its zip archive; a folder with a Landsat 8 or
             9 Collection 2 scene; the metadata file of one of these; or a band of a 38-Cloud patch.
         bands: Names of the bands of a raster file in their order, where the file does not tell.
-        instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`, where a raster file does not tell.
+        instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`, where a raster file does not tell; one that is named
+            as a radar partner (``…_s1.tif``) tells.
 
     Returns:
         The scene.
@@ -52,5 +53,5 @@ def open_scene(path: Path, bands: Sequence[str] | None = None, instrument: str |
     if path.is_file() and is_patch(path):
         return open_patch(path)
     if path.is_file() and path.suffix.lower() in RASTER_SUFFIXES:
-        return open_geotiff(path, bands, instrument)
+        return open_geotiff(path, bands, instrument or ("sentinel1_grd" if is_radar(path) else None))
     raise InvalidScene(f"{path} is no scene: expected {ACCEPTED}.")

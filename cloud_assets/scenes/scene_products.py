@@ -13,7 +13,7 @@ from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.scenes.champions import Champions
 from cloud_assets.scenes.making import Progress, SceneWork
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.pictures import natural_colours, of_codes, of_measurements, of_reflectance, png
+from cloud_assets.scenes.pictures import natural_colours, of_codes, of_measurements, of_optical, of_reflectance, png
 from cloud_assets.scenes.planning import ScenePlan, plan_scene
 from cloud_assets.scenes.raster_files import storage_errors, write_cog
 from cloud_assets.scenes.record import SceneProducts
@@ -216,6 +216,8 @@ def _exhibits(plan: ScenePlan, work: SceneWork, products: SceneProducts) -> list
         file, names, colours, note = products.files[product], draft.form.classes, draft.form.colours, ""
         if product == "cloud_free":
             picture, note = of_reflectance(draft, plan.source), "partly synthetic"
+        elif product == "optical":
+            picture, note = of_optical(draft), "predicted from radar: no pixel of it was observed"
         elif product in ("probability", "coverage"):
             picture, note = of_measurements(draft, 0, 100, band=-1), "dark 0 %, bright 100 %"
             names = {}

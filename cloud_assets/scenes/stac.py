@@ -31,6 +31,7 @@ TITLES: Mapping[str, str] = {
     "coverage": "Cloud coverage by cell",
     "anomaly": "Anomaly score",
     "cloud_free": "Cloud-free estimate",
+    "optical": "Reflectance predicted from radar",
     "synthetic": "Synthetic pixels of the cloud-free estimate",
 }
 _PLATFORMS = {"sentinel2": "Sentinel-2", "landsat8": "Landsat 8/9", "sentinel1": "Sentinel-1"}

@@ -1,16 +1,28 @@
-from dataclasses import replace
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from rasterio.transform import from_origin
+from typer.testing import CliRunner
 
-from cloud_assets.errors import InvalidRecipe
+from cloud_assets.command_line import app
+from cloud_assets.errors import InvalidRecipe, NoModelForProduct
 from cloud_assets.prediction.predictor import load_predictor
+from cloud_assets.scenes.champions import Champions
+from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import plan_scene
+from cloud_assets.scenes.raster_files import RasterDraft
+from cloud_assets.scenes.record import SceneProducts
 from cloud_assets.scenes.scene_formats import open_scene
-from cloud_assets.scenes.translation import translate_scene
+from cloud_assets.scenes.translation import optical_form, write_optical
+from cloud_assets.scenes.windows import Tiling
 from cloud_assets_tests.prediction.test_translation import make_bundle
+from cloud_assets_tests.scenes.fakes import make_bundle as make_segmenter
+from cloud_assets_tests.scenes.fakes import write_geotiff
+
+NAMES = ("B04 (red)", "B03 (green)", "B02 (blue)", "B08 (nir)")
 
 
 def write_radar(path: Path, height: int, width: int) -> np.ndarray:
@@ -30,20 +42,54 @@ def test_tiled_is_as_whole(tmp_path: Path) -> None:
     pixels = write_radar(tmp_path / "radar.tif", 150, 203)
     predictor = load_predictor(make_bundle())
     source = open_scene(tmp_path / "radar.tif", instrument="sentinel1_grd")
-    translate_scene(source, predictor, tmp_path / "made.tif", window=128, overlap=96)
+    draft = RasterDraft(tmp_path / "made.tif", source.grid, optical_form(predictor.card))
+    finished: list[int] = []
+    with draft, source.open(("VV", "VH")) as reader:
+        write_optical(
+            reader, Tiling.plan(150, 203, 128, 96, multiple=32), predictor, draft, workers=2, progress=finished.append
+        )
     whole = predictor.predict(pixels[None])["reflectance"][0]
-    with rasterio.open(tmp_path / "made.tif") as made, rasterio.open(tmp_path / "radar.tif") as radar:
-        assert (made.crs, made.transform, made.shape) == (radar.crs, radar.transform, radar.shape)
-        assert made.descriptions == ("B04 (red)", "B03 (green)", "B02 (blue)", "B08 (nir)")
+    with rasterio.open(tmp_path / "made.tif") as made:
         reflectance = made.read()
     np.testing.assert_array_equal(np.isnan(reflectance), np.isnan(whole))
     inside = np.s_[:, 50:100, 50:150]
     np.testing.assert_allclose(reflectance[inside], whole[inside], atol=1e-4)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["made.tif", "radar.tif"]
+    assert sum(finished) == 150 * 203
 
 
-def test_an_optical_scene_is_refused(tmp_path: Path) -> None:
-    write_radar(tmp_path / "radar.tif", 64, 64)
-    source = replace(open_scene(tmp_path / "radar.tif", instrument="sentinel1_grd"), instrument="sentinel2_l1c")
-    with pytest.raises(InvalidRecipe, match="Give a Sentinel-1 scene"):
-        translate_scene(source, load_predictor(make_bundle()), tmp_path / "made.tif")
+def test_the_command_makes_reflectance_of_a_radar_scene_alone(tmp_path: Path) -> None:
+    pixels = write_radar(tmp_path / "place_s1.tif", 150, 203)
+    make_bundle().save(tmp_path / "model")
+    arguments = ["predict", str(tmp_path / "place_s1.tif"), "--out", str(tmp_path / "out")]
+    arguments += ["--model", str(tmp_path / "model"), "--products", "optical", "--window", "128"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "predicted from radar: no pixel of it was observed" in result.output
+    made = SceneProducts.open(tmp_path / "out" / "place_s1")
+    assert set(made.files) == {"optical", "quicklook", "page", "stac"}
+    with rasterio.open(made.paths["optical"]) as optical, rasterio.open(tmp_path / "place_s1.tif") as radar:
+        assert (optical.crs, optical.transform, optical.shape) == (radar.crs, radar.transform, radar.shape)
+        assert optical.descriptions == NAMES
+        assert optical.dtypes == ("float32",) * 4
+        assert re.match("sar_to_optical/tiny [0-9a-f]+", optical.tags()["CLOUD_ASSETS_MODELS"])
+        assert "predicted from radar" in optical.tags()["CLOUD_ASSETS_WARNINGS"]
+        reflectance = optical.read()
+    np.testing.assert_array_equal(np.isnan(reflectance), np.broadcast_to(np.isnan(pixels[0]), reflectance.shape))
+    assert 0 <= np.nanmin(reflectance) < np.nanmax(reflectance) <= 1
+    assert made.paths["page"].read_text(encoding="utf-8").count("<img") == 2
+
+
+def test_what_is_possible_follows_from_the_scene(tmp_path: Path) -> None:
+    write_radar(tmp_path / "place_s1.tif", 64, 64)
+    radar = open_scene(tmp_path / "place_s1.tif")
+    dn = np.full((4, 64, 64), 9000, np.uint16)
+    optical = open_scene(write_geotiff(tmp_path / "optical.tif", dn), instrument="landsat8_l1")
+    champions = Champions([make_bundle(), make_segmenter()])
+    assert plan_scene(radar, champions, SceneOptions()).products == ("optical",)
+    assert "optical" not in plan_scene(optical, champions, SceneOptions()).products
+    with pytest.raises(NoModelForProduct, match="holds top of atmosphere reflectance already"):
+        plan_scene(optical, champions, SceneOptions(products=("optical",)))
+    with pytest.raises(InvalidRecipe):
+        plan_scene(radar, champions, SceneOptions(products=("mask",)))
+    with pytest.raises(NoModelForProduct, match="no translation model was given"):
+        plan_scene(radar, Champions([make_segmenter()]), SceneOptions())
