@@ -16,7 +16,13 @@ from cloud_assets.training.study import StudyRecipe
 _BANDS = ("red", "green", "blue", "nir", "cirrus", "swir16")
 """Cirrus shows thin high cloud, the short-wave infrared tells snow from cloud."""
 _OPTIMISATION = Optimisation(
-    max_epochs=60, batch_size=32, learning_rate=1e-3, weight_decay=0.01, scheduler="cosine", patience=12
+    max_epochs=60,
+    budget_minutes=12,
+    batch_size=32,
+    learning_rate=1e-3,
+    weight_decay=0.01,
+    scheduler="cosine",
+    patience=12,
 )
 
 
@@ -27,6 +33,7 @@ def _variant(backbone: str) -> Classification:
         optimisation=_OPTIMISATION,
         normalisation="standardise",
         clip=(0.0, 1.0),
+        simulated_fraction=0.5,
     )
 
 

@@ -145,15 +145,26 @@ class Translation(BaseModel):
         return train(self, run)
 
 
-def cyclegan(*bands: str) -> Translation:
-    """CycleGAN as published (arXiv:1703.10593), but without the identity loss, which needs equal band counts."""
-    return Translation(bands=bands)
+def cyclegan(*bands: str, budget_minutes: float | None = None) -> Translation:
+    """CycleGAN as published (arXiv:1703.10593), but without the identity loss, which needs equal band counts.
+
+    Args:
+        bands: Optical bands to make.
+        budget_minutes: Wall-clock budget; the learning rate falls to zero by its end. None: all epochs.
+    """
+    return Translation(
+        bands=bands, optimisation=PAPER_OPTIMISATION.model_copy(update={"budget_minutes": budget_minutes})
+    )
 
 
-def pix2pix(*bands: str) -> Translation:
+def pix2pix(*bands: str, budget_minutes: float | None = None) -> Translation:
     """What pairs allow (arXiv:1611.07004): U-Net, an L1 term, and a discriminator that sees the radar picture too.
 
     Unlike in the paper, upsampling is resize-convolution, and there is no dropout, which the paper uses for noise.
+
+    Args:
+        bands: Optical bands to make.
+        budget_minutes: Wall-clock budget; the learning rate falls to zero by its end. None: all epochs.
     """
     return Translation(
         bands=bands,
@@ -161,5 +172,7 @@ def pix2pix(*bands: str) -> Translation:
         loss=TranslationLoss(adversarial=1.0, cycle=0.0, paired_l1=100.0),
         pairing="paired",
         conditional=True,
-        optimisation=PAPER_OPTIMISATION.model_copy(update={"batch_size": 4, "weight_averaging": 0.995}),
+        optimisation=PAPER_OPTIMISATION.model_copy(
+            update={"batch_size": 4, "weight_averaging": 0.995, "budget_minutes": budget_minutes}
+        ),
     )
