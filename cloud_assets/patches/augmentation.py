@@ -5,7 +5,9 @@ The declaration costs nothing to import; :meth:`Augmentation.build` brings in th
 
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from cloud_assets.simulation.ranges import Scale
 
 if TYPE_CHECKING:
     from cloud_assets.patches.augmenter import Augmenter
@@ -57,6 +59,11 @@ class Augmentation(BaseModel):
     )
     coarser: float = Field(0.0, ge=0, le=1, description="Probability of a coarser resolution.")
     coarser_factor: float = Field(4.0, ge=1, le=8, description="Largest factor by which pixels get coarser.")
+    resolution: Scale = Field(
+        (1.0, 1.0),
+        description="Pixel size relative to the patch's own, lowest and highest, between 1/8 and 8: things get larger "
+        "or smaller in pixels. (0.33, 2) makes patches of 30 m show what sensors of 10 to 60 m do.",
+    )
 
     saturation: float = Field(
         0.0, ge=0, le=1, description="Probability that the sensor saturates: bright pixels are clipped."
@@ -73,7 +80,7 @@ class Augmentation(BaseModel):
     )
 
     def geometric_only(self) -> "Augmentation":
-        """The same flips, rotations, shifts and zooms without any change to pixel values."""
+        """The same flips, rotations, shifts, zooms and resolutions without any change to pixel values."""
         radiometric = ("brightness", "contrast", "colour", "gamma", "band_gain", "band_offset", "noise")
         chances = ("blur", "coarser", "saturation", "quantisation", "band_dropout", "nodata_wedge")
         return self.model_copy(update=dict.fromkeys((*radiometric, *chances), 0.0))
@@ -82,6 +89,13 @@ class Augmentation(BaseModel):
     def none(cls) -> "Augmentation":
         """No change at all."""
         return cls(horizontal_flip=0, vertical_flip=0, quarter_turns=0).geometric_only()
+
+    @field_validator("resolution")
+    @classmethod
+    def _check_resolution(cls, value: Scale) -> Scale:
+        if not 1 / 8 <= value[0] <= value[1] <= 8:
+            raise ValueError(f"pixels may get at most 8 times smaller or larger, not {value[0]} to {value[1]} times")
+        return value
 
     def build(self) -> "Augmenter":
         """Makes the callable that augments patches, see :class:`cloud_assets.patches.augmenter.Augmenter`."""

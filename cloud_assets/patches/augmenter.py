@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.patches.resolution import change_resolution, resize_bands
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks the network for a newer release at import
 
@@ -91,6 +92,10 @@ class Augmenter:
         mask = np.full(image.shape[:2], UNLABELLED, np.uint8) if mask is None else mask
         if not valid.all():
             image = _filled(image, valid)
+        low, high = self.recipe.resolution
+        if low != high or low != 1:
+            factor = float(np.exp(generator.uniform(np.log(low), np.log(high))))
+            image, mask, valid = change_resolution(image, mask, valid, factor, (generator.random(), generator.random()))
         missing = np.where(valid, 0, UNLABELLED).astype(np.uint8)
         # The library's own set_random_seed gives every step the same numbers, so that flips and turns go together.
         shared = random.Random(int(generator.integers(2**63)))  # noqa: S311 no cryptography
@@ -120,12 +125,8 @@ class _Coarser(albumentations.ImageOnlyTransform):  # type: ignore[misc]
     def apply(self, img: Image, by: float, **_: Any) -> Image:
         """Changes an image."""
         height, width = img.shape[:2]
-        small = (max(1, round(width / by)), max(1, round(height / by)))
-        parts = [
-            cv2.resize(cv2.resize(img[..., first : first + 4], small, interpolation=cv2.INTER_AREA), (width, height))
-            for first in range(0, img.shape[2], 4)  # OpenCV resizes at most four channels at once
-        ]
-        return np.concatenate([np.atleast_3d(part) for part in parts], axis=2)
+        small = resize_bands(img, (max(1, round(height / by)), max(1, round(width / by))), cv2.INTER_AREA)
+        return resize_bands(small, (height, width), cv2.INTER_LINEAR)
 
 
 class _Radiometry(albumentations.ImageOnlyTransform):  # type: ignore[misc]

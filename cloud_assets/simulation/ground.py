@@ -22,7 +22,7 @@ class GroundRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    pixel_metres: Scale = Field(default=(10.0, 30.0), description="Ground sampling distance in metres.")
+    pixel_metres: Scale = Field(default=(10.0, 60.0), description="Ground sampling distance in metres.")
     biomes: tuple[str, ...] = Field(default=(), description="Landscapes to draw from; empty for all of them.")
     brightness: Interval = Field(default=(0.75, 1.25), description="Factor on each surface's spectrum.")
     spectral_jitter: float = Field(default=0.045, ge=0, description="Spread of the factor on each single band.")

@@ -26,11 +26,16 @@ class SensorRecipe(BaseModel):
     blur: Interval = Field(default=(0.3, 1.1), description="Standard deviation of the point spread, pixels.")
     coarse_chance: float = Field(default=0.1, ge=0, le=1, description="Probability of a coarser resolution.")
     coarse: tuple[int, ...] = Field(
-        default=(2, 3, 4), description="Factors of coarser resolution; 10 m times 6 is 60 m."
+        default=(2, 3, 4, 6), description="Factors of coarser resolution; 10 m times 6 is 60 m."
     )
-    saturation_chance: float = Field(default=0.2, ge=0, le=1, description="Probability of early saturation.")
-    saturation: Interval = Field(default=(0.5, 1.1), description="Reflectance at which detectors saturate.")
-    saturation_tint: float = Field(default=0.03, ge=0, description="Spread of that level between bands.")
+    saturation_chance: float = Field(default=0.3, ge=0, le=1, description="Probability of early saturation.")
+    saturation: Interval = Field(default=(0.35, 1.1), description="Reflectance at which detectors saturate.")
+    saturation_tint: float = Field(
+        default=0.05, ge=0, description="Spread of that level between bands relative to it: how coloured clouds get."
+    )
+    saturation_knee: Interval = Field(
+        default=(0.0, 0.3), description="Share of the level over which the response bends; 0 cuts off sharply."
+    )
     quantisation_chance: float = Field(default=0.3, ge=0, le=1, description="Probability of coarse quantisation.")
     bits: tuple[int, ...] = Field(
         default=(8, 10, 12), description="Radiometric resolutions over a reflectance of 0-1.2."
@@ -145,17 +150,23 @@ def add_noise(rng: np.random.Generator, reflectance: np.ndarray, read: float, sh
     return result
 
 
-def saturate(reflectance: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Cuts each band off at the reflectance where its detectors are full: clouds turn flat and slightly tinted.
+def saturate(reflectance: np.ndarray, levels: np.ndarray, knee: float = 0.0) -> np.ndarray:
+    """Keeps each band below the reflectance where its detectors are full: clouds turn flat and slightly tinted.
 
     Args:
         reflectance: (C, H, W).
-        levels: (C,) reflectance, typically 0.5 to 1.1.
+        levels: (C,) reflectance, typically 0.35 to 1.1.
+        knee: Share of the level, below it, over which the response bends instead of being cut off sharply, in [0, 1).
 
     Returns:
         (C, H, W) float32.
     """
-    result: np.ndarray = np.minimum(reflectance, np.asarray(levels, np.float32)[:, None, None])
+    full = np.asarray(levels, np.float32)[:, None, None]
+    if knee <= 0:
+        return np.asarray(np.minimum(reflectance, full))
+    room = full * np.float32(knee)
+    above = np.maximum(reflectance - (full - room), 0)
+    result: np.ndarray = np.minimum(reflectance, full - room) + room * -np.expm1(-above / room)
     return result
 
 
@@ -213,7 +224,8 @@ def randomise_sensor(rng: np.random.Generator, reflectance: np.ndarray, recipe: 
         seen = blur(seen, uniform(rng, recipe.blur))
     seen = add_noise(rng, seen, log_uniform(rng, recipe.noise), uniform(rng, recipe.shot_noise))
     if chance(rng, recipe.saturation_chance):
-        seen = saturate(seen, uniform(rng, recipe.saturation) * rng.normal(1, recipe.saturation_tint, count))
+        levels = uniform(rng, recipe.saturation) * rng.normal(1, recipe.saturation_tint, count)
+        seen = saturate(seen, levels, uniform(rng, recipe.saturation_knee))
     if chance(rng, recipe.quantisation_chance):
         seen = quantise(seen, int(rng.choice(recipe.bits)))
     np.maximum(seen, np.float32(1e-4), out=seen)

@@ -55,6 +55,16 @@ def test_saturation_cuts_each_band_at_its_level(light: np.ndarray) -> None:
     np.testing.assert_array_equal(seen[2], light[2])
 
 
+def test_a_knee_bends_below_the_level_and_keeps_the_order(light: np.ndarray) -> None:
+    light = np.sort(light.reshape(3, -1)).reshape(light.shape)
+    seen = sensor.saturate(light, np.array([0.5, 0.7, 2.0]), knee=0.2)
+    assert seen[0].max() < 0.5
+    assert (np.diff(seen.reshape(3, -1)) >= 0).all()
+    dark = light[0] < 0.4
+    np.testing.assert_allclose(seen[0][dark], light[0][dark], rtol=1e-6)
+    np.testing.assert_allclose(seen[2], light[2], rtol=1e-6)
+
+
 @pytest.mark.parametrize("bits", [8, 10, 12])
 def test_quantisation_has_as_many_steps_as_bits_allow(light: np.ndarray, bits: int) -> None:
     seen = sensor.quantise(light, bits)
