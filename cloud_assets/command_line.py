@@ -104,26 +104,27 @@ def _bundles(references: list[str] | None) -> "list[ModelBundle]":
     from cloud_assets.prediction.bundle import ModelBundle
     from cloud_assets.scenes.predict_command import bundle_folder
     from cloud_assets.tasks import ALL_TASKS
+    from cloud_assets.tasks.registered_champions import registered_champions
 
     if references and not any(reference.startswith(_REGISTERED) for reference in references):
         return [ModelBundle.open(bundle_folder(reference)) for reference in references]
     from cloud_assets.tracking import Tracker
 
     tracker = Tracker()
+    if not references:
+        champions = registered_champions(tracker, ALL_TASKS)
+        for said in champions.left_out:
+            _CONSOLE.print(said, style="dim", markup=False, highlight=False, soft_wrap=True)
+        return list(champions.bundles)
     bundles = []
-    for reference in references or [f"{_REGISTERED}{task.name}@champion" for task in ALL_TASKS]:
+    for reference in references:
         task, _, alias = reference.removeprefix(_REGISTERED).partition("@")
         if not reference.startswith(_REGISTERED):
             bundles.append(ModelBundle.open(bundle_folder(reference)))
         elif version := tracker.version_at(task, alias):
             bundles.append(tracker.download(version))
-        elif references:
+        else:
             raise NoModelForProduct(f"{reference}: no such registered model and alias in {tracker.uri}.")
-    if not bundles:
-        raise NoModelForProduct(
-            f"no task has a champion in {tracker.uri}. Train one (for example: dagster job execute -m "
-            "cloud_assets.definitions -j demo), set MLFLOW_TRACKING_URI, or name a model folder (--model)."
-        )
     return bundles
 
 

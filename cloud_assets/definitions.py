@@ -6,6 +6,8 @@ from cloud_assets.orchestration.console import LOGGER, progress_logger, silence_
 from cloud_assets.orchestration.jobs import demo_job, task_job
 from cloud_assets.orchestration.lineage import lineage
 from cloud_assets.orchestration.resources import AssetStore, Folders, Tracking
+from cloud_assets.orchestration.scene_assets import scene_assets
+from cloud_assets.orchestration.scene_job import inbox_sensor, scene_job
 from cloud_assets.tasks import ALL_TASKS, cloudsen12_segmentation
 
 silence_notices()
@@ -13,8 +15,9 @@ silence_notices()
 _folders = Folders()
 
 defs = dg.Definitions(
-    assets=[asset for task in ALL_TASKS for asset in lineage(task)],
-    jobs=[*(task_job(task) for task in ALL_TASKS), demo_job(cloudsen12_segmentation.TASK)],
+    assets=[*(asset for task in ALL_TASKS for asset in lineage(task)), *scene_assets()],
+    jobs=[*(task_job(task) for task in ALL_TASKS), demo_job(cloudsen12_segmentation.TASK), scene_job()],
+    sensors=[inbox_sensor()],
     resources={"folders": _folders, "tracking": Tracking(), "io_manager": AssetStore(folders=_folders)},
     loggers={LOGGER: progress_logger},
     # One step at a time in one process: two trainings at once on a small machine take many times as long as in turn,

@@ -5,7 +5,7 @@ Each says what is wrong, where (file, band, sample) and what to do about it. All
 specialises.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class CloudAssetsError(Exception):
@@ -262,6 +262,23 @@ class BackEndUnavailable(CloudAssetsError, RuntimeError):
 
 class OutsideInbox(CloudAssetsError, ValueError):
     """A path leads out of the folder that it must stay in."""
+
+
+class ScenesFailed(CloudAssetsError, RuntimeError):
+    """Some scenes of a batch have no products; those of the others are finished.
+
+    Args:
+        reasons: Scene -> why it failed.
+        total: How many scenes the batch had.
+    """
+
+    def __init__(self, reasons: Mapping[str, str], total: int) -> None:
+        lines = "\n".join(f"  {scene}: {reason}" for scene, reason in reasons.items())
+        super().__init__(
+            f"{len(reasons)} of {total} scenes failed; the products of the others are finished.\n{lines}\n"
+            "Mend or replace these scenes in the inbox (its sensor asks for changed ones by itself), or materialise "
+            "their partitions again."
+        )
 
 
 # Hyper-parameter studies, classification, export

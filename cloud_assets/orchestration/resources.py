@@ -9,7 +9,9 @@ from filelock import FileLock
 from pydantic import Field
 
 from cloud_assets.datasets.dataset import SYNTHETIC_MARKER, Dataset
+from cloud_assets.errors import InvalidRecipe
 from cloud_assets.orchestration.io_manager import AssetFolders, is_local
+from cloud_assets.scenes.record import RECORD_FILE
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -29,6 +31,9 @@ class Folders(dg.ConfigurableResource["Folders"]):
     home: str = Field(
         default="", description="Where results go: a folder or an object store. Empty: CLOUD_ASSETS_HOME, else data."
     )
+    inbox: str = Field(
+        default="", description="Folder that scenes are dropped into. Empty: CLOUD_ASSETS_INBOX, else inbox at home."
+    )
 
     @property
     def results(self) -> "UPath":
@@ -45,6 +50,26 @@ class Folders(dg.ConfigurableResource["Folders"]):
         return Path(results.path) if is_local(results) else Path("data").absolute()
 
     @property
+    def incoming(self) -> Path:
+        """The folder that scenes are dropped into."""
+        given = self.inbox or os.environ.get("CLOUD_ASSETS_INBOX")
+        return Path(given).expanduser().absolute() if given else self.working / "inbox"
+
+    @property
+    def scenes(self) -> Path:
+        """Where the products of scenes are made; they are rasters, which need a file system of this machine."""
+        return self.working / "scenes"
+
+    def publish_scene(self, directory: Path) -> None:
+        """Copies the products of a scene to where results go, if that is not this machine; the record comes last."""
+        if is_local(self.results):
+            return
+        target = self.results / "scenes" / directory.name
+        for file in sorted(directory.iterdir(), key=lambda file: file.name == RECORD_FILE):
+            target.mkdir(parents=True, exist_ok=True)
+            target.fs.put_file(str(file), (target / file.name).path)
+
+    @property
     def training(self) -> Path:
         """Where the workspaces of trainings are."""
         return self.working / ".training"
@@ -55,6 +80,28 @@ class Folders(dg.ConfigurableResource["Folders"]):
 
         card = bundle.card
         return workspace_of(self.training, card.task, card.variant, card.training.fingerprint)
+
+    @property
+    def kept_trainings(self) -> int:
+        """How many workspaces of a variant are kept: ``CLOUD_ASSETS_KEEP_TRAININGS``, else 3.
+
+        Raises:
+            InvalidRecipe: If that is no number from 1.
+        """
+        given = os.environ.get("CLOUD_ASSETS_KEEP_TRAININGS") or "3"
+        if not given.isdigit() or int(given) < 1:
+            raise InvalidRecipe(f"CLOUD_ASSETS_KEEP_TRAININGS={given} is no number of trainings, from 1.")
+        return int(given)
+
+    def present_data(self, dataset: Dataset) -> Path:
+        """The data set's own folder that the next run would read; it may not be there yet.
+
+        Args:
+            dataset: The data set.
+        """
+        given = self.data or os.environ.get("CLOUD_ASSETS_DATA", "")
+        root = Path(given).expanduser().absolute() if given else self.working / "sample"
+        return root / dataset.folder
 
     def raw_data(self, dataset: Dataset, source: Source, sample_scale: float) -> Path:
         """The folder to read a data set from; makes the embedded sample if there is nothing else.

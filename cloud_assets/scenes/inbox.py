@@ -13,6 +13,7 @@ from cloud_assets.scenes.sentinel2_safe import is_safe
 
 State = tuple[int, int, int]
 """Number of files, their bytes, the latest time of modification in nanoseconds."""
+_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class InboxLook:
 
     ready: tuple[str, ...]
     """Keys of the scenes that have stopped growing and were not handed out in this state before."""
+    states: Mapping[str, State]
+    """Scene -> the state it was found in, for all that were ever seen here and still are."""
     cursor: str
     """To be given to the next look."""
     is_complete: bool
@@ -43,7 +46,7 @@ def look_into(inbox: Path, cursor: str | None, seconds: float = 10.0) -> InboxLo
     """
     until = time.monotonic() + seconds
     before = _Memory.read(cursor)
-    entries = sorted(path for path in inbox.iterdir() if _is_scene(path)) if inbox.is_dir() else []
+    entries = sorted(_scenes(inbox))
     names = {path.name for path in entries}
     # Scenes that the last look did not come to are looked at first.
     entries.sort(key=lambda path: path.name not in before.unseen)
@@ -65,7 +68,12 @@ def look_into(inbox: Path, cursor: str | None, seconds: float = 10.0) -> InboxLo
             ready.append(path.name)
             handed_out[path.name] = state
     memory = _Memory(seen, handed_out, tuple(unseen))
-    return InboxLook(tuple(ready), memory.written(), not unseen)
+    return InboxLook(tuple(ready), seen, memory.written(), not unseen)
+
+
+def scene_keys(inbox: Path) -> tuple[str, ...]:
+    """Keys of all scenes that lie in the inbox, whole or not."""
+    return tuple(sorted(path.name for path in _scenes(inbox)))
 
 
 def scene_path(inbox: Path, key: str) -> Path:
@@ -83,8 +91,16 @@ def scene_path(inbox: Path, key: str) -> Path:
     if Path(key).name != key or key in (".", "..") or not path.resolve().is_relative_to(inbox.resolve()):
         raise OutsideInbox(f"{key!r} leads out of the inbox {inbox}; scenes must lie in it themselves.")
     if not path.exists():
-        raise InvalidScene(f"{path} is gone. Put the scene into the inbox again.")
+        there = ", ".join(scene_keys(inbox)[:_NAMED]) or "nothing"
+        raise InvalidScene(
+            f"{path} is gone, or its name is another one. Put the scene into the inbox, or name one that lies there "
+            f"(there is {there})."
+        )
     return path
+
+
+def _scenes(inbox: Path) -> list[Path]:
+    return [path for path in inbox.iterdir() if _is_scene(path)] if inbox.is_dir() else []
 
 
 def _is_scene(path: Path) -> bool:

@@ -13,7 +13,7 @@ from cloud_assets.datasets.rasters import read_header
 from cloud_assets.datasets.scene import Grid, RasterBand
 from cloud_assets.errors import AbsentBand, InvalidScene, UnknownSensor, UnsafeArchive
 from cloud_assets.scenes.file_names import safe_name
-from cloud_assets.scenes.scene_source import SceneBand, SceneSource, file_fingerprint
+from cloud_assets.scenes.scene_source import STATED_CLOUD, SceneBand, SceneSource, file_fingerprint
 
 _LINE = re.compile(r"^\s*(\w+)\s*=\s*\"?([^\"\n]*?)\"?\s*$", re.MULTILINE)
 _LARGEST_METADATA = 4 << 20
@@ -74,7 +74,11 @@ def open_landsat(folder: Path) -> SceneSource:
         fingerprint=file_fingerprint([file, *(Path(band.raster.path) for band in bands.values())]),
         acquired=_time(entries),
         warnings=() if header.crs else ("The scene has no coordinate reference system: products are in pixels.",),
-        attributes={"satellite": satellite, "processing_level": level},
+        attributes={
+            "satellite": satellite,
+            "processing_level": level,
+            **({STATED_CLOUD: entries["CLOUD_COVER"]} if "CLOUD_COVER" in entries else {}),
+        },
     )
 
 

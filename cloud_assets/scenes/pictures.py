@@ -1,12 +1,14 @@
 """Small pictures of a scene and its products, for people."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import Instrument
+from cloud_assets.datasets.scene import Grid
 from cloud_assets.scenes.geometry import thumbnail_shape
 from cloud_assets.scenes.raster_files import RasterDraft
 from cloud_assets.scenes.scene_source import SceneSource
@@ -53,6 +55,18 @@ def of_codes(draft: RasterDraft) -> Picture:
     for code, colour in draft.form.colours.items():
         table[code] = colour
     return np.moveaxis(table[codes], -1, 0)
+
+
+def of_class_file(path: Path) -> Picture:
+    """A finished product with a colour table as a picture."""
+    import rasterio
+
+    with rasterio.open(path) as raster:
+        shape = thumbnail_shape(Grid(raster.height, raster.width, None, raster.transform[:6]), LONGEST_SIDE)
+        table = np.array([raster.colormap(1)[code] for code in range(256)], np.uint8)
+        picture: Picture = np.moveaxis(table[raster.read(1, out_shape=shape)], -1, 0).copy()
+        picture[3] = raster.dataset_mask(out_shape=shape)
+    return picture
 
 
 def of_measurements(draft: RasterDraft, low: float | None = None, high: float | None = None, band: int = 0) -> Picture:

@@ -14,6 +14,8 @@ from cloud_assets.errors import AbsentBand, InvalidScene
 if TYPE_CHECKING:
     from cloud_assets.scenes.scene_reader import SceneReader
 
+STATED_CLOUD = "stated_cloud_percentage"
+"""Attribute of a scene whose metadata tell how cloudy it is, by the agency's own rule of thumb."""
 _SURFACE = frozenset({"sentinel2_l2a", "landsat8_l2"})
 
 

@@ -19,7 +19,7 @@ from cloud_assets.datasets.rasters import read_header
 from cloud_assets.datasets.scene import Grid, RasterBand
 from cloud_assets.errors import AbsentBand, DamagedArchive, InvalidScene, UnsafeArchive
 from cloud_assets.scenes.file_names import safe_name
-from cloud_assets.scenes.scene_source import SceneBand, SceneSource, file_fingerprint
+from cloud_assets.scenes.scene_source import STATED_CLOUD, SceneBand, SceneSource, file_fingerprint
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -116,6 +116,7 @@ def open_safe(path: Path) -> SceneSource:
         attributes={
             "processing_baseline": _text(tree, "PROCESSING_BASELINE") or "unknown",
             "satellite": _text(tree, "SPACECRAFT_NAME") or "unknown",
+            **({STATED_CLOUD: stated} if (stated := _text(tree, "Cloud_Coverage_Assessment")) else {}),
         },
     )
 
