@@ -221,6 +221,18 @@ class GateNotPassed(CloudAssetsError, ValueError):
     """No model is good enough to be its task's champion."""
 
 
+class WaitsForApproval(CloudAssetsError, RuntimeError):
+    """A task has no champion yet, and its first one has to be approved by a person."""
+
+
+class DecisionPending(CloudAssetsError, RuntimeError):
+    """Another process is deciding on the same task's champion, or changed it meanwhile."""
+
+
+class NoSuchVersion(CloudAssetsError, LookupError):
+    """A registered model has no version that could be approved, rejected or returned to."""
+
+
 # Scenes
 
 
@@ -313,3 +325,14 @@ class ExportMismatch(CloudAssetsError, ArithmeticError):
 
 class WouldOverwriteData(CloudAssetsError, FileExistsError):
     """A sample was to be written where there are data that are no sample."""
+
+
+# Watching
+
+
+class NoTrainingReference(CloudAssetsError, ValueError):
+    """A model card holds no training reference, or one of another schema version: drift cannot be told."""
+
+
+class InvalidReport(CloudAssetsError, ValueError):
+    """A folder holds no report on drift or labels that this version can read."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RESAMPLES = 2000
+_WEIGHTS = ("samples", "patches")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Interval:
     """Share of repetitions whose interval would hold the true value, e.g. 0.95."""
     groups: int
     """How many scenes were resampled; an interval from fewer than about 10 is a rough guide."""
+    unit: str = "scenes"
+    """What was resampled."""
 
     def __str__(self) -> str:
         return f"{self.estimate:.4f} [{self.low:.4f}, {self.high:.4f}]"
@@ -42,7 +45,8 @@ def metric_interval(per_scene: pd.DataFrame, metric: str, confidence: float = 0.
 
     Args:
         per_scene: An evaluation's ``per_scene`` table. With confusion counts the metric is that of all resampled
-            scenes' pixels together, else the mean of the table's column of that name.
+            scenes' pixels together, else the mean of the table's column of that name, each scene counting as much as
+            it has ``samples`` or ``patches``.
         metric: Name of the metric.
         confidence: Confidence level.
         seed: Seed of the resampling.
@@ -93,6 +97,8 @@ class _Pooled:
                 f"The per-scene table has no column {metric!r} and no confusion counts. "
                 f"It has: {', '.join(table.columns)}."
             )
+        weights = next((table[name] for name in _WEIGHTS if name in table.columns), None)
+        self.weights = np.ones(len(table)) if weights is None else weights.to_numpy(dtype=np.float64)
         columns = list(COUNT_COLUMNS) if counted else [metric]
         self.values: npt.NDArray[Any] = table[columns].to_numpy()
         self.counted = counted
@@ -109,7 +115,9 @@ class _Pooled:
         drawn = self.values[rows]
         if self.counted:
             return ratios(drawn.sum(axis=-2))[self.metric]
-        return np.asarray(np.nanmean(drawn[..., 0], axis=-1))
+        values, weights = drawn[..., 0], np.where(np.isnan(drawn[..., 0]), 0.0, self.weights[rows])
+        with np.errstate(invalid="ignore"):
+            return np.asarray((np.nan_to_num(values) * weights).sum(axis=-1) / weights.sum(axis=-1))
 
 
 def _interval(first: _Pooled, second: _Pooled | None, confidence: float, seed: int) -> Interval | None:

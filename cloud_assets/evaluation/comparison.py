@@ -20,6 +20,8 @@ from cloud_assets.storage import atomic_directory
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cloud_assets.patches.splits import Splits
+
 SCHEMA_VERSION = 1
 
 
@@ -125,6 +127,21 @@ class Comparison:
             raise InvalidEvaluation(
                 f"{directory} holds no comparison that this version can read ({error}). Compare the variants again."
             ) from error
+
+
+def present_evaluations(evaluations: Mapping[str, Evaluation], splits: Splits) -> dict[str, Evaluation]:
+    """The evaluations that were made on these very splits: others are of an earlier state of the data.
+
+    Args:
+        evaluations: Evaluations by variant.
+        splits: The present splits.
+    """
+    now = (splits.details["patches_version"], splits.data_version)
+    return {
+        variant: evaluation
+        for variant, evaluation in evaluations.items()
+        if (evaluation.patches_version, evaluation.splits_version) == now
+    }
 
 
 def compare(evaluations: Mapping[str, Evaluation], gate: Gate) -> Comparison:

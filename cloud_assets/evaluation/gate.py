@@ -3,9 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from cloud_assets.evaluation.bootstrap import Interval
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,20 @@ class Gate(BaseModel):
     must_beat: tuple[str, ...] = Field(
         (), description="Metrics of trivial baselines in the same evaluation that the candidate's must be better than."
     )
-    margin: float = Field(0.0, ge=0, description="By how much the candidate has to be better than the champion.")
+    margin: float = Field(
+        0.0, ge=0, description="The candidate has to be better than the champion by more than this much."
+    )
+    evidence: Literal["interval", "estimate"] = Field(
+        "interval",
+        description="What has to lie above the margin: the whole confidence interval of the paired difference "
+        "(interval; where a test split is too small for one, the difference itself), or the difference (estimate).",
+    )
+    confidence: float = Field(0.95, gt=0, lt=1, description="Confidence level of the interval.")
+    approval: Literal["automatic", "manual"] = Field(
+        "automatic",
+        description="manual: a candidate that passes waits as challenger for `cloud-assets models approve <task>`. "
+        "CLOUD_ASSETS_APPROVAL=manual does the same for all tasks.",
+    )
 
     def is_better(self, value: float, reference: float) -> bool:
         """Whether ``value`` is strictly better than ``reference``."""
@@ -60,12 +76,18 @@ class Gate(BaseModel):
                 return Decision(False, f"rejected: {self.metric} {value:.4f} does not beat {name} {baseline:.4f}")
         return Decision(True, f"accepted: {self.metric} {value:.4f} passes the gate")
 
-    def decide(self, candidate: Mapping[str, float], champion: Mapping[str, float] | None) -> Decision:
+    def decide(
+        self,
+        candidate: Mapping[str, float],
+        champion: Mapping[str, float] | None,
+        difference: "Interval | None" = None,
+    ) -> Decision:
         """Decides whether a candidate takes the champion's place.
 
         Args:
             candidate: The candidate's metrics on the test split.
             champion: The present champion's metrics on the same test split; None if there is no champion yet.
+            difference: Confidence interval of candidate minus champion in this metric; None if there is none.
 
         Returns:
             The decision. A champion stays if its metric is absent or not finite.
@@ -82,9 +104,19 @@ class Gate(BaseModel):
                 f"rejected: the champion has no value for {self.metric!r}, so nothing shows that the candidate is not "
                 "worse; evaluate the champion on this test split",
             )
-        bar = reference + self.margin if self.mode == "max" else reference - self.margin
+        sign = 1 if self.mode == "max" else -1
+        gain, least = sign * (value - reference), sign * (value - reference)
         compared = f"{self.metric} {value:.4f} against the champion's {reference:.4f}"
-        asked = f" (margin {self.margin:g})" if self.margin else ""
-        if self.is_better(bar, value):
-            return Decision(False, f"rejected: {compared}{asked}")
-        return Decision(True, f"accepted: {compared}{asked}")
+        if difference is not None:
+            gain, ends = sign * difference.estimate, sorted((sign * difference.low, sign * difference.high))
+            least = ends[0] if self.evidence == "interval" else gain
+            compared += (
+                f", better by {gain:.4f} [{ends[0]:.4f}, {ends[1]:.4f}] ({difference.confidence:.0%} interval of the "
+                f"paired difference over {difference.groups} {difference.unit})"
+            )
+        asked = f"more than {self.margin:g} is asked for" + (
+            " of the whole interval" if difference is not None and self.evidence == "interval" else ""
+        )
+        # An interval that could not be computed is no evidence.
+        accepted = math.isfinite(least) and least > self.margin
+        return Decision(accepted, f"{'accepted' if accepted else 'rejected'}: {compared}; {asked}")

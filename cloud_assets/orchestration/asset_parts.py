@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
@@ -13,6 +14,10 @@ from cloud_assets.tasks.task import Task
 
 _VERSION = "1"
 """Raised when assets of the same recipe would come out differently than before."""
+
+
+GPU_POOL = "gpu"
+"""Pool of the steps that want an accelerator for themselves; an instance says how many may run at once."""
 
 
 class Common(TypedDict):
@@ -49,8 +54,12 @@ KINDS: Mapping[str, set[str]] = {
     "evaluation_report": {"torchmetrics", "html"},
     "comparison": {"pandas", "html"},
     "champion": {"mlflow", "pytorch"},
+    "champion_evaluation": {"torchmetrics", "html"},
     "hyperparameter_study": {"optuna", "mlflow"},
     "exported_model": {"onnx"},
+    "ablation": {"pytorch", "html"},
+    "drift_report": {"scipy", "html"},
+    "suspicious_labels": {"pandas", "html"},
 }
 
 
@@ -58,6 +67,21 @@ def upstream(task: Task, *name: str, kind: Any = None) -> dg.AssetIn:
     """Another asset of the task as an input; ``kind`` is its type where the argument's annotation does not tell."""
     key = dg.AssetKey([task.name, *name])
     return dg.AssetIn(key=key) if kind is None else dg.AssetIn(key=key, dagster_type=kind)
+
+
+def dagster_link(context: dg.AssetExecutionContext) -> dict[str, str]:
+    """Tags of an MLflow run that lead to the Dagster run behind it; the note is what MLflow's page shows as text."""
+    url = run_url(context.run_id)
+    return {
+        "dagster_run_id": context.run_id,
+        "dagster_run_url": url,
+        "mlflow.note.content": f"Dagster run [{context.run_id}]({url})",
+    }
+
+
+def run_url(run_id: str) -> str:
+    """Where the Dagster UI shows a run: below ``CLOUD_ASSETS_DAGSTER_URL``, else ``http://127.0.0.1:3000``."""
+    return f"{os.environ.get('CLOUD_ASSETS_DAGSTER_URL', 'http://127.0.0.1:3000').rstrip('/')}/runs/{run_id}"
 
 
 def run_link(tracking: Tracking, run_id: str | None) -> Mapping[str, dg.MetadataValue]:

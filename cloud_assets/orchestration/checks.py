@@ -4,6 +4,7 @@ A blocking check that fails stops the run there, so that nothing downstream is m
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import numpy as np
@@ -16,6 +17,9 @@ from cloud_assets.evaluation.gate import Gate
 from cloud_assets.patches.coverage_labels import percentage_mismatches
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
+
+if TYPE_CHECKING:
+    from cloud_assets.tasks.champion_report import ChampionReport
 
 MOST_BLANK = 0.6
 """Share of nearly blank patches above which something is wrong; a third is usual where scenes lie slanted in a grid."""
@@ -134,6 +138,22 @@ def check_champion(model_version: str, registered_version: str | None) -> list[d
     """
     said = f"champion {model_version}, alias {registered_version}"
     return [_result("registry_agrees", model_version == registered_version, said)]
+
+
+def champion_evaluation_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """Checks of the present champion's evaluation on the labelled data of today."""
+    return [
+        dg.AssetCheckSpec("still_passes_gate", asset=asset, description="Today's data would let the champion through."),
+    ]
+
+
+def check_champion_evaluation(judged: "ChampionReport", gate: Gate) -> list[dg.AssetCheckResult]:
+    """Results of :func:`champion_evaluation_checks`."""
+    decision = gate.passes(judged.evaluation.metrics)
+    said = (
+        judged.said if decision.accepted else f"{judged.said} {decision.reason}. Train again: its job, or the schedule."
+    )
+    return [_result("still_passes_gate", decision.accepted, said, severe=False)]
 
 
 def _result(name: str, passed: bool, said: str, *, severe: bool = True) -> dg.AssetCheckResult:

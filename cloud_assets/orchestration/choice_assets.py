@@ -1,18 +1,23 @@
 """The assets that choose among a task's variants: comparison and champion."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from datetime import timedelta
 
 import dagster as dg
 
-from cloud_assets.evaluation.comparison import Comparison, compare
+from cloud_assets.errors import IncomparableEvaluations
+from cloud_assets.evaluation.comparison import Comparison, compare, present_evaluations
 from cloud_assets.evaluation.evaluation import Evaluation
+from cloud_assets.evaluation.gate import Gate
 from cloud_assets.orchestration import checks
 from cloud_assets.orchestration.asset_parts import common, run_link, upstream
 from cloud_assets.orchestration.config_schema import config_schema, from_config
+from cloud_assets.orchestration.io_manager import AssetFolders
 from cloud_assets.orchestration.metadata import comparison_metadata, measured, promotion_metadata
 from cloud_assets.orchestration.resources import Folders, Tracking
+from cloud_assets.orchestration.retries import RETRIES, only_outages_are_retried
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.prediction.bundle import ModelBundle
@@ -28,13 +33,27 @@ def comparison_asset(task: Task) -> dg.AssetsDefinition:
         **common(task, ["comparison"], "The variants side by side, ranked by the gate's metric.", task.gate),
         config_schema=config_schema(task.gate),
         check_specs=checks.comparison_checks(key),
-        ins={variant: upstream(task, variant, "evaluation_report", kind=Evaluation) for variant in task.variants},
+        # Dependencies, not inputs: a variant that was never trained takes no part, and keeps nobody from comparing.
+        deps=[dg.AssetKey([task.name, variant, "evaluation_report"]) for variant in task.variants],
+        ins={"splits": upstream(task, "splits")},
     )
     def comparison(
-        context: dg.AssetExecutionContext, folders: Folders, **evaluations: Evaluation
+        context: dg.AssetExecutionContext,
+        folders: Folders,
+        io_manager: dg.ResourceParam[AssetFolders],
+        splits: Splits,
     ) -> Iterator[dg.MaterializeResult[Comparison]]:
         with measured() as cost:
-            compared = compare(evaluations, from_config(task.gate, context.op_execution_context.op_config))
+            found = {
+                variant: evaluation
+                for variant in task.variants
+                if (evaluation := io_manager.find((task.name, variant, "evaluation_report"), Evaluation)) is not None
+            }
+            present = present_evaluations(found, splits)
+            if len(present) < len(found):
+                earlier = ", ".join(variant for variant in found if variant not in present)
+                context.log.warning(f"Left out, for they were evaluated on other splits than the present: {earlier}")
+            compared = compare(present, from_config(task.gate, context.op_execution_context.op_config))
         report = str(folders.results.joinpath(*key.path) / "report.html")
         yield dg.MaterializeResult(
             value=compared,
@@ -49,41 +68,40 @@ def comparison_asset(task: Task) -> dg.AssetsDefinition:
 def champion_asset(task: Task) -> dg.AssetsDefinition:
     """A task's best model so far."""
     key = dg.AssetKey([task.name, "champion"])
-    models = {
-        f"{variant}_model": upstream(task, variant, "trained_model", kind=ModelBundle) for variant in task.variants
-    }
-    reports = {
-        f"{variant}_report": upstream(task, variant, "evaluation_report", kind=Evaluation) for variant in task.variants
-    }
 
     @dg.asset(
         **common(task, ["champion"], "The task's best model so far, in MLflow's registry as champion.", task.gate),
         check_specs=checks.champion_checks(key),
+        retry_policy=RETRIES,
+        # The default retraining is weekly.
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=22), warn_window=timedelta(days=8)),
+        deps=[
+            dg.AssetKey([task.name, variant, name])
+            for variant in task.variants
+            for name in ("trained_model", "evaluation_report")
+        ],
         ins={
             "comparison": upstream(task, "comparison"),
             "labeled_patches": upstream(task, "labeled_patches"),
             "splits": upstream(task, "splits"),
-            **models,
-            **reports,
         },
     )
     def champion(
         context: dg.AssetExecutionContext,
         folders: Folders,
         tracking: Tracking,
+        io_manager: dg.ResourceParam[AssetFolders],
         comparison: Comparison,
         labeled_patches: PatchStore,
         splits: Splits,
-        **inputs: Any,
     ) -> Iterator[dg.MaterializeResult[Champion]]:
         from cloud_assets.tasks.promotion import CHAMPION, promote
 
-        bundle: ModelBundle = inputs[f"{comparison.best}_model"]
-        evaluation: Evaluation = inputs[f"{comparison.best}_report"]
+        bundle, evaluation = _best(task, comparison, io_manager)
         tracker = tracking.tracker()
-        with measured() as cost:
+        with measured() as cost, only_outages_are_retried():
             workspace = folders.workspace(bundle)
-            judged = replace(task, gate=comparison.gate)
+            judged = replace(task, gate=_gate(comparison))
             decided = promote(judged, bundle, evaluation, workspace, labeled_patches, splits, tracker)
         context.log.info(decided.record.reason)
         registered = tracker.version_at(task.name, CHAMPION)
@@ -102,3 +120,27 @@ def champion_asset(task: Task) -> dg.AssetsDefinition:
         )
 
     return champion
+
+
+def _gate(comparison: Comparison) -> Gate:
+    """The gate that the comparison was configured with; the environment may ask for approval by a person."""
+    if os.environ.get("CLOUD_ASSETS_APPROVAL", "").lower() != "manual":
+        return comparison.gate
+    return comparison.gate.model_copy(update={"approval": "manual"})
+
+
+def _best(task: Task, comparison: Comparison, assets: AssetFolders) -> tuple[ModelBundle, Evaluation]:
+    """The best variant's model and its evaluation, which belong together."""
+    bundle = assets.find((task.name, comparison.best, "trained_model"), ModelBundle)
+    evaluation = assets.find((task.name, comparison.best, "evaluation_report"), Evaluation)
+    versions = {
+        "comparison": comparison.model_versions[comparison.best],
+        "trained_model": None if bundle is None else bundle.version,
+        "evaluation_report": None if evaluation is None else evaluation.model_version,
+    }
+    if bundle is None or evaluation is None or len(set(versions.values())) > 1:
+        raise IncomparableEvaluations(
+            f"{task.name}/{comparison.best}: trained model, evaluation and comparison are of different models "
+            f"({versions}). Materialise the variant's evaluation_report and the comparison again."
+        )
+    return bundle, evaluation

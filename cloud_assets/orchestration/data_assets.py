@@ -13,6 +13,7 @@ from cloud_assets.orchestration.asset_parts import common, upstream
 from cloud_assets.orchestration.config_schema import config_schema, from_config
 from cloud_assets.orchestration.metadata import measured, patches_metadata, scenes_metadata, splits_metadata
 from cloud_assets.orchestration.resources import Folders, Source
+from cloud_assets.orchestration.retries import RETRIES, only_outages_are_retried
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.tasks.task import Task
@@ -31,10 +32,14 @@ def raw_scenes_asset(task: Task) -> dg.AssetsDefinition:
         "sample_scale": dg.Field(float, default_value=1.0, is_required=False, description="Size of the sample."),
     }
 
-    @dg.asset(**common(task, ["raw_scenes"], f"Scenes of {task.dataset.title}.", task.dataset), config_schema=schema)
+    @dg.asset(
+        **common(task, ["raw_scenes"], f"Scenes of {task.dataset.title}.", task.dataset),
+        config_schema=schema,
+        retry_policy=RETRIES,
+    )
     def raw_scenes(context: dg.AssetExecutionContext, folders: Folders) -> Iterator[dg.MaterializeResult[SceneCatalog]]:
         config = dict(context.op_execution_context.op_config)
-        with measured() as cost:
+        with measured() as cost, only_outages_are_retried():
             source, scale = config.pop("source"), config.pop("sample_scale")
             dataset = from_config(task.dataset, config)
             folder = folders.raw_data(dataset, source, scale)
@@ -57,6 +62,7 @@ def labeled_patches_asset(task: Task) -> dg.AssetsDefinition:
         **common(task, ["labeled_patches"], "Patches with their truth, as memory-mapped arrays.", task.patches),
         config_schema=config_schema(task.patches),
         check_specs=checks.patch_checks(key),
+        retry_policy=RETRIES,
         ins={"raw_scenes": upstream(task, "raw_scenes")},
     )
     def labeled_patches(
@@ -68,7 +74,7 @@ def labeled_patches_asset(task: Task) -> dg.AssetsDefinition:
         folders.working.mkdir(parents=True, exist_ok=True)
         # Beside the results, so that saving links the arrays instead of copying them; gone once they are saved.
         with tempfile.TemporaryDirectory(prefix=".cutting-", dir=folders.working) as directory:
-            with measured() as cost:
+            with measured() as cost, only_outages_are_retried():
                 tolerated = task.dataset.max_skipped_fraction
                 store = cut_patches(raw_scenes, recipe, Path(directory) / "store", max_skipped_fraction=tolerated)
             yield dg.MaterializeResult(

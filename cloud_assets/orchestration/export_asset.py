@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from cloud_assets.orchestration.asset_parts import common, upstream
+from cloud_assets.orchestration.automation_settings import when_dependencies_change
 from cloud_assets.orchestration.config_schema import config_schema, from_config
 from cloud_assets.orchestration.metadata import Metadata, measured, metric_values
 from cloud_assets.orchestration.resources import Folders
@@ -31,6 +32,8 @@ def _exported_model(task: Task, defaults: ExportRecipe) -> dg.AssetsDefinition:
     @dg.asset(
         **common(task, [EXPORTED], "The champion for machines without PyTorch: ONNX, and in 8-bit integers.", defaults),
         config_schema=config_schema(defaults),
+        # A champion that was approved or rolled back by hand reaches its exported form, too.
+        automation_condition=when_dependencies_change(),
         ins={
             "champion": upstream(task, "champion"),
             "labeled_patches": upstream(task, "labeled_patches"),

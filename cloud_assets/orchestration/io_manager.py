@@ -7,8 +7,9 @@ decides where, and sees to it that a killed run leaves either the old version or
 import json
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
 
 import dagster as dg
 
@@ -34,6 +35,9 @@ class DomainObject(Protocol):
         """Reads an object that :meth:`save` wrote."""
 
 
+Kind = TypeVar("Kind", bound=DomainObject)
+
+
 class AssetFolders(dg.UPathIOManager):
     """Saves domain objects to ``<home>/<asset key>`` and opens them by the type of the input that asks for them.
 
@@ -44,6 +48,7 @@ class AssetFolders(dg.UPathIOManager):
 
     def __init__(self, home: "UPath", cache: Path) -> None:
         super().__init__(base_path=home)
+        self._home = home
         self._cache = cache
 
     def dump_to_path(self, context: dg.OutputContext, obj: Any, path: "UPath") -> None:
@@ -83,6 +88,21 @@ class AssetFolders(dg.UPathIOManager):
         if not hasattr(kind, "open"):
             raise TypeError(f"The input {context.name!r} needs a type with open(directory), not {kind}.")
         return kind.open(self._folder(_name(context), path))
+
+    def find(self, key: Sequence[str], kind: type[Kind]) -> Kind | None:
+        """Opens an asset that may never have been materialised.
+
+        Args:
+            key: The asset's key.
+            kind: Its type.
+
+        Returns:
+            The asset; None if this home does not hold it.
+        """
+        try:
+            return kind.open(self._folder("/".join(key), self._home.joinpath(*key)))
+        except AssetMissing:
+            return None
 
     def _folder(self, name: str, path: "UPath") -> Path:
         local = _local(path)

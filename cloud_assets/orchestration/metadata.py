@@ -147,8 +147,9 @@ def comparison_metadata(comparison: Comparison, report: str) -> Metadata:
 def promotion_metadata(record: "PromotionRecord") -> Metadata:
     """A promotion: who is champion, since which decision, and why."""
     values = record.model_dump(mode="json")
-    shown = ("variant", "version", "promoted", "reason", "metric", "challenger_variant", "challenger_version")
-    maybe = ("challenger_value", "previous_version", "previous_value")
+    shown = ("variant", "version", "promoted", "waits_for_approval", "reason", "metric", "challenger_variant",
+             "challenger_version")  # fmt: skip
+    maybe = ("challenger_value", "previous_version", "previous_value", "difference_low", "difference_high")
     return {name: _value(values[name]) for name in (*shown, *maybe) if values[name] is not None}
 
 

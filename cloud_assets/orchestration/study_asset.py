@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from cloud_assets.evaluation.hyperparameter_study import HyperparameterStudy
-from cloud_assets.orchestration.asset_parts import common, run_link, upstream
+from cloud_assets.orchestration.asset_parts import GPU_POOL, common, dagster_link, run_link, upstream
 from cloud_assets.orchestration.config_schema import config_schema, from_config
 from cloud_assets.orchestration.metadata import Metadata, figures, measured, table
 from cloud_assets.orchestration.resources import Folders, Tracking
@@ -73,6 +73,7 @@ def _hyperparameter_study(task: Task) -> dg.AssetsDefinition:
             )
         ],
         ins={"labeled_patches": upstream(task, "labeled_patches"), "splits": upstream(task, "splits")},
+        pool=GPU_POOL,
     )
     def hyperparameter_study(
         context: dg.AssetExecutionContext,
@@ -85,7 +86,7 @@ def _hyperparameter_study(task: Task) -> dg.AssetsDefinition:
         start = config.pop("recipe")
         recipe = from_config(task.study, config)
         base = from_config(task.variants[searched_variant(task, recipe)], start)
-        tags = {"dagster_run_id": context.run_id}
+        tags = dagster_link(context)
         with measured() as cost:
             study, run_id = search(
                 task, recipe, base, labeled_patches, splits, folders.training, tracking.tracker(),

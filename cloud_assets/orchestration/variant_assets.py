@@ -8,11 +8,12 @@ from cloud_assets.errors import TrackingUnavailable
 from cloud_assets.evaluation.evaluation import Evaluation
 from cloud_assets.evaluation.hyperparameter_study import HyperparameterStudy
 from cloud_assets.orchestration import checks
-from cloud_assets.orchestration.asset_parts import common, run_link, upstream
+from cloud_assets.orchestration.asset_parts import GPU_POOL, common, dagster_link, run_link, upstream
 from cloud_assets.orchestration.config_schema import config_schema, from_config
 from cloud_assets.orchestration.metadata import evaluation_metadata, measured, model_metadata
 from cloud_assets.orchestration.references import reference_arguments, reference_keys
 from cloud_assets.orchestration.resources import Folders, Tracking
+from cloud_assets.orchestration.retries import RETRIES, only_outages_are_retried
 from cloud_assets.orchestration.study_asset import USE_STUDY, study_fields, study_inputs, tuned
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
@@ -35,6 +36,9 @@ def trained_model_asset(task: Task, variant: str) -> dg.AssetsDefinition:
             "splits": upstream(task, "splits"),
             **study_inputs(task),
         },
+        pool=GPU_POOL,
+        # A training that is tried again goes on from its last checkpoint.
+        retry_policy=RETRIES,
     )
     def trained_model(
         context: dg.AssetExecutionContext,
@@ -50,7 +54,7 @@ def trained_model_asset(task: Task, variant: str) -> dg.AssetsDefinition:
         again = config.pop("retrain")
         use_study = config.pop(USE_STUDY, False)
         tracker = tracking.tracker()
-        with measured() as cost:
+        with measured() as cost, only_outages_are_retried():
             trained = train_variant(
                 task.name,
                 variant,
@@ -59,9 +63,10 @@ def trained_model_asset(task: Task, variant: str) -> dg.AssetsDefinition:
                 splits,
                 folders.training,
                 tracker,
-                tags={"dagster_run_id": context.run_id},
+                tags=dagster_link(context),
                 warn=context.log.warning,
                 retrain=again,
+                keep=folders.kept_trainings,
             )
         record = trained.bundle.card.training
         context.log.info(f"{trained.how}: {record.epochs_run} epochs, best is number {record.best_epoch + 1}")
@@ -87,6 +92,7 @@ def evaluation_report_asset(task: Task, variant: str) -> dg.AssetsDefinition:
         **common(task, [variant, "evaluation_report"], f"How good {variant} is on the test split.", task.evaluation),
         config_schema=config_schema(task.evaluation),
         check_specs=checks.evaluation_checks(key),
+        pool=GPU_POOL,
         deps=reference_keys(task),
         ins={
             "trained_model": upstream(task, variant, "trained_model"),

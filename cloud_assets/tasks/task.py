@@ -8,6 +8,7 @@ from cloud_assets.datasets.dataset import Dataset
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.evaluation.gate import Gate
 from cloud_assets.patches.recipe import PatchRecipe
+from cloud_assets.training.ablation_recipe import AblationRecipe
 from cloud_assets.training.export_recipe import ExportRecipe
 from cloud_assets.training.search_space import SearchSpace
 from cloud_assets.training.study import StudyRecipe
@@ -78,12 +79,16 @@ class Task:
     """How models are judged."""
     gate: Gate
     """What a model must achieve to become champion."""
+    optional_variants: tuple[str, ...] = ()
+    """Variants that the task's job and the demo leave out. Materialised by their keys, they compete like any other."""
     search_space: SearchSpace | None = None
     """What a hyper-parameter study may vary in the variants' recipes; None: the task has no study."""
     study: StudyRecipe = field(default_factory=StudyRecipe)
     """How the study searches, unless the run configuration says otherwise."""
     export: ExportRecipe | None = None
     """How the champion is exported to ONNX; None: it is not."""
+    ablation: AblationRecipe | None = None
+    """Ingredients of a variant's recipe whose worth the job ``<task>_ablation`` measures; None: no such job."""
     references: tuple[str, ...] = ()
     """Tasks whose champions, where there are any, ``evaluation`` is handed as ``references`` to compare with."""
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -91,9 +96,19 @@ class Task:
     owners: tuple[str, ...] = ("team:remote-sensing",)
     """Who is asked about its assets."""
 
+    @property
+    def required_variants(self) -> tuple[str, ...]:
+        """Variants that the task's job trains."""
+        return tuple(variant for variant in self.variants if variant not in self.optional_variants)
+
     def __post_init__(self) -> None:
         if not self.variants:
             raise InvalidRecipe(f"The task {self.name!r} has no variant to train.")
+        unknown = set(self.optional_variants) - set(self.variants)
+        if unknown:
+            raise InvalidRecipe(f"The task {self.name!r} has no variant {', '.join(sorted(unknown))} to make optional.")
+        if not self.required_variants:
+            raise InvalidRecipe(f"All variants of the task {self.name!r} are optional: its job would train none.")
         for name in (self.name, *self.variants):
             if not name.isidentifier():
                 raise InvalidRecipe(f"{name!r} cannot name a task or variant: use letters, digits and underscores.")

@@ -4,6 +4,7 @@ A training's workspace ``<folder>/<task>/<variant>/<fingerprint>`` holds the che
 model afterwards, and the id of its MLflow run.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,11 +19,15 @@ from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.tasks.task import Recipe
+from cloud_assets.tasks.unseen import SEEN_FILE, seen_groups
 from cloud_assets.tracking import Tracker
+from cloud_assets.training.reference import with_training_reference
 from cloud_assets.training.run import TrainingRun, fingerprint
 
 MODEL_FOLDER = "model"
 """In a workspace: the finished model."""
+KEPT_TRAININGS = 3
+"""Workspaces of a variant that are kept."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ def train_variant(
     warn: Callable[[str], None],
     retrain: bool = False,
     progress: bool = True,
+    keep: int = KEPT_TRAININGS,
 ) -> TrainedVariant:
     """Gets a variant's trained model, training only if the same recipe has not been trained on the same data.
 
@@ -77,6 +83,7 @@ def train_variant(
         warn: Called with one sentence if MLflow is away.
         retrain: Train even if the same training is finished.
         progress: Show progress bars.
+        keep: How many workspaces of the variant are kept, this one and those used last; none that is in use goes.
 
     Returns:
         The model, its run, and whether it was trained now.
@@ -101,7 +108,33 @@ def train_variant(
         run_id = None
         with _tolerating(warn):
             run_id = tracker.publish(workspace, bundle)
+            tracker.note(run_id, SEEN_FILE, {"groups": seen_groups(splits)})
+        os.utime(workspace)
+        prune_workspaces(workspace, keep)
         return TrainedVariant(bundle, run_id, how)
+
+
+def prune_workspaces(present: Path, keep: int) -> list[Path]:
+    """Removes the workspaces of a variant that were not used for longest.
+
+    Args:
+        present: The workspace that is in use; it stays.
+        keep: How many stay in all. Further ones stay if another process holds their lock.
+
+    Returns:
+        What was removed.
+    """
+    others = [path for path in present.parent.iterdir() if path.is_dir() and path != present]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    removed = []
+    for workspace in others[max(0, keep - 1) :]:
+        try:
+            with FileLock(_lock_file(workspace), timeout=0):
+                shutil.rmtree(workspace, ignore_errors=True)
+                removed.append(workspace)
+        except Timeout:
+            continue
+    return removed
 
 
 def _train(
@@ -136,7 +169,8 @@ def _train(
         tell(lambda run_id: tracker.log_picture(run_id, epoch, name, png))
 
     try:
-        return recipe.train(TrainingRun(**{**vars(run), "on_epoch": on_epoch, "on_picture": on_picture}))
+        bundle = recipe.train(TrainingRun(**{**vars(run), "on_epoch": on_epoch, "on_picture": on_picture}))
+        return with_training_reference(bundle, run)
     except BaseException as error:
         if tracked is not None:
             with _tolerating(warn):
@@ -159,11 +193,15 @@ def _tolerating(warn: Callable[[str], None]) -> Iterator[None]:
         warn(str(error))
 
 
+def _lock_file(workspace: Path) -> Path:
+    return workspace.with_suffix(".lock")
+
+
 @contextmanager
 def _alone(workspace: Path, name: str) -> Iterator[None]:
     workspace.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(workspace.with_suffix(".lock"), timeout=0):
+        with FileLock(_lock_file(workspace), timeout=0):
             yield
     except Timeout as error:
         raise AlreadyTraining(

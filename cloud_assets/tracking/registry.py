@@ -1,15 +1,22 @@
 """The registry: one registered model a task, aliases for the challenger and the champion."""
 
+import hashlib
+import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloud_assets.errors import InvalidModel
+from filelock import FileLock, Timeout
+
+from cloud_assets.errors import DecisionPending, InvalidModel
 from cloud_assets.prediction.bundle import CARD_FILE, ModelBundle
 from cloud_assets.tracking.runs import MODEL_TAG
 from cloud_assets.tracking.store import Store, unless
+
+_TAG_LENGTH = 4000
 
 
 @dataclass(frozen=True)
@@ -60,13 +67,19 @@ class Registry(Store):
                 client.set_model_version_tag(card.task, version.version, name, value)
             return _registered(client.get_model_version(card.task, version.version))
 
+    def versions(self, task: str) -> list[RegisteredVersion]:
+        """All versions of a task's registered model, newest first; none if it was never registered."""
+        with self.reached() as client:
+            found = client.search_model_versions(f"name = '{task}'")
+            return sorted((_registered(version) for version in found), key=lambda version: -version.version)
+
     def set_alias(self, task: str, alias: str, version: int) -> None:
         """Points an alias (``challenger``, ``champion``) to a version of a task's registered model."""
         with self.reached() as client:
             client.set_registered_model_alias(task, alias, str(version))
 
     def version_at(self, task: str, alias: str) -> RegisteredVersion | None:
-        """The version that an alias points to; None if there is no such alias."""
+        """The version that an alias points to; None if there is no such alias, or that version was deleted."""
         with self.reached() as client:
             # SQLite stores say "invalid" where servers say "absent".
             found = unless(
@@ -75,11 +88,44 @@ class Registry(Store):
             )
             return None if found is None else _registered(found)
 
-    def tag_version(self, version: RegisteredVersion, tags: Mapping[str, str]) -> None:
-        """Notes something about a registered version."""
+    def tag_version(self, version: RegisteredVersion, tags: Mapping[str, str | None]) -> None:
+        """Notes something about a registered version; what is None is forgotten."""
         with self.reached() as client:
             for name, value in tags.items():
-                client.set_model_version_tag(version.task, str(version.version), name, value)
+                number = str(version.version)
+                if value is None:
+                    client.delete_model_version_tag(version.task, number, name)
+                else:
+                    client.set_model_version_tag(version.task, number, name, value[:_TAG_LENGTH])
+
+    @contextmanager
+    def deciding(self, task: str, seconds: float = 3600.0) -> Iterator[None]:
+        """Holds all other processes of this machine back from changing a task's champion.
+
+        Args:
+            task: Name of the registered model.
+            seconds: How long to wait for another decision to be taken.
+
+        Raises:
+            DecisionPending: If another process takes longer than that.
+            TrackingUnavailable: If the store's folder cannot be written to.
+        """
+        folder = self.store_folder or Path(tempfile.gettempdir()) / f"cloud-assets-{os.getuid()}"
+        server = "" if self.store_folder else f"-{hashlib.blake2b(self.uri.encode(), digest_size=6).hexdigest()}"
+        with self.reached():
+            folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{task}{server}.decision.lock")
+        try:
+            lock.acquire(timeout=seconds)
+        except Timeout as error:
+            raise DecisionPending(
+                f"Another process has been deciding on the champion of {task} for {seconds:.0f} s. Wait until it is "
+                "done, or end it, and run this again: nothing was changed."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def download(self, version: RegisteredVersion) -> ModelBundle:
         """Gets a registered model.

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ EVALUATION_TAG = "evaluation_version"
 """Tag of a run: the evaluation that was logged with it."""
 
 _PARENT_TAG = "mlflow.parentRunId"
+_CREATION_TAG = "creation"
 
 
 class Runs(Store):
@@ -50,12 +52,15 @@ class Runs(Store):
                 client.update_run(run_id, status="RUNNING")
                 for name, value in tags.items():
                     client.set_tag(run_id, name, value)
-                return run_id
-            experiment = self.experiment(client, task)
-            run_id = str(client.create_run(experiment, tags=dict(tags), run_name=variant).info.run_id)
-            with atomic_file(workspace / RUN_FILE) as path:
-                path.write_text(json.dumps({"tracking_uri": self.uri, "run_id": run_id}), encoding="utf-8")
-            log_parameters(client, run_id, flattened(recipe))
+            else:
+                # A process that is killed between making a run and noting its id finds it again by this token.
+                experiment, token = self.experiment(client, task), uuid.uuid4().hex
+                self._write_down(workspace, {"experiment": experiment, "token": token})
+                made = client.create_run(experiment, tags={**tags, _CREATION_TAG: token}, run_name=variant)
+                run_id = str(made.info.run_id)
+            self._write_down(workspace, {"run_id": run_id})
+            if not client.get_run(run_id).data.params:
+                log_parameters(client, run_id, flattened(recipe))
             return run_id
 
     def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -211,6 +216,29 @@ class Runs(Store):
             client.log_artifacts(run_id, str(folder), name)
             client.set_terminated(run_id)
 
+    def note(self, run_id: str, name: str, content: Mapping[str, Any]) -> None:
+        """Keeps a small JSON object as an artifact of a run, once.
+
+        Args:
+            run_id: The run.
+            name: Name of the artifact; one that is there already stays.
+            content: The object.
+
+        Raises:
+            TrackingUnavailable: If the store does not answer.
+        """
+        with self.reached() as client:
+            if not any(file.path == name for file in client.list_artifacts(run_id)):
+                client.log_dict(run_id, dict(content), name)
+
+    def noted(self, run_id: str, name: str) -> dict[str, Any] | None:
+        """What :meth:`note` kept; None if it kept nothing."""
+        with self.reached() as client, tempfile.TemporaryDirectory() as temporary:
+            if not any(file.path == name for file in client.list_artifacts(run_id)):
+                return None
+            path = Path(client.download_artifacts(run_id, name, temporary))
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+
     def known_run(self, workspace: Path) -> str | None:
         """The id of the run that belongs to a workspace, None if this store has none."""
         with self.reached() as client:
@@ -231,8 +259,16 @@ class Runs(Store):
         known = json.loads(path.read_text(encoding="utf-8"))
         if known["tracking_uri"] != self.uri:
             return None
+        if "run_id" not in known:
+            wanted = f"tags.{_CREATION_TAG} = '{known['token']}'"
+            found = client.search_runs([known["experiment"]], wanted, max_results=1)
+            return str(found[0].info.run_id) if found else None
         run = unless("RESOURCE_DOES_NOT_EXIST", lambda: client.get_run(known["run_id"]))
         return run.info.run_id if run is not None and run.info.lifecycle_stage == "active" else None
+
+    def _write_down(self, workspace: Path, known: Mapping[str, str]) -> None:
+        with atomic_file(workspace / RUN_FILE) as path:
+            path.write_text(json.dumps({"tracking_uri": self.uri, **known}), encoding="utf-8")
 
 
 def flattened(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

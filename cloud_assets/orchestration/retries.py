@@ -1,0 +1,28 @@
+"""Which failures of a step are worth another try: outages. What is wrong with data or configuration stays wrong."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from cloud_assets.errors import CloudAssetsError, SourceUnreachable, StudyStorageUnavailable, TrackingUnavailable
+
+RETRIES = dg.RetryPolicy(max_retries=3, delay=3, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+"""Three more tries after about 3, 6 and 12 seconds, scattered so that steps do not all come back at once."""
+
+_OUTAGES = (SourceUnreachable, StudyStorageUnavailable, TrackingUnavailable)
+
+
+@contextmanager
+def only_outages_are_retried() -> Iterator[None]:
+    """Takes care that an error which another try would meet again ends the step at once.
+
+    Raises:
+        Failure: In place of such an error, which is its cause.
+    """
+    try:
+        yield
+    except _OUTAGES:
+        raise
+    except CloudAssetsError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
