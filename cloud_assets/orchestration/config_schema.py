@@ -116,7 +116,8 @@ def _config_type(annotation: Any) -> Any:
         kinds = {argument for argument in arguments if argument is not Ellipsis}
         return dg.Array(_config_type(kinds.pop())) if len(kinds) == 1 else dg.Array(dg.Any)
     if origin is not None and issubclass(origin, Mapping) and arguments[0] is str:
-        return {str: _config_type(arguments[1])}
+        # Dagster's maps take no null, which may be a value where anything may be.
+        return dict if arguments[1] is Any else {str: _config_type(arguments[1])}
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return dict
     return dg.Any

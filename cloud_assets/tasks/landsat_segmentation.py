@@ -7,8 +7,11 @@ from cloud_assets.evaluation.stitched_scenes import Cloud38StitchedScenes
 from cloud_assets.models.specifications import AttentionUNet, UNet
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
+from cloud_assets.tasks.ablation_of_few_labels import ablation_of
 from cloud_assets.tasks.mixed_with_simulation import mixed_with_simulation
 from cloud_assets.tasks.task import Task
+
+_UNET = mixed_with_simulation(UNet(width=32), budget_minutes=12)
 
 TASK = Task(
     name="landsat_segmentation",
@@ -21,10 +24,11 @@ TASK = Task(
     patches=PatchRecipe(bands=("red", "green", "blue", "nir"), minimum_valid=0.2),
     split=GroupedSplit(by="group", stratify="cloud_percentage", fractions=(0.7, 0.15, 0.15)),
     variants={
-        "unet": mixed_with_simulation(UNet(width=32), budget_minutes=12),
+        "unet": _UNET,
         "attention_unet": mixed_with_simulation(AttentionUNet(width=32), budget_minutes=12),
     },
     evaluation=SegmentationEvaluation(protocols=(Cloud38StitchedScenes(),)),
     gate=Gate(metric="iou", mode="max", must_beat=("all_cloud_iou",)),
+    ablation=ablation_of(_UNET),
     tags={"domain": "segmentation", "sensor": "landsat-8"},
 )

@@ -4,6 +4,20 @@ from cloud_assets.models.specifications import NetworkSpecification
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.training.recipes import FocalDice, Optimisation, Segmentation
 
+RANDOM_SENSORS = Augmentation(
+    brightness=0.3,
+    gamma=0.1,
+    band_offset=0.005,
+    blur=0.1,
+    noise=0.004,
+    coarser=0.1,
+    resolution=(0.7, 1.5),
+    saturation=0.3,
+    quantisation=0.2,
+    nodata_wedge=0.1,
+)
+"""What the sun, the air and the sensor may do to a patch; its mask stays right under all of it."""
+
 
 def mixed_with_simulation(network: NetworkSpecification, budget_minutes: float) -> Segmentation:
     """Half of each batch is simulated, and some clear patches get simulated clouds: few scenes hold few kinds of land.
@@ -22,6 +36,6 @@ def mixed_with_simulation(network: NetworkSpecification, budget_minutes: float) 
         simulated_fraction=0.5,
         composited_fraction=0.3,
         simulated_validation=24,
-        augmentation=Augmentation(brightness=0.3, gamma=0.1, saturation=0.3, nodata_wedge=0.1),
+        augmentation=RANDOM_SENSORS,
         optimisation=Optimisation(scheduler="linear", max_epochs=1000, patience=None, budget_minutes=budget_minutes),
     )

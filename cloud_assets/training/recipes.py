@@ -1,9 +1,10 @@
 """What a training is made of, as plain declarations that a run configuration can change; torch-free."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cloud_assets.errors import InvalidRecipe
 from cloud_assets.models.specifications import NetworkSpecification
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.simulation.patch import SimulationRecipe
@@ -118,6 +119,11 @@ class Segmentation(BaseModel):
         description="How many simulated patches are judged beside the validation split when the best epoch and the "
         "threshold are chosen: a handful of scenes holds too few kinds of bright ground to tell epochs apart.",
     )
+    real_validation: bool = Field(
+        default=True,
+        description="Judge epochs and threshold on the validation split. false, with simulated_validation and a "
+        "simulated_fraction of 1: not one real pixel decides about anything.",
+    )
     simulation: SimulationRecipe = Field(default_factory=SimulationRecipe)
     composited_fraction: float = Field(
         default=0.0,
@@ -128,6 +134,12 @@ class Segmentation(BaseModel):
     test_time_augmentation: bool = Field(
         default=False, description="Predict each patch in four orientations and average: slower, a little better."
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not (self.real_validation or self.simulated_validation):
+            raise InvalidRecipe("without real_validation, simulated_validation patches are needed to judge epochs on.")
+        return self
 
     def train(self, run: "TrainingRun") -> "ModelBundle":
         """Trains on the run's patches, or goes on where an interrupted training of the same run stopped.

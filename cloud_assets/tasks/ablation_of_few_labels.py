@@ -1,0 +1,39 @@
+"""What the recipe for few labels is made of, ingredient by ingredient."""
+
+from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.training.ablation_recipe import AblationRecipe, Ingredient
+from cloud_assets.training.recipes import Segmentation
+
+
+def ablation_of(recipe: Segmentation, **options: int) -> AblationRecipe:
+    """Takes a recipe for few labels apart: from flips, turns and mild changes of brightness to all that it has.
+
+    Args:
+        recipe: The recipe; the last row of the table is this one, but for the length of the training.
+        options: Fields of the ablation's recipe, for example ``epochs``.
+
+    Returns:
+        The ablation.
+    """
+    return AblationRecipe(
+        plain={
+            "clip": (0.0, 0.4),
+            "augmentation": Augmentation().model_dump(),
+            "simulated_fraction": 0.0,
+            "simulated_validation": 0,
+            "composited_fraction": 0.0,
+            "optimisation.weight_averaging": None,
+        },
+        ingredients=(
+            Ingredient(name="reflectance up to 1.2", changes={"clip": recipe.clip}),
+            Ingredient(name="simulated patches", changes={"simulated_fraction": recipe.simulated_fraction}),
+            Ingredient(name="composited clouds", changes={"composited_fraction": recipe.composited_fraction}),
+            Ingredient(name="random sensors", changes={"augmentation": recipe.augmentation.model_dump()}),
+            Ingredient(name="hardened validation", changes={"simulated_validation": recipe.simulated_validation}),
+            Ingredient(
+                name="averaged weights",
+                changes={"optimisation.weight_averaging": recipe.optimisation.weight_averaging or 0.99},
+            ),
+        ),
+        **options,
+    )

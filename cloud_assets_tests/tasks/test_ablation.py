@@ -1,0 +1,219 @@
+"""Ablations on a task that a tiny network can learn: bright squares are cloud."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud_assets.errors import InvalidEvaluation, InvalidRecipe
+from cloud_assets.evaluation.ablation import Ablation
+from cloud_assets.evaluation.mask_rules import UkisMask
+from cloud_assets.evaluation.mask_scores import MaskScores, score_masks
+from cloud_assets.models.specifications import UNet
+from cloud_assets.patches.from_arrays import store_arrays
+from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.patches.splits import GroupedSplit, Splits
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.tasks import ALL_TASKS, cloud_anomaly, landsat_segmentation
+from cloud_assets.tasks.ablation import ablate, taken_apart
+from cloud_assets.tasks.task import Task
+from cloud_assets.training.ablation_recipe import PLAIN, AblationRecipe, Ingredient
+from cloud_assets.training.recipes import Optimisation, Segmentation
+
+BANDS = ("red", "green", "blue", "nir")
+BASE = Segmentation(
+    network=UNet(width=2, depth=1),
+    crop=None,
+    clip=(0.0, 1.2),
+    simulated_patches=4,
+    optimisation=Optimisation(batch_size=2, patience=None, threads=1),
+)
+RECIPE = AblationRecipe(
+    ingredients=(
+        Ingredient(name="simulated patches", changes={"simulated_fraction": 0.5, "simulated_validation": 2}),
+        Ingredient(name="averaged weights", changes={"optimisation.weight_averaging": 0.9}),
+    ),
+    seeds=(0, 1),
+    epochs=1,
+    steps_per_epoch=2,
+    judged_patches=2,
+    curve=(2, 4),
+    peers=("brightness",),
+)
+
+
+@pytest.fixture(scope="module")
+def patches(tmp_path_factory: pytest.TempPathFactory) -> tuple[PatchStore, Splits]:
+    rng = np.random.default_rng(0)
+    images = rng.integers(500, 1500, (9, 4, 32, 32)).astype(np.uint16)
+    masks = np.zeros((9, 32, 32), np.uint8)
+    for image, mask in zip(images, masks, strict=True):
+        row, column = rng.integers(0, 16, 2)
+        image[:, row : row + 16, column : column + 16] += 5000
+        mask[row : row + 16, column : column + 16] = 1
+    store = store_arrays(
+        tmp_path_factory.mktemp("patches") / "store",
+        images,
+        masks,
+        bands=BANDS,
+        instrument="sentinel2_l1c",
+        official_splits=["train"] * 5 + ["validation"] * 2 + ["test"] * 2,
+    )
+    return store, GroupedSplit().split(store)
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return replace(landsat_segmentation.TASK, name="squares", variants={"small": BASE}, ablation=RECIPE)
+
+
+@pytest.fixture(scope="module")
+def done(
+    task: Task, patches: tuple[PatchStore, Splits], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Ablation, Path, list[str]]:
+    folder, said = tmp_path_factory.mktemp("ablation"), list[str]()
+    return ablate(task, RECIPE, *patches, folder, tell=said.append, progress=False), folder, said
+
+
+def test_each_row_is_trained_with_each_seed_and_judged_alike(done: tuple[Ablation, Path, list[str]]) -> None:
+    found, _, said = done
+    summary, trainings = found.tables["summary"], found.tables["trainings"]
+    assert summary["row"].tolist() == [PLAIN, "simulated patches", "averaged weights", "brightness threshold"]
+    assert summary["trainings"].tolist() == [2, 2, 2, 0]
+    assert summary["test_iou"].notna().all()
+    assert summary.set_index("row").loc["brightness threshold", "test_iou"] > 0.95
+    assert trainings["seed"].tolist()[:6] == [0, 1] * 3
+    mean = trainings.loc[trainings["row"] == PLAIN, "hardened_iou"].mean()
+    assert summary.set_index("row").loc[PLAIN, "hardened_iou"] == pytest.approx(mean)
+    assert found.tables["curve"]["patches"].tolist() == [2, 4]
+    assert found.tables["curve"]["all_iou"].notna().all()
+    assert len(said) == 8
+    assert {"iou", "curve"} <= set(found.figures)
+    assert all(picture.startswith(b"\x89PNG") for picture in found.figures.values())
+
+
+def test_a_finished_training_is_not_done_again(
+    done: tuple[Ablation, Path, list[str]],
+    task: Task,
+    patches: tuple[PatchStore, Splits],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, folder, _ = done
+    said: list[str] = []
+    kept = sorted(path for path in folder.rglob("model/*"))
+    times = [path.stat().st_mtime_ns for path in kept]
+    again = ablate(task, RECIPE, *patches, folder, tell=said.append, progress=False)
+    assert all("(kept)" in line for line in said)
+    assert [path.stat().st_mtime_ns for path in kept] == times
+    assert again.data_version == before.data_version
+    one_more = RECIPE.model_copy(update={"seeds": (0, 1, 2), "curve": ()})
+    said.clear()
+    ablate(task, one_more, *patches, folder, tell=said.append, progress=False)
+    assert sum("(trained)" in line for line in said) == 3
+
+
+def test_it_is_saved_and_opened(done: tuple[Ablation, Path, list[str]], tmp_path: Path) -> None:
+    found, _, _ = done
+    found.save(tmp_path / "ablation")
+    opened = Ablation.open(tmp_path / "ablation")
+    assert opened.data_version == found.data_version
+    assert opened.metrics() == pytest.approx(found.metrics())
+    page = (tmp_path / "ablation" / "report.html").read_text(encoding="utf-8")
+    assert "averaged weights" in page
+    assert "±" in page
+    (tmp_path / "ablation" / "ablation.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InvalidEvaluation, match="trainings are kept"):
+        Ablation.open(tmp_path / "ablation")
+
+
+def test_no_real_pixel_decides_about_the_learning_curve() -> None:
+    for count, row in RECIPE.curve_rows(BASE).items():
+        assert (row.simulated_fraction, row.composited_fraction, row.real_validation) == (1.0, 0.0, False)
+        assert row.simulated_patches == count
+        assert row.simulated_validation > 0
+    with pytest.raises(ValueError, match="simulated_validation patches are needed"):
+        Segmentation(network=UNet(), real_validation=False)
+
+
+def test_rows_are_cumulative_and_train_equally_long() -> None:
+    rows = list(RECIPE.rows(BASE).values())
+    assert [row.simulated_fraction for row in rows] == [0, 0.5, 0.5]
+    assert [row.optimisation.weight_averaging for row in rows] == [None, None, 0.9]
+    assert {(row.optimisation.max_epochs, row.optimisation.budget_minutes) for row in rows} == {(1, None)}
+    with pytest.raises(InvalidRecipe, match="no field"):
+        AblationRecipe(ingredients=(Ingredient(name="typo", changes={"simulated_part": 1}),)).rows(BASE)
+    with pytest.raises(ValueError, match="different names"):
+        AblationRecipe(ingredients=(Ingredient(name=PLAIN, changes={}),))
+
+
+@pytest.mark.parametrize("declared", [task for task in ALL_TASKS if task.ablation], ids=lambda one: one.name)
+def test_the_last_row_of_a_task_is_its_own_recipe(declared: Task) -> None:
+    assert declared.ablation is not None
+    variant, base = taken_apart(declared, declared.ablation)
+    last = list(declared.ablation.rows(base).values())[-1]
+    own = {"optimisation"}
+    assert last.model_dump(exclude=own) == declared.variants[variant].model_dump(exclude=own)  # type: ignore[call-arg]
+
+
+def test_only_segmentations_are_taken_apart() -> None:
+    with pytest.raises(InvalidRecipe, match="segment"):
+        taken_apart(cloud_anomaly.TASK, RECIPE)
+
+
+class Fixed:
+    """A rule that gives back one mask."""
+
+    def __init__(self, mask: np.ndarray) -> None:
+        self._mask = mask
+
+    def mask(self, dn: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(self._mask, (len(dn), *self._mask.shape))
+
+
+def test_hard_places_are_counted_apart(tmp_path: Path) -> None:
+    """Known answer: a thick square of 20 pixels, a thin strip, a strip of bright ground."""
+    truth = np.zeros((1, 40, 40), np.uint8)
+    truth[0, 10:30, 10:30] = 1
+    truth[0, 10:30, 30:35] = 2
+    dn = np.full((1, 4, 40, 40), 800, np.uint16)
+    dn[0, :, :4] = 4000
+    store = store_arrays(tmp_path / "store", dn, truth, bands=BANDS, instrument="sentinel2_l1c")
+    found = np.zeros((40, 40), np.uint8)
+    found[14:26, 14:30] = 1
+    found[:2] = 1
+    scores = score_masks(Fixed(found), store, np.array([0]), bright_ground=0.25)
+    metrics = scores.metrics()
+    assert metrics["recall_thin"] == 0
+    assert metrics["recall_thick"] == pytest.approx(12 * 16 / 400)
+    assert metrics["recall_inside"] == pytest.approx(12 * 16 / (12 * 17))
+    assert metrics["recall_edge"] == 0
+    assert metrics["false_on_bright_ground"] == 0.5
+    assert metrics["precision"] == pytest.approx(12 * 16 / (12 * 16 + 80))
+    doubled = scores + scores
+    assert doubled.metrics() == pytest.approx(metrics)
+    assert MaskScores.from_json(doubled.as_json()).metrics() == pytest.approx(metrics)
+
+
+def test_the_peer_finds_bright_cloud_over_dark_ground(tmp_path: Path) -> None:
+    pytest.importorskip("ukis_csmask")
+    rng = np.random.default_rng(1)
+    dn = rng.integers(600, 900, (1, 4, 256, 256)).astype(np.uint16)
+    truth = np.zeros((1, 256, 256), np.uint8)
+    dn[0, :, 80:180, 80:180] += 6000
+    truth[0, 80:180, 80:180] = 1
+    dn[0, :, :16] = 0
+    store = store_arrays(tmp_path / "store", dn, truth, bands=BANDS, instrument="sentinel2_l1c")
+    rule = UkisMask.fitting(store.roles[IMAGES])
+    assert rule is not None
+    mask = rule.mask(dn)
+    assert (mask[0, :16] == 255).all()
+    assert score_masks(rule, store, np.array([0]), bright_ground=0.25).metrics()["recall"] > 0.8
+
+
+def test_the_peer_is_left_out_without_its_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dn = np.ones((1, 3, 16, 16), np.uint16)
+    store = store_arrays(
+        tmp_path / "store", dn, np.zeros((1, 16, 16), np.uint8), bands=BANDS[:3], instrument="sentinel2_l1c"
+    )
+    assert UkisMask.fitting(store.roles[IMAGES]) is None
