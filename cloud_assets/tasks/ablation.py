@@ -266,7 +266,7 @@ def _notes(recipe: AblationRecipe, store: PatchStore, splits: Splits, has_ukis: 
         *store.manifest.notes,
     ]
     if "ukis_csmask" in recipe.peers and not has_ukis:
-        notes.append("ukis-csmask is left out: it is not installed (pip install -e ".[peers]"), or bands are missing.")
+        notes.append("ukis-csmask is left out: it is not installed (see the extra 'peers'), or bands are missing.")
     if recipe.curve:
         notes.append(
             f"The learning curve: the recipe of the last row (not {PLAIN!r}) on simulated patches alone; epoch and "
