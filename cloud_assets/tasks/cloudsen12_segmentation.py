@@ -7,7 +7,7 @@ from cloud_assets.models.specifications import EfficientNetUNet
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.tasks.ablation_of_few_labels import ablation_of
-from cloud_assets.tasks.mixed_with_simulation import mixed_with_simulation
+from cloud_assets.tasks.mixed_with_simulation import any_sensor, mixed_with_simulation
 from cloud_assets.tasks.task import Task
 
 _UNET = mixed_with_simulation(EfficientNetUNet(encoder="efficientnet-b2"), budget_minutes=15)
@@ -23,7 +23,8 @@ TASK = Task(
     dataset=CloudSEN12(),
     patches=PatchRecipe(bands=("red", "green", "blue", "nir"), size=256, minimum_valid=0.2),
     split=GroupedSplit(by="group", stratify="cloud_percentage", held_out_label_types=("high",)),
-    variants={"unet_efficientnet_b2": _UNET},
+    variants={"unet_efficientnet_b2": _UNET, "unet_any_sensor": any_sensor(budget_minutes=15, resolution=(1.0, 6.0))},
+    optional_variants=("unet_any_sensor",),
     evaluation=SegmentationEvaluation(),
     gate=Gate(metric="iou", mode="max", must_beat=("baseline_iou", "all_cloud_iou")),
     ablation=ablation_of(_UNET),

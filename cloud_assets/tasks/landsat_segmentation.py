@@ -8,7 +8,7 @@ from cloud_assets.models.specifications import AttentionUNet, UNet
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.tasks.ablation_of_few_labels import ablation_of
-from cloud_assets.tasks.mixed_with_simulation import mixed_with_simulation
+from cloud_assets.tasks.mixed_with_simulation import any_sensor, mixed_with_simulation
 from cloud_assets.tasks.task import Task
 
 _UNET = mixed_with_simulation(UNet(width=32), budget_minutes=12)
@@ -26,7 +26,9 @@ TASK = Task(
     variants={
         "unet": _UNET,
         "attention_unet": mixed_with_simulation(AttentionUNet(width=32), budget_minutes=12),
+        "unet_any_sensor": any_sensor(budget_minutes=12, resolution=(0.35, 2.0)),
     },
+    optional_variants=("unet_any_sensor",),
     evaluation=SegmentationEvaluation(protocols=(Cloud38StitchedScenes(),)),
     gate=Gate(metric="iou", mode="max", must_beat=("all_cloud_iou",)),
     ablation=ablation_of(_UNET),

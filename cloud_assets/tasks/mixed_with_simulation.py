@@ -1,6 +1,6 @@
-"""The segmentation recipe for few labels: half of what a network sees is simulated."""
+"""The segmentation recipes for few labels: half of what a network sees is simulated."""
 
-from cloud_assets.models.specifications import NetworkSpecification
+from cloud_assets.models.specifications import EfficientNetUNet, NetworkSpecification
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.training.recipes import FocalDice, Optimisation, Segmentation
 
@@ -38,4 +38,25 @@ def mixed_with_simulation(network: NetworkSpecification, budget_minutes: float) 
         simulated_validation=24,
         augmentation=RANDOM_SENSORS,
         optimisation=Optimisation(scheduler="linear", max_epochs=1000, patience=None, budget_minutes=budget_minutes),
+    )
+
+
+def any_sensor(budget_minutes: float, resolution: tuple[float, float]) -> Segmentation:
+    """The recipe for sensors that were never seen: red, green and near infrared, each patch by its own brightness.
+
+    After Wright et al. 2024 (OmniCloudMask, https://doi.org/10.1016/j.rse.2024.114122): z-scores by patch, which ignore
+    nodata, and mixed resolutions. A band may be missing, and everything else about a sensor varies more than usual.
+
+    Args:
+        budget_minutes: Wall-clock budget; the learning rate falls to zero by its end.
+        resolution: Pixel sizes to show relative to the data's own, so that they run from 10 to 60 m.
+    """
+    recipe = mixed_with_simulation(EfficientNetUNet(), budget_minutes)
+    varied = {"resolution": resolution, "band_gain": 0.15, "band_dropout": 0.08, "saturation": 0.4, "blur": 0.2}
+    return recipe.model_copy(
+        update={
+            "bands": ("red", "green", "nir"),
+            "normalisation": "patch_standardise",
+            "augmentation": RANDOM_SENSORS.model_copy(update=varied),
+        }
     )
