@@ -8,11 +8,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cloud_assets.tasks.models_command import app as models_app
+
 if TYPE_CHECKING:
     from cloud_assets.patches.coverage_labels import CoverageClasses
     from cloud_assets.prediction.bundle import ModelBundle
 
 app = typer.Typer(help="Machine learning for clouds in satellite imagery.", no_args_is_help=True, add_completion=False)
+app.add_typer(models_app, name="models")
 _CONSOLE = Console()
 _REGISTERED = "models:/"
 

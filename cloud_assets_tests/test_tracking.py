@@ -197,6 +197,46 @@ def test_a_store_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
         Tracker(f"sqlite:///{tmp_path}/file/mlflow.db").version_at("clouds", "champion")
 
 
+@pytest.mark.slow
+def test_eight_trainings_at_once_lose_nothing(tmp_path: Path, tiny_bundle: BundleFactory) -> None:
+    """Eight processes against one new SQLite store, each a whole training: run, epochs, model, evaluation, version."""
+    script = f"""
+        import sys
+        from pathlib import Path
+        from cloud_assets.evaluation.evaluation import Evaluation
+        from cloud_assets.prediction.bundle import ModelBundle
+        from cloud_assets.tracking import Tracker
+        tracker = Tracker("sqlite:///{tmp_path}/mlflow/mlflow.db")
+        workspace = Path("{tmp_path}") / sys.argv[1]
+        bundle = ModelBundle.open(workspace / "model")
+        run = tracker.begin(workspace, "clouds", "unet", {{"optimisation": {{"seed": sys.argv[1]}}}}, {{}})
+        for epoch in range(30):
+            tracker.log_epoch(run, epoch, {{"loss": 1.0 / (epoch + 1), "iou": epoch / 30}})
+        tracker.publish(workspace, bundle)
+        tracker.log_evaluation(run, Evaluation("clouds", "unet", {{"iou": 0.7}}, bundle.version, "p", "s", True))
+        tracker.register(run, bundle, {{}})
+    """
+    for number in range(8):
+        tiny_bundle(seed=number).save(tmp_path / str(number) / "model")
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    workers = [subprocess.Popen([*command, str(n)], stderr=subprocess.PIPE, text=True) for n in range(8)]
+    for worker in workers:
+        _, errors = worker.communicate(timeout=550)
+        assert worker.returncode == 0, errors
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("clouds").experiment_id])
+    assert sorted(run.data.params["optimisation.seed"] for run in found) == [str(number) for number in range(8)]
+    for run in found:
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["test_iou"] == 0.7
+        for metric in ("loss", "iou"):
+            assert {entry.step for entry in client.get_metric_history(run.info.run_id, metric)} >= set(range(30))
+        assert "evaluation/metrics.json" in {file.path for file in client.list_artifacts(run.info.run_id, "evaluation")}
+    versions = client.search_model_versions("name = 'clouds'")
+    assert {version.run_id for version in versions} == {run.info.run_id for run in found}
+    assert len(versions) == 8
+
+
 def test_parallel_first_starts_lose_nothing(tmp_path: Path) -> None:
     script = f"""
         import sys

@@ -9,7 +9,7 @@ from cloud_assets.orchestration.automation_settings import run_configuration, ru
 from cloud_assets.orchestration.resources import Folders
 from cloud_assets.tasks.task import Task
 
-LOOK_EVERY_SECONDS = 60
+LOOK_EVERY_SECONDS = 30
 LONGEST_LOOK_SECONDS = 10.0
 _VERSION_TAG = "dagster/data_version"
 

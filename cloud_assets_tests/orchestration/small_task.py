@@ -109,9 +109,14 @@ def small_task(**changes: Any) -> Task:
     return Task(**{**settings, **changes})
 
 
+def folders_in(folder: Path) -> Folders:
+    """Data and results below a folder."""
+    return Folders(data=str(folder / "raw"), home=str(folder / "home"))
+
+
 def definitions(task: Task, folder: Path) -> dg.Definitions:
     """The task's code location, with data, results and MLflow store in a folder."""
-    folders = Folders(data=str(folder / "raw"), home=str(folder / "home"))
+    folders = folders_in(folder)
     return dg.Definitions(
         assets=lineage(task),
         jobs=[task_job(task)],

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from mlflow import MlflowClient
 
 from cloud_assets.errors import AlreadyTraining
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.tasks.training import TrainedVariant, train_variant, workspace_of
+from cloud_assets.tasks.training import KEPT_TRAININGS, TrainedVariant, train_variant, workspace_of
+from cloud_assets.tasks.unseen import SEEN_FILE, seen_groups
 from cloud_assets.tracking import Tracker
 from cloud_assets.training.run import fingerprint
 
@@ -106,6 +108,59 @@ def test_training_again_opens_another_run(train: Train, recipe: Any, tracker: Tr
     assert recipe.trained == [0, 0]
     assert train(recipe(dies="interrupt")).how == "resumed"
     assert [run.info.status for run in runs(tracker)] == ["KILLED", "FINISHED"]
+
+
+def test_only_the_workspaces_used_last_are_kept(train: Train, recipe: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "training" / "clouds" / "unet"
+
+    def kept() -> int:
+        return sum(path.is_dir() for path in folder.iterdir())
+
+    for seed in range(4):
+        train(recipe(seed=seed))
+    assert kept() == KEPT_TRAININGS == 3
+    # The first was removed and is trained again; the third and fourth were used last.
+    assert train(recipe(seed=0)).how == "trained"
+    assert train(recipe(seed=3)).how == "reused"
+    assert train(recipe(seed=1)).how == "trained"
+    (busy,) = (path for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:1] if path.is_dir())
+    with FileLock(busy.with_suffix(".lock")):
+        train(recipe(seed=5), keep=1)
+    assert kept() == 2
+    assert busy.is_dir()
+    train(recipe(seed=5), keep=1)
+    assert kept() == 1
+
+
+def test_a_kill_between_making_a_run_and_noting_it_leaves_one_run(
+    train: Train, recipe: Any, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = MlflowClient.create_run
+
+    def killed(client: MlflowClient, *arguments: Any, **options: Any) -> Any:
+        real(client, *arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "create_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe())
+    (orphan,) = runs(tracker)
+    assert orphan.info.status == "RUNNING"
+    assert orphan.data.params == {}
+    done = train(recipe())
+    (run,) = runs(tracker)
+    assert (run.info.run_id, run.info.status) == (done.run_id, "FINISHED")
+    assert run.info.run_id == orphan.info.run_id
+    assert run.data.params == {"seed": "0", "dies": ""}
+
+
+def test_a_training_notes_what_it_has_seen(train: Train, recipe: Any, tracker: Tracker, splits: Splits) -> None:
+    done = train(recipe())
+    assert done.run_id is not None
+    assert tracker.noted(done.run_id, SEEN_FILE) == {"groups": seen_groups(splits)}
+    assert len(seen_groups(splits)) == 4
+    assert tracker.noted(done.run_id, "absent.json") is None
 
 
 def test_two_at_once_are_refused(train: Train, recipe: Any, store: PatchStore, splits: Splits, tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Outages are tried again, a training goes on where it was, and what is wrong with data ends the step at once."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from mlflow import MlflowClient
+
+from cloud_assets.errors import InvalidRecipe, TrackingUnavailable
+from cloud_assets.orchestration.retries import RETRIES, only_outages_are_retried
+from cloud_assets_tests.orchestration.small_task import Made, definitions, small_task, write_patches
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [(TrackingUnavailable("away"), 3), (ConnectionResetError("gone"), 3), (InvalidRecipe("impossible"), 1)],
+)
+def test_only_outages_are_worth_another_try(error: Exception, attempts: int) -> None:
+    tried = []
+
+    @dg.asset(retry_policy=dg.RetryPolicy(max_retries=2))
+    def step() -> None:
+        tried.append(1)
+        with only_outages_are_retried():
+            raise error
+
+    done = dg.materialize([step], raise_on_error=False)
+    assert not done.success
+    assert len(tried) == attempts
+    assert str(error) in str(done.failure_data_for_node("step"))
+
+
+def test_tries_lie_further_and_further_apart() -> None:
+    assert RETRIES.backoff is dg.Backoff.EXPONENTIAL
+    assert RETRIES.jitter is dg.Jitter.PLUS_MINUS
+    delays = [RETRIES.calculate_delay(number) for number in (1, 2, 3)]
+    assert delays[0] < 2 * 3 < delays[2] + 3
+
+
+def test_a_training_that_is_tried_again_resumes(tmp_path: Path) -> None:
+    write_patches(tmp_path, range(10))
+    task = small_task(variants={"first": Made(dies=True)}, optional_variants=())
+    keys = [
+        dg.AssetKey(["clouds", *name])
+        for name in (["raw_scenes"], ["labeled_patches"], ["splits"], ["first", "trained_model"])
+    ]
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = (
+            definitions(task, tmp_path)
+            .resolve_job_def("clouds")
+            .execute_in_process(instance=instance, asset_selection=keys)
+        )
+        assert done.success
+        event = instance.get_latest_materialization_event(keys[-1])
+        assert event is not None
+        assert event.asset_materialization is not None
+        assert event.asset_materialization.metadata["how"].value == "resumed"
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("clouds").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert [entry.step for entry in client.get_metric_history(run.info.run_id, "loss")] == [0, 1]
