@@ -13,8 +13,13 @@ from cloud_assets.evaluation.mask_scores import MaskScores, score_masks
 from cloud_assets.models.specifications import UNet
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.patches.simulated import simulated_store
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.simulation.clouds import CloudRecipe
+from cloud_assets.simulation.ground import GroundRecipe
+from cloud_assets.simulation.patch import SimulationRecipe
+from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.tasks import ALL_TASKS, cloud_anomaly, landsat_segmentation
 from cloud_assets.tasks.ablation import ablate, taken_apart
 from cloud_assets.tasks.task import Task
@@ -195,19 +200,21 @@ def test_hard_places_are_counted_apart(tmp_path: Path) -> None:
     assert MaskScores.from_json(doubled.as_json()).metrics() == pytest.approx(metrics)
 
 
-def test_the_peer_finds_bright_cloud_over_dark_ground(tmp_path: Path) -> None:
+def test_the_peer_finds_simulated_overcast(tmp_path: Path) -> None:
     pytest.importorskip("ukis_csmask")
-    rng = np.random.default_rng(1)
-    dn = rng.integers(600, 900, (1, 4, 256, 256)).astype(np.uint16)
-    truth = np.zeros((1, 256, 256), np.uint8)
-    dn[0, :, 80:180, 80:180] += 6000
-    truth[0, 80:180, 80:180] = 1
-    dn[0, :, :16] = 0
-    store = store_arrays(tmp_path / "store", dn, truth, bands=BANDS, instrument="sentinel2_l1c")
+    skies = dict.fromkeys(CloudRecipe().kinds, 0.0) | {"overcast": 1.0, "contrails": 0.0, "strength": (3.0, 3.0)}
+    recipe = SimulationRecipe(
+        ground=GroundRecipe(pixel_metres=(30.0, 30.0)),
+        clouds=CloudRecipe.model_validate(skies),
+        sensor=SensorRecipe(wedge_chance=1.0),
+    )
+    store = simulated_store(
+        tmp_path, instrument="landsat8_l1", bands=BANDS, size=256, count=1, recipe=recipe, workers=1, progress=False
+    )
     rule = UkisMask.fitting(store.roles[IMAGES])
     assert rule is not None
-    mask = rule.mask(dn)
-    assert (mask[0, :16] == 255).all()
+    mask = rule.mask(store.array())
+    np.testing.assert_array_equal(mask == 255, store.masks == 255)
     assert score_masks(rule, store, np.array([0]), bright_ground=0.25).metrics()["recall"] > 0.8
 
 
