@@ -1,6 +1,7 @@
 """Runs a task's ablation: trains each row once with each seed, and judges all rows alike."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,6 +223,7 @@ class _Trainer:
                 progress=self.progress, cache=self.folder / ".simulated",
             )  # fmt: skip
             recipe.train(run).save(finished)
+            shutil.rmtree(run.checkpoints, ignore_errors=True)
         return ModelBundle.open(finished)
 
     def _kept_scores(self, workspace: Path, bundle: ModelBundle) -> dict[str, MaskScores]:
