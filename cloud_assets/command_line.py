@@ -131,6 +131,22 @@ def _bundles(references: list[str] | None) -> "list[ModelBundle]":
     return bundles
 
 
+@app.command()
+def gallery(
+    out: Annotated[Path, typer.Option(help="Folder of the pages.")] = Path("docs"),
+    home: Annotated[
+        list[Path] | None, typer.Option(help="Folder of results; several times. Default: CLOUD_ASSETS_HOME, else data.")
+    ] = None,
+) -> None:
+    """Write a page a task from its assets: what it learns, data, figures, model card. Other pages stay."""
+    from cloud_assets.tasks import ALL_TASKS
+    from cloud_assets.tasks.gallery import write_gallery
+
+    homes = home or [Path(os.environ.get("CLOUD_ASSETS_HOME") or "data")]
+    for name, page in write_gallery(homes, out, ALL_TASKS).items():
+        _CONSOLE.print(f"[bold]{name}[/bold]: {page}", soft_wrap=True)
+
+
 @app.command("export-patches")
 def export_patches(
     directory: Annotated[Path, typer.Argument(help="Folder of the tree; an earlier export there is replaced.")],

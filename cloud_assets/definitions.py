@@ -2,12 +2,18 @@
 
 import dagster as dg
 
+from cloud_assets.orchestration.champion_evaluation import champion_evaluation_job
+from cloud_assets.orchestration.champion_sensor import champion_sensor
 from cloud_assets.orchestration.console import LOGGER, progress_logger, silence_notices
-from cloud_assets.orchestration.jobs import demo_job, task_job
+from cloud_assets.orchestration.data_sensors import data_sensors
+from cloud_assets.orchestration.failure_notifications import failure_sensor
+from cloud_assets.orchestration.jobs import ablation_jobs, demo_job, task_job
 from cloud_assets.orchestration.lineage import lineage
 from cloud_assets.orchestration.resources import AssetStore, Folders, Tracking
 from cloud_assets.orchestration.scene_assets import scene_assets
 from cloud_assets.orchestration.scene_job import inbox_sensor, scene_job
+from cloud_assets.orchestration.schedules import schedules
+from cloud_assets.orchestration.watching_jobs import drift_sensor, watching_job, watching_schedule
 from cloud_assets.tasks import ALL_TASKS, cloudsen12_segmentation
 
 silence_notices()
@@ -16,8 +22,25 @@ _folders = Folders()
 
 defs = dg.Definitions(
     assets=[*(asset for task in ALL_TASKS for asset in lineage(task)), *scene_assets()],
-    jobs=[*(task_job(task) for task in ALL_TASKS), demo_job(cloudsen12_segmentation.TASK), scene_job()],
-    sensors=[inbox_sensor()],
+    jobs=[
+        *(task_job(task) for task in ALL_TASKS),
+        *(job for task in ALL_TASKS for job in ablation_jobs(task)),
+        demo_job(cloudsen12_segmentation.TASK),
+        scene_job(),
+        *(champion_evaluation_job(task) for task in ALL_TASKS),
+        *(watching_job(task) for task in ALL_TASKS),
+    ],
+    schedules=[
+        *(schedule for task in ALL_TASKS for schedule in schedules(task)),
+        *(watching_schedule(task) for task in ALL_TASKS),
+    ],
+    sensors=[
+        inbox_sensor(),
+        *(sensor for task in ALL_TASKS for sensor in data_sensors(task)),
+        champion_sensor(),
+        *(drift_sensor(task) for task in ALL_TASKS),
+        failure_sensor(),
+    ],
     resources={"folders": _folders, "tracking": Tracking(), "io_manager": AssetStore(folders=_folders)},
     loggers={LOGGER: progress_logger},
     # One step at a time in one process: two trainings at once on a small machine take many times as long as in turn,

@@ -8,7 +8,7 @@ from typing import get_args
 import dagster as dg
 
 from cloud_assets.datasets.catalog import SceneCatalog
-from cloud_assets.orchestration import checks
+from cloud_assets.orchestration import checks, quality_checks
 from cloud_assets.orchestration.asset_parts import common, upstream
 from cloud_assets.orchestration.config_schema import config_schema, from_config
 from cloud_assets.orchestration.metadata import measured, patches_metadata, scenes_metadata, splits_metadata
@@ -32,9 +32,12 @@ def raw_scenes_asset(task: Task) -> dg.AssetsDefinition:
         "sample_scale": dg.Field(float, default_value=1.0, is_required=False, description="Size of the sample."),
     }
 
+    key = dg.AssetKey([task.name, "raw_scenes"])
+
     @dg.asset(
         **common(task, ["raw_scenes"], f"Scenes of {task.dataset.title}.", task.dataset),
         config_schema=schema,
+        check_specs=quality_checks.scene_checks(key),
         retry_policy=RETRIES,
     )
     def raw_scenes(context: dg.AssetExecutionContext, folders: Folders) -> Iterator[dg.MaterializeResult[SceneCatalog]]:
@@ -49,6 +52,7 @@ def raw_scenes_asset(task: Task) -> dg.AssetsDefinition:
             value=catalog,
             data_version=dg.DataVersion(catalog.data_version),
             metadata={**scenes_metadata(catalog, folder), **cost},
+            check_results=quality_checks.check_scenes(catalog),
         )
 
     return raw_scenes
@@ -61,7 +65,7 @@ def labeled_patches_asset(task: Task) -> dg.AssetsDefinition:
     @dg.asset(
         **common(task, ["labeled_patches"], "Patches with their truth, as memory-mapped arrays.", task.patches),
         config_schema=config_schema(task.patches),
-        check_specs=checks.patch_checks(key),
+        check_specs=[*checks.patch_checks(key), *quality_checks.value_checks(key)],
         retry_policy=RETRIES,
         ins={"raw_scenes": upstream(task, "raw_scenes")},
     )
@@ -81,7 +85,10 @@ def labeled_patches_asset(task: Task) -> dg.AssetsDefinition:
                 value=store,
                 data_version=dg.DataVersion(store.data_version),
                 metadata={**patches_metadata(store), **cost},
-                check_results=checks.check_patches(store, raw_scenes),
+                check_results=[
+                    *checks.check_patches(store, raw_scenes),
+                    *quality_checks.check_values(store, raw_scenes),
+                ],
             )
 
     return labeled_patches

@@ -5,8 +5,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from cloud_assets import run_configs
+from cloud_assets.orchestration.ablation_asset import ABLATION
+from cloud_assets.orchestration.automation_settings import TASK_TAG
+from cloud_assets.orchestration.champion_evaluation import NAME as CHAMPION_EVALUATION
 from cloud_assets.orchestration.console import LOGGER
 from cloud_assets.orchestration.summary import summary_after_champion
+from cloud_assets.orchestration.watching_assets import watching_keys
 from cloud_assets.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -26,6 +30,21 @@ def demo_job(task: Task) -> "UnresolvedAssetJobDefinition":
     return _job(DEMO, task, what, run_config(DEMO, "quick"))
 
 
+def ablation_jobs(task: Task) -> list["UnresolvedAssetJobDefinition"]:
+    """The job of a task's ablation, with the data that it needs; none if the task declares no ingredients."""
+    if task.ablation is None:
+        return []
+    return [
+        dg.define_asset_job(
+            f"{task.name}_{ABLATION}",
+            selection=dg.AssetSelection.assets(dg.AssetKey([task.name, ABLATION])).upstream(),
+            description=f"What each ingredient of {task.name}'s training recipe is worth, row by row and seed by seed.",
+            config={"loggers": {LOGGER: {"config": {}}}},
+            tags={TASK_TAG: task.name},
+        )
+    ]
+
+
 def run_config(job: str, size: str) -> dict[str, Any]:
     """A run configuration of the package.
 
@@ -39,12 +58,24 @@ def run_config(job: str, size: str) -> dict[str, Any]:
     return dict(dg.config_from_pkg_resources([(run_configs.__name__, f"{job}.{size}.yaml")]))
 
 
+def _left_out(task: Task) -> dg.AssetSelection:
+    """Optional variants, and what looks at a champion that is there already and has jobs of its own."""
+    keys = [
+        dg.AssetKey([task.name, variant, name])
+        for variant in task.optional_variants
+        for name in ("trained_model", "evaluation_report")
+    ]
+    if task.ablation is not None:
+        keys.append(dg.AssetKey([task.name, ABLATION]))
+    return dg.AssetSelection.assets(dg.AssetKey([task.name, CHAMPION_EVALUATION]), *watching_keys(task), *keys)
+
+
 def _job(name: str, task: Task, description: str, config: dict[str, Any]) -> "UnresolvedAssetJobDefinition":
     return dg.define_asset_job(
         name,
-        selection=dg.AssetSelection.groups(task.name),
+        selection=dg.AssetSelection.groups(task.name) - _left_out(task),
         description=description,
         config={"loggers": {LOGGER: {"config": {}}}, **config},
-        tags={"cloud_assets/task": task.name},
+        tags={TASK_TAG: task.name},
         hooks={summary_after_champion},
     )

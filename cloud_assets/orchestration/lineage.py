@@ -2,11 +2,14 @@
 
 import dagster as dg
 
+from cloud_assets.orchestration.ablation_asset import ablation_assets
+from cloud_assets.orchestration.champion_evaluation import champion_evaluation_asset
 from cloud_assets.orchestration.choice_assets import champion_asset, comparison_asset
 from cloud_assets.orchestration.data_assets import labeled_patches_asset, raw_scenes_asset, splits_asset
 from cloud_assets.orchestration.export_asset import export_assets
 from cloud_assets.orchestration.study_asset import study_assets
 from cloud_assets.orchestration.variant_assets import evaluation_report_asset, trained_model_asset
+from cloud_assets.orchestration.watching_assets import watching_assets
 from cloud_assets.tasks.task import Task
 
 
@@ -22,4 +25,12 @@ def lineage(task: Task) -> list[dg.AssetsDefinition]:
     assets = [raw_scenes_asset(task), labeled_patches_asset(task), splits_asset(task), *study_assets(task)]
     for variant in task.variants:
         assets += [trained_model_asset(task, variant), evaluation_report_asset(task, variant)]
-    return [*assets, comparison_asset(task), champion_asset(task), *export_assets(task)]
+    return [
+        *assets,
+        comparison_asset(task),
+        champion_asset(task),
+        champion_evaluation_asset(task),
+        *export_assets(task),
+        *ablation_assets(task),
+        *watching_assets(task),
+    ]

@@ -7,7 +7,7 @@ import dagster as dg
 from cloud_assets.errors import TrackingUnavailable
 from cloud_assets.evaluation.evaluation import Evaluation
 from cloud_assets.evaluation.hyperparameter_study import HyperparameterStudy
-from cloud_assets.orchestration import checks
+from cloud_assets.orchestration import checks, quality_checks
 from cloud_assets.orchestration.asset_parts import GPU_POOL, common, dagster_link, run_link, upstream
 from cloud_assets.orchestration.config_schema import config_schema, from_config
 from cloud_assets.orchestration.metadata import evaluation_metadata, measured, model_metadata
@@ -91,7 +91,7 @@ def evaluation_report_asset(task: Task, variant: str) -> dg.AssetsDefinition:
     @dg.asset(
         **common(task, [variant, "evaluation_report"], f"How good {variant} is on the test split.", task.evaluation),
         config_schema=config_schema(task.evaluation),
-        check_specs=checks.evaluation_checks(key),
+        check_specs=[*checks.evaluation_checks(key), *quality_checks.metric_checks(key)],
         pool=GPU_POOL,
         deps=reference_keys(task),
         ins={
@@ -125,7 +125,10 @@ def evaluation_report_asset(task: Task, variant: str) -> dg.AssetsDefinition:
             value=evaluation,
             data_version=dg.DataVersion(evaluation.data_version),
             metadata={**evaluation_metadata(evaluation, report), **run_link(tracking, run_id), **cost},
-            check_results=checks.check_evaluation(evaluation, task.gate),
+            check_results=[
+                *checks.check_evaluation(evaluation, task.gate),
+                *quality_checks.check_metric(evaluation, task.gate),
+            ],
         )
 
     return evaluation_report

@@ -18,7 +18,7 @@ from cloud_assets.patches.cloud_compositor import CloudCompositor, clear_patches
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.simulated import simulated_store
-from cloud_assets.patches.statistics import band_positions, band_statistics, fitted_preprocessing
+from cloud_assets.patches.statistics import band_positions, fitted_preprocessing
 from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.prediction.card import ModelCard, Threshold
 from cloud_assets.prediction.segmentation import SegmentationPredictor, class_probability
@@ -142,7 +142,7 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
         seed=optimisation.seed,
         **sizes,
     )
-    judged = [PatchSource(run.store, validation, channels)]
+    judged = [PatchSource(run.store, validation, channels)] if recipe.real_validation else []
     if recipe.simulated_validation:
         judged.append(_simulated(recipe, run, preprocessing, side, recipe.simulated_validation, validation=True))
     checks: ConcatDataset[Batch] = ConcatDataset(
@@ -160,7 +160,6 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
     details: dict[str, Any] = {
         "cloud_classes": _CLOUD_CLASSES[recipe.classes],
         "test_time_augmentation": recipe.test_time_augmentation,
-        "training_reference": _reference(run, fitted_on, channels),
     }
     card = ModelCard(
         task=run.task,
@@ -282,18 +281,3 @@ def _simulated(
         progress=run.progress,
     )
     return PatchSource(store, np.arange(len(store)), list(range(len(preprocessing.bands))))
-
-
-def _reference(run: TrainingRun, indices: npt.NDArray[np.int64], channels: list[int]) -> dict[str, Any]:
-    """Statistics of the model's bands over the training patches, which drift of new scenes is measured against."""
-    statistics = band_statistics(run.store, indices)
-    return {
-        "bands": [statistics.bands[channel] for channel in channels],
-        "unit": statistics.unit,
-        "mean": [statistics.mean[channel] for channel in channels],
-        "std": [statistics.std[channel] for channel in channels],
-        "percentiles": {
-            str(percentage): [values[channel] for channel in channels]
-            for percentage, values in statistics.percentiles.items()
-        },
-    }
