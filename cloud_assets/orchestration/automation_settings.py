@@ -117,7 +117,7 @@ def unfinished_run(instance: dg.DagsterInstance, task: Task) -> str | None:
     return f"Waits for run {runs[0].dagster_run.run_id} of {task.name}, which is not finished."
 
 
-def when_dependencies_change() -> dg.AutomationCondition[dg.AssetKey]:
+def when_dependencies_change() -> dg.AutomationCondition[Any]:
     """Declarative automation: once another data version of a dependency is there and nothing upstream is running."""
     condition = dg.AutomationCondition
     return (

@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -87,7 +87,7 @@ def _post(webhook: str, body: str, warn: Callable[[str], None]) -> None:
         warn(f"{WEBHOOK} answered {answer.status_code}.")
 
 
-def _reason(context: dg.RunFailureSensorContext, steps: "list[dg.DagsterEvent]") -> str:
+def _reason(context: dg.RunFailureSensorContext, steps: Sequence[dg.DagsterEvent]) -> str:
     """What the first failed step said at the root of its error, else what the run says."""
     for step in steps:
         error = step.step_failure_data.error

@@ -123,7 +123,7 @@ def test_only_the_workspaces_used_last_are_kept(train: Train, recipe: Any, tmp_p
     assert train(recipe(seed=0)).how == "trained"
     assert train(recipe(seed=3)).how == "reused"
     assert train(recipe(seed=1)).how == "trained"
-    (busy,) = (path for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:1] if path.is_dir())
+    busy = min((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     with FileLock(busy.with_suffix(".lock")):
         train(recipe(seed=5), keep=1)
     assert kept() == 2
