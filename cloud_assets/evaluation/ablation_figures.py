@@ -30,7 +30,7 @@ CAPTIONS: Mapping[str, str] = {
     "on_hardened_validation": "The same on the validation split with simulated patches beside it.",
     "on_the_validation_split": "The same on the validation split alone.",
     "learning_curve": "By number of simulated patches, on all patches of the data set, none of which was used.",
-    "trainings": "One line a training.",
+    "trainings": "One line a training; 'all' holds the training patches too, which only the learning curve never saw.",
 }
 _SHOWN_SETS = ("hardened", "test")
 _PANEL_INCHES = 1.75

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import dagster as dg
 
 from cloud_assets.evaluation.ablation import Ablation
-from cloud_assets.orchestration.asset_parts import common, upstream
+from cloud_assets.orchestration.asset_parts import common, run_link, upstream
 from cloud_assets.orchestration.config_schema import config_schema, from_config
 from cloud_assets.orchestration.metadata import Metadata, figures, measured, table
-from cloud_assets.orchestration.resources import Folders
+from cloud_assets.orchestration.resources import Folders, Tracking
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.tasks.task import Task
@@ -31,18 +31,24 @@ def _ablation(task: Task, defaults: AblationRecipe) -> dg.AssetsDefinition:
         ins={"labeled_patches": upstream(task, "labeled_patches"), "splits": upstream(task, "splits")},
     )
     def ablation(
-        context: dg.AssetExecutionContext, folders: Folders, labeled_patches: PatchStore, splits: Splits
+        context: dg.AssetExecutionContext,
+        folders: Folders,
+        tracking: Tracking,
+        labeled_patches: PatchStore,
+        splits: Splits,
     ) -> Iterator[dg.MaterializeResult[Ablation]]:
-        from cloud_assets.tasks.ablation import ablate
+        from cloud_assets.tasks.ablation import ablate, publish
 
         recipe = from_config(defaults, context.op_execution_context.op_config)
         with measured() as cost:
             found = ablate(task, recipe, labeled_patches, splits, folders.training, tell=context.log.info)
+        tags = {"task": task.name, "dagster_run_id": context.run_id}
+        run_id = publish(found, folders.training, tracking.tracker(), tags=tags, warn=context.log.warning)
         report = str(folders.results.joinpath(*key.path) / "report.html")
         yield dg.MaterializeResult(
             value=found,
             data_version=dg.DataVersion(found.data_version),
-            metadata={**ablation_metadata(found, report), **cost},
+            metadata={**ablation_metadata(found, report), **run_link(tracking, run_id), **cost},
         )
 
     return ablation

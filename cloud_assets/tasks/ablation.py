@@ -1,15 +1,13 @@
 """Runs a task's ablation: trains each row once with each seed, and judges all rows alike."""
 
-import json
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cloud_assets.errors import InvalidRecipe
+from cloud_assets.errors import InvalidRecipe, TrackingUnavailable
 from cloud_assets.evaluation.ablation import Ablation, ScoredRow, tabulated
 from cloud_assets.evaluation.ablation_figures import (
     CAPTIONS,
@@ -18,29 +16,20 @@ from cloud_assets.evaluation.ablation_figures import (
     greatest_changes,
     iou_bars,
 )
-from cloud_assets.evaluation.mask_rules import MaskRule, ModelMask, UkisMask
-from cloud_assets.evaluation.mask_scores import PLACES, MaskScores, score_masks
+from cloud_assets.evaluation.mask_rules import MaskRule, UkisMask
+from cloud_assets.evaluation.mask_scores import PLACES
 from cloud_assets.evaluation.segmentation_baselines import fit_brightness_threshold
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.patches.simulated import simulated_store
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.predictor import load_predictor
-from cloud_assets.storage import atomic_file
+from cloud_assets.tasks.ablation_rows import ABLATION, Judge, RowTrainer
 from cloud_assets.tasks.task import Task
-from cloud_assets.tasks.training import MODEL_FOLDER, workspace_of
 from cloud_assets.training.ablation_recipe import PLAIN, AblationRecipe, seeded
 from cloud_assets.training.recipes import Segmentation
-from cloud_assets.training.run import TrainingRun, fingerprint
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from cloud_assets.tracking import Tracker
 
-ABLATION = "ablation"
-"""Name of the asset, and of the folder of its workspaces."""
-_JUDGING_SEED = 2_000_003
-"""Seed of the simulated patches that rows are judged on; no training and no choice of a threshold sees them."""
 _BASELINE_PATCHES = 1000
 
 
@@ -92,8 +81,8 @@ def ablate(
         CloudAssetsError: Whatever a training raises.
     """
     variant, base = taken_apart(task, recipe)
-    judge = _Judge.on(store, splits, base, recipe, folder, progress)
-    trainer = _Trainer(task.name, recipe, store, splits, folder, judge, tell, progress)
+    judge = Judge.on(store, splits, base, recipe, folder, progress)
+    trainer = RowTrainer(task.name, recipe, store, splits, folder, judge, tell, progress)
     rows = recipe.rows(base)
     scored = [trainer.scored(name, "row", row, seed) for name, row in rows.items() for seed in recipe.seeds]
     scored += [
@@ -130,115 +119,32 @@ def ablate(
     )
 
 
-@dataclass(frozen=True)
-class _Judge:
-    """The patches that every row is judged on."""
+def publish(
+    found: Ablation, folder: Path, tracker: "Tracker", *, tags: Mapping[str, str], warn: Callable[[str], None]
+) -> str | None:
+    """Logs an ablation's report, tables and figures to MLflow, once for the same numbers.
 
-    store: PatchStore
-    splits: Splits
-    simulated: PatchStore
-    bright_ground: float
+    Args:
+        found: The ablation.
+        folder: Where workspaces are kept.
+        tracker: MLflow.
+        tags: Noted with the run.
+        warn: Called with one sentence if MLflow is away.
 
-    @classmethod
-    def on(
-        cls, store: PatchStore, splits: Splits, base: Segmentation, recipe: AblationRecipe, folder: Path, progress: bool
-    ) -> "_Judge":
-        role = store.roles[IMAGES]
-        simulated = simulated_store(
-            folder / ".simulated",
-            instrument=role.instrument,
-            bands=role.bands,
-            size=min(base.crop or role.shape[1], *role.shape[1:]),
-            count=recipe.judged_patches,
-            seed=_JUDGING_SEED,
-            recipe=base.simulation,
-            progress=progress,
-        )
-        return cls(store, splits, simulated, recipe.bright_ground)
-
-    def version(self) -> str:
-        """Changes when scores have to be made anew."""
-        return f"{self.simulated.data_version} {self.bright_ground} {sorted(PLACES)}"
-
-    def scores(self, rule: MaskRule) -> dict[str, MaskScores]:
-        """Counts by the name of the set."""
-        parts = {name: self._real(rule, self.splits.indices(name)) for name in ("train", "validation", "test")}
-        simulated = self._scored(rule, self.simulated, np.arange(len(self.simulated)))
-        return {
-            "hardened": parts["validation"] + simulated,
-            "validation": parts["validation"],
-            "test": parts["test"],
-            "all": parts["train"] + parts["validation"] + parts["test"],
-        }
-
-    def _real(self, rule: MaskRule, indices: "npt.NDArray[np.int64]") -> MaskScores:
-        return self._scored(rule, self.store, indices)
-
-    def _scored(self, rule: MaskRule, store: PatchStore, indices: "npt.NDArray[np.int64]") -> MaskScores:
-        return score_masks(rule, store, indices, bright_ground=self.bright_ground)
-
-
-@dataclass(frozen=True)
-class _Trainer:
-    """Trains rows, each once."""
-
-    task: str
-    recipe: AblationRecipe
-    store: PatchStore
-    splits: Splits
-    folder: Path
-    judge: _Judge
-    tell: Callable[[str], None]
-    progress: bool
-
-    def scored(self, name: str, kind: str, row: Segmentation, seed: int, patches: int | None = None) -> ScoredRow:
-        """Trains and judges one row with one seed, unless that was done before."""
-        recipe = seeded(row, seed)
-        workspace = self._workspace(recipe)
-        is_new = not (workspace / MODEL_FOLDER).is_dir()
-        bundle = self._trained(recipe)
-        scores = self._kept_scores(workspace, bundle)
-        card = bundle.card
-        threshold = card.threshold.value if card.threshold is not None else float("nan")
-        result = ScoredRow(name, kind, seed, patches, card.training.seconds, threshold, scores)
-        reached = ", ".join(
-            f"{where} IoU {one.metrics().get('iou', float('nan')):.3f}" for where, one in scores.items()
-        )
-        self.tell(f"{name}, seed {seed} ({'trained' if is_new else 'kept'}): {reached}")
-        return result
-
-    def rule(self, recipe: Segmentation) -> MaskRule:
-        """The trained model of a row as a rule."""
-        return ModelMask(load_predictor(self._trained(recipe)), self.store.roles[IMAGES])
-
-    def _workspace(self, recipe: Segmentation) -> Path:
-        return workspace_of(self.folder, self.task, ABLATION, fingerprint(recipe, self.store, self.splits))
-
-    def _trained(self, recipe: Segmentation) -> ModelBundle:
-        workspace = self._workspace(recipe)
-        finished = workspace / MODEL_FOLDER
-        if not finished.is_dir():
-            run = TrainingRun(
-                self.task, ABLATION, self.store, self.splits, workspace,
-                progress=self.progress, cache=self.folder / ".simulated",
-            )  # fmt: skip
-            recipe.train(run).save(finished)
-            shutil.rmtree(run.checkpoints, ignore_errors=True)
-        return ModelBundle.open(finished)
-
-    def _kept_scores(self, workspace: Path, bundle: ModelBundle) -> dict[str, MaskScores]:
-        """Scores from the workspace; made and kept there the first time."""
-        file = workspace / "scores.json"
-        version = f"{bundle.version} {self.judge.version()}"
-        if file.is_file():
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            if content["version"] == version:
-                return {name: MaskScores.from_json(one) for name, one in content["scores"].items()}
-        scores = self.judge.scores(ModelMask(load_predictor(bundle), self.store.roles[IMAGES]))
-        with atomic_file(file) as path:
-            kept = {"version": version, "scores": {name: one.as_json() for name, one in scores.items()}}
-            path.write_text(json.dumps(kept), encoding="utf-8")
-        return scores
+    Returns:
+        The run; None while MLflow is away.
+    """
+    workspace = folder / found.task / ABLATION / f"report_{found.data_version}"
+    workspace.mkdir(parents=True, exist_ok=True)
+    try:
+        run_id = tracker.begin(workspace, found.task, ABLATION, {ABLATION: dict(found.recipe)}, tags)
+        with tempfile.TemporaryDirectory() as temporary:
+            found.save(Path(temporary) / ABLATION)
+            tracker.log_folder(run_id, Path(temporary) / ABLATION, ABLATION, found.metrics())
+    except TrackingUnavailable as error:
+        warn(str(error))
+        return None
+    return run_id
 
 
 def _peers(recipe: AblationRecipe, store: PatchStore, splits: Splits) -> Iterator[tuple[str, MaskRule]]:

@@ -21,8 +21,9 @@ from cloud_assets.simulation.ground import GroundRecipe
 from cloud_assets.simulation.patch import SimulationRecipe
 from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.tasks import ALL_TASKS, cloud_anomaly, landsat_segmentation
-from cloud_assets.tasks.ablation import ablate, taken_apart
+from cloud_assets.tasks.ablation import ablate, publish, taken_apart
 from cloud_assets.tasks.task import Task
+from cloud_assets.tracking import Tracker
 from cloud_assets.training.ablation_recipe import PLAIN, AblationRecipe, Ingredient
 from cloud_assets.training.recipes import Optimisation, Segmentation
 
@@ -130,6 +131,16 @@ def test_it_is_saved_and_opened(done: tuple[Ablation, Path, list[str]], tmp_path
     (tmp_path / "ablation" / "ablation.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InvalidEvaluation, match="trainings are kept"):
         Ablation.open(tmp_path / "ablation")
+
+
+def test_it_is_logged_once(done: tuple[Ablation, Path, list[str]], tracker: Tracker) -> None:
+    found, folder, _ = done
+    first = publish(found, folder, tracker, tags={}, warn=pytest.fail)
+    assert first is not None
+    assert publish(found, folder, tracker, tags={}, warn=pytest.fail) == first
+    away: list[str] = []
+    assert publish(found, folder, Tracker("http://127.0.0.1:9"), tags={}, warn=away.append) is None
+    assert len(away) == 1
 
 
 def test_no_real_pixel_decides_about_the_learning_curve() -> None:
