@@ -13,9 +13,9 @@ def test_names_must_fit_into_asset_keys() -> None:
     with pytest.raises(InvalidRecipe, match="clouds/2"):
         replace(TASK, name="clouds/2")
     with pytest.raises(InvalidRecipe, match="my variant"):
-        replace(TASK, variants={"my variant": TASK.variants["unet"]})
+        replace(TASK, variants={"my variant": TASK.variants["unet"]}, optional_variants=())
     with pytest.raises(InvalidRecipe, match="no variant"):
-        replace(TASK, variants={})
+        replace(TASK, variants={}, optional_variants=())
 
 
 def test_tasks_have_the_public_names() -> None:
