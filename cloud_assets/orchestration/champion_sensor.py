@@ -1,20 +1,14 @@
 """The sensor of champions, off until it is switched on: promoted, approved or rolled back, they reach the scenes."""
 
 import json
-import os
 import time
-from typing import Any
 
 import dagster as dg
 
-from cloud_assets.orchestration.automation_settings import (
-    CAUSE_TAG,
-    days_of_stale_scenes,
-    run_configuration,
-)
+from cloud_assets.orchestration.automation_settings import CAUSE_TAG, days_of_stale_scenes
 from cloud_assets.orchestration.resources import Tracking
 from cloud_assets.orchestration.scene_assets import GROUP, SCENE_PRODUCTS
-from cloud_assets.orchestration.scene_job import CONFIG_VARIABLE, JOB, neighbours, run_request
+from cloud_assets.orchestration.scene_job import JOB, neighbours, run_request
 from cloud_assets.tasks import ALL_TASKS
 
 NAME = "champion_changed"
@@ -64,7 +58,6 @@ def champion_sensor() -> dg.SensorDefinition:
                 run_request(
                     keys,
                     run_key=f"{NAME} {cursor} {number} {int(time.time())}",
-                    run_config=_run_config(),
                     tags={CAUSE_TAG: NAME},
                 )
                 for number, keys in enumerate(neighbours(order, stale))
@@ -78,12 +71,6 @@ def champion_sensor() -> dg.SensorDefinition:
         )
 
     return champion_changed
-
-
-def _run_config() -> dict[str, Any]:
-    """What the inbox's sensor gives its runs, too: the same scene is made again in the same way."""
-    given = os.environ.get(CONFIG_VARIABLE)
-    return dict(dg.config_from_files([given])) if given else run_configuration(JOB)
 
 
 def recent_scenes(instance: dg.DagsterInstance, days: int) -> set[str]:

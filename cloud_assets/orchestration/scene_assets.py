@@ -9,6 +9,7 @@ import dagster as dg
 
 from cloud_assets.errors import InvalidScene, ScenesFailed
 from cloud_assets.orchestration.config_schema import config_schema, from_config
+from cloud_assets.orchestration.provenance import provenance_tags
 from cloud_assets.orchestration.resources import Folders, Tracking
 from cloud_assets.orchestration.scene_metadata import scene_check_results, scene_check_specs, scene_metadata
 from cloud_assets.scenes.inbox import scene_keys
@@ -20,7 +21,6 @@ SCENES = dg.DynamicPartitionsDefinition(name=GROUP)
 """One partition a scene, named as its file or folder in the inbox."""
 RAW_SCENES = dg.AssetKey([GROUP, "raw_scenes"])
 SCENE_PRODUCTS = dg.AssetKey([GROUP, "scene_products"])
-DATA_VERSION_TAG = "dagster/data_version"
 _VERSION = "1"
 """Raised when products of the same options would come out differently than before."""
 _OPTIONS = SceneOptions()
@@ -61,7 +61,7 @@ def scene_assets() -> list[dg.AssetsDefinition | dg.AssetSpec]:
 
 
 def _scene_products() -> dg.AssetsDefinition:
-    champions = [dg.AssetKey([task.name, "champion"]) for task in ALL_TASKS]
+    champion_keys = [dg.AssetKey([task.name, "champion"]) for task in ALL_TASKS]
 
     @dg.asset(
         key=SCENE_PRODUCTS,
@@ -72,7 +72,7 @@ def _scene_products() -> dg.AssetsDefinition:
         ),
         kinds={"geotiff", "pytorch", "stac"},
         **_common(_OPTIONS.model_dump_json()),
-        deps=[RAW_SCENES, *champions],
+        deps=[RAW_SCENES, *champion_keys],
         config_schema=_PRODUCTS_CONFIG,
         check_specs=scene_check_specs(SCENE_PRODUCTS),
         # Each scene is told of as soon as it is finished, so there is nothing left to return at the end.
@@ -111,7 +111,12 @@ def _scene_products() -> dg.AssetsDefinition:
                 SCENE_PRODUCTS,
                 partition=key,
                 metadata=scene_metadata(products, champions, findings[key]),
-                tags={DATA_VERSION_TAG: products.fingerprint},
+                tags=provenance_tags(
+                    context.instance,
+                    products.fingerprint,
+                    context.assets_def.code_versions_by_key[SCENE_PRODUCTS],
+                    {RAW_SCENES: key, **dict.fromkeys(champion_keys)},
+                ),
             )
         yield from scene_check_results(findings)
         if failed:

@@ -1,13 +1,15 @@
 """The job that makes the products of scenes, and the sensor that asks for it when scenes have arrived."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from cloud_assets.orchestration.automation_settings import run_configuration
 from cloud_assets.orchestration.console import LOGGER
+from cloud_assets.orchestration.provenance import DATA_VERSION_TAG
 from cloud_assets.orchestration.resources import Folders
-from cloud_assets.orchestration.scene_assets import DATA_VERSION_TAG, GROUP, RAW_SCENES, SCENE_PRODUCTS, SCENES
+from cloud_assets.orchestration.scene_assets import GROUP, RAW_SCENES, SCENE_PRODUCTS, SCENES
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -101,7 +103,19 @@ def neighbours(order: Sequence[str], wanted: set[str]) -> Iterator[list[str]]:
         yield group
 
 
-def run_request(keys: Sequence[str]) -> dg.RunRequest:
+def run_request(
+    keys: Sequence[str], *, run_key: str | None = None, tags: Mapping[str, str] | None = None
+) -> dg.RunRequest:
+    """A run of the job for scenes that follow each other, configured as all runs that start by themselves.
+
+    Args:
+        keys: The scenes, as :func:`neighbours` groups them.
+        run_key: Runs of the same key are started once.
+        tags: Tags of the run.
+    """
+    # Given outright: Dagster leaves a job's own configuration out of runs over several partitions.
+    config = run_configuration(JOB)
     if len(keys) == 1:
-        return dg.RunRequest(partition_key=keys[0])
-    return dg.RunRequest(tags={_FIRST_TAG: keys[0], _LAST_TAG: keys[-1]})
+        return dg.RunRequest(run_key=run_key, run_config=config, partition_key=keys[0], tags=tags)
+    tags = {**(tags or {}), _FIRST_TAG: keys[0], _LAST_TAG: keys[-1]}
+    return dg.RunRequest(run_key=run_key, run_config=config, tags=tags)
