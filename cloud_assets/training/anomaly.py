@@ -1,6 +1,7 @@
 """Training of anomaly models on cloud-free pictures."""
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -175,7 +176,13 @@ def _plan_reconstruction(recipe: Reconstruction, run: TrainingRun, normals: _Nor
 
 
 def _plan_discrimination(recipe: SyntheticAnomalies, run: TrainingRun, normals: _Normals) -> _Plan:
-    side, seed, multiple = run.store.roles[IMAGES].shape[1], recipe.optimisation.seed, recipe.network.size_multiple
+    seed, multiple = recipe.optimisation.seed, recipe.network.size_multiple
+    side = min(run.store.roles[IMAGES].shape[1], recipe.picture_size or sys.maxsize)
+    normals = replace(
+        normals,
+        training=replace(normals.training, size=recipe.picture_size),
+        validation=replace(normals.validation, size=recipe.picture_size),
+    )
     preprocessing = normals.preprocessing
     cloudless = recipe.simulation.model_copy(update={"clouds": CLEAR_SKY})
     simulated: list[Pictures] = []
@@ -211,7 +218,8 @@ def _plan_discrimination(recipe: SyntheticAnomalies, run: TrainingRun, normals: 
     )
     checks = NormalChecks([normals.validation, *simulated[1:]], clouding, preprocessing, multiple=multiple)
     module = DiscriminationModule(recipe.network.build(len(normals.training.channels), 1), recipe)
-    return _Plan(module, batches, checks, 1, {"score": "cloud_likeness", "top_share": recipe.top_share})
+    details = {"score": "cloud_likeness", "top_share": recipe.top_share, "input_size": side}
+    return _Plan(module, batches, checks, 1, details)
 
 
 _PLANS: dict[type[AnomalyRecipe], Any] = {

@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from cloud_assets.bands import CLEAR, THICK_CLOUD, THIN_CLOUD, UNLABELLED
+from cloud_assets.bands import CLEAR, INSTRUMENTS, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.cloud_compositor import CloudCompositor
 from cloud_assets.patches.preprocessing import Preprocessing
+from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.patches.resizing import resize
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.training.batches import Batch, endless_order, padded
 
@@ -28,6 +30,8 @@ class Pictures:
     """Which of its patches."""
     channels: Sequence[int]
     """Which of its bands, in the order of the network."""
+    size: int | None = None
+    """Larger pictures are reduced to this edge; None leaves them as they are."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -35,7 +39,10 @@ class Pictures:
     def read(self, place: int) -> npt.NDArray[Any]:
         """Digital numbers (C, H, W) of the picture at a place from 0 to ``len(self) - 1``."""
         picture: npt.NDArray[Any] = self.store.array()[self.indices[place]][list(self.channels)]
-        return picture
+        if self.size is None or max(picture.shape[1:]) <= self.size:
+            return picture
+        instrument = INSTRUMENTS[self.store.roles[IMAGES].instrument]
+        return resize(picture, instrument.valid(picture), (self.size, self.size), instrument.nodata or 0.0)
 
 
 @dataclass(frozen=True)

@@ -155,12 +155,18 @@ class SyntheticAnomalies(AnomalyRecipe):
     clouded_fraction: float = Field(
         default=0.5, gt=0, lt=1, description="Share of the training pictures that simulated clouds are laid over."
     )
-    crop: int | None = Field(default=256, ge=32, description="Side of random crops of training pictures. Unset: whole.")
+    picture_size: int | None = Field(
+        default=192,
+        ge=32,
+        description="Pictures are reduced to this edge first: clouds are known by their surroundings rather than by "
+        "fine detail, and four times as many are seen in the same time. Unset: as they are.",
+    )
+    crop: int | None = Field(default=160, ge=32, description="Side of random crops of training pictures. Unset: whole.")
     simulated_normals: int = Field(
-        default=400, ge=1, description="How many cloud-free pictures of all kinds of land, snow and water to simulate."
+        default=1000, ge=1, description="How many cloud-free pictures of all kinds of land, snow and water to simulate."
     )
     simulated_fraction: float = Field(
-        default=0.4, ge=0, lt=1, description="Share of simulated cloud-free pictures in training. 0: none."
+        default=0.7, ge=0, lt=1, description="Share of simulated cloud-free pictures in training. 0: none."
     )
     simulation: SimulationRecipe = Field(default_factory=SimulationRecipe)
     top_share: float = Field(

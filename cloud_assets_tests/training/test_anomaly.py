@@ -15,6 +15,7 @@ from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.prediction.predictor import load_predictor
+from cloud_assets.training.anomaly_batches import Pictures
 from cloud_assets.training.anomaly_recipe import AnomalyRecipe, Reconstruction, SyntheticAnomalies, ThresholdRule
 from cloud_assets.training.recipes import Optimisation
 from cloud_assets.training.run import TrainingRun
@@ -53,6 +54,7 @@ RECIPES: dict[str, AnomalyRecipe] = {
     "synthetic": SyntheticAnomalies(
         network=UNet(width=4, depth=2),
         optimisation=QUICK.model_copy(update={"steps_per_epoch": 40, "learning_rate": 1e-2}),
+        picture_size=None,
         crop=32,
         simulated_normals=8,
         simulated_fraction=0.25,
@@ -89,6 +91,27 @@ def test_the_model_survives_saving_and_finds_blobs(
     assert answer["error_map"].shape == (len(rows), 32, 32)
     inside = answer["error_map"][is_cloud][:, 8:24, 8:24].mean()
     assert inside > 1.5 * answer["error_map"][is_cloud][:, :6].mean()
+
+
+def test_large_pictures_are_reduced_the_same_way_in_training_and_prediction(tmp_path: Path) -> None:
+    images = np.repeat(np.repeat(pictures(12, 3), 2, axis=2), 2, axis=3)
+    images[:, :, :, :8] = 0  # no data
+    labels = ["noncloud"] * 10 + ["cloud"] * 2
+    store = store_arrays(
+        tmp_path / "store", images, bands=("red", "green", "blue"), instrument="rgb_8bit", labels=labels
+    )
+    reduced = Pictures(store, np.arange(12), (0, 1, 2), size=32).read(0)
+    assert reduced.shape == (3, 32, 32)
+    assert not reduced[:, :, :4].any()
+    assert abs(float(reduced[:, :, 4:].mean()) - float(images[0, :, :, 8:].mean())) < 1
+
+    recipe = RECIPES["synthetic"].model_copy(update={"picture_size": 32})
+    run = TrainingRun("anomaly", "reduced", store, NormalSplit().split(store), tmp_path / "run", progress=False)
+    bundle = recipe.train(run)
+    assert bundle.card.details["input_size"] == 32
+    answer = load_predictor(bundle).predict(images[:1])
+    assert answer["error_map"].shape == (1, 64, 64)
+    assert np.isnan(answer["error_map"][0, :, :8]).all()
 
 
 def test_training_is_reproducible(store: PatchStore, splits: Splits, tmp_path: Path) -> None:
