@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from cloud_assets.errors import InvalidReport
 from cloud_assets.evaluation.contents import read_figures, read_tables, write_figures, write_tables
 from cloud_assets.evaluation.drift import Drift, Level
@@ -168,7 +166,7 @@ def drawn(batches: Sequence[BatchDrift]) -> dict[str, bytes]:
     with figure_style():
         figure = Figure(figsize=(10, 5.2))
         above, below = figure.subplots(2, 1, sharex=True)
-        places = np.arange(len(batches))
+        places = range(len(batches))
         for kind, marker in markers.items():
             for level, colour in LEVEL_COLOURS.items():
                 chosen = [n for n in places if (batches[n].kind, batches[n].level) == (kind, level)]

@@ -160,7 +160,7 @@ def _doubted_masks(predictor: Predictor, store: PatchStore, rows: Rows, progress
             _title(store, row, doubts[row].suspicion),
             _pictures(store, row),
             truths[row],
-            levels[row].astype(np.float32) / LEVELS,
+            levels[row].astype(np.float32) / np.float32(LEVELS),
             doubts[row].contradicted,
         )
 
@@ -258,10 +258,10 @@ _DOUBTERS: Mapping[str, Callable[[Predictor, PatchStore, Rows, bool], Any]] = {
 
 def _plain_picture(store: PatchStore, table: pd.DataFrame, *columns: str) -> Callable[[int], Doubt]:
     """Pictures of patches whose label is no mask: what the label and the model say stands in the title."""
-    by_row = table.set_index("store_row")
+    by_row = table.set_index("store_row").to_dict("index")
 
     def picture(row: int) -> Doubt:
-        values = by_row.loc[row]
+        values = by_row[row]
         said = ", ".join(f"{name.replace('_', ' ')} {_text(values[name])}" for name in columns)
         return Doubt(f"{_title(store, row, float(values['suspicion']))}; {said}", _pictures(store, row))
 

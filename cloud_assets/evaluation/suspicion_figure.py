@@ -67,7 +67,7 @@ def _columns(doubt: Doubt) -> dict[str, npt.NDArray[Any]]:
         return dict(doubt.pictures)
     picture = next(iter(doubt.pictures.values()))
     grey = np.repeat((picture if picture.ndim == 2 else picture.mean(axis=2))[..., None], 3, axis=2)
-    marked = np.where(doubt.contradicted[..., None], np.float32(_CONTRADICTED), 0.3 + 0.7 * grey)
+    marked = np.where(doubt.contradicted[..., None], np.asarray(_CONTRADICTED, np.float32), 0.3 + 0.7 * grey)
     return {
         **doubt.pictures,
         "label": _painted(doubt.truth),
