@@ -31,6 +31,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 _INSTANCE = """
 telemetry: {enabled: false}
+nux: {enabled: false}  # no invitation to the community over the page
 run_coordinator: {module: dagster, class: DefaultRunCoordinator}
 """
 
