@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cloud_assets.errors import InvalidRecipe, TrackingUnavailable
-from cloud_assets.evaluation.ablation import Ablation, ScoredRow, tabulated
+from cloud_assets.evaluation.ablation import Ablation, tabulated
 from cloud_assets.evaluation.ablation_figures import (
     CAPTIONS,
     change_panels,
@@ -91,9 +91,7 @@ def ablate(
         for seed in recipe.curve_seeds
     ]
     peers = dict(_peers(recipe, store, splits))
-    scored += [
-        ScoredRow(name, "peer", None, None, 0.0, float("nan"), judge.scores(rule)) for name, rule in peers.items()
-    ]
+    scored += [trainer.peer(name, rule) for name, rule in peers.items()]
     tables = tabulated(scored)
     first = {name: trainer.rule(seeded(row, recipe.seeds[0])) for name, row in rows.items()}
     shown = np.concatenate([splits.indices("validation"), splits.indices("test")])

@@ -1,5 +1,6 @@
 """The trainings of an ablation: each done once, all judged on the same patches."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -105,7 +106,7 @@ class RowTrainer:
         workspace = self._workspace(recipe)
         is_new = not (workspace / MODEL_FOLDER).is_dir()
         bundle = self._trained(recipe)
-        scores = self._kept_scores(workspace, bundle)
+        scores = kept_scores(workspace / "scores.json", bundle.version, self.judge, lambda: self._rule(bundle))
         card = bundle.card
         threshold = card.threshold.value if card.threshold is not None else float("nan")
         result = ScoredRow(name, kind, seed, patches, card.training.seconds, threshold, scores)
@@ -117,7 +118,18 @@ class RowTrainer:
 
     def rule(self, recipe: Segmentation) -> MaskRule:
         """The trained model of a row as a rule."""
-        return ModelMask(load_predictor(self._trained(recipe)), self.store.roles[IMAGES])
+        return self._rule(self._trained(recipe))
+
+    def peer(self, name: str, rule: MaskRule) -> ScoredRow:
+        """Judges a rule that needs no training, unless that was done before."""
+        version = f"{rule!r} {self.store.data_version} {self.splits.data_version}"
+        digest = hashlib.blake2b(version.encode(), digest_size=8).hexdigest()
+        file = self.folder / self.task / ABLATION / "peers" / f"{digest}.json"
+        scores = kept_scores(file, version, self.judge, lambda: rule)
+        return ScoredRow(name, "peer", None, None, 0.0, float("nan"), scores)
+
+    def _rule(self, bundle: ModelBundle) -> MaskRule:
+        return ModelMask(load_predictor(bundle), self.store.roles[IMAGES])
 
     def _workspace(self, recipe: Segmentation) -> Path:
         return workspace_of(self.folder, self.task, ABLATION, fingerprint(recipe, self.store, self.splits))
@@ -134,16 +146,24 @@ class RowTrainer:
             shutil.rmtree(run.checkpoints, ignore_errors=True)
         return ModelBundle.open(finished)
 
-    def _kept_scores(self, workspace: Path, bundle: ModelBundle) -> dict[str, MaskScores]:
-        """Scores from the workspace; made and kept there the first time."""
-        file = workspace / "scores.json"
-        version = f"{bundle.version} {self.judge.version()}"
-        if file.is_file():
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            if content["version"] == version:
-                return {name: MaskScores.from_json(one) for name, one in content["scores"].items()}
-        scores = self.judge.scores(ModelMask(load_predictor(bundle), self.store.roles[IMAGES]))
-        with atomic_file(file) as path:
-            kept = {"version": version, "scores": {name: one.as_json() for name, one in scores.items()}}
-            path.write_text(json.dumps(kept), encoding="utf-8")
-        return scores
+
+def kept_scores(file: Path, version: str, judge: Judge, rule: Callable[[], MaskRule]) -> dict[str, MaskScores]:
+    """Scores from a file; made and kept there the first time.
+
+    Args:
+        file: The file.
+        version: Of the rule; scores of another one are made anew.
+        judge: The patches.
+        rule: Makes the rule, where it is needed.
+    """
+    expected = f"{version} {judge.version()}"
+    if file.is_file():
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if content["version"] == expected:
+            return {name: MaskScores.from_json(one) for name, one in content["scores"].items()}
+    scores = judge.scores(rule())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(file) as path:
+        kept = {"version": expected, "scores": {name: one.as_json() for name, one in scores.items()}}
+        path.write_text(json.dumps(kept), encoding="utf-8")
+    return scores
