@@ -5,7 +5,7 @@
 The model folder is that of a trained model (``data/<task>/champion/model``). In each repeat ten patches, drawn from all
 splits, get a wrong mask: inverted, emptied, shifted by a third of the patch, or swapped with another patch's. A mask
 counts as wrong only if at least 5 % of its pixels changed. The model was trained on the right masks of the training
-split; ``--trained-on-wrong`` says that the store's masks are the wrong ones already (see ``write_wrong_masks``).
+split: it never learnt the mistakes.
 """
 
 import argparse

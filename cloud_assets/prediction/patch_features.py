@@ -46,7 +46,7 @@ def image_features(dn: npt.NDArray[Any], preprocessing: Preprocessing, names: Se
     # One band has no colour.
     shown = parts if len(pixels) > 1 else {name: values for name, values in parts.items() if name != "colour"}
     return {
-        f"{name}_{band}": float(value)
+        f"{name}_{band}": _rounded(value)
         for name, values in shown.items()
         for band, value in zip(names or preprocessing.bands, values, strict=True)
     }
@@ -71,8 +71,8 @@ def answer_features(answer: Mapping[str, npt.NDArray[Any]], place: int = 0) -> d
             return {}
         probability = answer["cloud_probability"][place][valid].astype(np.float64)
         cloudy = np.isin(mask[valid], (THICK_CLOUD, THIN_CLOUD))
-        return {"cloud_fraction": float(cloudy.mean()), "confidence": float(np.abs(2 * probability - 1).mean())}
-    if "class_probability" in answer:
+        values = {"cloud_fraction": float(cloudy.mean()), "confidence": float(np.abs(2 * probability - 1).mean())}
+    elif "class_probability" in answer:
         shares = answer["class_probability"][place].astype(np.float64)
         values = {"confidence": float(shares.max()), "expected_class": float(shares @ np.arange(len(shares)))}
     elif "score" in answer:
@@ -81,4 +81,10 @@ def answer_features(answer: Mapping[str, npt.NDArray[Any]], place: int = 0) -> d
         reflectance = answer["reflectance"][place]
         there = reflectance[np.isfinite(reflectance)]
         values = {"predicted_mean": float(there.mean(dtype=np.float64)) if there.size else float("nan")}
-    return values if all(np.isfinite(value) for value in values.values()) else {}
+    finite = all(np.isfinite(value) for value in values.values())
+    return {name: _rounded(value) for name, value in values.items()} if finite else {}
+
+
+def _rounded(value: float) -> float:
+    """Five digits, in cards and in what is compared with them: else rounding alone would set them apart."""
+    return float(f"{value:.5g}")

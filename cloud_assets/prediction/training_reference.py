@@ -66,7 +66,7 @@ def reference_of(card: ModelCard) -> TrainingReference:
 
 
 def columns(rows: Iterable[dict[str, float]]) -> Columns:
-    """Features of several patches by name, rounded to five digits: a card is read by people, too."""
+    """Features of several patches by name."""
     listed = list(rows)
     names = list(listed[0]) if listed else []
-    return {name: tuple(float(f"{row[name]:.5g}") for row in listed) for name in names}
+    return {name: tuple(row[name] for row in listed) for name in names}

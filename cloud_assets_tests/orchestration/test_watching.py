@@ -1,0 +1,74 @@
+"""What Dagster makes of drift and suspicious labels: checks in two grades, and a training after severe drift."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from cloud_assets.definitions import defs
+from cloud_assets.evaluation.drift_report import BatchDrift, DriftReport
+from cloud_assets.evaluation.suspicious_labels import SuspiciousLabels
+from cloud_assets.orchestration.watching_assets import DRIFT, LEVEL, watching_keys
+from cloud_assets.orchestration.watching_checks import check_drift, check_labels
+from cloud_assets.orchestration.watching_jobs import watching_job_name
+from cloud_assets.tasks import ALL_TASKS
+from cloud_assets.tasks.landsat_segmentation import TASK
+from cloud_assets.tasks.task import Task
+
+
+def report(level: str) -> DriftReport:
+    batch = BatchDrift("20 scenes", "recent scenes", "2026", level, 0.001, 60, 20, "dark_red", 0.6, 0.7)  # type: ignore[arg-type]
+    return DriftReport("clouds", "m", (batch,))
+
+
+@pytest.mark.parametrize(
+    ("level", "no_drift", "no_severe"), [("steady", True, True), ("warning", False, True), ("severe", False, False)]
+)
+def test_drift_has_two_grades(level: str, no_drift: bool, no_severe: bool) -> None:
+    mild, severe = check_drift(report(level))
+    assert (mild.passed, mild.severity) == (no_drift, dg.AssetCheckSeverity.WARN)
+    assert (severe.passed, severe.severity) == (no_severe, dg.AssetCheckSeverity.ERROR)
+    assert severe.metadata["retraining_requested"].value is (level == "severe")
+    assert "dark_red" in str(mild.description)
+
+
+def test_labels_worth_a_look_are_named() -> None:
+    table = pd.DataFrame({"patch_id": ["bad", "so_so"], "suspicion": [0.9, 0.2]})
+    (result,) = check_labels(SuspiciousLabels("clouds", "m", "p", 10, 5, table))
+    assert not result.passed
+    assert "1 of 10 labels: bad" in str(result.description)
+    (good,) = check_labels(SuspiciousLabels("clouds", "m", "p", 10, 5, table.tail(1)))
+    assert good.passed
+
+
+@pytest.mark.parametrize("task", ALL_TASKS, ids=lambda task: task.name)
+def test_watching_has_a_job_of_its_own(task: Task) -> None:
+    keys = set(watching_keys(task))
+    assert defs.resolve_job_def(watching_job_name(task)).asset_layer.executable_asset_keys >= keys
+    assert not keys & set(defs.resolve_job_def(task.name).asset_layer.selected_asset_keys)
+
+
+def evaluated(instance: dg.DagsterInstance, cursor: str | None = None) -> Any:
+    name = f"{TASK.name}_retraining_on_drift"
+    with dg.build_sensor_context(instance=instance, cursor=cursor, definitions=defs, sensor_name=name) as context:
+        return defs.resolve_sensor_def(name).evaluate_tick(context)
+
+
+def test_severe_drift_asks_for_a_training_once() -> None:
+    key = dg.AssetKey([TASK.name, DRIFT])
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata={LEVEL: "warning"}))
+        first = evaluated(instance)
+        assert not first.run_requests
+        assert "warning" in str(first.skip_message)
+        instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata={LEVEL: "severe"}))
+        second = evaluated(instance, first.cursor)
+        assert len(second.run_requests) == 1
+        assert not evaluated(instance, second.cursor).run_requests
+
+
+def test_the_sensors_are_off_until_switched_on() -> None:
+    for task in ALL_TASKS:
+        sensor = defs.resolve_sensor_def(f"{task.name}_retraining_on_drift")
+        assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
