@@ -198,15 +198,16 @@ def test_a_store_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_eight_trainings_at_once_lose_nothing(tmp_path: Path, tiny_bundle: BundleFactory) -> None:
-    """Eight processes against one new SQLite store, each a whole training: run, epochs, model, evaluation, version."""
+@pytest.mark.timeout(3600)
+def test_eight_trainings_at_once_lose_nothing(tracker: Tracker, tmp_path: Path, tiny_bundle: BundleFactory) -> None:
+    """Eight processes against one SQLite store, each a whole training: run, epochs, model, evaluation, version."""
     script = f"""
         import sys
         from pathlib import Path
         from cloud_assets.evaluation.evaluation import Evaluation
         from cloud_assets.prediction.bundle import ModelBundle
         from cloud_assets.tracking import Tracker
-        tracker = Tracker("sqlite:///{tmp_path}/mlflow/mlflow.db")
+        tracker = Tracker("{tracker.uri}")
         workspace = Path("{tmp_path}") / sys.argv[1]
         bundle = ModelBundle.open(workspace / "model")
         run = tracker.begin(workspace, "clouds", "unet", {{"optimisation": {{"seed": sys.argv[1]}}}}, {{}})
@@ -221,9 +222,9 @@ def test_eight_trainings_at_once_lose_nothing(tmp_path: Path, tiny_bundle: Bundl
     command = [sys.executable, "-c", textwrap.dedent(script)]
     workers = [subprocess.Popen([*command, str(n)], stderr=subprocess.PIPE, text=True) for n in range(8)]
     for worker in workers:
-        _, errors = worker.communicate(timeout=550)
+        _, errors = worker.communicate(timeout=3000)
         assert worker.returncode == 0, errors
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow/mlflow.db")
+    client = MlflowClient(tracker.uri)
     found = client.search_runs([client.get_experiment_by_name("clouds").experiment_id])
     assert sorted(run.data.params["optimisation.seed"] for run in found) == [str(number) for number in range(8)]
     for run in found:

@@ -101,17 +101,19 @@ def run_tags(task: Task, cause: str) -> Mapping[str, str]:
     return {TASK_TAG: task.name, CAUSE_TAG: cause}
 
 
-def unfinished_run(instance: dg.DagsterInstance, task: Task) -> str | None:
+def unfinished_run(instance: dg.DagsterInstance, task: Task, job: str | None = None) -> str | None:
     """A run of the task that waits or is in progress: another one would only get in its way.
 
     Args:
         instance: The Dagster instance.
         task: The task.
+        job: Only runs of this job count.
 
     Returns:
         One sentence about it; None if there is none.
     """
-    runs = instance.get_run_records(dg.RunsFilter(tags={TASK_TAG: task.name}, statuses=_UNFINISHED), limit=1)
+    wanted = dg.RunsFilter(job_name=job, tags={TASK_TAG: task.name}, statuses=_UNFINISHED)
+    runs = instance.get_run_records(wanted, limit=1)
     if not runs:
         return None
     return f"Waits for run {runs[0].dagster_run.run_id} of {task.name}, which is not finished."

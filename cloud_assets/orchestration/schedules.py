@@ -53,7 +53,8 @@ def _schedule(task: Task, name: str, job: str, cron: str, what: str) -> dg.Sched
         description=f"{what} At {cron} ({zone}).",
     )
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        waits = unfinished_run(context.instance, task)
+        # Only its own job: a weekly tick that gave way to a nightly run would be lost for a week.
+        waits = unfinished_run(context.instance, task, job)
         if waits is not None:
             return dg.SkipReason(waits)
         instant = context.scheduled_execution_time.astimezone(UTC).isoformat()

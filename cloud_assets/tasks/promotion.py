@@ -145,6 +145,8 @@ def promote(
     challenger = tracker.register(run_id, bundle, _version_tags(task, evaluation))
     with tracker.deciding(task.name):
         tracker.set_alias(task.name, CHALLENGER, challenger.version)
+        # What a person said while this process waited for its turn counts.
+        challenger = tracker.version_at(task.name, CHALLENGER) or challenger
         for _ in range(_ATTEMPTS):
             present = tracker.version_at(task.name, CHAMPION)
             if present is not None and present.version == challenger.version:

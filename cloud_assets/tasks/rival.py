@@ -90,6 +90,8 @@ def judge_rival(
         rival = task.evaluation.evaluate(bundle, store, fair, progress=progress)
         if fair is not splits:
             evaluation = task.evaluation.evaluate(challenger, store, fair, progress=progress)
+    except InvalidModel as error:  # weights that do not fit their network show only now
+        return Rival(present, None, None, trouble=str(error))
     except CloudAssetsError as error:
         return Rival(present, bundle, None, trouble=str(error))
     return Rival(present, bundle, rival, evaluation, note=note)

@@ -44,6 +44,7 @@ class FixedEvaluator(BaseModel):
 
     def evaluate(self, bundle: ModelBundle, store: PatchStore, splits: Splits, *, progress: bool = True) -> Evaluation:
         self.asked.append(bundle.version)
+        bundle.network()
         if not self.comparable:
             raise NothingToEvaluate("the patches lack a band")
         if self.meanwhile is not None:
@@ -71,12 +72,6 @@ def judged(bundle: ModelBundle, iou: float, splits: Any, synthetic: bool = False
     )
 
 
-class OtherSplits:
-    """Splits of another version, as far as promotion looks at them."""
-
-    data_version = "other"
-
-
 @pytest.fixture
 def attempt(
     tracker: Tracker, tmp_path: Path, store: PatchStore, splits: Splits, tiny_bundle: Callable[..., ModelBundle]
@@ -92,7 +87,7 @@ def attempt(
         evaluator.meanwhile = values.get("meanwhile")
         workspace = tmp_path / f"workspace{seed}"
         workspace.mkdir(exist_ok=True)
-        used: Any = OtherSplits() if other_splits else splits
+        used = Splits(splits.table.iloc[::-1].reset_index(drop=True), splits.details) if other_splits else splits
         evaluator.values.update(values.get("now", {}))
         evaluator.comparable = values.get("comparable", True)
         return promote(task, bundle, judged(bundle, iou, used, synthetic), workspace, store, used, tracker)
@@ -181,6 +176,16 @@ def test_a_champion_that_no_longer_loads_is_replaced(attempt: Any, tracker: Trac
     attempt(0, 0.9)
     for card in Path(tracker.store_folder or "").rglob("model_card.json"):
         card.write_text("{")
+    second = attempt(1, 0.5)
+    assert second.record.promoted
+    assert "cannot be loaded" in second.record.reason
+
+
+def test_weights_that_do_not_fit_their_network_are_no_champion(attempt: Any, tracker: Tracker) -> None:
+    attempt(0, 0.9)
+    for path in Path(tracker.store_folder or "").rglob("model_card.json"):
+        card = json.loads(path.read_text())
+        path.write_text(json.dumps({**card, "network": {**card["network"], "width": 3}}))
     second = attempt(1, 0.5)
     assert second.record.promoted
     assert "cannot be loaded" in second.record.reason
