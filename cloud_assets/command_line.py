@@ -139,10 +139,14 @@ def gallery(
     ] = None,
 ) -> None:
     """Write a page a task from its assets: what it learns, data, figures, model card. Other pages stay."""
-    from cloud_assets.tasks import ALL_TASKS
-    from cloud_assets.tasks.gallery import write_gallery
+    from cloud_assets.orchestration.lineage_picture import lineage_svg
+    from cloud_assets.storage import atomic_file
+    from cloud_assets.tasks import ALL_TASKS, landsat_segmentation
+    from cloud_assets.tasks.gallery import LINEAGE, write_gallery
 
     homes = home or [Path(os.environ.get("CLOUD_ASSETS_HOME") or "data")]
+    with atomic_file(out / LINEAGE) as picture:
+        picture.write_text(lineage_svg(landsat_segmentation.TASK), encoding="utf-8")
     for name, page in write_gallery(homes, out, ALL_TASKS).items():
         _CONSOLE.print(f"[bold]{name}[/bold]: {page}", soft_wrap=True)
 

@@ -15,7 +15,7 @@ from cloud_assets.tasks.gallery_page import SUMMARY_FILE, TaskResults, write_pag
 from cloud_assets.tasks.promotion import Champion
 from cloud_assets.tasks.task import Task
 
-INDEX = "README.md"
+INDEX, LINEAGE = "README.md", "lineage.svg"
 
 
 class _Openable(Protocol):
@@ -93,7 +93,7 @@ def _write_index(out: Path, tasks: Sequence[Task]) -> None:
         "One page a task, written by `cloud-assets gallery --out docs` from the assets of a home: what the model",
         "learns, from what data, how good it is, and what its mistakes look like.",
         "",
-        *(["![The lineage of a task in the Dagster UI](lineage.png)", ""] if (out / "lineage.png").is_file() else []),
+        *([f"![The lineage of a task]({LINEAGE})", ""] if (out / LINEAGE).is_file() else []),
         "| task | best model | test split |",
         "| --- | --- | --- |",
     ]
