@@ -32,7 +32,7 @@ _FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 _INSTANCE = """
 telemetry: {enabled: false}
 nux: {enabled: false}  # no invitation to the community over the page
-run_coordinator: {module: dagster, class: DefaultRunCoordinator}
+run_coordinator: {module: dagster._core.run_coordinator, class: DefaultRunCoordinator}
 """
 
 
