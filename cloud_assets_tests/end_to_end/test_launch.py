@@ -1,5 +1,6 @@
 """The README's commands that start the two user interfaces and the daemon, run as they are written there."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -79,7 +80,8 @@ def start(environment: Mapping[str, str]) -> Iterator[Start]:
 
     yield run
     for process in started:
-        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
     for process in started:
         process.wait(timeout=60)
 

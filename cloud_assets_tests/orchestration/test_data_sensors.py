@@ -170,3 +170,17 @@ def test_a_rollback_is_not_undone_by_the_next_run(place: Place) -> None:
     record = Champion.open(place.results / "champion").record
     assert record.version == before.version
     assert "striped masks" in record.reason
+
+
+def test_a_challenger_below_the_gate_is_turned_down_with_the_reason(place: Place) -> None:
+    before = place.tracker.version_at("clouds", "champion")
+    keys = [["first", "trained_model"], ["first", "evaluation_report"], ["comparison"], ["champion"]]
+    request = dg.RunRequest(asset_selection=[dg.AssetKey(["clouds", *key]) for key in keys])
+    assert place.run(request, quality=0.1).success
+    record = Champion.open(place.results / "champion").record
+    assert "does not beat baseline_iou" in record.reason
+    assert before is not None
+    assert record.version == before.version
+    challenger = place.tracker.version_at("clouds", "challenger")
+    assert challenger is not None
+    assert challenger.tags["decision"] == record.reason
