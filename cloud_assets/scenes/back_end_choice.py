@@ -46,7 +46,8 @@ def choose_back_end(
     Args:
         bundle: The model, of the segmentation family.
         name: The back end, or ``auto``: on a GPU PyTorch, else the first of OpenVINO, PyTorch (where the processor has
-            bfloat16) and ONNX Runtime that is installed and agrees with PyTorch in float32 on a probe.
+            bfloat16) and ONNX Runtime that is installed and agrees with PyTorch in float32 on a probe. PyTorch itself
+            runs in float32 where it disagrees in bfloat16.
         device: ``auto``, ``cpu`` or ``cuda``.
         parallelism: How the processor is shared out; None: by the machine.
         megapixels: How much is going to be predicted; for little, ``auto`` does not convert the network.
@@ -70,17 +71,18 @@ def choose_back_end(
         "onnxruntime": lambda: OnnxRuntimeBackEnd(bundle, share),
         "torch": lambda: TorchBackEnd(bundle, device, share),
     }
-    if name != "auto":
+    if name not in ("auto", "torch"):
         return _verified(makers[name](), bundle)
     is_little = megapixels is not None and megapixels < _WORTH_CONVERTING_MEGAPIXELS
     has_bfloat16 = choose_precision("auto", chosen) == "bf16"
-    candidates = [] if is_little else ["openvino"] if has_bfloat16 else ["openvino", "onnxruntime"]
-    for candidate in candidates:
+    converted = [] if is_little or name == "torch" else ["openvino"] if has_bfloat16 else ["openvino", "onnxruntime"]
+    for candidate in [*converted, "torch"]:
         try:
             return _verified(makers[candidate](), bundle)
         except BackEndUnavailable as error:
             _log.info("back end %s is not used: %s", candidate, error)
-    return _verified(makers["torch"](), bundle)
+    # A model that half precision is too coarse for.
+    return _verified(TorchBackEnd(bundle, device, share, "32"), bundle)
 
 
 def _verified(back_end: BackEnd, bundle: ModelBundle) -> BackEnd:

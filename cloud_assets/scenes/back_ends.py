@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -67,18 +67,22 @@ class TorchBackEnd:
         bundle: The model.
         device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
         parallelism: How the processor is shared out.
+        precision: ``32`` for single precision also where half is there.
     """
 
-    def __init__(self, bundle: ModelBundle, device: str, parallelism: Parallelism) -> None:
+    def __init__(
+        self, bundle: ModelBundle, device: str, parallelism: Parallelism, precision: Literal["auto", "32"] = "auto"
+    ) -> None:
         self._device = choose_device(device)
+        self._precision = precision
         self._network = bundle.network().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parallelism = parallelism
-        precision = {"32": "float32", "bf16": "bfloat16", "16": "float16"}[choose_precision("auto", self._device)]
-        self.name = f"torch {precision} on {self._device.type}"
+        names = {"32": "float32", "bf16": "bfloat16", "16": "float16"}
+        self.name = f"torch {names[choose_precision(precision, self._device)]} on {self._device.type}"
 
     def __call__(self, pixels: Pixels) -> Pixels:
         """See :meth:`BackEnd.__call__`."""
-        with torch.inference_mode(), autocast("auto", self._device):
+        with torch.inference_mode(), autocast(self._precision, self._device):
             batch = torch.from_numpy(pixels).to(self._device, memory_format=torch.channels_last)
             logits: Pixels = self._network(batch).float().cpu().numpy()
         return logits

@@ -8,6 +8,7 @@ import torch
 
 from cloud_assets.errors import BackEndUnavailable
 from cloud_assets.models.specifications import UNet
+from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.prediction.device import choose_precision
 from cloud_assets.prediction.segmentation import class_probability
 from cloud_assets.scenes import back_end_choice
@@ -86,6 +87,19 @@ def test_a_back_end_that_disagrees_is_not_used(bundle, monkeypatch):
         choose_back_end(bundle, "openvino", "cpu", parallelism=SHARE)
     monkeypatch.setattr(back_end_choice, "OnnxRuntimeBackEnd", lambda bundle, share: Wrong(bundle, "cpu", share))
     assert choose_back_end(bundle, "auto", "cpu", parallelism=SHARE).name.startswith("torch")
+
+
+@pytest.mark.parametrize("name", ["auto", "torch"])
+def test_a_model_that_half_precision_is_too_coarse_for_runs_in_single(bundle, name):
+    network = bundle.network()
+    *_, weight, bias = network.parameters()
+    with torch.no_grad():
+        logits = network(torch.from_numpy(back_end_choice._probe(bundle.card.in_channels)))
+        bias.copy_((bias - logits.mean()) * 1e4)
+        weight.mul_(1e4)
+    sharp = ModelBundle(bundle.card, network.state_dict())
+    back_end = choose_back_end(sharp, name, "cpu", parallelism=SHARE, megapixels=0.1)
+    assert back_end.name == "torch float32 on cpu"
 
 
 def test_a_back_end_that_gives_no_number_is_not_used(bundle, monkeypatch):
