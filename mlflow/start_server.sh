@@ -7,7 +7,7 @@
 #   MLFLOW_HOST=0.0.0.0 MLFLOW_PORT=8080 …         another address (put it behind authentication first)
 #   MLFLOW_WORKERS=4 …                             more processes, for more people
 #   MLFLOW_BASIC_AUTH=1 …                          ask for user name and password (needs MLFLOW_FLASK_SERVER_SECRET_KEY,
-#                                                  and pip install "cloud-assets[auth]")
+#                                                  MLFLOW_AUTH_ADMIN_PASSWORD and pip install "cloud-assets[auth]")
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # A path relative to the caller's folder must survive the change of folder below.

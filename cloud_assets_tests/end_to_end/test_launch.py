@@ -118,7 +118,7 @@ def test_the_mlflow_server(start: Start, with_users: bool, tmp_path: Path) -> No
     (tmp_path / "auth.ini").write_text(
         "[mlflow]\ndefault_permission = READ\n"
         f"database_uri = sqlite:///{tmp_path}/users.db\n"
-        "admin_username = admin\nadmin_password = password1234\n"
+        "admin_username = admin\nadmin_password = a-long-one-of-this-test\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
     )
     server = start(command, MLFLOW_PORT=str(port), **(users if with_users else {}))
