@@ -68,6 +68,8 @@ class DriftReport:
     notes: Sequence[str] = ()
     figures: Mapping[str, bytes] = field(default_factory=dict)
     """Drawn by :func:`drawn`."""
+    is_blind: bool = False
+    """The champion's card has no usable reference: nothing can be told."""
 
     @property
     def latest(self) -> tuple[BatchDrift, ...]:
@@ -95,6 +97,7 @@ class DriftReport:
                 "task": self.task,
                 "model_version": self.model_version,
                 "level": self.level,
+                "is_blind": self.is_blind,
                 "notes": list(self.notes),
                 "batches": [asdict(batch) for batch in self.batches],
                 "tables": write_tables(self._tables(), folder / "tables"),
@@ -123,6 +126,7 @@ class DriftReport:
                 tables.get("features"),
                 tuple(content["notes"]),
                 read_figures(content["figures"], directory / "figures"),
+                content["is_blind"],
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidReport(

@@ -134,7 +134,7 @@ def _label_metadata(labels: SuspiciousLabels, folder: str) -> Metadata:
         "listed": dg.MetadataValue.int(len(labels.table)),
         "list": dg.MetadataValue.path(f"{folder}/tables/suspicious_labels.csv"),
         "report": dg.MetadataValue.path(f"{folder}/report.html"),
-        "first": table(labels.table.head(_SHOWN_ROWS).drop(columns="source")),
+        **({"first": table(labels.table.head(_SHOWN_ROWS).drop(columns="source"))} if len(labels.table) else {}),
         **figures(labels.figures, LABEL_CAPTIONS),
         "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in labels.notes)),
     }

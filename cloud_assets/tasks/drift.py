@@ -56,7 +56,7 @@ def drift_report(
     try:
         judge = _Judge(reference_of(bundle.card), recipe)
     except NoTrainingReference as error:
-        return DriftReport(task, version, notes=[str(error)])
+        return DriftReport(task, version, notes=[str(error)], is_blind=True)
     observed, notes = _observe(task, bundle, scenes, previous, recipe)
     batches, features = list(previous.batches), previous.features
     new = [name for name in dict.fromkeys(observed["batch"]) if name not in _known(previous)] if len(observed) else []

@@ -33,6 +33,13 @@ def test_drift_has_two_grades(level: str, no_drift: bool, no_severe: bool) -> No
     assert "dark_red" in str(mild.description)
 
 
+def test_a_blind_report_does_not_pass_for_a_steady_one() -> None:
+    mild, severe = check_drift(DriftReport("clouds", "m", notes=["The card has no reference."], is_blind=True))
+    assert not mild.passed
+    assert severe.passed
+    assert "no reference" in str(mild.description)
+
+
 def test_labels_worth_a_look_are_named() -> None:
     table = pd.DataFrame({"patch_id": ["bad", "so_so"], "suspicion": [0.9, 0.2]})
     (result,) = check_labels(SuspiciousLabels("clouds", "m", "p", 10, 5, table))
