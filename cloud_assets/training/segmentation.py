@@ -144,7 +144,8 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
     )
     judged = [PatchSource(run.store, validation, channels)] if recipe.real_validation else []
     if recipe.simulated_validation:
-        judged.append(_simulated(recipe, run, preprocessing, side, recipe.simulated_validation, validation=True))
+        whole = min(run.store.masks.shape[1:])  # as large as the real ones: metrics count pixels
+        judged.append(_simulated(recipe, run, preprocessing, whole, recipe.simulated_validation, validation=True))
     checks: ConcatDataset[Batch] = ConcatDataset(
         [ValidationBatches(source, preprocessing, codes, **sizes) for source in judged if len(source)]
     )
