@@ -1,15 +1,17 @@
 """What the recipe for few labels is made of, ingredient by ingredient."""
 
 from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.tasks.mixed_with_simulation import RANDOM_SENSORS
 from cloud_assets.training.ablation_recipe import AblationRecipe, Ingredient
 from cloud_assets.training.recipes import Segmentation
 
 
 def ablation_of(recipe: Segmentation, **options: int) -> AblationRecipe:
-    """Takes a recipe for few labels apart: from flips, turns and mild changes of brightness to all that it has.
+    """Takes a recipe for few labels apart: from flips, turns and mild changes of brightness to all that there is.
 
     Args:
-        recipe: The recipe; the last row of the table is this one, but for the length of the training.
+        recipe: The recipe; the rows have what it has, and from "random sensors" on stronger augmentation, which tells
+            whether it would pay.
         options: Fields of the ablation's recipe, for example ``epochs``.
 
     Returns:
@@ -28,7 +30,7 @@ def ablation_of(recipe: Segmentation, **options: int) -> AblationRecipe:
             Ingredient(name="reflectance up to 1.2", changes={"clip": recipe.clip}),
             Ingredient(name="simulated patches", changes={"simulated_fraction": recipe.simulated_fraction}),
             Ingredient(name="composited clouds", changes={"composited_fraction": recipe.composited_fraction}),
-            Ingredient(name="random sensors", changes={"augmentation": recipe.augmentation.model_dump()}),
+            Ingredient(name="random sensors", changes={"augmentation": RANDOM_SENSORS.model_dump()}),
             Ingredient(name="hardened validation", changes={"simulated_validation": recipe.simulated_validation}),
             Ingredient(
                 name="averaged weights",

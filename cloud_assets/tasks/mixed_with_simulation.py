@@ -16,7 +16,10 @@ RANDOM_SENSORS = Augmentation(
     quantisation=0.2,
     nodata_wedge=0.1,
 )
-"""What the sun, the air and the sensor may do to a patch; its mask stays right under all of it."""
+"""What the sun, the air and any sensor may do to a patch; its mask stays right under all of it."""
+
+VARIED_LIGHT = Augmentation(brightness=0.3, gamma=0.1, saturation=0.3, nodata_wedge=0.1)
+"""The milder variations of the tasks' own recipes, whose sensor is known."""
 
 
 def mixed_with_simulation(network: NetworkSpecification, budget_minutes: float) -> Segmentation:
@@ -36,7 +39,7 @@ def mixed_with_simulation(network: NetworkSpecification, budget_minutes: float) 
         simulated_fraction=0.5,
         composited_fraction=0.3,
         simulated_validation=24,
-        augmentation=RANDOM_SENSORS,
+        augmentation=VARIED_LIGHT,
         optimisation=Optimisation(scheduler="linear", max_epochs=1000, patience=None, budget_minutes=budget_minutes),
     )
 
