@@ -18,7 +18,7 @@ from cloud_assets.evaluation.anomaly_metrics import (
     robust_outliers,
 )
 from cloud_assets.evaluation.evaluation import Evaluation
-from cloud_assets.evaluation.facts import data_facts, model_facts, recipe_facts, splits_table, training_facts
+from cloud_assets.evaluation.facts import report_facts, splits_table
 from cloud_assets.evaluation.predictions import predict_patches
 from cloud_assets.patches.normal_split import ANOMALOUS, NORMAL, classes_of
 
@@ -97,13 +97,7 @@ def evaluate(
         notes=(*anomaly_notes(card, splits, metrics, suspicious, best, int((~there).sum())), *store.manifest.notes),
         headline=HEADLINE,
         captions=CAPTIONS,
-        facts={
-            "Data": data_facts(store),
-            "Model": model_facts(card),
-            "Training": training_facts(card),
-            "Recipe": recipe_facts(card),
-            "Software": dict(card.software),
-        },
+        facts=report_facts(store, card),
         model_version=bundle.version,
         patches_version=store.data_version,
         splits_version=splits.data_version,

@@ -24,7 +24,7 @@ from cloud_assets.evaluation.classification_metrics import (
     probability_metrics,
 )
 from cloud_assets.evaluation.evaluation import Evaluation
-from cloud_assets.evaluation.facts import data_facts, model_facts, recipe_facts, splits_table, training_facts
+from cloud_assets.evaluation.facts import report_facts, splits_table
 from cloud_assets.evaluation.predictions import band_channels
 from cloud_assets.patches.coverage_labels import CoverageClasses, Windows, label_windows
 from cloud_assets.patches.recipe import IMAGES
@@ -85,14 +85,9 @@ def evaluate(
         notes=(*classification_notes(store, splits, tested, classes, scenes), *notes, *store.manifest.notes),
         headline=HEADLINE,
         captions=CAPTIONS,
-        facts={
-            "Data": data_facts(store),
-            "Model": model_facts(card),
-            "Classes": {name: classes.describe()[number] for number, name in enumerate(classes.names)},
-            "Training": training_facts(card),
-            "Recipe": recipe_facts(card),
-            "Software": dict(card.software),
-        },
+        facts=report_facts(
+            store, card, Classes={name: classes.describe()[number] for number, name in enumerate(classes.names)}
+        ),
         model_version=model_version,
         patches_version=store.data_version,
         splits_version=splits.data_version,

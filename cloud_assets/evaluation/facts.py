@@ -13,6 +13,27 @@ if TYPE_CHECKING:
     from cloud_assets.prediction.card import ModelCard
 
 
+def report_facts(
+    store: PatchStore, card: ModelCard, *, model: Mapping[str, str] | None = None, **sections: Mapping[str, str]
+) -> dict[str, Mapping[str, str]]:
+    """The tables of a report that say what was judged, under their headings.
+
+    Args:
+        store: The patches.
+        card: The model card.
+        model: More lines about the model.
+        sections: More tables, by heading; they follow the model.
+    """
+    return {
+        "Data": data_facts(store),
+        "Model": {**model_facts(card), **(model or {})},
+        **sections,
+        "Training": training_facts(card),
+        "Recipe": recipe_facts(card),
+        "Software": dict(card.software),
+    }
+
+
 def data_facts(store: PatchStore) -> dict[str, str]:
     """The patches: what they are and what was left out of them."""
     manifest = store.manifest

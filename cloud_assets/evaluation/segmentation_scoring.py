@@ -13,7 +13,7 @@ from cloud_assets.errors import NothingToEvaluate
 from cloud_assets.evaluation.bootstrap import metric_interval
 from cloud_assets.evaluation.counts import COUNT_COLUMNS, scene_table
 from cloud_assets.evaluation.evaluation import Evaluation
-from cloud_assets.evaluation.facts import data_facts, model_facts, recipe_facts, splits_table, training_facts
+from cloud_assets.evaluation.facts import report_facts, splits_table
 from cloud_assets.evaluation.predictions import predict_patches
 from cloud_assets.evaluation.segmentation_baselines import (
     BrightnessThreshold,
@@ -115,13 +115,7 @@ def evaluate(
         notes=tuple(notes),
         headline=HEADLINE,
         captions=CAPTIONS,
-        facts={
-            "Data": data_facts(store),
-            "Model": model_facts(card),
-            "Training": training_facts(card),
-            "Recipe": recipe_facts(card),
-            "Software": dict(card.software),
-        },
+        facts=report_facts(store, card),
         model_version=model_version,
         patches_version=store.data_version,
         splits_version=splits.data_version,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cloud_assets.bands import vegetation_positions
 from cloud_assets.errors import NothingToEvaluate
 from cloud_assets.evaluation.evaluation import Evaluation
-from cloud_assets.evaluation.facts import data_facts, model_facts, recipe_facts, splits_table, training_facts
+from cloud_assets.evaluation.facts import report_facts, splits_table
 from cloud_assets.evaluation.pairs import Pairs
 from cloud_assets.evaluation.translation_baselines import LINEAR, MEAN_COLOUR, fit_baselines
 from cloud_assets.evaluation.translation_gallery import CAPTIONS, translation_figures
@@ -92,13 +92,7 @@ def evaluate(
         notes=(*_notes(recipe, card, splits, found, len(test)), *store.manifest.notes),
         headline=HEADLINE,
         captions=CAPTIONS,
-        facts={
-            "Data": data_facts(store),
-            "Model": {**model_facts(card), "predicts": f"{', '.join(target.bands)} ({target.instrument})"},
-            "Training": training_facts(card),
-            "Recipe": recipe_facts(card),
-            "Software": dict(card.software),
-        },
+        facts=report_facts(store, card, model={"predicts": f"{', '.join(target.bands)} ({target.instrument})"}),
         model_version=model_version,
         patches_version=store.data_version,
         splits_version=splits.data_version,
