@@ -27,6 +27,7 @@ ops:
       include_defaults: false
       recipe: &recipe
         network: {backbone: test_resnet, input_size: 32}
+        simulated_fraction: 0.0
         training_windows: 120
         validation_windows: 60
         optimisation: &short {max_epochs: 5, batch_size: 8, learning_rate: 0.003, weight_decay: 0.0, threads: 1}

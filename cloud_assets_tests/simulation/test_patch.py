@@ -1,4 +1,3 @@
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -110,13 +109,3 @@ def test_cirrus_band_of_clear_sky_is_black_and_water_vapour_dims_its_band() -> N
     valid = patch.reflectance[:, patch.valid].mean(1)
     assert valid[COMMON_NAMES.index("cirrus")] < 0.03
     assert valid[COMMON_NAMES.index("nir09")] < 0.8 * valid[COMMON_NAMES.index("nir08")]
-
-
-def test_simulation_is_fast() -> None:
-    """25 ms for 4 bands and 60 ms for 13 on an idle core; the margin is for busy machines."""
-    for bands, limit in ((RGBN, 0.025), (COMMON_NAMES, 0.060)):
-        simulate_patch(patch_generator(0, 0), 256, bands)
-        start = time.process_time()
-        for _ in simulate_patches(0, 8, 256, bands):
-            pass
-        assert (time.process_time() - start) / 8 < 4 * limit

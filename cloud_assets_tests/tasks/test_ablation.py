@@ -22,6 +22,7 @@ from cloud_assets.simulation.patch import SimulationRecipe
 from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.tasks import ALL_TASKS, cloud_anomaly, landsat_segmentation
 from cloud_assets.tasks.ablation import ablate, publish, taken_apart
+from cloud_assets.tasks.mixed_with_simulation import RANDOM_SENSORS
 from cloud_assets.tasks.task import Task
 from cloud_assets.tracking import Tracker
 from cloud_assets.training.ablation_recipe import PLAIN, AblationRecipe, Ingredient
@@ -166,11 +167,12 @@ def test_rows_are_cumulative_and_train_equally_long() -> None:
 
 
 @pytest.mark.parametrize("declared", [task for task in ALL_TASKS if task.ablation], ids=lambda one: one.name)
-def test_the_last_row_of_a_task_is_its_own_recipe(declared: Task) -> None:
+def test_the_last_row_of_a_task_is_its_own_recipe_on_random_sensors(declared: Task) -> None:
     assert declared.ablation is not None
     variant, base = taken_apart(declared, declared.ablation)
     last = list(declared.ablation.rows(base).values())[-1]
-    own = {"optimisation"}
+    own = {"optimisation", "augmentation"}
+    assert last.augmentation == RANDOM_SENSORS
     assert last.model_dump(exclude=own) == declared.variants[variant].model_dump(exclude=own)  # type: ignore[call-arg]
 
 

@@ -54,7 +54,8 @@ def test_a_champion_is_listed_approved_and_rolled_back(registry: Tracker) -> Non
 
 def test_a_challenger_is_rejected(registry: Tracker) -> None:
     assert "version 3 is rejected" in run("reject", "clouds", "--reason", "too slow")
-    assert "rejected by hand: too slow" in run("list", "clouds")
+    listed = run("list", "clouds").replace("│", " ")
+    assert "rejected by hand: too slow" in " ".join(listed.split())  # a narrow terminal breaks the line
     assert registry.version_at("clouds", "champion").version == 2  # type: ignore[union-attr]
 
 
