@@ -49,13 +49,6 @@ def test_a_click_materialises_an_asset_and_shows_its_figure(page: "Page", dagste
     keep(page, "figure")
 
 
-def test_the_lineage_of_a_group_is_drawn(page: "Page", dagster_ui: str) -> None:
-    page.goto(f"{dagster_ui}/locations/cloud_assets.definitions/asset-groups/{TASK}/lineage")
-    for name in ("raw_scenes", "labeled_patches", "champion", "drift_report", "suspicious_labels"):
-        page.get_by_text(re.compile(f"{name}$")).first.wait_for()
-    keep(page, "lineage")
-
-
 def test_registered_models_and_their_aliases_are_shown(page: "Page", mlflow_ui: str) -> None:
     page.goto(f"{mlflow_ui}/#/models")
     page.get_by_text(TASK, exact=True).first.wait_for(timeout=PATIENCE * 1000)
