@@ -24,19 +24,20 @@ from cloud_assets.simulation.radar import POLARISATIONS, simulate_backscatter
 from cloud_assets.simulation.sensor import SensorRecipe
 
 TITLE = "SEN12MS"
-SCENES = 54
+SCENES = 108
 """Scenes at scale 1. Many small ones: how radar translates into colour differs from place to place, not within one."""
-ROWS, COLUMNS, PATCH = 1, 2, 256
+ROWS, COLUMNS, PATCH = 1, 1, 256
 """Patches of a scene, and their pixels a side."""
 SEASON = "ROIs2017_winter"
 SENSORS = ("s1", "s2", "s2_cloudy")
 
 _INSTRUMENT = INSTRUMENTS["sentinel2_l1c"]
 _BANDS = tuple(band.common_name for band in _INSTRUMENT.bands)
-# One season of temperate and dry land: colours vary less than over the whole world, so that radar can tell them.
+# One season of land with plants and towns. Sand and salt are left out: to radar they are as dark as water, and with
+# them most of the error of any translation lies on the few pixels where it has to guess which of the two it is.
 _GROUND = GroundRecipe(
     pixel_metres=(10.0, 10.0),
-    biomes=("farmland", "dry farmland", "forest", "wetland", "savanna", "coast", "city", "irrigated desert"),
+    biomes=("farmland", "dry farmland", "forest", "wetland", "savanna", "city"),
     brightness=(0.9, 1.1),
     spectral_jitter=0.015,
 )
@@ -76,14 +77,14 @@ def write_sen12ms_sample(folder: Path, *, seed: int, scale: float, progress: boo
     Args:
         folder: An empty folder, the data set's own.
         seed: Same seed, same bytes.
-        scale: Size relative to the embedded sample of 54 scenes of 2 patches.
+        scale: Size relative to the embedded sample of 108 scenes of one patch.
         progress: Whether to show a progress bar.
         workers: Number of processes; None for what the machine has.
 
     Returns:
         One sentence on what was written.
     """
-    scenes = max(9, round(SCENES * scale))
+    scenes = max(12, round(SCENES * scale))
     parts = Path(tempfile.mkdtemp(prefix=".parts-", dir=folder))
     try:
         with ExitStack() as stack:

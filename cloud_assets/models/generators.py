@@ -113,7 +113,10 @@ class ResNetGeneratorNetwork(nn.Module):
 
 
 class UNetGeneratorNetwork(nn.Module):
-    """U-Net of strided convolutions with skips, tanh; pix2pix's generator without its dropout.
+    """U-Net of strided convolutions with skips, tanh; pix2pix's generator without its dropout, with reflected borders.
+
+    Zeros around the border, as in the paper, tell a network trained on small crops where the border is; on a larger
+    picture it then finds none and answers with blobs.
 
     Args:
         in_channels: Number of input bands.
@@ -139,7 +142,9 @@ class UNetGeneratorNetwork(nn.Module):
         self.down = nn.ModuleList(
             nn.Sequential(
                 nn.LeakyReLU(0.2),
-                nn.Conv2d(widths[level], widths[level + 1], kernel_size=4, stride=2, padding=1),
+                nn.Conv2d(
+                    widths[level], widths[level + 1], kernel_size=4, stride=2, padding=1, padding_mode="reflect"
+                ),
                 normalisation_layer(normalisation, widths[level + 1]),
             )
             for level in range(depth)

@@ -41,7 +41,7 @@ BACKSCATTER_DB: Mapping[str, tuple[float, float]] = {
     "glint": (-22.0, -29.0),
     "town": (-4.5, -11.5),
     "asphalt": (-16.0, -24.0),
-    "bright roof": (-1.5, -9.5),
+    "bright roof": (1.0, -6.5),
     "red roof": (-3.5, -11.0),
     "snow": (-11.0, -18.0),
     "old snow": (-15.0, -22.5),

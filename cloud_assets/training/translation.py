@@ -65,8 +65,11 @@ def train(recipe: Translation, run: TrainingRun) -> ModelBundle:
     multiple = recipe.network.size_multiple
     torch.manual_seed(optimisation.seed)
     samples = _with(source, training[:: max(1, len(training) // max(1, recipe.statistics_patches))])
+    # Instance normalisation looks at one picture, batch normalisation at as many as in training: with fewer it would
+    # miss how much pictures differ, and everything unlike the average would come out far too bright or dark.
+    together = optimisation.batch_size if recipe.network.normalisation == "batch" else 1
     module = TranslationModule(
-        recipe, in_channels, source.scaling[1], WholePairs(samples, batch_size=1, multiple=multiple)
+        recipe, in_channels, source.scaling[1], WholePairs(samples, batch_size=together, multiple=multiple)
     )
     if recipe.start_at_mean:
         _start_at_mean(module, source)

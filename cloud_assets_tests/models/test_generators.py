@@ -57,6 +57,17 @@ def test_resizing_leaves_no_checkerboard() -> None:
     assert unevenness("resize") < 1e-4 < unevenness("transposed")
 
 
+def test_a_u_net_answers_to_even_ground_evenly_up_to_the_border() -> None:
+    network = UNetGenerator(width=8, depth=3, normalisation="batch", upsampling="resize").build(2, 1)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, 0.0, 0.2)  # strong enough for a border to show
+    with torch.no_grad():
+        made = network.eval()(torch.ones(1, 2, 48, 64))
+    assert float(made.abs().mean()) > 1e-2
+    assert float(made.std() / made.abs().mean()) < 1e-4
+
+
 def _reach(network: Callable[[torch.Tensor], torch.Tensor], side: int) -> int:
     """Pixels of the input that one pixel in the middle of the output depends on."""
     picture = torch.randn(1, 1, side, side, requires_grad=True)

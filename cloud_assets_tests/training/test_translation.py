@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import nn
 
 from cloud_assets.errors import InvalidRecipe, TrainingCollapsed, TrainingDiverged
 from cloud_assets.models.specifications import PatchDiscriminator, ResNetGenerator
@@ -78,6 +79,22 @@ def test_learns_from_pairs(pairs: PatchStore, tiny: Recipes, tmp_path: Path) -> 
     constant = (pairs.array("optical")[PlaceSplit().split(pairs).indices("train")] / 1e4).mean(axis=(0, 2, 3))
     gain = 10 * np.log10(np.square(truth - constant[:, None, None]).mean() / np.square(truth - made).mean())
     assert gain > 3
+
+
+def test_batch_normalisation_knows_how_much_pictures_differ(pairs: PatchStore, tiny: Recipes, tmp_path: Path) -> None:
+    bundle, _ = train(tiny(pix2pix(*OPTICAL), max_epochs=1, weight_averaging=None), pairs, tmp_path)
+    training = PlaceSplit().split(pairs).indices("train")
+    samples = training[:: len(training) // 2]
+    pixels, _ = bundle.card.preprocessing(pairs.array("sar")[samples])
+    network = bundle.network().eval()
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    seen: list[torch.Tensor] = []
+    norms[0].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        network(torch.from_numpy(pixels))
+    together = torch.stack([part.var(dim=(0, 2, 3)) for part in seen[0].split(2)]).mean(dim=0)
+    assert norms[0].running_var is not None
+    torch.testing.assert_close(norms[0].running_var, together, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", [cyclegan, pix2pix])
