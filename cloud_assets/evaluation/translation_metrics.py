@@ -27,14 +27,17 @@ HISTOGRAM_EDGES = np.linspace(0, 1, 401)
 _SMALLEST_FOR_SCALES = 176
 """Pixels a side that five scales with a window of 11 need: 11 must be left after four halvings."""
 _SMALL = 1e-3
+_TINY = 1e-12
 _NDVI_BINS = np.linspace(-1, 1, 101)
 
 
 class TranslationScores:
     """Compares predicted with true reflectance.
 
-    PSNR, RMSE, MAE and R² are over all valid pixels of all patches together; SSIM, MS-SSIM and the spectral angle are
-    means over patches, pixels without data being equal (0) in both pictures there.
+    PSNR, RMSE, MAE, R² and correlation are over all valid pixels of all patches together; SSIM, MS-SSIM and the
+    spectral angle are means over patches, pixels without data being equal (0) in both pictures there.
+    ``recoloured_psnr`` is the PSNR after the best straight line for each band, fitted to these very pixels: what is
+    wrong beyond it is structure.
 
     Args:
         bands: Names of the bands.
@@ -55,7 +58,13 @@ class TranslationScores:
         self._psnr = PeakSignalNoiseRatio(data_range=data_range)
         self._display_psnr = PeakSignalNoiseRatio(data_range=1.0)
         self._by_band = [
-            {"rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError(), "r2": R2Score()} for _ in bands
+            {
+                "rmse": MeanSquaredError(squared=False),
+                "mae": MeanAbsoluteError(),
+                "r2": R2Score(),
+                "correlation": PearsonCorrCoef(),
+            }
+            for _ in bands
         ]
         self._ndvi = {"ndvi_rmse": MeanSquaredError(squared=False), "ndvi_correlation": PearsonCorrCoef()}
         self._sums: dict[str, list[float]] = {"ssim": [], "ms_ssim": [], "sam": [], "display_ssim": []}
@@ -90,7 +99,7 @@ class TranslationScores:
         self.pixels += pairs[0].shape[1]
         self._psnr.update(*pairs)
         self.patch_psnr.append(
-            float(10 * torch.log10(self._range**2 / (pairs[0] - pairs[1]).square().mean().clamp_min(1e-12)))
+            float(10 * torch.log10(self._range**2 / (pairs[0] - pairs[1]).square().mean().clamp_min(_TINY)))
         )
         for band, metrics in enumerate(self._by_band):
             for metric in metrics.values():
@@ -125,13 +134,27 @@ class TranslationScores:
 
     def metrics(self) -> dict[str, float]:
         """All metrics by their names; those that the data do not allow are left out."""
+        with warnings.catch_warnings():
+            # One constant colour has no correlation with anything; it is left out.
+            warnings.filterwarnings("ignore", message="The variance of predictions or target")
+            found = self._computed()
+        return {name: value for name, value in found.items() if np.isfinite(value)}
+
+    def _computed(self) -> dict[str, float]:
         found = {"psnr": _number(self._psnr.compute())}
         found |= {name: float(np.mean(values)) for name, values in self._sums.items() if values}
         for name, metrics in zip(self._bands, self._by_band, strict=True):
             found |= {f"{metric}_{name}": _number(value.compute()) for metric, value in metrics.items()}
-        found["rmse"] = float(np.sqrt(np.mean([found[f"rmse_{name}"] ** 2 for name in self._bands])))
-        for metric in ("mae", "r2"):
+        for metric in ("mae", "r2", "correlation"):
             found[metric] = float(np.mean([found[f"{metric}_{name}"] for name in self._bands]))
+        squared = {name: found[f"rmse_{name}"] ** 2 for name in self._bands}
+        found["rmse"] = float(np.sqrt(np.mean(list(squared.values()))))
+        # R² says how large the error is relative to the variance; a straight line leaves 1 - correlation² of that.
+        straightened = [
+            value * (1 - found[f"correlation_{name}"] ** 2) / max(1 - found[f"r2_{name}"], _TINY)
+            for name, value in squared.items()
+        ]
+        found["recoloured_psnr"] = float(10 * np.log10(self._range**2 / max(float(np.mean(straightened)), _TINY)))
         centres = (HISTOGRAM_EDGES[:-1] + HISTOGRAM_EDGES[1:]) / 2
         made, wanted = self.histograms
         found["wasserstein"] = float(
@@ -139,11 +162,8 @@ class TranslationScores:
         )
         found["display_psnr"] = _number(self._display_psnr.compute())
         if self._vegetation is not None:
-            with warnings.catch_warnings():
-                # One constant colour has no correlation with anything; it is left out.
-                warnings.filterwarnings("ignore", message="The variance of predictions or target")
-                found |= {name: _number(metric.compute()) for name, metric in self._ndvi.items()}
-        return {name: value for name, value in found.items() if np.isfinite(value)}
+            found |= {name: _number(metric.compute()) for name, metric in self._ndvi.items()}
+        return found
 
 
 def ndvi(reflectance: npt.NDArray[np.floating], vegetation: tuple[int, int]) -> npt.NDArray[np.float64]:
@@ -154,8 +174,9 @@ def ndvi(reflectance: npt.NDArray[np.floating], vegetation: tuple[int, int]) -> 
 
 
 def with_gain(metrics: Mapping[str, float], constant: Mapping[str, float]) -> dict[str, float]:
-    """Adds ``psnr_gain`` and ``display_psnr_gain``: PSNR minus that of one constant colour."""
-    gains = {f"{name}_gain": metrics[name] - constant[name] for name in ("psnr", "display_psnr") if name in metrics}
+    """Adds ``psnr_gain``, ``display_psnr_gain``, ``recoloured_psnr_gain``: PSNR minus that of one constant colour."""
+    against = {"psnr": "psnr", "display_psnr": "display_psnr", "recoloured_psnr": "psnr"}
+    gains = {f"{name}_gain": metrics[name] - constant[other] for name, other in against.items() if name in metrics}
     return {**metrics, **gains}
 
 

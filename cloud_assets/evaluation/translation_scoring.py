@@ -145,7 +145,7 @@ def _baseline_table(found: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
 
 
 def _band_table(found: Mapping[str, Mapping[str, float]], bands: tuple[str, ...]) -> pd.DataFrame:
-    """One row a band: RMSE, MAE and R² of the model and of the baselines."""
+    """One row a band: RMSE, MAE, R² and correlation of the model and of the baselines."""
     import pandas as pd
 
     rows = []
@@ -153,7 +153,7 @@ def _band_table(found: Mapping[str, Mapping[str, float]], bands: tuple[str, ...]
         row: dict[str, str | float] = {"band": band}
         for name, metrics in found.items():
             prefix = "" if name == MODEL else f"{name}: "
-            row |= {f"{prefix}{metric}": metrics[f"{metric}_{band}"] for metric in ("rmse", "mae", "r2")
+            row |= {f"{prefix}{metric}": metrics[f"{metric}_{band}"] for metric in ("rmse", "mae", "r2", "correlation")
                     if f"{metric}_{band}" in metrics}  # fmt: skip
         rows.append(row)
     return pd.DataFrame(rows)
@@ -210,6 +210,12 @@ def _notes(
         f"{linear['psnr_gain']:+.2f} dB more, the model {model['psnr_gain']:+.2f} dB more (psnr_gain).",
         "wasserstein is the mean over bands of the distance between the distributions of made and true reflectance.",
     ]
+    if (recoloured := model.get("recoloured_psnr_gain")) is not None:
+        notes.append(
+            f"With the best straight line for each band, fitted to these very test pixels, the model would gain "
+            f"{recoloured:+.2f} dB: {recoloured - model['psnr_gain']:.2f} dB are lost to wrong levels and contrasts of "
+            "colours, the rest of the way is structure that it does not see."
+        )
     if model["psnr_gain"] <= 0:
         notes.append("The model is no better than one constant colour: it must not be used for anything.")
     if card.details.get("ended"):

@@ -142,9 +142,7 @@ class UNetGeneratorNetwork(nn.Module):
         self.down = nn.ModuleList(
             nn.Sequential(
                 nn.LeakyReLU(0.2),
-                nn.Conv2d(
-                    widths[level], widths[level + 1], kernel_size=4, stride=2, padding=1, padding_mode="reflect"
-                ),
+                nn.Conv2d(widths[level], widths[level + 1], kernel_size=4, stride=2, padding=1, padding_mode="reflect"),
                 normalisation_layer(normalisation, widths[level + 1]),
             )
             for level in range(depth)

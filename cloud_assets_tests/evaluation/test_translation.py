@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LinearRegression
 
 from cloud_assets.errors import NothingToEvaluate
 from cloud_assets.evaluation.evaluation import Evaluation
@@ -98,6 +99,31 @@ def test_metrics_are_those_of_the_formulas(pairs: tuple[PatchStore, Splits]) -> 
     grey = np.full(4, 0.5)
     cosine = truth @ grey / np.linalg.norm(truth, axis=1)
     assert metrics["sam"] == pytest.approx(np.degrees(np.arccos(cosine)).mean(), rel=1e-3)
+
+
+def test_recoloured_is_what_a_straight_line_per_band_leaves(pairs: tuple[PatchStore, Splits]) -> None:
+    store, splits = pairs
+    noise = np.random.default_rng(0)
+
+    def dull(dn: np.ndarray) -> np.ndarray:
+        made = 0.4 * reflectance_of(dn) + 0.2
+        return made + noise.normal(0, 0.004, made.shape)
+
+    evaluation = evaluate(pairs, dull)
+    noise = np.random.default_rng(0)
+    test = splits.indices("test")
+    radar, truth = store.array("sar")[test], store.array("optical")[test] / 1e4
+    made = dull(radar).astype(np.float32)
+    seen = np.isfinite(radar).all(axis=1)
+    squared = []
+    for band in range(4):
+        predicted, wanted = made[:, band][seen][:, None], truth[:, band][seen]
+        squared.append(np.square(LinearRegression().fit(predicted, wanted).predict(predicted) - wanted).mean())
+    metrics = evaluation.metrics
+    assert metrics["recoloured_psnr"] == pytest.approx(-10 * np.log10(np.mean(squared)), abs=0.01)
+    assert metrics["recoloured_psnr"] > metrics["psnr"] + 3
+    assert metrics["recoloured_psnr_gain"] == pytest.approx(metrics["recoloured_psnr"] - metrics["baseline_psnr"])
+    assert any("wrong levels and contrasts of colours" in note for note in evaluation.notes)
 
 
 def test_linear_regression_finds_a_linear_relation(perfect: Evaluation) -> None:
