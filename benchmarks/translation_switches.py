@@ -30,7 +30,7 @@ SWITCHES: Mapping[str, Mapping[str, Any]] = {
     "transposed": {"network.upsampling": "transposed"},
     "no_averaging": {"optimisation.weight_averaging": None},
     "no_adversary": {"loss.adversarial": 0.0, "conditional": False},
-    "squared": {"loss.paired_l2": 100.0},
+    "not_squared": {"loss.paired_l2": 0.0},
     "perceptual": {"loss.perceptual": 10.0},
     "spectral": {"loss.spectral": 10.0},
     "frequency": {"loss.frequency": 10.0},
@@ -81,7 +81,7 @@ def rows(options: argparse.Namespace) -> dict[str, Translation]:
     size = {
         "discriminator.width": max(8, options.width // 2),
         "crop": options.crop,
-        "statistics_patches": 4,
+        "statistics_patches": 16,
         "optimisation.max_epochs": 4,
         "optimisation.steps_per_epoch": -(-options.steps // 4),
         "optimisation.budget_minutes": None,

@@ -22,6 +22,7 @@ _SMALL = {
     "statistics_patches": 32,
     "loss.paired_l2": 200.0,
     "optimisation.max_epochs": 1000,
+    "optimisation.steps_per_epoch": 100,
     "optimisation.learning_rate": 5e-4,
     "optimisation.weight_averaging": 0.99,
     "optimisation.channels_last": True,
