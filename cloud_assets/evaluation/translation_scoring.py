@@ -216,6 +216,11 @@ def _notes(
             f"{recoloured:+.2f} dB: {recoloured - model['psnr_gain']:.2f} dB are lost to wrong levels and contrasts of "
             "colours, the rest of the way is structure that it does not see."
         )
+    if model.get("correlation", 0) < 0:
+        notes.append(
+            f"What it sees is upside down (correlation {model['correlation']:+.2f}): it paints bright what is dark. "
+            "Unpaired training allows that, for a cycle comes back all the same; paired training does not."
+        )
     if model["psnr_gain"] <= 0:
         notes.append("The model is no better than one constant colour: it must not be used for anything.")
     if card.details.get("ended"):

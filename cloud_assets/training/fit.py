@@ -133,7 +133,7 @@ def fit(
     with _quiet_lightning(), torch_threads(optimisation.threads):
         if state is not None and state["callbacks"][checkpoints.state_key]["is_complete"]:
             for callback in (clock, history, checkpoints, *extra_callbacks):
-                callback.load_state_dict(state["callbacks"][callback.state_key])
+                callback.load_state_dict(state["callbacks"].get(callback.state_key, {}))  # most keep nothing
             seconds = state["callbacks"][clock.state_key]["seconds"]
         else:
             if optimisation.channels_last:

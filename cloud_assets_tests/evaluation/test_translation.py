@@ -136,6 +136,8 @@ def test_a_model_without_gain_does_not_pass_the_gate(pairs: tuple[PatchStore, Sp
     worse = evaluate(pairs, lambda dn: 1 - reflectance_of(dn))
     assert not TASK.gate.decide(worse.metrics, None).accepted
     assert any("no better than one constant colour" in note for note in worse.notes)
+    assert any("upside down (correlation -1.00)" in note for note in worse.notes)
+    assert not any("upside down" in note for note in perfect.notes)
     assert TASK.gate.decide(perfect.metrics, None).accepted
 
 

@@ -130,6 +130,20 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
         torch.testing.assert_close(resumed.state_dict()[name], weight)
 
 
+@pytest.mark.parametrize("family", [cyclegan, pix2pix])
+def test_a_training_that_ended_just_before_its_model_was_saved_is_only_read(
+    family: Callable[..., Translation], pairs: PatchStore, tiny: Recipes, tmp_path: Path
+) -> None:
+    recipe = tiny(family(*OPTICAL), max_epochs=2)
+    first, rows = train(recipe, pairs, tmp_path)
+    again, none = train(recipe, pairs, tmp_path)
+    assert len(rows) == 2
+    assert none == []
+    assert again.card.training.history == first.card.training.history
+    for name, weight in first.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], weight)
+
+
 def test_a_checkpoint_holds_optimisers_pools_and_the_monitor(pairs: PatchStore, tiny: Recipes, tmp_path: Path) -> None:
     train(tiny(cyclegan(*OPTICAL)), pairs, tmp_path)
     state = torch.load(tmp_path / "checkpoints" / LAST_CHECKPOINT, weights_only=True)
