@@ -20,7 +20,7 @@ def lineage_svg(task: Task) -> str:
     Returns:
         An SVG document.
     """
-    needs = {spec.key: [dep.asset_key for dep in spec.deps] for asset in lineage(task) for spec in asset.specs}
+    needs = {spec.key: sorted(dep.asset_key for dep in spec.deps) for asset in lineage(task) for spec in asset.specs}
     columns: dict[int, list[dg.AssetKey]] = {}
     for key in needs:
         columns.setdefault(_depth(key, needs), []).append(key)
