@@ -50,7 +50,7 @@ def run_config(job: str, size: str) -> dict[str, Any]:
 
     Args:
         job: Name of the job.
-        size: ``quick`` or ``full``.
+        size: ``quick``, ``full``, or that of a table in the README.
 
     Returns:
         The content of ``run_configs/<job>.<size>.yaml``.
