@@ -84,7 +84,7 @@ def write_sen12ms_sample(folder: Path, *, seed: int, scale: float, progress: boo
     Returns:
         One sentence on what was written.
     """
-    scenes = max(12, round(SCENES * scale))
+    scenes = max(16, round(SCENES * scale))
     parts = Path(tempfile.mkdtemp(prefix=".parts-", dir=folder))
     try:
         with ExitStack() as stack:
