@@ -33,8 +33,8 @@ SENSORS = ("s1", "s2", "s2_cloudy")
 
 _INSTRUMENT = INSTRUMENTS["sentinel2_l1c"]
 _BANDS = tuple(band.common_name for band in _INSTRUMENT.bands)
-# One season of land with plants and towns. Sand and salt are left out: to radar they are as dark as water, and with
-# them most of the error of any translation lies on the few pixels where it has to guess which of the two it is.
+# One season of land with plants and towns. Sand and salt are left out: to radar they are as dark as water, and
+# the few pixels where a translation has to guess which of the two it sees would outweigh the rest.
 _GROUND = GroundRecipe(
     pixel_metres=(10.0, 10.0),
     biomes=("farmland", "dry farmland", "forest", "wetland", "savanna", "city"),
