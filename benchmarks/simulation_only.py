@@ -1,6 +1,6 @@
 """Cloud masks without one label: how good is a model that saw nothing but simulated patches?
 
-    python benchmarks/simulation_only.py FOLDER [--patches 2000] [--epochs 24] [--workspace simulation_only]
+    python benchmarks/simulation_only.py FOLDER [--patches 3000] [--epochs 20] [--workspace simulation_only]
 
 Trains a U-Net with EfficientNet-B2 on simulated Landsat patches (epochs of 100 batches of 8), chooses the epoch on
 simulated patches, and scores it once on all labelled patches of FOLDER/38-cloud: next to a brightness threshold, which
@@ -36,6 +36,7 @@ from cloud_assets.training.run import TrainingRun
 
 BANDS = ("red", "green", "blue", "nir")
 SIMULATION = SimulationRecipe(
+    sun_elevation=(10.0, 70.0),
     illumination=(0.4, 1.1),
     ground=GroundRecipe(pixel_metres=(10.0, 60.0)),
     sensor=SensorRecipe(missing_band_chance=0.0, saturation_chance=0.35),
@@ -44,7 +45,7 @@ AUGMENTATION = Augmentation(
     brightness=0.3,
     contrast=0.2,
     gamma=0.15,
-    band_gain=0.08,
+    band_gain=0.03,
     band_offset=0.01,
     saturation=0.25,
     saturation_range=(0.3, 1.0),
@@ -64,8 +65,8 @@ def main() -> None:
     """Trains, scores, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--patches", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--patches", type=int, default=3000)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--workspace", type=Path, default=Path("simulation_only"))
     options = parser.parse_args()

@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from cloud_assets.bands import INSTRUMENTS, THICK_CLOUD, THIN_CLOUD
 from cloud_assets.datasets.sample_files import STATEMENT, run_jobs, write_marker
-from cloud_assets.simulation.biomes import BIOMES
+from cloud_assets.simulation.biomes import VARIED
 from cloud_assets.simulation.clouds import CLEAR_SKY, CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe
 from cloud_assets.simulation.patch import SimulatedPatch, SimulationRecipe, patch_generator, simulate_patch
@@ -39,7 +39,7 @@ HARD: dict[str, tuple[str, ...]] = {
 _HARD_TURNS = ("", "", "snow", "", "", "sand", "", "", "glint", "", "snow", "", "salt", "", "")
 _BANDS = ("red", "green", "blue")
 _WHITE = 0.4
-_EASY = tuple(name for name in BIOMES if not any(name in biomes for biomes in HARD.values()))
+_EASY = tuple(name for name in VARIED if not any(name in biomes for biomes in HARD.values()))
 _SENSOR = SensorRecipe(coarse_chance=0.0, quantisation_chance=0.0, wedge_chance=0.0)
 
 
@@ -84,7 +84,7 @@ def _write_picture(job: _PictureJob) -> bool:
     """Writes one picture; tells whether it is one of the hard cloud-free ones."""
     rng = patch_generator(job.seed, job.index)
     turn = "" if job.cloudy else _HARD_TURNS[job.index % len(_HARD_TURNS)]
-    biomes = tuple(BIOMES) if job.cloudy else HARD.get(turn, _EASY)
+    biomes = VARIED if job.cloudy else HARD.get(turn, _EASY)
     recipe = SimulationRecipe(
         ground=GroundRecipe(biomes=biomes),
         clouds=CloudRecipe(none=0) if job.cloudy else CLEAR_SKY,

@@ -110,7 +110,8 @@ def simulate_ground(rng: np.random.Generator, shape: Shape, recipe: GroundRecipe
         cover.put("snow" if chance(rng, 0.6) else "old snow", snowy)
     _add_water(rng, cover, biome, metres)
     _add_settlement(rng, cover, biome, metres)
-    return _finish(rng, cover, gradient, name, metres, recipe)
+    contrast = 1.0 if biome.contrast is None else log_uniform(rng, biome.contrast)
+    return _finish(rng, cover, gradient, name, metres, recipe, contrast)
 
 
 class _Cover:
@@ -247,14 +248,20 @@ def _add_settlement(rng: np.random.Generator, cover: _Cover, biome: Biome, metre
 
 
 def _finish(
-    rng: np.random.Generator, cover: _Cover, gradient: np.ndarray, biome: str, metres: float, recipe: GroundRecipe
+    rng: np.random.Generator,
+    cover: _Cover,
+    gradient: np.ndarray,
+    biome: str,
+    metres: float,
+    recipe: GroundRecipe,
+    contrast: float,
 ) -> Ground:
     """Adds texture, moisture and spectra to a land cover."""
     surfaces = tuple(cover.shares)
     count, shape = len(surfaces), cover.shape
     slopes = np.array([rng.uniform(1.0, 1.8), rng.uniform(2.0, 2.8), rng.uniform(2.9, 3.6)])
     textures = fractal_fields(rng, 3, shape, slopes)
-    strength = np.float32(log_uniform(rng, recipe.texture))
+    strength = np.float32(log_uniform(rng, recipe.texture) * contrast)
     amounts = np.array([TEXTURE[name] for name in surfaces], np.float32) * strength
     moisture = soften(fractal_field(rng, shape, rng.uniform(3.4, 4.2)), rng.uniform(-1, 1.5), rng.uniform(3, 8))
     brightness = (amounts @ textures.reshape(3, -1)).reshape(count, *shape)
@@ -274,6 +281,8 @@ def _finish(
         colour = (tilt + jitter) * (1.05 - both[:, index].max(1, keepdims=True))
         both[:, index:] *= (factor * np.exp(colour))[:, None].astype(np.float32)
     np.minimum(both, np.float32(1.0), out=both)
+    if contrast != 1:
+        both[:, 1] = both[:, 0] + np.float32(contrast) * (both[:, 1] - both[:, 0])
     patchy = np.roll(textures[2], shape[1] // 3, 1) + np.roll(textures[1], shape[1] // 3, 1) * strength
     variation = soften(patchy, rng.uniform(-1, 1), 4.0)
     return Ground(

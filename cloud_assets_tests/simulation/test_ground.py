@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cloud_assets.simulation.biomes import BIOMES
+from cloud_assets.simulation.biomes import BIOMES, VARIED
 from cloud_assets.simulation.ground import Ground, GroundRecipe, simulate_ground
 from cloud_assets.simulation.patterns import irrigation_circles, parcels, river
 from cloud_assets.simulation.spectra import COMMON_NAMES, SURFACE_NAMES, SURFACES
@@ -26,6 +26,15 @@ def test_every_landscape_covers_the_ground_completely(biome: str) -> None:
         assert reflectance.shape == (13, *SHAPE)
         assert reflectance.dtype == np.float32
         assert 0 < reflectance.min() <= reflectance.max() < 1.8
+
+
+def test_ice_sheets_are_almost_featureless_and_left_out_of_samples() -> None:
+    def spread(biome: str) -> float:
+        pictures = (ground(biome, seed).reflectance(("red",))[0] for seed in range(20))
+        return float(np.median([picture.std() / picture.mean() for picture in pictures]))
+
+    assert spread("ice sheet") < 0.01 < 0.03 < spread("snow field")
+    assert set(BIOMES) - set(VARIED) == {"ice sheet", "snowy forest"}
 
 
 def test_a_band_is_the_same_alone_and_among_others() -> None:
