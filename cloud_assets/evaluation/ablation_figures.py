@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,7 @@ CAPTIONS: Mapping[str, str] = {
 }
 _SHOWN_SETS = ("hardened", "test")
 _PANEL_INCHES = 1.75
+_TITLE_CHARACTERS = 26
 
 
 def iou_bars(trainings: pd.DataFrame) -> bytes:
@@ -167,7 +169,7 @@ def change_panels(changes: Sequence[Change], store: PatchStore) -> bytes | None:
         return None
     lines = -(-len(changes) // 2)
     with figure_style():
-        figure = Figure(figsize=(6 * _PANEL_INCHES, lines * (_PANEL_INCHES + 0.55) + 0.4))
+        figure = Figure(figsize=(6 * _PANEL_INCHES, lines * (_PANEL_INCHES + 0.75) + 0.4))
         grid: Any = figure.subplots(lines, 6, squeeze=False)
         for axes in grid.ravel():
             axes.set_axis_off()
@@ -178,7 +180,7 @@ def change_panels(changes: Sequence[Change], store: PatchStore) -> bytes | None:
             shown = [np.zeros((*truth.shape, 3)) if picture is None else picture]
             shown += [outcome_map(truth, change.before), outcome_map(truth, change.after)]
             titles = [
-                f"+ {change.ingredient}",
+                fill(f"+ {change.ingredient}", _TITLE_CHARACTERS),
                 f"before: {change.wrong_before:.1f} % wrong",
                 f"after: {change.wrong_after:.1f} %",
             ]
