@@ -27,20 +27,12 @@ from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.prediction.predictor import load_predictor
-from cloud_assets.simulation.ground import GroundRecipe
-from cloud_assets.simulation.patch import SimulationRecipe
-from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.tasks.landsat_segmentation import TASK
+from cloud_assets.tasks.mixed_with_simulation import NOT_SUN_CORRECTED
 from cloud_assets.training.recipes import FocalDice, Optimisation, Segmentation
 from cloud_assets.training.run import TrainingRun
 
 BANDS = ("red", "green", "blue", "nir")
-SIMULATION = SimulationRecipe(
-    sun_elevation=(10.0, 70.0),
-    illumination=(0.4, 1.1),
-    ground=GroundRecipe(pixel_metres=(10.0, 60.0)),
-    sensor=SensorRecipe(missing_band_chance=0.0, saturation_chance=0.35),
-)
 AUGMENTATION = Augmentation(
     brightness=0.3,
     contrast=0.2,
@@ -72,7 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     simulated = simulated_store(
         options.workspace / "simulated",
-        instrument="landsat8_l1", bands=BANDS, size=256, count=options.patches, recipe=SIMULATION,
+        instrument="landsat8_l1", bands=BANDS, size=256, count=options.patches, recipe=NOT_SUN_CORRECTED,
     )  # fmt: skip
     splits = GroupedSplit(fractions=(0.95, 0.025, 0.025)).split(simulated)
     bundle = trained(options, simulated, splits)
