@@ -24,7 +24,6 @@ from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.prediction.patch_features import image_features
-from cloud_assets.simulation.biomes import VARIED
 from cloud_assets.simulation.ground import GroundRecipe, simulate_ground
 from cloud_assets.simulation.patch import SimulationRecipe, observe, patch_generator
 from cloud_assets.training.reference import IMAGES_SAMPLED
@@ -48,7 +47,7 @@ def simulated(regions: int, seed: int) -> Iterator[Pixels]:
     instrument, recipe = INSTRUMENTS["sentinel2_l1c"], SimulationRecipe()
     for region in range(regions):
         rng = patch_generator(seed, region)
-        ground = simulate_ground(rng, (2 * SIZE, 2 * SIZE), GroundRecipe(pixel_metres=(10.0, 20.0), biomes=VARIED))
+        ground = simulate_ground(rng, (2 * SIZE, 2 * SIZE), GroundRecipe(pixel_metres=(10.0, 20.0)))
         for _ in range(DATES):
             seen = observe(rng, ground, BANDS, recipe)
             dn = instrument.to_dn(np.where(seen.valid, seen.reflectance, np.nan))

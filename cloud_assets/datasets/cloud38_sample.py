@@ -8,7 +8,6 @@ import numpy as np
 
 from cloud_assets.bands import INSTRUMENTS, THICK_CLOUD, THIN_CLOUD
 from cloud_assets.datasets.sample_files import run_jobs, write_geotiff, write_marker
-from cloud_assets.simulation.biomes import VARIED
 from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe
 from cloud_assets.simulation.patch import SimulationRecipe, patch_generator, simulate_patch
@@ -26,7 +25,7 @@ COLOURS = ("red", "green", "blue", "nir")
 _INSTRUMENT = INSTRUMENTS["landsat8_l1"]
 # Level 1 numbers are not corrected for the height of the sun, so white is as dark as 0.35 in winter.
 _RECIPE = SimulationRecipe(
-    ground=GroundRecipe(pixel_metres=(30.0, 30.0), biomes=VARIED),
+    ground=GroundRecipe(pixel_metres=(30.0, 30.0)),
     clouds=CloudRecipe(none=0.12),
     sensor=SensorRecipe(coarse_chance=0.0, quantisation_chance=0.0, wedge_chance=0.0),
     illumination=(0.35, 1.0),

@@ -17,7 +17,6 @@ from pytortilla.datamodel.main import STAC, Sample
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, INSTRUMENTS, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.datasets.sample_files import run_jobs, write_geotiff, write_marker
-from cloud_assets.simulation.biomes import VARIED
 from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe, simulate_ground
 from cloud_assets.simulation.patch import SimulatedPatch, SimulationRecipe, observe, patch_generator
@@ -42,7 +41,7 @@ _UNLABELLED_SCRIBBLE = 99
 _CLOUDY = CloudRecipe(none=0, overcast=0.06, stratus=0.10, cumulus=0.22, broken=0.24, cirrus=0.06)
 _ANY_SKY = CloudRecipe(none=0.30)
 # Structures up to twice as fine as at 10 m and a varying sun, so that what learns here copes with other sensors too.
-_GROUND = GroundRecipe(pixel_metres=(10.0, 20.0), biomes=VARIED)
+_GROUND = GroundRecipe(pixel_metres=(10.0, 20.0))
 _SENSOR = SensorRecipe(coarse_chance=0.0, quantisation_chance=0.0, wedge_chance=0.03)
 
 

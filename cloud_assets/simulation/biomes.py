@@ -160,7 +160,7 @@ BIOMES: Mapping[str, Biome] = {
 """Landscapes by name."""
 
 VARIED: tuple[str, ...] = tuple(name for name in BIOMES if name not in ("ice sheet", "snowy forest"))
-"""Landscapes of the samples: a few dozen scenes leave no room for those on which hardly anything can be told apart."""
+"""Landscapes on which colour or texture tells clouds from ground. The others ask for near infrared and a deep scale."""
 
 TEXTURE: Mapping[str, tuple[float, float, float]] = {
     "forest": (0.13, 0.09, 0.06),

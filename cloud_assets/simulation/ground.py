@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cloud_assets.simulation import patterns
-from cloud_assets.simulation.biomes import BIOMES, TEXTURE, Biome
+from cloud_assets.simulation.biomes import BIOMES, TEXTURE, VARIED, Biome
 from cloud_assets.simulation.random_fields import Shape, cells, fractal_field, fractal_fields, level, soften
 from cloud_assets.simulation.ranges import Interval, Scale, chance, log_uniform
 from cloud_assets.simulation.spectra import COMMON_NAMES, SURFACE_NAMES, band_positions, signatures
@@ -23,11 +23,19 @@ class GroundRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pixel_metres: Scale = Field(default=(10.0, 60.0), description="Ground sampling distance in metres.")
-    biomes: tuple[str, ...] = Field(default=(), description="Landscapes to draw from; empty for all of them.")
+    biomes: tuple[str, ...] = Field(default=VARIED, min_length=1, description="Landscapes to draw from.")
     brightness: Interval = Field(default=(0.75, 1.25), description="Factor on each surface's spectrum.")
     spectral_jitter: float = Field(default=0.045, ge=0, description="Spread of the factor on each single band.")
     texture: Scale = Field(default=(0.1, 1.3), description="Factor on the surfaces' own texture.")
     sharpness: Scale = Field(default=(0.04, 0.5), description="Width of the borders between surfaces; small is hard.")
+
+    @field_validator("biomes")
+    @classmethod
+    def _check_biomes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in value if name not in BIOMES]
+        if unknown:
+            raise ValueError(f"no landscapes called {unknown}; choose from {', '.join(BIOMES)}")
+        return value
 
 
 @dataclass(frozen=True)
@@ -95,9 +103,8 @@ def simulate_ground(rng: np.random.Generator, shape: Shape, recipe: GroundRecipe
     Returns:
         The ground.
     """
-    choices = recipe.biomes or tuple(BIOMES)
-    weights = np.array([BIOMES[name].weight for name in choices])
-    name = choices[int(rng.choice(len(choices), p=weights / weights.sum()))]
+    weights = np.array([BIOMES[name].weight for name in recipe.biomes])
+    name = recipe.biomes[int(rng.choice(len(weights), p=weights / weights.sum()))]
     biome = BIOMES[name]
     metres = log_uniform(rng, recipe.pixel_metres)
     cover = _Cover(shape, _mixture(rng, shape, biome, recipe))

@@ -2,6 +2,8 @@
 
 from cloud_assets.models.specifications import EfficientNetUNet, NetworkSpecification
 from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.simulation.biomes import BIOMES
+from cloud_assets.simulation.ground import GroundRecipe
 from cloud_assets.simulation.patch import SimulationRecipe
 from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.training.recipes import FocalDice, Optimisation, Segmentation
@@ -24,8 +26,9 @@ VARIED_LIGHT = Augmentation(brightness=0.3, gamma=0.1, saturation=0.3, nodata_we
 """The milder variations of the tasks' own recipes, whose sensor is known."""
 
 
+_ANYWHERE = GroundRecipe(biomes=tuple(BIOMES))
 NOT_SUN_CORRECTED = SimulationRecipe(
-    sun_elevation=(10.0, 70.0), illumination=(0.4, 1.1), sensor=SensorRecipe(saturation_chance=0.35)
+    ground=_ANYWHERE, sensor=SensorRecipe(saturation_chance=0.35), sun_elevation=(10.0, 70.0), illumination=(0.4, 1.1)
 )
 """Simulation for data that nobody divided by the sine of the sun's height, as Landsat's level 1: white may be dark."""
 
@@ -41,7 +44,7 @@ def mixed_with_simulation(
     Args:
         network: The network to train.
         budget_minutes: Wall-clock budget; the learning rate falls to zero by its end.
-        simulation: What simulated patches and clouds are drawn from; by default :class:`SimulationRecipe`'s own.
+        simulation: What simulated patches and clouds are drawn from; by default all landscapes under any sky.
     """
     return Segmentation(
         network=network,
@@ -50,7 +53,7 @@ def mixed_with_simulation(
         simulated_fraction=0.5,
         composited_fraction=0.3,
         simulated_validation=24,
-        simulation=simulation or SimulationRecipe(),
+        simulation=simulation or SimulationRecipe(ground=_ANYWHERE),
         augmentation=VARIED_LIGHT,
         optimisation=Optimisation(scheduler="linear", max_epochs=1000, patience=None, budget_minutes=budget_minutes),
     )

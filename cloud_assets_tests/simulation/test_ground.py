@@ -28,13 +28,19 @@ def test_every_landscape_covers_the_ground_completely(biome: str) -> None:
         assert 0 < reflectance.min() <= reflectance.max() < 1.8
 
 
-def test_ice_sheets_are_almost_featureless_and_left_out_of_samples() -> None:
+def test_ice_sheets_are_almost_featureless_and_drawn_only_where_asked_for() -> None:
     def spread(biome: str) -> float:
         pictures = (ground(biome, seed).reflectance(("red",))[0] for seed in range(20))
         return float(np.median([picture.std() / picture.mean() for picture in pictures]))
 
     assert spread("ice sheet") < 0.01 < 0.03 < spread("snow field")
     assert set(BIOMES) - set(VARIED) == {"ice sheet", "snowy forest"}
+    assert GroundRecipe().biomes == VARIED
+
+
+def test_unknown_landscapes_are_named() -> None:
+    with pytest.raises(ValueError, match="moon"):
+        GroundRecipe(biomes=("farmland", "moon"))
 
 
 def test_a_band_is_the_same_alone_and_among_others() -> None:
