@@ -45,7 +45,7 @@ class CloudCompositor:
         bands: tuple[str, ...],
         clouds: CloudRecipe | None = None,
         *,
-        illumination: tuple[float, float] = (0.55, 1.1),
+        illumination: tuple[float, float] = (0.7, 1.05),
         sun_elevation: tuple[float, float] = (18.0, 70.0),
         fields: int = 48,
         size: int = 256,

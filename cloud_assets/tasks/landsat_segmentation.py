@@ -8,11 +8,11 @@ from cloud_assets.models.specifications import AttentionUNet, EfficientNetUNet, 
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.tasks.ablation_of_few_labels import ablation_of
-from cloud_assets.tasks.mixed_with_simulation import NOT_SUN_CORRECTED, any_sensor, mixed_with_simulation
+from cloud_assets.tasks.mixed_with_simulation import any_sensor, mixed_with_simulation
 from cloud_assets.tasks.task import Task
 
 _UNET, _ATTENTION_UNET, _EFFICIENTNET_UNET = (
-    mixed_with_simulation(network, budget_minutes=12, simulation=NOT_SUN_CORRECTED)
+    mixed_with_simulation(network, budget_minutes=12)
     for network in (UNet(width=32), AttentionUNet(width=32), EfficientNetUNet(encoder="efficientnet-b2"))
 )
 
@@ -30,7 +30,7 @@ TASK = Task(
         "unet": _UNET,
         "attention_unet": _ATTENTION_UNET,
         "unet_efficientnet_b2": _EFFICIENTNET_UNET,
-        "unet_any_sensor": any_sensor(budget_minutes=12, resolution=(0.35, 2.0), simulation=NOT_SUN_CORRECTED),
+        "unet_any_sensor": any_sensor(budget_minutes=12, resolution=(0.35, 2.0)),
     },
     optional_variants=("unet_efficientnet_b2", "unet_any_sensor"),
     evaluation=SegmentationEvaluation(protocols=(Cloud38StitchedScenes(),)),

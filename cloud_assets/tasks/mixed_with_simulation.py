@@ -5,7 +5,6 @@ from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.simulation.biomes import BIOMES
 from cloud_assets.simulation.ground import GroundRecipe
 from cloud_assets.simulation.patch import SimulationRecipe
-from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.training.recipes import FocalDice, Optimisation, Segmentation
 
 RANDOM_SENSORS = Augmentation(
@@ -26,16 +25,11 @@ VARIED_LIGHT = Augmentation(brightness=0.3, gamma=0.1, saturation=0.3, nodata_we
 """The milder variations of the tasks' own recipes, whose sensor is known."""
 
 
-_ANYWHERE = GroundRecipe(biomes=tuple(BIOMES))
-NOT_SUN_CORRECTED = SimulationRecipe(
-    ground=_ANYWHERE, sensor=SensorRecipe(saturation_chance=0.35), sun_elevation=(10.0, 70.0), illumination=(0.4, 1.1)
-)
-"""Simulation for data that nobody divided by the sine of the sun's height, as Landsat's level 1: white may be dark."""
+ANYWHERE = SimulationRecipe(ground=GroundRecipe(biomes=tuple(BIOMES)))
+"""All landscapes, those on which hardly anything can be told apart among them."""
 
 
-def mixed_with_simulation(
-    network: NetworkSpecification, budget_minutes: float, simulation: SimulationRecipe | None = None
-) -> Segmentation:
+def mixed_with_simulation(network: NetworkSpecification, budget_minutes: float) -> Segmentation:
     """Half of each batch is simulated, and some clear patches get simulated clouds: few scenes hold few kinds of land.
 
     Reflectance is kept up to 1.2, not cut at 0.4 as in the recipes that have thousands of labels: snow and cloud differ
@@ -44,7 +38,6 @@ def mixed_with_simulation(
     Args:
         network: The network to train.
         budget_minutes: Wall-clock budget; the learning rate falls to zero by its end.
-        simulation: What simulated patches and clouds are drawn from; by default all landscapes under any sky.
     """
     return Segmentation(
         network=network,
@@ -53,15 +46,13 @@ def mixed_with_simulation(
         simulated_fraction=0.5,
         composited_fraction=0.3,
         simulated_validation=24,
-        simulation=simulation or SimulationRecipe(ground=_ANYWHERE),
+        simulation=ANYWHERE,
         augmentation=VARIED_LIGHT,
         optimisation=Optimisation(scheduler="linear", max_epochs=1000, patience=None, budget_minutes=budget_minutes),
     )
 
 
-def any_sensor(
-    budget_minutes: float, resolution: tuple[float, float], simulation: SimulationRecipe | None = None
-) -> Segmentation:
+def any_sensor(budget_minutes: float, resolution: tuple[float, float]) -> Segmentation:
     """The recipe for sensors that were never seen: red, green and near infrared, each patch by its own brightness.
 
     After Wright et al. 2024 (OmniCloudMask, https://doi.org/10.1016/j.rse.2024.114122): z-scores by patch, which ignore
@@ -70,9 +61,8 @@ def any_sensor(
     Args:
         budget_minutes: Wall-clock budget; the learning rate falls to zero by its end.
         resolution: Pixel sizes to show relative to the data's own, so that they run from 10 to 60 m.
-        simulation: As in :func:`mixed_with_simulation`.
     """
-    recipe = mixed_with_simulation(EfficientNetUNet(), budget_minutes, simulation)
+    recipe = mixed_with_simulation(EfficientNetUNet(), budget_minutes)
     varied = {"resolution": resolution, "band_gain": 0.15, "band_dropout": 0.08, "saturation": 0.4, "blur": 0.2}
     return recipe.model_copy(
         update={

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 
-TRAINING_VERSION = 4
+TRAINING_VERSION = 3
 """Raised when the same recipe on the same data would give other weights than before."""
 
 

@@ -255,8 +255,6 @@ def _composition(
             preprocessing.instrument,
             preprocessing.bands,
             recipe.simulation.clouds,
-            illumination=recipe.simulation.illumination,
-            sun_elevation=recipe.simulation.sun_elevation,
             size=side,
             seed=recipe.optimisation.seed,
         )
