@@ -11,10 +11,7 @@ from cloud_assets.tasks.ablation_of_few_labels import ablation_of
 from cloud_assets.tasks.mixed_with_simulation import any_sensor, mixed_with_simulation
 from cloud_assets.tasks.task import Task
 
-_UNET, _ATTENTION_UNET, _EFFICIENTNET_UNET = (
-    mixed_with_simulation(network, budget_minutes=12)
-    for network in (UNet(width=32), AttentionUNet(width=32), EfficientNetUNet(encoder="efficientnet-b2"))
-)
+_UNET = mixed_with_simulation(UNet(width=32), budget_minutes=12)
 
 TASK = Task(
     name="landsat_segmentation",
@@ -28,8 +25,8 @@ TASK = Task(
     split=GroupedSplit(by="group", stratify="cloud_percentage", fractions=(0.7, 0.15, 0.15)),
     variants={
         "unet": _UNET,
-        "attention_unet": _ATTENTION_UNET,
-        "unet_efficientnet_b2": _EFFICIENTNET_UNET,
+        "attention_unet": mixed_with_simulation(AttentionUNet(width=32), budget_minutes=12),
+        "unet_efficientnet_b2": mixed_with_simulation(EfficientNetUNet(encoder="efficientnet-b2"), budget_minutes=12),
         "unet_any_sensor": any_sensor(budget_minutes=12, resolution=(0.35, 2.0)),
     },
     optional_variants=("unet_efficientnet_b2", "unet_any_sensor"),
