@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import cloud_assets.simulation
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import DamagedStore, InvalidRecipe, SimulationFailed
 from cloud_assets.patches.from_arrays import role_of
@@ -23,6 +22,7 @@ from cloud_assets.patches.simulation_worker import SimulationOrder
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.patches.store_writer import PatchStoreWriter, StoreOrigin
 from cloud_assets.simulation.patch import SimulationRecipe
+from cloud_assets.simulation.version import physics_version
 
 NOTE = "Simulated pixels: land, clouds, shadows and sensor are made up, no satellite saw them."
 
@@ -70,7 +70,7 @@ def simulated_store(
     order = SimulationOrder(
         instrument=instrument, bands=tuple(bands), size=size, seed=seed, recipe=recipe or SimulationRecipe()
     )
-    version = blake2b(f"{order.model_dump_json()} {count} {_physics_version()}".encode(), digest_size=16).hexdigest()
+    version = blake2b(f"{order.model_dump_json()} {count} {physics_version()}".encode(), digest_size=16).hexdigest()
     directory = cache / f"simulated_{version}"
     try:
         return PatchStore.open(directory)
@@ -131,12 +131,3 @@ def _simulated(
                 np.frombuffer(pixels, dtype).reshape(shape),
                 np.frombuffer(mask, np.uint8).reshape(shape[1:]),
             )
-
-
-def _physics_version() -> str:
-    """Hash of the simulation's source: patches of older physics are simulated anew."""
-    folder = Path(cloud_assets.simulation.__path__[0])
-    digest = blake2b(digest_size=16)
-    for file in sorted(folder.glob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()

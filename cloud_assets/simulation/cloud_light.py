@@ -22,10 +22,22 @@ def cast_shadow(layer: np.ndarray, metres: float, azimuth: float, elevation: flo
         (H, W) float32 share of direct sunlight taken from the ground, in [0, 1].
     """
     distance = metres / max(np.tan(elevation), _LOWEST_TANGENT) / pixel_metres
-    shade = np.roll(layer, (round(distance * np.sin(azimuth)), round(distance * np.cos(azimuth))), (0, 1))
-    # Light that a cloud scatters forward leaves the direct beam too: shadows are darker than the cloud is bright.
-    darkened: np.ndarray = shade / (shade + np.float32(0.45) * (1 - shade))
-    return darkened
+    return opacity(np.roll(layer, (round(distance * np.sin(azimuth)), round(distance * np.cos(azimuth))), (0, 1)))
+
+
+def opacity(layer: np.ndarray) -> np.ndarray:
+    """Share of direct sunlight that a layer keeps from what lies behind it.
+
+    Light that a cloud scatters forward leaves the direct beam too: shadows are darker than the cloud is bright.
+
+    Args:
+        layer: (H, W) share of light that the layer reflects, in [0, 1).
+
+    Returns:
+        (H, W) float32, in [0, 1].
+    """
+    kept: np.ndarray = layer / (layer + np.float32(0.45) * (1 - layer))
+    return kept
 
 
 def lit_albedo(

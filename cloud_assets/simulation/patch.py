@@ -126,13 +126,7 @@ def _top_of_atmosphere(
 ) -> np.ndarray:
     """Reflectance (C, H, W) of the ground with its relief lit, under haze, water vapour and ozone."""
     picture = ground.reflectance(bands)
-    # A slope is lit by the cosine between its normal and the sun, relative to level ground.
-    lit = ground.gradient[0] * np.float32(math.sin(sun.azimuth)) + ground.gradient[1] * np.float32(
-        math.cos(sun.azimuth)
-    )
-    lit *= np.float32(-1 / math.tan(sun.elevation))
-    lit += 1
-    np.clip(lit, 0, 2.0, out=lit)
+    lit = relief_light(ground.gradient, sun)
     sky = spectra.select(spectra.SKY_LIGHT, bands)
     depth = np.float32(log_uniform(rng, recipe.haze))
     haze = depth * np.maximum(smooth(rng.uniform(0.4, 1.6, ground.shape).astype(np.float32), max(ground.shape) / 4), 0)
@@ -148,6 +142,25 @@ def _top_of_atmosphere(
         band += veil * max(float(through[index]), 0.002)
         band *= ozone[index]
     return picture
+
+
+def relief_light(gradient: np.ndarray, sun: Sun) -> np.ndarray:
+    """Direct sunlight on sloping ground relative to level ground.
+
+    Args:
+        gradient: (2, H, W) slope of the ground downwards and to the right, metres a metre.
+        sun: Where it stands; ground that rises in the direction of shadows faces it.
+
+    Returns:
+        (H, W) float32: cosine between the ground's normal and the sun over that of level ground, 0 where the ground
+        turns away from the sun.
+    """
+    lit: np.ndarray = gradient[0] * np.float32(math.sin(sun.azimuth)) + gradient[1] * np.float32(math.cos(sun.azimuth))
+    lit *= np.float32(1 / math.tan(sun.elevation))
+    lit += 1
+    np.maximum(lit, 0, out=lit)
+    lit /= np.sqrt(1 + gradient[0] ** 2 + gradient[1] ** 2)
+    return lit
 
 
 def patch_generator(seed: int, index: int) -> np.random.Generator:

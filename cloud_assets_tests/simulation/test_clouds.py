@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.simulation.cloud_light import cast_shadow, lit_albedo, outlined
+from cloud_assets.simulation.cloud_light import cast_shadow, lit_albedo, opacity, outlined
 from cloud_assets.simulation.cloud_shapes import SHAPES
 from cloud_assets.simulation.clouds import (
     CLEAR_SKY,
@@ -75,10 +77,47 @@ def test_thick_cloud_is_bright_white_and_hides_the_ground() -> None:
     assert (over_bright - over_dark).max() < 0.12
 
 
-def test_cloud_dims_white_ground_and_brightens_dark_ground() -> None:
-    clouds = field("veil", 2)
-    dark, _ = composite_clouds(np.full((1, *SHAPE), 0.02, np.float32), clouds, ("red",))
-    assert dark[0][clouds.mask == THIN_CLOUD].mean() > 0.05
+def even_cloud(reflected: float, ice: bool = False) -> CloudField:
+    """One layer without edges, texture, glow and blur, of an albedo of 1."""
+    layer = np.full(SHAPE, reflected, np.float32)
+    none = np.zeros(SHAPE, np.float32)
+    return CloudField(
+        kind="overcast", droplets=none if ice else layer, ice=layer if ice else None, optical_depth=none,
+        shade=opacity(layer), albedo=np.ones(SHAPE, np.float32), ice_share=0.0, vapour_above=0.0, air_mass=1.2,
+        sharpness=10.0, glow=0.0, mask=np.full(SHAPE, THIN_CLOUD, np.uint8),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("ground", [0.02, 0.3, 0.9])
+@pytest.mark.parametrize("reflected", [0.1, 0.4, 0.8])
+def test_an_even_cloud_adds_up_with_the_ground(ground: float, reflected: float) -> None:
+    """Known answer: R + (1 - R)^2 p / (1 - R p), the adding method; the cloud itself is white up to its colour."""
+    below = np.full((1, *SHAPE), ground, np.float32)
+    seen, _ = composite_clouds(below, even_cloud(reflected), ("red",))
+    thick, _ = composite_clouds(np.zeros_like(below), even_cloud(0.999), ("red",))
+    expected = reflected * thick.mean() / 0.999 + (1 - reflected) ** 2 * ground / (1 - reflected * ground)
+    assert seen.mean() == pytest.approx(expected, abs=0.005)
+    assert np.ptp(seen) < 1e-5
+
+
+def test_cloud_hardly_changes_snow_and_brightens_dark_ground() -> None:
+    for ice in (False, True):
+        snow, label = composite_clouds(np.full((1, *SHAPE), 0.9, np.float32), even_cloud(0.2, ice), ("red",))
+        dark, dark_label = composite_clouds(np.full((1, *SHAPE), 0.02, np.float32), even_cloud(0.2, ice), ("red",))
+        assert snow.mean() == pytest.approx(0.9, abs=0.02)
+        assert dark.mean() > 0.15
+        assert (label == CLEAR).all()
+        assert (dark_label == THIN_CLOUD).all()
+
+
+def test_only_shadows_of_clouds_elsewhere_darken_what_is_below_a_cloud() -> None:
+    ground = np.full((1, *SHAPE), 0.3, np.float32)
+    cloud = even_cloud(0.5)
+    own, _ = composite_clouds(ground, cloud, ("red",))
+    darker, _ = composite_clouds(ground, replace(cloud, shade=np.ones(SHAPE, np.float32)), ("red",))
+    lit, _ = composite_clouds(ground, replace(cloud, shade=np.zeros(SHAPE, np.float32)), ("red",))
+    np.testing.assert_allclose(own, lit)
+    assert darker.mean() < own.mean() - 0.01
 
 
 def test_cirrus_shows_in_its_band_and_low_cloud_does_not() -> None:

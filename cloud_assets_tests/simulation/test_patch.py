@@ -5,13 +5,14 @@ import pytest
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.simulation.clouds import CLEAR_SKY
+from cloud_assets.simulation.clouds import CLEAR_SKY, Sun
 from cloud_assets.simulation.ground import GroundRecipe, simulate_ground
 from cloud_assets.simulation.patch import (
     SimulatedPatch,
     SimulationRecipe,
     observe,
     patch_generator,
+    relief_light,
     simulate_patch,
     simulate_patches,
 )
@@ -36,6 +37,25 @@ def test_shapes_types_and_ranges(patches: list[SimulatedPatch]) -> None:
         assert ((patch.mask == UNLABELLED) == ~patch.valid).all()
         assert patch.land_cover.max() < len(SURFACE_NAMES)
         assert patch.cloud_optical_depth.shape == (96, 96)
+
+
+@pytest.mark.parametrize(("azimuth", "lit", "unlit"), [(0.0, (32, 12), (32, 52)), (np.pi / 2, (12, 32), (52, 32))])
+def test_slopes_towards_the_sun_are_brighter(azimuth: float, lit: tuple[int, int], unlit: tuple[int, int]) -> None:
+    """A round hill: where shadows point to the right, the sun stands to the left; downwards, at the top."""
+    hill = 12 * np.exp(-(((np.mgrid[:64, :64] - 32) ** 2).sum(0)) / 200)
+    gradient = np.stack(np.gradient(hill)).astype(np.float32)
+    light = relief_light(gradient, Sun(azimuth, 0.6))
+    assert light[lit] > 1.1
+    assert light[unlit] < 0.8
+    assert light[32, 32] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_slope_is_lit_by_the_cosine_of_its_normal_and_the_sun() -> None:
+    """Known answer: a slope at right angles to a sun 30 degrees high gets twice what level ground gets."""
+    gradient = np.zeros((2, 4, 4), np.float32)
+    gradient[1] = np.sqrt(3)
+    np.testing.assert_allclose(relief_light(gradient, Sun(0.0, np.pi / 6)), 2, rtol=1e-5)
+    assert not relief_light(-gradient, Sun(0.0, np.pi / 6)).any()
 
 
 def test_all_classes_and_many_landscapes_and_skies_occur(patches: list[SimulatedPatch]) -> None:
