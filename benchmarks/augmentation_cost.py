@@ -82,7 +82,8 @@ def main() -> None:
 def _maker(store: PatchStore, augmentation: Augmentation, composited: float) -> Callable[[], object]:
     """Makes the next batch at each call."""
     rows = np.arange(len(store))
-    compositor = CloudCompositor("landsat8_l1", BANDS, size=SIZE, fields=12) if composited else None
+    haze = SimulationRecipe().haze
+    compositor = CloudCompositor("landsat8_l1", BANDS, haze=haze, size=SIZE, fields=12) if composited else None
     source = PatchSource(store, rows, list(range(len(BANDS))))
     composition = Composition(source, None, 0.0, compositor, frozenset(rows.tolist()), composited)
     batches = TrainingBatches(

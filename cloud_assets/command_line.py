@@ -49,7 +49,10 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for the products, one folder a scene.")],
     model: Annotated[
         list[str] | None,
-        typer.Option(help="models:/<task>@<alias> or a model folder; several times. Default: every task's champion."),
+        typer.Option(
+            help="models:/<task>@<alias>, a model folder, or simulation (cloud masks; comes with the package); several "
+            "times. Default: every task's champion."
+        ),
     ] = None,
     products: Annotated[str | None, typer.Option(help="Comma-separated, e.g. mask,probability. Default: all.")] = None,
     bands: Annotated[str | None, typer.Option(help="Bands of a raster file in order, e.g. red,green,blue,nir.")] = None,

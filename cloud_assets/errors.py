@@ -161,7 +161,7 @@ class WeightsUnavailable(CloudAssetsError, RuntimeError):
 
 
 class WrongWeights(CloudAssetsError, ValueError):
-    """A weights file belongs to another architecture."""
+    """Weights belong to another architecture, or learnt from other bands or another scale."""
 
 
 class NothingToLearn(CloudAssetsError, ValueError):

@@ -83,7 +83,7 @@ def test_a_job_needs_no_configuration(name: str) -> None:
 @pytest.mark.parametrize("name", RUN_CONFIGS)
 def test_a_run_configuration_fits_its_job(name: str) -> None:
     job, size = name.rsplit(".", 1)
-    assert size in ("quick", "full", "half_hour", "three_seeds")
+    assert size in ("quick", "full", "from_simulation", "half_hour", "two_rows", "three_seeds")
     assert dg.validate_run_config(defs.resolve_job_def(job), run_config(job, size))
 
 
@@ -91,6 +91,24 @@ def test_a_run_configuration_fits_its_job(name: str) -> None:
 @pytest.mark.parametrize("size", ["quick", "full"])
 def test_each_task_comes_with_run_configurations(task: Task, size: str) -> None:
     assert f"{task.name}.{size}" in RUN_CONFIGS
+
+
+@pytest.mark.parametrize("task", [one for one in ALL_TASKS if one.ablation], ids=lambda task: task.name)
+def test_the_authors_recipes_learn_from_real_patches_alone(task: Task) -> None:
+    config = run_config(task.name, "full")["ops"]
+    trained = {name: step["config"] for name, step in config.items() if name.endswith("__trained_model")}
+    assert trained
+    for settings in trained.values():
+        chosen = {
+            name: settings[name] for name in ("simulated_fraction", "simulated_validation", "composited_fraction")
+        }
+        assert not any(chosen.values())
+
+
+def test_quick_configurations_start_from_nothing() -> None:
+    for job in ("cloudsen12_segmentation", DEMO):
+        step = run_config(job, "quick")["ops"]["cloudsen12_segmentation__unet_efficientnet_b2__trained_model"]
+        assert step["config"]["network"] == {"encoder_weights": "none"}
 
 
 def test_the_demo_never_looks_for_real_data() -> None:

@@ -5,9 +5,13 @@ from typing import cast
 
 import segmentation_models_pytorch as smp
 from segmentation_models_pytorch.encoders import encoders
-from torch import nn
+from torch import Tensor, nn
 
+from cloud_assets.errors import WrongWeights
 from cloud_assets.models.pretrained import hub_file, load_weights, names_match, read_weights
+from cloud_assets.models.shipped import SIMULATION, SIMULATION_WEIGHTS
+
+_HEAD = "segmentation_head."
 
 
 def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int, out_channels: int) -> nn.Module:
@@ -15,7 +19,8 @@ def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int
 
     Args:
         encoder: Name of the encoder, ``efficientnet-b0`` … ``efficientnet-b5``.
-        encoder_weights: ``none``, ``imagenet``, or a weights file of the encoder or of the whole network.
+        encoder_weights: ``none``, ``simulation``, ``imagenet``, or a weights file of the encoder or of the whole
+            network. The last layer of a whole network for other classes is left out: it starts anew.
         in_channels: Number of input bands.
         out_channels: Number of output channels (logits).
 
@@ -41,11 +46,29 @@ def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int
     if encoder_weights == "imagenet":
         settings = encoders[encoder]["pretrained_settings"]["imagenet"]
         path = hub_file(settings["repo_id"], "model.safetensors", settings["revision"])
+    elif encoder_weights == SIMULATION:
+        path = SIMULATION_WEIGHTS
     else:
         path = Path(encoder_weights).expanduser()
     weights = read_weights(path)
     # The encoder ends before the classifier that its pretrained weights come with.
     weights = {name: tensor for name, tensor in weights.items() if not name.startswith("_fc.")}
     part = network if names_match(network, weights) else cast("nn.Module", network.encoder)
-    load_weights(part, weights, str(path))
+    if part is network:
+        weights |= _head_for_other_classes(network, weights)
+    try:
+        load_weights(part, weights, str(path))
+    except WrongWeights as error:
+        if encoder_weights != SIMULATION:
+            raise
+        raise WrongWeights(
+            "encoder_weights: simulation is for an efficientnet-b2 on the bands red, green, blue and near infrared, "
+            f"not for {encoder} on {in_channels} bands. Set encoder_weights: none, or the encoder and the bands."
+        ) from error
     return network
+
+
+def _head_for_other_classes(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The network's own last layer where the weights' one has another number of classes, else nothing."""
+    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(_HEAD)}
+    return own if any(tensor.shape[:1] != weights[name].shape[:1] for name, tensor in own.items()) else {}

@@ -66,7 +66,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise WeightsUnavailable(
-            f"{path}: there is no such weights file. Correct the path, or set 'none' or 'imagenet'."
+            f"{path}: there is no such weights file. Correct the path, or set 'none', 'imagenet' or "
+            "what else the network's field offers."
         )
     try:
         if path.suffix == ".safetensors":

@@ -65,8 +65,9 @@ class EfficientNetUNet(Specification):
     encoder_weights: str = Field(
         default="none",
         min_length=1,
-        description="'none', 'imagenet' (downloaded once; an error where that is impossible), or a weights file "
-        "(.safetensors, .pt, .pth) of this encoder or of this whole network.",
+        description="'none', 'simulation' (comes with the package: the whole network, efficientnet-b2 on red, green, "
+        "blue and near infrared, learnt from simulated patches), 'imagenet' (downloaded once; an error where that is "
+        "impossible), or a weights file (.safetensors, .pt, .pth) of this encoder or of this whole network.",
     )
 
     @property

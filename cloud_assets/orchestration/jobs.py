@@ -27,7 +27,7 @@ def task_job(task: Task) -> "UnresolvedAssetJobDefinition":
 def demo_job(task: Task) -> "UnresolvedAssetJobDefinition":
     """The README's first command: a task's lineage on the embedded sample, in minutes on two cores."""
     what = f"The whole lineage of {task.name} on the embedded synthetic sample, with a small training budget."
-    return _job(DEMO, task, what, run_config(DEMO, "quick"))
+    return _job(DEMO, task, what, run_config(DEMO, "from_simulation"))
 
 
 def ablation_jobs(task: Task) -> list["UnresolvedAssetJobDefinition"]:
@@ -50,7 +50,7 @@ def run_config(job: str, size: str) -> dict[str, Any]:
 
     Args:
         job: Name of the job.
-        size: ``quick``, ``full``, or that of a table in the README.
+        size: ``quick``, ``full``, ``from_simulation`` (what the demo runs with), or that of a table in the README.
 
     Returns:
         The content of ``run_configs/<job>.<size>.yaml``.

@@ -14,7 +14,9 @@ import numpy.typing as npt
 from cloud_assets.bands import CLEAR, INSTRUMENTS, UNLABELLED
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.simulation import spectra
 from cloud_assets.simulation.clouds import CloudField, CloudRecipe, composite_clouds, draw_sun, simulate_clouds
+from cloud_assets.simulation.haze import dim, draw_brightness, draw_haze
 from cloud_assets.simulation.patch import patch_generator
 
 Image = npt.NDArray[np.float32]
@@ -30,6 +32,7 @@ class CloudCompositor:
         illumination: Lowest and highest reflectance of a white surface in the patches; below 1 where data are not
             corrected for the height of the sun.
         sun_elevation: Range of the sun's height in degrees, for the shadows.
+        haze: Range of the optical depth at 550 nm of the haze under the clouds; None for none. It is not labelled.
         fields: Number of cloud fields in the bank; each takes about 20 bytes x size².
         size: Edge of the fields in pixels; they are periodic, so patches may be smaller or larger.
         seed: Seed of the bank.
@@ -47,6 +50,7 @@ class CloudCompositor:
         *,
         illumination: tuple[float, float] = (0.7, 1.05),
         sun_elevation: tuple[float, float] = (18.0, 70.0),
+        haze: tuple[float, float] | None = None,
         fields: int = 48,
         size: int = 256,
         seed: int = 0,
@@ -57,6 +61,7 @@ class CloudCompositor:
         found = [profile.find(band) for band in bands]
         self.bands = tuple(band.common_name for band in found)
         self.illumination = illumination
+        self.haze = haze
         recipe = (clouds or CloudRecipe()).model_copy(update={"none": 0.0})
         metres = min((band.resolution_m for band in found if band.resolution_m), default=10.0)
         self._bank = []
@@ -80,9 +85,22 @@ class CloudCompositor:
         """
         rng = np.random.default_rng(key)
         field = _moved(self._bank[int(rng.integers(len(self._bank)))], rng, valid.shape)
-        composite, added = composite_clouds(reflectance, field, self.bands, float(rng.uniform(*self.illumination)))
+        illumination = float(rng.uniform(*self.illumination))
+        below = reflectance if self.haze is None else self._hazy(reflectance, rng, self.haze, illumination)
+        composite, added = composite_clouds(below, field, self.bands, illumination)
         composite[:, ~valid] = 0
         return composite, merged_labels(mask, added, valid)
+
+    def _hazy(
+        self, reflectance: Image, rng: np.random.Generator, depths: tuple[float, float], illumination: float
+    ) -> Image:
+        haze = draw_haze(rng, (reflectance.shape[1], reflectance.shape[2]), depths) * draw_brightness(rng)
+        result = reflectance.copy()
+        for band, scattering in zip(result, spectra.aerosol(self.bands), strict=True):
+            veil = haze * scattering
+            dim(band, veil)
+            band += veil * np.float32(illumination)
+        return result
 
 
 def merged_labels(

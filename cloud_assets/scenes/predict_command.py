@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloud_assets.errors import InvalidRecipe
+from cloud_assets.models.shipped import SIMULATION, SIMULATION_MODEL
 from cloud_assets.scenes.batch import SceneBatch, SceneOutcome
 from cloud_assets.scenes.options import ALL_PRODUCTS, Product
 
@@ -65,14 +66,18 @@ def parsed_bands(text: str | None) -> Sequence[str] | None:
 
 
 def bundle_folder(reference: str) -> Path:
-    """The folder that a model reference names.
+    """The folder that a model reference names: ``simulation``, the model that comes with the package, or a path.
 
     Raises:
         InvalidRecipe: If it is no folder.
     """
+    if reference == SIMULATION:
+        return SIMULATION_MODEL
     folder = Path(reference)
     if not folder.is_dir():
-        raise InvalidRecipe(f"{reference!r} is neither the folder of a trained model nor models:/<task>@<alias>.")
+        raise InvalidRecipe(
+            f"{reference!r} is neither the folder of a trained model nor models:/<task>@<alias> nor {SIMULATION!r}."
+        )
     return folder
 
 

@@ -11,8 +11,9 @@ from cloud_assets.bands import UNLABELLED
 from cloud_assets.simulation import spectra
 from cloud_assets.simulation.clouds import CloudRecipe, Sun, composite_clouds, draw_sun, simulate_clouds
 from cloud_assets.simulation.ground import Ground, GroundRecipe, simulate_ground
-from cloud_assets.simulation.random_fields import Shape, fast_length, smooth
-from cloud_assets.simulation.ranges import Interval, Scale, log_uniform, uniform
+from cloud_assets.simulation.haze import dim, draw_brightness, draw_haze
+from cloud_assets.simulation.random_fields import Shape, fast_length
+from cloud_assets.simulation.ranges import Interval, Scale, uniform
 from cloud_assets.simulation.sensor import SensorRecipe, randomise_sensor
 
 
@@ -128,17 +129,17 @@ def _top_of_atmosphere(
     picture = ground.reflectance(bands)
     lit = relief_light(ground.gradient, sun)
     sky = spectra.select(spectra.SKY_LIGHT, bands)
-    depth = np.float32(log_uniform(rng, recipe.haze))
-    haze = depth * np.maximum(smooth(rng.uniform(0.4, 1.6, ground.shape).astype(np.float32), max(ground.shape) / 4), 0)
+    haze = draw_haze(rng, ground.shape, recipe.haze)
     scattering = spectra.aerosol(bands)
     path = spectra.path_reflectance(bands, sun.air_mass) * np.float32(rng.uniform(0.75, 1.3))
     through = np.exp(-spectra.select(spectra.VAPOUR_DEPTH, bands) * np.float32(uniform(rng, recipe.vapour)))
     ozone = spectra.ozone(bands, sun.air_mass)
-    bright_haze = np.float32(rng.uniform(0.10, 0.16))
+    bright_haze = draw_brightness(rng)
     for index, band in enumerate(picture):
         band *= lit * (1 - sky[index]) + sky[index]
         veil = haze * (bright_haze * scattering[index]) + path[index]
-        band *= (1 - np.float32(1.1) * veil) * through[index]
+        dim(band, veil)
+        band *= through[index]
         band += veil * max(float(through[index]), 0.002)
         band *= ozone[index]
     return picture

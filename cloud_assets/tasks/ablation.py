@@ -26,6 +26,7 @@ from cloud_assets.tasks.ablation_rows import ABLATION, Judge, RowTrainer
 from cloud_assets.tasks.task import Task
 from cloud_assets.training.ablation_recipe import PLAIN, AblationRecipe, seeded
 from cloud_assets.training.recipes import Segmentation
+from cloud_assets.training.shipped_start import check_start
 
 if TYPE_CHECKING:
     from cloud_assets.tracking import Tracker
@@ -78,16 +79,19 @@ def ablate(
 
     Raises:
         InvalidRecipe: If a row's recipe is impossible.
+        WrongWeights: If a row starts from weights that do not fit it.
         CloudAssetsError: Whatever a training raises.
     """
     variant, base = taken_apart(task, recipe)
     judge = Judge.on(store, splits, base, recipe, folder, progress)
     trainer = RowTrainer(task.name, recipe, store, splits, folder, judge, tell, progress)
-    rows = recipe.rows(base)
+    rows, curve = recipe.rows(base), recipe.curve_rows(base)
+    for row in (*rows.values(), *curve.values()):
+        check_start(row, store)
     scored = [trainer.scored(name, "row", row, seed) for name, row in rows.items() for seed in recipe.seeds]
     scored += [
         trainer.scored(f"simulation only, {count}", "curve", row, seed, count)
-        for count, row in recipe.curve_rows(base).items()
+        for count, row in curve.items()
         for seed in recipe.curve_seeds
     ]
     peers = dict(_peers(recipe, store, splits))
@@ -113,7 +117,7 @@ def ablate(
         is_synthetic=store.is_synthetic,
         figures={name: picture for name, picture in figures.items() if picture is not None},
         captions=CAPTIONS,
-        notes=_notes(recipe, store, splits, "ukis-csmask" in peers),
+        notes=_notes(recipe, rows, store, splits, "ukis-csmask" in peers),
     )
 
 
@@ -157,12 +161,21 @@ def _peers(recipe: AblationRecipe, store: PatchStore, splits: Splits) -> Iterato
             yield "ukis-csmask", peer
 
 
-def _notes(recipe: AblationRecipe, store: PatchStore, splits: Splits, has_ukis: bool) -> list[str]:
+def _steps(row: Segmentation) -> int | None:
+    optimisation = row.optimisation
+    return None if optimisation.steps_per_epoch is None else optimisation.max_epochs * optimisation.steps_per_epoch
+
+
+def _notes(
+    recipe: AblationRecipe, rows: Mapping[str, Segmentation], store: PatchStore, splits: Splits, has_ukis: bool
+) -> list[str]:
     counts = {name: len(splits.indices(name)) for name in ("train", "validation", "test")}
     steps = recipe.epochs * recipe.steps_per_epoch
+    others = {name: _steps(row) for name, row in rows.items() if _steps(row) != steps}
+    except_for = "".join(f", {name!r} for {count or 'as many as its epochs have'}" for name, count in others.items())
     notes = [
         f"{counts['train']} training, {counts['validation']} validation and {counts['test']} test patches; each row "
-        f"was trained {len(recipe.seeds)} times for {steps} steps.",
+        f"was trained {len(recipe.seeds)} times for {steps} steps{except_for}.",
         "Rows are cumulative: each adds one ingredient to the one above. Epoch and threshold are chosen on validation; "
         "the test split decides nothing and is looked at once a training.",
         f"hardened: the validation split and {recipe.judged_patches} simulated patches that no training and no choice "
@@ -173,9 +186,15 @@ def _notes(recipe: AblationRecipe, store: PatchStore, splits: Splits, has_ukis: 
     ]
     if "ukis_csmask" in recipe.peers and not has_ukis:
         notes.append("ukis-csmask is left out: it is not installed (see the extra 'peers'), or bands are missing.")
+    if has_ukis:
+        notes.append(
+            "ukis-csmask was made for reflectance corrected for the height of the sun; it gets the data's own, which "
+            "for Landsat level 1 is not corrected and so darker."
+        )
     if recipe.curve:
         notes.append(
-            f"The learning curve: the recipe of the last row (not {PLAIN!r}) on simulated patches alone; epoch and "
-            "threshold chosen on simulated patches, so no real pixel took part. 'all' are all patches of the data set."
+            f"The learning curve: the recipe of the last row (not {PLAIN!r}) from random weights on simulated patches "
+            "alone; epoch and threshold chosen on simulated patches, so no real pixel took part. 'all' are all patches "
+            "of the data set."
         )
     return notes

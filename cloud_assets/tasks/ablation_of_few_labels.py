@@ -1,5 +1,6 @@
 """What the recipe for few labels is made of, ingredient by ingredient."""
 
+from cloud_assets.models.specifications import EfficientNetUNet
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.tasks.mixed_with_simulation import RANDOM_SENSORS
 from cloud_assets.training.ablation_recipe import AblationRecipe, Ingredient
@@ -17,25 +18,26 @@ def ablation_of(recipe: Segmentation, **options: int) -> AblationRecipe:
     Returns:
         The ablation.
     """
-    return AblationRecipe(
-        plain={
-            "clip": (0.0, 0.4),
-            "augmentation": Augmentation().model_dump(),
-            "simulated_fraction": 0.0,
-            "simulated_validation": 0,
-            "composited_fraction": 0.0,
-            "optimisation.weight_averaging": None,
-        },
-        ingredients=(
-            Ingredient(name="reflectance up to 1.2", changes={"clip": recipe.clip}),
-            Ingredient(name="simulated patches", changes={"simulated_fraction": recipe.simulated_fraction}),
-            Ingredient(name="composited clouds", changes={"composited_fraction": recipe.composited_fraction}),
-            Ingredient(name="random sensors", changes={"augmentation": RANDOM_SENSORS.model_dump()}),
-            Ingredient(name="hardened validation", changes={"simulated_validation": recipe.simulated_validation}),
-            Ingredient(
-                name="averaged weights",
-                changes={"optimisation.weight_averaging": recipe.optimisation.weight_averaging or 0.99},
-            ),
+    plain = {
+        "clip": (0.0, 0.4),
+        "augmentation": Augmentation().model_dump(),
+        "simulated_fraction": 0.0,
+        "simulated_validation": 0,
+        "composited_fraction": 0.0,
+        "optimisation.weight_averaging": None,
+    }
+    ingredients = [
+        Ingredient(name="reflectance up to 1.2", changes={"clip": recipe.clip}),
+        Ingredient(name="simulated patches", changes={"simulated_fraction": recipe.simulated_fraction}),
+        Ingredient(name="composited clouds", changes={"composited_fraction": recipe.composited_fraction}),
+        Ingredient(name="random sensors", changes={"augmentation": RANDOM_SENSORS.model_dump()}),
+        Ingredient(name="hardened validation", changes={"simulated_validation": recipe.simulated_validation}),
+        Ingredient(
+            name="averaged weights",
+            changes={"optimisation.weight_averaging": recipe.optimisation.weight_averaging or 0.99},
         ),
-        **options,
-    )
+    ]
+    if isinstance(recipe.network, EfficientNetUNet) and recipe.network.encoder_weights != "none":
+        changes = {"network.encoder_weights": recipe.network.encoder_weights}
+        ingredients.append(Ingredient(name="weights from simulation", changes=changes))
+    return AblationRecipe(plain=plain, ingredients=tuple(ingredients), **options)

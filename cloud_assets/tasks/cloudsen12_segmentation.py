@@ -3,6 +3,7 @@
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
 from cloud_assets.evaluation.gate import Gate
 from cloud_assets.evaluation.segmentation import SegmentationEvaluation
+from cloud_assets.models.shipped import SIMULATION
 from cloud_assets.models.specifications import EfficientNetUNet
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
@@ -10,7 +11,9 @@ from cloud_assets.tasks.ablation_of_few_labels import ablation_of
 from cloud_assets.tasks.mixed_with_simulation import any_sensor, mixed_with_simulation
 from cloud_assets.tasks.task import Task
 
-_UNET = mixed_with_simulation(EfficientNetUNet(encoder="efficientnet-b2"), budget_minutes=15)
+_UNET = mixed_with_simulation(
+    EfficientNetUNet(encoder="efficientnet-b2", encoder_weights=SIMULATION), budget_minutes=15
+)
 
 TASK = Task(
     name="cloudsen12_segmentation",
@@ -23,7 +26,7 @@ TASK = Task(
     dataset=CloudSEN12(),
     patches=PatchRecipe(bands=("red", "green", "blue", "nir"), size=256, minimum_valid=0.2),
     split=GroupedSplit(by="group", stratify="cloud_percentage", held_out_label_types=("high",)),
-    variants={"unet_efficientnet_b2": _UNET, "unet_any_sensor": any_sensor(budget_minutes=15, resolution=(1.0, 6.0))},
+    variants={"unet_efficientnet_b2": _UNET, "unet_any_sensor": any_sensor(budget_minutes=15, metres=10)},
     optional_variants=("unet_any_sensor",),
     evaluation=SegmentationEvaluation(),
     gate=Gate(metric="iou", mode="max", must_beat=("baseline_iou", "all_cloud_iou")),

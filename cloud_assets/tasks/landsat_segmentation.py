@@ -4,6 +4,7 @@ from cloud_assets.datasets.cloud38 import Cloud38
 from cloud_assets.evaluation.gate import Gate
 from cloud_assets.evaluation.segmentation import SegmentationEvaluation
 from cloud_assets.evaluation.stitched_scenes import Cloud38StitchedScenes
+from cloud_assets.models.shipped import SIMULATION
 from cloud_assets.models.specifications import AttentionUNet, EfficientNetUNet, UNet
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
@@ -26,8 +27,10 @@ TASK = Task(
     variants={
         "unet": _UNET,
         "attention_unet": mixed_with_simulation(AttentionUNet(width=32), budget_minutes=12),
-        "unet_efficientnet_b2": mixed_with_simulation(EfficientNetUNet(encoder="efficientnet-b2"), budget_minutes=12),
-        "unet_any_sensor": any_sensor(budget_minutes=12, resolution=(0.35, 2.0)),
+        "unet_efficientnet_b2": mixed_with_simulation(
+            EfficientNetUNet(encoder="efficientnet-b2", encoder_weights=SIMULATION), budget_minutes=12
+        ),
+        "unet_any_sensor": any_sensor(budget_minutes=12, metres=30),
     },
     optional_variants=("unet_efficientnet_b2", "unet_any_sensor"),
     evaluation=SegmentationEvaluation(protocols=(Cloud38StitchedScenes(),)),

@@ -52,7 +52,7 @@ def mixed_with_simulation(network: NetworkSpecification, budget_minutes: float) 
     )
 
 
-def any_sensor(budget_minutes: float, resolution: tuple[float, float]) -> Segmentation:
+def any_sensor(budget_minutes: float, metres: float) -> Segmentation:
     """The recipe for sensors that were never seen: red, green and near infrared, each patch by its own brightness.
 
     After Wright et al. 2024 (OmniCloudMask, https://doi.org/10.1016/j.rse.2024.114122): z-scores by patch, which ignore
@@ -60,14 +60,17 @@ def any_sensor(budget_minutes: float, resolution: tuple[float, float]) -> Segmen
 
     Args:
         budget_minutes: Wall-clock budget; the learning rate falls to zero by its end.
-        resolution: Pixel sizes to show relative to the data's own, so that they run from 10 to 60 m.
+        metres: The data's own pixel size; what is shown runs from 10 to 60 m.
     """
     recipe = mixed_with_simulation(EfficientNetUNet(), budget_minutes)
-    varied = {"resolution": resolution, "band_gain": 0.15, "band_dropout": 0.08, "saturation": 0.4, "blur": 0.2}
+    varied = {"resolution": (10 / metres, 60 / metres), "band_gain": 0.15, "band_dropout": 0.08}
+    # The augmentation varies the resolution, of real and simulated patches alike.
+    ground = ANYWHERE.ground.model_copy(update={"pixel_metres": (metres, metres)})
     return recipe.model_copy(
         update={
             "bands": ("red", "green", "nir"),
             "normalisation": "patch_standardise",
-            "augmentation": RANDOM_SENSORS.model_copy(update=varied),
+            "simulation": ANYWHERE.model_copy(update={"ground": ground}),
+            "augmentation": RANDOM_SENSORS.model_copy(update={**varied, "saturation": 0.4, "blur": 0.2}),
         }
     )

@@ -54,7 +54,7 @@ def registered_champions(tracker: "Tracker", tasks: Sequence[Task]) -> Registere
     if not bundles:
         raise NoModelForProduct(
             f"no task has a champion in {tracker.uri}. Train one (for example: dagster job execute -m "
-            "cloud_assets.definitions -j demo), set MLFLOW_TRACKING_URI, or name a model folder (cloud-assets predict "
-            "--model)."
+            "cloud_assets.definitions -j demo), set MLFLOW_TRACKING_URI, name a model folder (cloud-assets predict "
+            "--model), or take the one that comes with the package (--model simulation)."
         )
     return RegisteredChampions(tuple(bundles), tuple(versions), tuple(left_out))

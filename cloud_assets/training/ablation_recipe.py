@@ -22,14 +22,17 @@ class Ingredient(BaseModel):
 class AblationRecipe(BaseModel):
     """Which ingredients, how often and how long.
 
-    All rows train for the same number of steps, however busy the machine is; minutes would favour cheap rows.
+    All rows train for the same number of steps, however busy the machine is; minutes would favour cheap rows. An
+    ingredient may set ``optimisation.max_epochs`` and ``optimisation.steps_per_epoch`` all the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     variant: str | None = Field(default=None, description="Variant whose recipe is taken apart. Unset: the first.")
     plain: Mapping[str, Any] = Field(
-        default_factory=dict, description="What is taken from that recipe for the first row, by dotted path."
+        default_factory=dict,
+        description="What is taken from that recipe for the first row, by dotted path. Given anew, it replaces all of "
+        "the task's own: what it does not name stays as in the recipe.",
     )
     ingredients: tuple[Ingredient, ...] = Field(default=(), description="What is added, row by row.")
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="Every row is trained once with each.")
@@ -64,6 +67,8 @@ class AblationRecipe(BaseModel):
     def rows(self, base: Segmentation) -> dict[str, Segmentation]:
         """The recipe of each row, seed left out.
 
+        The plain one starts from random weights unless ``plain`` says otherwise.
+
         Args:
             base: The recipe that is taken apart.
 
@@ -79,7 +84,8 @@ class AblationRecipe(BaseModel):
             "optimisation.budget_minutes": None,
             "optimisation.threads": self.threads,
         }
-        recipe = with_parameters(base, {**steps, **self.plain})
+        start = {} if {"network", _WEIGHTS} & set(self.plain) else _from_nothing(base)
+        recipe = with_parameters(base, {**steps, **start, **self.plain})
         rows = {PLAIN: recipe}
         for ingredient in self.ingredients:
             recipe = with_parameters(recipe, ingredient.changes)
@@ -87,9 +93,13 @@ class AblationRecipe(BaseModel):
         return rows
 
     def curve_rows(self, base: Segmentation) -> dict[int, Segmentation]:
-        """The recipes of the learning curve, by number of simulated patches; no real pixel takes part in any way."""
+        """The recipes of the learning curve, by number of simulated patches.
+
+        Neither a real pixel nor weights from elsewhere take part in any way.
+        """
         full = list(self.rows(base).values())[-1]
-        alone = {"simulated_fraction": 1.0, "composited_fraction": 0.0, "real_validation": False}
+        alone: dict[str, Any] = {"simulated_fraction": 1.0, "composited_fraction": 0.0, "real_validation": False}
+        alone |= _from_nothing(full)
         if not full.simulated_validation:
             alone["simulated_validation"] = 24
         return {count: with_parameters(full, {**alone, "simulated_patches": count}) for count in self.curve}
@@ -97,6 +107,12 @@ class AblationRecipe(BaseModel):
 
 PLAIN = "plain recipe"
 """Name of the first row."""
+_WEIGHTS = "network.encoder_weights"
+
+
+def _from_nothing(recipe: Segmentation) -> dict[str, Any]:
+    """What has a network start from random weights."""
+    return {_WEIGHTS: "none"} if "encoder_weights" in type(recipe.network).model_fields else {}
 
 
 def seeded(recipe: Segmentation, seed: int) -> Segmentation:

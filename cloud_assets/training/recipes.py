@@ -139,6 +139,11 @@ class Segmentation(BaseModel):
     def _check(self) -> Self:
         if not (self.real_validation or self.simulated_validation):
             raise InvalidRecipe("without real_validation, simulated_validation patches are needed to judge epochs on.")
+        if self.normalisation == "standardise" and self.simulated_fraction == 1 and not self.real_validation:
+            raise InvalidRecipe(
+                "normalisation 'standardise' takes its statistics from real patches, of which this recipe uses none: "
+                "set 'range' or 'patch_standardise'."
+            )
         return self
 
     def train(self, run: "TrainingRun") -> "ModelBundle":
@@ -155,6 +160,7 @@ class Segmentation(BaseModel):
             NothingToLearn: If a split is empty or unlabelled.
             TrainingDiverged: If the loss becomes infinite or not a number.
             WeightsUnavailable: If pretrained weights are asked for and cannot be obtained.
+            WrongWeights: If they do not fit the network, its bands or their scale.
         """
         from cloud_assets.training.segmentation import train
 

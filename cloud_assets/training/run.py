@@ -4,14 +4,22 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
+from cloud_assets.models.shipped import SIMULATION, SIMULATION_WEIGHTS
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.simulation.version import physics_version
 
-TRAINING_VERSION = 3
-"""Raised when the same recipe on the same data would give other weights than before."""
+_SIMULATED = frozenset({"simulation", "clouds"})
+"""Fields of recipes that say how patches or clouds are simulated."""
+_WEIGHTS = ("encoder_weights", "weights")
+"""Fields of network specifications that name weights."""
+
+TRAINING_VERSION = 5
+"""Raised, and never lowered, when the same recipe on the same data would give other weights than before."""
 
 
 def _ignore(epoch: int, metrics: Mapping[str, float]) -> None:
@@ -66,5 +74,25 @@ def fingerprint(recipe: BaseModel, store: PatchStore, splits: Splits) -> str:
         A hash, 32 hexadecimal digits.
     """
     parts = [str(TRAINING_VERSION), type(recipe).__name__, recipe.model_dump_json()]
-    parts += [store.data_version, splits.data_version]
+    parts += [store.data_version, splits.data_version, *beyond_the_recipe(recipe.model_dump())]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def beyond_the_recipe(recipe: Mapping[str, Any]) -> list[str]:
+    """What a recipe only names: the physics that simulated patches are made with, the content of weights files.
+
+    Args:
+        recipe: The recipe as plain values.
+
+    Returns:
+        Hashes.
+    """
+    parts = [physics_version()] if _SIMULATED & set(recipe) else []
+    network = recipe.get("network")
+    names = [network.get(field) for field in _WEIGHTS] if isinstance(network, Mapping) else []
+    for name in names:
+        file = SIMULATION_WEIGHTS if name == SIMULATION else Path(str(name)).expanduser()
+        if name is not None and file.is_file():
+            with file.open("rb") as opened:
+                parts.append(hashlib.file_digest(opened, "sha256").hexdigest())
+    return parts

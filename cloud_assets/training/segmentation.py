@@ -36,6 +36,7 @@ from cloud_assets.training.losses import FocalDiceLoss
 from cloud_assets.training.recipes import Segmentation
 from cloud_assets.training.record import software_versions, training_record
 from cloud_assets.training.run import TrainingRun
+from cloud_assets.training.shipped_start import check_start
 from cloud_assets.training.threshold import ThresholdSearch
 
 _CLASSES = {
@@ -117,7 +118,9 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
         NothingToLearn: If a split is empty or unlabelled.
         TrainingDiverged: If the loss becomes infinite or not a number.
         WeightsUnavailable: If pretrained weights are asked for and cannot be obtained.
+        WrongWeights: If they do not fit the network, its bands or their scale.
     """
+    check_start(recipe, run.store)
     training, validation = (_labelled(run, split, recipe) for split in ("train", "validation"))
     fitted_on = training if len(training) else validation
     preprocessing = fitted_preprocessing(
@@ -131,7 +134,8 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
     module = SegmentationModule(recipe.network.build(len(channels), out_channels), recipe)
     sizes = {"batch_size": optimisation.batch_size, "multiple": recipe.network.size_multiple}
     codes = class_codes(recipe)
-    side = min(recipe.crop or run.store.masks.shape[1], *run.store.masks.shape[1:])
+    shape = run.store.roles[IMAGES].shape[1:]
+    side = min(recipe.crop or shape[0], *shape)
     composition = _composition(recipe, run, PatchSource(run.store, training, channels), preprocessing, side)
     batches = TrainingBatches(
         composition,
@@ -144,7 +148,7 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
     )
     judged = [PatchSource(run.store, validation, channels)] if recipe.real_validation else []
     if recipe.simulated_validation:
-        whole = min(run.store.masks.shape[1:])  # as large as the real ones: metrics count pixels
+        whole = min(shape)  # as large as the real ones: metrics count pixels
         judged.append(_simulated(recipe, run, preprocessing, whole, recipe.simulated_validation, validation=True))
     checks: ConcatDataset[Batch] = ConcatDataset(
         [ValidationBatches(source, preprocessing, codes, **sizes) for source in judged if len(source)]
@@ -172,7 +176,7 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
         preprocessing=preprocessing,
         classes=classes,
         threshold=Threshold(value=0.5, method="not chosen yet", unit="cloud probability"),
-        patch_size=recipe.crop or run.store.masks.shape[1],
+        patch_size=recipe.crop or shape[0],
         training=training_record(recipe, optimisation.seed, run, result),
         software=software_versions(),
         details=details,
@@ -224,7 +228,10 @@ def choose_threshold(
 
 
 def _labelled(run: TrainingRun, split: str, recipe: Segmentation) -> npt.NDArray[np.int64]:
-    """Rows of a split that hold a labelled pixel."""
+    """Rows of a split that hold a labelled pixel; there may be none if the recipe does not use the split."""
+    is_used = recipe.simulated_fraction < 1 if split == "train" else recipe.real_validation
+    if not run.store.has_masks and not is_used:
+        return np.zeros(0, np.int64)
     if not run.store.has_masks:
         raise NothingToLearn(f"{run.task}: the patches of {run.store.directory} have no truth masks to learn from.")
     version = run.splits.details.get("patches_version", run.store.data_version)
@@ -233,7 +240,7 @@ def _labelled(run: TrainingRun, split: str, recipe: Segmentation) -> npt.NDArray
     indices = run.splits.indices(split)
     coverage = run.store.index["cloud_percentage"].to_numpy(dtype=np.float64)
     labelled: npt.NDArray[np.int64] = indices[~np.isnan(coverage[indices])]
-    if len(labelled) == 0 and not (split == "train" and recipe.simulated_fraction == 1):
+    if len(labelled) == 0 and is_used:
         raise NothingToLearn(
             f"{run.task}: none of the {len(indices)} patches of the {split} split has a labelled pixel. Give the split "
             "a larger fraction, or add labelled scenes."
@@ -255,6 +262,9 @@ def _composition(
             preprocessing.instrument,
             preprocessing.bands,
             recipe.simulation.clouds,
+            illumination=recipe.simulation.illumination,
+            sun_elevation=recipe.simulation.sun_elevation,
+            haze=recipe.simulation.haze,
             size=side,
             seed=recipe.optimisation.seed,
         )

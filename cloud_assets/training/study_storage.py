@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloud_assets.errors import StudyInUse, StudyMismatch, StudyStorageUnavailable
+from cloud_assets.training.run import TRAINING_VERSION, beyond_the_recipe
 from cloud_assets.training.search_space import SearchSpace
 from cloud_assets.training.study import StudyRecipe
 
@@ -42,7 +43,8 @@ def study_identity(
             place = place.get(parent) if isinstance(place, dict) else None
         if isinstance(place, dict):
             place.pop(name, None)
-    fixed = json.dumps([type(base).__name__, recipe.trial_epochs, recipe.trial_minutes, rest], sort_keys=True)
+    named = [str(TRAINING_VERSION), *beyond_the_recipe(base.model_dump())]
+    fixed = json.dumps([type(base).__name__, recipe.trial_epochs, recipe.trial_minutes, rest, named], sort_keys=True)
     return {
         "task": task,
         "variant": variant,

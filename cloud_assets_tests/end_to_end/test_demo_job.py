@@ -12,7 +12,7 @@ ops:
     config: {source: sample, sample_scale: 0.1}
   cloudsen12_segmentation__unet_efficientnet_b2__trained_model:
     config:
-      network: {encoder: efficientnet-b0}
+      network: {encoder: efficientnet-b0, encoder_weights: none}
       crop: 64
       simulated_fraction: 0.0
       simulated_validation: 0

@@ -79,6 +79,20 @@ def test_cloudless_skies_are_left_out() -> None:
     assert all(changed)
 
 
+def test_haze_brightens_dark_ground_most_in_the_blue_and_is_not_labelled() -> None:
+    thin = dict.fromkeys(CloudRecipe().kinds, 0.0) | {"cumulus": 1.0, "contrails": 0.0, "strength": (1e-6, 1e-6)}
+    cloudless = CloudRecipe.model_validate(thin)
+    reflectance, mask, valid = ground()
+    clear = CloudCompositor("landsat8_l1", BANDS, cloudless, fields=2, size=SIZE)
+    hazy = CloudCompositor("landsat8_l1", BANDS, cloudless, haze=(0.5, 0.5), fields=2, size=SIZE)
+    for index in range(4):
+        seen, labels = hazy(reflectance, mask, valid, key=(index,))
+        change = (seen - clear(reflectance, mask, valid, key=(index,))[0])[:, valid].mean(axis=1)
+        assert (labels[valid] == 0).all()
+        assert 0.01 < change[BANDS.index("nir")] < change[BANDS.index("red")] < change[BANDS.index("blue")] < 0.15
+        assert not seen[:, ~valid].any()
+
+
 def test_clear_patches_are_found(coverage_store: Callable[..., PatchStore]) -> None:
     store = coverage_store(["clear", "thick", "clear shadow", "unlabelled", "clear thin"])
     assert clear_patches(store, np.arange(5)).tolist() == [0, 2]

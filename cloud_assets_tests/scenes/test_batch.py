@@ -124,6 +124,18 @@ def test_the_command_makes_products_from_a_model_folder(scenes, tmp_path):
     assert "2 names were given" in failing.output
 
 
+def test_the_command_needs_no_training_of_ones_own(scenes, tmp_path):
+    arguments = ["predict", str(scenes[0]), "--out", str(tmp_path / "out"), "--model", "simulation"]
+    result = CliRunner().invoke(app, [*arguments, "--instrument", "landsat8_l1", "--products", "mask"])
+    assert result.exit_code == 0, result.output
+    made = SceneProducts.open(tmp_path / "out" / "a")
+    with rasterio.open(made.paths["mask"]) as raster:
+        found = np.isin(raster.read(1), (1, 2))
+    with rasterio.open(scenes[0]) as raster:
+        bright = raster.read((1, 2, 3)).mean(axis=0)
+    assert bright[found].mean() > 2 * bright[~found].mean()
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [

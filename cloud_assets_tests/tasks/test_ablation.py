@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud_assets.errors import InvalidEvaluation, InvalidRecipe
+from cloud_assets.errors import InvalidEvaluation, InvalidRecipe, WrongWeights
 from cloud_assets.evaluation.ablation import Ablation
 from cloud_assets.evaluation.mask_rules import UkisMask
 from cloud_assets.evaluation.mask_scores import MaskScores, score_masks
@@ -20,7 +20,7 @@ from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe
 from cloud_assets.simulation.patch import SimulationRecipe
 from cloud_assets.simulation.sensor import SensorRecipe
-from cloud_assets.tasks import ALL_TASKS, cloud_anomaly, landsat_segmentation
+from cloud_assets.tasks import ALL_TASKS, cloud_anomaly, cloudsen12_segmentation, landsat_segmentation
 from cloud_assets.tasks.ablation import ablate, publish, taken_apart
 from cloud_assets.tasks.mixed_with_simulation import RANDOM_SENSORS
 from cloud_assets.tasks.task import Task
@@ -151,6 +151,11 @@ def test_no_real_pixel_decides_about_the_learning_curve() -> None:
         assert (row.simulated_fraction, row.composited_fraction, row.real_validation) == (1.0, 0.0, False)
         assert row.simulated_patches == count
         assert row.simulated_validation > 0
+    for declared in (cloudsen12_segmentation.TASK, landsat_segmentation.TASK):
+        assert declared.ablation is not None
+        base = taken_apart(declared, declared.ablation)[1]
+        (row,) = declared.ablation.model_copy(update={"curve": (50,)}).curve_rows(base).values()
+        assert getattr(row.network, "encoder_weights", "none") == "none"
     with pytest.raises(ValueError, match="simulated_validation patches are needed"):
         Segmentation(network=UNet(), real_validation=False)
 
@@ -174,6 +179,39 @@ def test_the_last_row_of_a_task_is_its_own_recipe_on_random_sensors(declared: Ta
     own = {"optimisation", "augmentation"}
     assert last.augmentation == RANDOM_SENSORS
     assert last.model_dump(exclude=own) == declared.variants[variant].model_dump(exclude=own)  # type: ignore[call-arg]
+
+
+def test_weights_from_simulation_are_an_ingredient_of_the_recipe_that_starts_from_them() -> None:
+    declared = cloudsen12_segmentation.TASK
+    assert declared.ablation is not None
+    rows = declared.ablation.rows(taken_apart(declared, declared.ablation)[1])
+    weights = {name: row.network.encoder_weights for name, row in rows.items()}  # type: ignore[union-attr]
+    assert weights.pop("weights from simulation") == "simulation"
+    assert set(weights.values()) == {"none"}
+
+
+def test_rows_that_cannot_start_are_refused_before_anything_is_trained(
+    patches: tuple[PatchStore, Splits], tmp_path: Path
+) -> None:
+    declared = cloudsen12_segmentation.TASK
+    assert declared.ablation is not None
+    recipe = declared.ablation.model_copy(update={"variant": "unet_any_sensor", "epochs": 1, "steps_per_epoch": 1})
+    with pytest.raises(WrongWeights, match="normalisation range instead of patch_standardise"):
+        ablate(declared, recipe, *patches, tmp_path, tell=lambda said: None, progress=False)
+    assert not list(tmp_path.rglob("model"))
+    assert landsat_segmentation.TASK.ablation is not None
+    other = landsat_segmentation.TASK.ablation.model_copy(update={"variant": "unet_efficientnet_b2"})
+    rows = other.rows(taken_apart(landsat_segmentation.TASK, other)[1])
+    assert {row.network.encoder_weights for row in rows.values()} == {"none"}  # type: ignore[union-attr]
+
+
+def test_the_report_says_which_rows_had_other_steps(
+    task: Task, patches: tuple[PatchStore, Splits], tmp_path: Path
+) -> None:
+    longer = Ingredient(name="longer", changes={"optimisation.steps_per_epoch": 3})
+    recipe = RECIPE.model_copy(update={"ingredients": (longer,), "seeds": (0,), "curve": (), "peers": ()})
+    found = ablate(task, recipe, *patches, tmp_path, tell=lambda said: None, progress=False)
+    assert "for 2 steps, 'longer' for 3." in found.notes[0]
 
 
 def test_only_segmentations_are_taken_apart() -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score
 
-from cloud_assets.errors import InvalidRecipe, NothingToLearn, UnknownBand
-from cloud_assets.models.specifications import AttentionUNet, UNet
+from cloud_assets.errors import InvalidRecipe, NothingToLearn, UnknownBand, WrongWeights
+from cloud_assets.models.specifications import AttentionUNet, EfficientNetUNet, UNet
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
@@ -130,6 +130,43 @@ def test_splits_without_labels_are_refused(toy_recipe: Recipe, toy_run: Run, tmp
     maskless = store_arrays(tmp_path / "maskless", images, **keywords)
     with pytest.raises(NothingToLearn, match="no truth masks"):
         toy_recipe().train(toy_run(store=maskless, splits=GroupedSplit(classes="none").split(maskless)))
+
+
+def test_simulation_alone_needs_no_label(toy_recipe: Recipe, toy_run: Run, tmp_path: Path) -> None:
+    images, _ = bright_squares(3)
+    kinds = ["train", "validation", "test"]
+    store = store_arrays(tmp_path / "maskless", images, bands=BANDS, instrument="sentinel2_l1c", official_splits=kinds)
+    alone = {"simulated_fraction": 1.0, "simulated_patches": 4, "simulated_validation": 2, "real_validation": False}
+    recipe = toy_recipe(**alone, max_epochs=1, steps_per_epoch=1)
+    bundle = recipe.train(toy_run(store=store, splits=GroupedSplit(classes="none").split(store)))
+    assert np.isfinite(bundle.card.metrics["val_iou"])
+    with pytest.raises(NothingToLearn, match="no truth masks"):
+        toy_recipe(**{**alone, "real_validation": True}).train(
+            toy_run("judged", store=store, splits=GroupedSplit(classes="none").split(store))
+        )
+    with pytest.raises(ValueError, match="'standardise' takes its statistics from real patches"):
+        toy_recipe(**alone, normalisation="standardise")
+
+
+def test_shipped_weights_are_refused_for_other_bands_and_scales(toy_recipe: Recipe, toy_run: Run) -> None:
+    network = EfficientNetUNet(encoder="efficientnet-b2", encoder_weights="simulation")
+    with pytest.raises(WrongWeights, match=r"needs bands \('red', 'green', 'blue', 'nir'\) instead of .*, clip"):
+        toy_recipe(network=network).train(toy_run())
+
+
+def test_a_training_is_another_one_if_what_its_recipe_names_has_changed(
+    toy_recipe: Recipe, toy_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = toy_run()
+    file = tmp_path / "weights.safetensors"
+    recipe = toy_recipe(network=EfficientNetUNet(encoder_weights=str(file)))
+    identities = []
+    for content in (b"one", b"other", b"one"):
+        file.write_bytes(content)
+        identities.append(fingerprint(recipe, run.store, run.splits))
+    assert identities[0] == identities[2] != identities[1]
+    monkeypatch.setattr("cloud_assets.training.run.physics_version", lambda: "other physics")
+    assert fingerprint(recipe, run.store, run.splits) != identities[0]
 
 
 def test_splits_of_other_patches_are_refused(

@@ -1,0 +1,76 @@
+"""How good are models on labelled patches that they were not trained on, next to rules that need no training here?
+
+    python benchmarks/real_patches.py FOLDER MODEL [MODEL ...] [--workspace real_patches]
+
+Scores models (folders of trained models, or ``simulation``, the one that comes with the package) on the labelled
+patches of FOLDER/38-cloud, whatever instrument they learnt from, beside a brightness threshold, which is fitted to the
+labels of the training split, and ukis-csmask where that is installed. Models that were trained on some of the patches
+flatter themselves in the lines for these.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from cloud_assets.evaluation.mask_rules import MaskRule, ModelMask, UkisMask
+from cloud_assets.evaluation.mask_scores import MaskScores, score_masks
+from cloud_assets.evaluation.segmentation_baselines import fit_brightness_threshold
+from cloud_assets.patches.cutting import cut_patches
+from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.prediction.predictor import load_predictor
+from cloud_assets.scenes.predict_command import bundle_folder
+from cloud_assets.tasks.landsat_segmentation import TASK
+
+BRIGHT_GROUND = 0.25
+COLUMNS = ("iou", "precision", "recall", "recall_inside", "recall_edge", "recall_thick", "recall_thin",
+           "false_on_bright_ground")  # fmt: skip
+
+
+def main() -> None:
+    """Scores, prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--workspace", type=Path, default=Path("real_patches"))
+    options = parser.parse_args()
+    bundles = {reference: ModelBundle.open(bundle_folder(reference)) for reference in options.models}
+    print("patches", "rule", *COLUMNS, sep=" | ")
+    show_real(bundles, options.folder, options.workspace)
+
+
+def show_real(bundles: Mapping[str, ModelBundle], folder: Path, workspace: Path) -> None:
+    """The lines of the table for all labelled patches of 38-Cloud and for each split of them."""
+    store = cut_patches(TASK.dataset.catalog(folder), TASK.patches, workspace / "labelled_patches")
+    splits = TASK.split.split(store)
+    rules: dict[str, MaskRule] = {name: as_rule(bundle, store) for name, bundle in bundles.items()}
+    brightness = fit_brightness_threshold(store, splits.indices("train"), 1000)
+    rules |= {} if brightness is None else {"brightness threshold": brightness}
+    ukis = UkisMask.fitting(store.roles[IMAGES])
+    rules |= {} if ukis is None else {"ukis-csmask": ukis}
+    show("all", rules, store, np.arange(len(store)))
+    for name in ("train", "validation", "test"):
+        show(f"{name} split", rules, store, splits.indices(name))
+
+
+def as_rule(bundle: ModelBundle, store: PatchStore) -> MaskRule:
+    """The model as something that makes masks of a store's numbers."""
+    role = store.roles[IMAGES]
+    preprocessing = bundle.card.preprocessing.for_instrument(role.instrument)
+    return ModelMask(load_predictor(bundle.with_card(preprocessing=preprocessing)), role)
+
+
+def show(patches: str, rules: Mapping[str, MaskRule], store: PatchStore, rows: np.ndarray) -> None:
+    """One line of the table for each rule."""
+    for name, rule in rules.items():
+        scores: MaskScores = score_masks(rule, store, rows, bright_ground=BRIGHT_GROUND)
+        metrics = scores.metrics()
+        shown = (f"{metrics[column]:.3f}" if column in metrics else "" for column in COLUMNS)
+        print(f"{patches} ({len(rows)})", name, *shown, sep=" | ", flush=True)
+
+
+if __name__ == "__main__":
+    main()

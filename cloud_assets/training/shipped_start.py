@@ -1,0 +1,44 @@
+"""Whether a training may start from the weights that come with the package."""
+
+from cloud_assets.bands import INSTRUMENTS
+from cloud_assets.errors import WrongWeights
+from cloud_assets.models.shipped import SIMULATION, SIMULATION_MODEL
+from cloud_assets.models.specifications import EfficientNetUNet
+from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.training.recipes import Segmentation
+
+
+def check_start(recipe: Segmentation, store: PatchStore) -> None:
+    """Makes sure that shipped weights meet the bands and the scale that they learnt from; other starts pass.
+
+    Args:
+        recipe: What is to be trained.
+        store: The patches, whose bands count where the recipe names none.
+
+    Raises:
+        UnknownBand: If the instrument of the patches lacks a band of the recipe.
+        WrongWeights: If bands, clip or normalisation are others.
+    """
+    if not isinstance(recipe.network, EfficientNetUNet) or recipe.network.encoder_weights != SIMULATION:
+        return
+    role = store.roles[IMAGES]
+    learnt_from = ModelBundle.open(SIMULATION_MODEL).card.preprocessing
+    expected, found = (
+        {
+            "bands": tuple(instrument.find(band).common_name for band in bands),
+            "clip": clip,
+            "normalisation": normalisation,
+        }
+        for instrument, bands, clip, normalisation in (
+            (learnt_from.profile, learnt_from.bands, learnt_from.clip, learnt_from.normalisation),
+            (INSTRUMENTS[role.instrument], recipe.bands or role.bands, recipe.clip, recipe.normalisation),
+        )
+    )
+    differing = [name for name in expected if expected[name] != found[name]]
+    if differing:
+        wanted = ", ".join(f"{name} {expected[name]} instead of {found[name]}" for name in differing)
+        raise WrongWeights(
+            f"encoder_weights: simulation needs {wanted}. Change the recipe, or set encoder_weights: none."
+        )

@@ -1,0 +1,113 @@
+"""The model that comes with the package: whole, small, good at what it promises, and a start for other trainings."""
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cloud_assets.datasets.cloud38 import Cloud38
+from cloud_assets.errors import WrongWeights
+from cloud_assets.evaluation.mask_rules import MaskRule, ModelMask
+from cloud_assets.evaluation.mask_scores import score_masks
+from cloud_assets.evaluation.segmentation_baselines import fit_brightness_threshold
+from cloud_assets.models.pretrained import read_weights
+from cloud_assets.models.shipped import SIMULATION, SIMULATION_MODEL, SIMULATION_WEIGHTS
+from cloud_assets.models.specifications import EfficientNetUNet
+from cloud_assets.patches.cutting import cut_patches
+from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.patches.simulated import simulated_store
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.prediction.predictor import load_predictor
+from cloud_assets.tasks.cloudsen12_segmentation import TASK as CLOUDSEN12
+from cloud_assets.tasks.landsat_segmentation import TASK as LANDSAT
+from cloud_assets.training.recipes import Segmentation
+
+ROOT = Path(__file__).resolve().parents[2]
+NETWORK = EfficientNetUNet(encoder="efficientnet-b2", encoder_weights=SIMULATION)
+UNSEEN_SEED = 4_000_037
+FOUR_ORIENTATIONS = "test_time_augmentation"
+
+
+@pytest.fixture(scope="module")
+def bundle() -> ModelBundle:
+    return ModelBundle.open(SIMULATION_MODEL)
+
+
+def iou(rule: MaskRule, store: PatchStore) -> float:
+    return score_masks(rule, store, np.arange(len(store)), bright_ground=0.25).metrics()["iou"]
+
+
+def as_rule(bundle: ModelBundle, store: PatchStore) -> MaskRule:
+    """In one orientation: four times as fast."""
+    quick = bundle.with_card(details={**bundle.card.details, FOUR_ORIENTATIONS: False})
+    return ModelMask(load_predictor(quick, "cpu"), store.roles[IMAGES])
+
+
+def test_it_is_packed_and_small() -> None:
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert data["cloud_assets.models"] == [f"{SIMULATION_MODEL.name}/*"]
+    assert SIMULATION_WEIGHTS.stat().st_size < 25e6
+
+
+def test_its_card_says_where_it_comes_from(bundle: ModelBundle) -> None:
+    card = bundle.card
+    assert card.is_synthetic_training_data
+    assert card.network.build(card.in_channels, card.out_channels, pretrained=False) is not None
+    assert "/" not in card.training.recipe["network"]["encoder_weights"]
+    assert card.details[FOUR_ORIENTATIONS] is True
+
+
+def test_it_finds_simulated_clouds_better_than_a_brightness_threshold_that_knows_the_truth(
+    bundle: ModelBundle, tmp_path: Path
+) -> None:
+    recipe = LANDSAT.variants["unet"]
+    assert isinstance(recipe, Segmentation)
+    store = simulated_store(
+        tmp_path, instrument="landsat8_l1", bands=("red", "green", "blue", "nir"), size=128, count=24,
+        seed=UNSEEN_SEED, recipe=recipe.simulation, progress=False,
+    )  # fmt: skip
+    brightness = fit_brightness_threshold(store, np.arange(len(store)), 1000)
+    assert brightness is not None
+    assert iou(as_rule(bundle, store), store) > iou(brightness, store) + 0.05
+
+
+def test_it_finds_real_clouds(bundle: ModelBundle, real_data: Path, tmp_path: Path) -> None:
+    store = cut_patches(Cloud38().catalog(real_data), LANDSAT.patches, tmp_path / "patches")
+    assert iou(as_rule(bundle, store), store) > 0.78
+
+
+def test_a_training_can_start_from_it(bundle: ModelBundle) -> None:
+    started = NETWORK.build(4, 1).state_dict()
+    shipped = bundle.network().state_dict()
+    assert all(torch.equal(started[name], tensor) for name, tensor in shipped.items())
+    assert {tensor.dtype for tensor in started.values() if tensor.is_floating_point()} == {torch.float32}
+
+
+def test_other_classes_get_a_last_layer_of_their_own() -> None:
+    torch.manual_seed(0)
+    fresh = EfficientNetUNet(encoder="efficientnet-b2").build(4, 4).state_dict()
+    torch.manual_seed(0)
+    started = NETWORK.build(4, 4).state_dict()
+    weights = read_weights(SIMULATION_WEIGHTS)
+    for name, tensor in started.items():
+        head = name.startswith("segmentation_head.")
+        assert torch.equal(tensor, fresh[name] if head else weights[name].to(tensor.dtype)), name
+
+
+def test_other_bands_and_encoders_are_refused_with_advice() -> None:
+    with pytest.raises(WrongWeights, match=r"efficientnet-b2 on 13 bands. Set encoder_weights: none"):
+        NETWORK.build(13, 1)
+    with pytest.raises(WrongWeights, match=r"not for efficientnet-b0 on 4 bands"):
+        EfficientNetUNet(encoder="efficientnet-b0", encoder_weights=SIMULATION).build(4, 1)
+
+
+@pytest.mark.parametrize("task", [CLOUDSEN12, LANDSAT], ids=lambda task: task.name)
+def test_the_tasks_start_from_it_on_its_bands_and_scale(task: object, bundle: ModelBundle) -> None:
+    recipe = task.variants["unet_efficientnet_b2"]  # type: ignore[attr-defined]
+    assert recipe.network == NETWORK
+    assert recipe.clip == bundle.card.preprocessing.clip
+    assert recipe.normalisation == bundle.card.preprocessing.normalisation
+    assert task.patches.bands == ("red", "green", "blue", "nir")  # type: ignore[attr-defined]
