@@ -4,7 +4,9 @@ from cloud_assets.models.specifications import EfficientNetUNet
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.tasks.mixed_with_simulation import RANDOM_SENSORS
 from cloud_assets.training.ablation_recipe import AblationRecipe, Ingredient
-from cloud_assets.training.recipes import Segmentation
+from cloud_assets.training.recipes import Optimisation, Segmentation
+
+_RATE = "optimisation.learning_rate"
 
 
 def ablation_of(recipe: Segmentation, **options: int) -> AblationRecipe:
@@ -38,6 +40,7 @@ def ablation_of(recipe: Segmentation, **options: int) -> AblationRecipe:
         ),
     ]
     if isinstance(recipe.network, EfficientNetUNet) and recipe.network.encoder_weights != "none":
-        changes = {"network.encoder_weights": recipe.network.encoder_weights}
+        plain[_RATE] = Optimisation().learning_rate
+        changes = {"network.encoder_weights": recipe.network.encoder_weights, _RATE: recipe.optimisation.learning_rate}
         ingredients.append(Ingredient(name="weights from simulation", changes=changes))
     return AblationRecipe(plain=plain, ingredients=tuple(ingredients), **options)

@@ -3,17 +3,13 @@
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
 from cloud_assets.evaluation.gate import Gate
 from cloud_assets.evaluation.segmentation import SegmentationEvaluation
-from cloud_assets.models.shipped import SIMULATION
-from cloud_assets.models.specifications import EfficientNetUNet
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.tasks.ablation_of_few_labels import ablation_of
-from cloud_assets.tasks.mixed_with_simulation import any_sensor, mixed_with_simulation
+from cloud_assets.tasks.mixed_with_simulation import any_sensor, from_simulation
 from cloud_assets.tasks.task import Task
 
-_UNET = mixed_with_simulation(
-    EfficientNetUNet(encoder="efficientnet-b2", encoder_weights=SIMULATION), budget_minutes=15
-)
+_UNET = from_simulation(budget_minutes=15)
 
 TASK = Task(
     name="cloudsen12_segmentation",

@@ -4,12 +4,11 @@ from cloud_assets.datasets.cloud38 import Cloud38
 from cloud_assets.evaluation.gate import Gate
 from cloud_assets.evaluation.segmentation import SegmentationEvaluation
 from cloud_assets.evaluation.stitched_scenes import Cloud38StitchedScenes
-from cloud_assets.models.shipped import SIMULATION
-from cloud_assets.models.specifications import AttentionUNet, EfficientNetUNet, UNet
+from cloud_assets.models.specifications import AttentionUNet, UNet
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.tasks.ablation_of_few_labels import ablation_of
-from cloud_assets.tasks.mixed_with_simulation import any_sensor, mixed_with_simulation
+from cloud_assets.tasks.mixed_with_simulation import any_sensor, from_simulation, mixed_with_simulation
 from cloud_assets.tasks.task import Task
 
 _UNET = mixed_with_simulation(UNet(width=32), budget_minutes=12)
@@ -27,9 +26,7 @@ TASK = Task(
     variants={
         "unet": _UNET,
         "attention_unet": mixed_with_simulation(AttentionUNet(width=32), budget_minutes=12),
-        "unet_efficientnet_b2": mixed_with_simulation(
-            EfficientNetUNet(encoder="efficientnet-b2", encoder_weights=SIMULATION), budget_minutes=12
-        ),
+        "unet_efficientnet_b2": from_simulation(budget_minutes=12),
         "unet_any_sensor": any_sensor(budget_minutes=12, metres=30),
     },
     optional_variants=("unet_efficientnet_b2", "unet_any_sensor"),

@@ -1,5 +1,6 @@
 """The segmentation recipes for few labels: half of what a network sees is simulated."""
 
+from cloud_assets.models.shipped import SIMULATION
 from cloud_assets.models.specifications import EfficientNetUNet, NetworkSpecification
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.simulation.biomes import BIOMES
@@ -50,6 +51,17 @@ def mixed_with_simulation(network: NetworkSpecification, budget_minutes: float) 
         augmentation=VARIED_LIGHT,
         optimisation=Optimisation(scheduler="linear", max_epochs=1000, patience=None, budget_minutes=budget_minutes),
     )
+
+
+def from_simulation(budget_minutes: float) -> Segmentation:
+    """The same, starting from the weights that come with the package, at the lower rate that trained weights bear.
+
+    Args:
+        budget_minutes: Wall-clock budget; the learning rate falls to zero by its end.
+    """
+    network = EfficientNetUNet(encoder="efficientnet-b2", encoder_weights=SIMULATION)
+    recipe = mixed_with_simulation(network, budget_minutes)
+    return recipe.model_copy(update={"optimisation": recipe.optimisation.model_copy(update={"learning_rate": 3e-4})})
 
 
 def any_sensor(budget_minutes: float, metres: float) -> Segmentation:
