@@ -1,8 +1,8 @@
 """Lays simulated clouds over real training patches and labels them on the way.
 
 Clear patches are the ones that small training sets have in plenty and learn least from. A bank of precomputed cloud
-fields, shifted, mirrored and turned at random, makes each of them a new cloudy patch at every epoch, for a few percent of a
-training step at most (``benchmarks/augmentation_cost.py``).
+fields, shifted, mirrored and turned at random, makes each of them a new cloudy patch at every epoch, for a few percent
+of a training step at most (``benchmarks/augmentation_cost.py``).
 """
 
 from dataclasses import replace

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sqlite3
 import tempfile
 import warnings
@@ -43,6 +44,8 @@ logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
 
 _SQLITE = "sqlite:///"
 _SQLITE_READY: set[str] = set()
+_REFUSED_SIGNS = re.compile(r"[^\w\-./ :]")
+"""What MLflow refuses in the name of a metric, a comma for example."""
 _METRICS_A_CALL, _PARAMETERS_A_CALL, _PARAMETER_LENGTH = 1000, 100, 6000
 
 
@@ -190,10 +193,10 @@ def log_metrics(client: MlflowClient, run_id: str, metrics: Mapping[str, float],
 
 
 def log_series(client: MlflowClient, run_id: str, series: Mapping[str, Mapping[int, float]]) -> None:
-    """Logs metrics of many steps to a run; what is not finite is left out."""
+    """Logs metrics of many steps to a run; what is not finite is left out, and so are signs that MLflow refuses."""
     now = int(time() * 1000)
     entries = [
-        Metric(name, float(value), now, step)
+        Metric(_REFUSED_SIGNS.sub("", name), float(value), now, step)
         for name, values in series.items()
         for step, value in values.items()
         if np.isfinite(value)

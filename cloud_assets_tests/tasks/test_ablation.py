@@ -146,6 +146,17 @@ def test_it_is_logged_once(done: tuple[Ablation, Path, list[str]], tracker: Trac
     assert len(away) == 1
 
 
+def test_any_name_of_a_row_can_be_logged(done: tuple[Ablation, Path, list[str]], tracker: Tracker) -> None:
+    found, folder, _ = done
+    tables = {name: table.replace("averaged weights", "averaged, slowly (0.9)") for name, table in found.tables.items()}
+    run_id = publish(replace(found, tables=tables), folder, tracker, tags={}, warn=pytest.fail)
+    assert run_id is not None
+    with tracker.reached() as client:
+        metrics = client.get_run(run_id).data.metrics
+    expected = found.metrics()["averaged weights/hardened_iou"]
+    assert metrics["averaged slowly 0.9/hardened_iou"] == pytest.approx(expected)
+
+
 def test_no_real_pixel_decides_about_the_learning_curve() -> None:
     for count, row in RECIPE.curve_rows(BASE).items():
         assert (row.simulated_fraction, row.composited_fraction, row.real_validation) == (1.0, 0.0, False)
