@@ -97,6 +97,9 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(toy_recipe:
     assert not same_weights(first, other)
 
 
+# Slow runs are processes of their own: loading processes are forked, which one did not survive that had run a thousand
+# other tests with their libraries' threads.
+@pytest.mark.slow
 def test_loading_processes_change_nothing(toy_recipe: Recipe, toy_run: Run) -> None:
     alone, helped = (toy_recipe(max_epochs=2, workers=workers).train(toy_run(f"{workers}")) for workers in (0, 2))
     assert same_weights(alone, helped)
