@@ -210,13 +210,24 @@ def training_loader(batches: Dataset[Any], batches_an_epoch: int, workers: int) 
         batches_an_epoch: How many make an epoch.
         workers: Loading processes; 0 loads in the main one.
     """
-    sampler = EpochSampler(batches_an_epoch)
-    return DataLoader(batches, batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
+    return _loader(batches, workers, EpochSampler(batches_an_epoch))
 
 
 def validation_loader(batches: Dataset[Any], workers: int) -> DataLoader[Any]:
     """A loader of validation batches in their order; ``workers`` as above."""
-    return DataLoader(batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
+    return _loader(batches, workers, None)
+
+
+def _loader(batches: Dataset[Any], workers: int, sampler: "EpochSampler | None") -> DataLoader[Any]:
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        # Forked, a process that has used torch, OpenVINO or GDAL may hang or die.
+        multiprocessing_context="spawn" if workers else None,
+    )
 
 
 def endless_order(count: int, position: int, *key: int) -> int:

@@ -114,13 +114,16 @@ def test_large_pictures_are_reduced_the_same_way_in_training_and_prediction(tmp_
     assert np.isnan(answer["error_map"][0, :, :8]).all()
 
 
-def test_training_is_reproducible(store: PatchStore, splits: Splits, tmp_path: Path) -> None:
-    versions = {
-        RECIPES["reconstruction"]
-        .train(TrainingRun("anomaly", "again", store, splits, tmp_path / str(number), progress=False))
-        .version
-        for number in range(2)
-    }
+@pytest.mark.parametrize("name", RECIPES)
+def test_training_is_reproducible_with_loading_processes_or_without(
+    name: str, store: PatchStore, splits: Splits, tmp_path: Path
+) -> None:
+    optimisation = RECIPES[name].optimisation.model_copy(update={"max_epochs": 1})
+    versions = set()
+    for workers in (0, 1):
+        recipe = RECIPES[name].model_copy(update={"optimisation": optimisation.model_copy(update={"workers": workers})})
+        run = TrainingRun("anomaly", "again", store, splits, tmp_path / str(workers), progress=False)
+        versions.add(recipe.train(run).version)
     assert len(versions) == 1
 
 

@@ -91,8 +91,14 @@ def test_tiny_network_learns_to_tell_cover(
     assert abs(found - wanted).mean() < 0.5
 
 
-def test_same_seed_same_weights(train: Callable[..., ModelBundle]) -> None:
-    assert train("one").version == train("two").version
+def test_same_seed_same_weights_with_loading_processes_or_without(train: Callable[..., ModelBundle]) -> None:
+    optimisation = recipe().optimisation.model_copy(update={"max_epochs": 1})
+    simulated = {"simulated_fraction": 0.5, "simulated_patches": 2, "simulated_size": 64}
+    versions = {
+        train(str(workers), optimisation=optimisation.model_copy(update={"workers": workers}), **simulated).version
+        for workers in (0, 1)
+    }
+    assert len(versions) == 1
 
 
 def window_batches(cover: tuple[PatchStore, Splits], augmentation: Augmentation, size: int = 40) -> TrainingWindows:

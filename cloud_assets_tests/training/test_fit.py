@@ -11,6 +11,7 @@ import torch
 
 from cloud_assets.errors import InvalidRecipe, StorageFull, TrainingDiverged
 from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.tasks.mixed_with_simulation import RANDOM_SENSORS
 from cloud_assets.training import segmentation
 from cloud_assets.training.recipes import Segmentation
 from cloud_assets.training.run import TrainingRun
@@ -97,11 +98,12 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(toy_recipe:
     assert not same_weights(first, other)
 
 
-# Slow runs are processes of their own: loading processes are forked, which one did not survive that had run a thousand
-# other tests with their libraries' threads.
-@pytest.mark.slow
 def test_loading_processes_change_nothing(toy_recipe: Recipe, toy_run: Run) -> None:
-    alone, helped = (toy_recipe(max_epochs=2, workers=workers).train(toy_run(f"{workers}")) for workers in (0, 2))
+    mixed = {"augmentation": RANDOM_SENSORS, "simulated_fraction": 0.5, "simulated_patches": 2, "crop": 32,
+             "composited_fraction": 1.0}  # fmt: skip
+    alone, helped = (
+        toy_recipe(max_epochs=2, workers=workers, **mixed).train(toy_run(f"{workers}")) for workers in (0, 2)
+    )
     assert same_weights(alone, helped)
 
 

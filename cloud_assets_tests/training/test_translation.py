@@ -101,8 +101,8 @@ def test_batch_normalisation_knows_how_much_pictures_differ(pairs: PatchStore, t
 def test_same_seed_same_losses(
     family: Callable[..., Translation], pairs: PatchStore, tiny: Recipes, tmp_path: Path
 ) -> None:
-    recipe = tiny(family(*OPTICAL), max_epochs=1)
-    first, second = (train(recipe, pairs, tmp_path / name)[1] for name in ("a", "b"))
+    alone, helped = (tiny(family(*OPTICAL), max_epochs=1, workers=workers) for workers in (0, 1))
+    first, second = (train(recipe, pairs, tmp_path / name)[1] for name, recipe in (("a", alone), ("b", helped)))
     assert first == second
     other = tiny(family(*OPTICAL), max_epochs=1, seed=1)
     assert train(other, pairs, tmp_path / "c")[1] != first
