@@ -4,6 +4,7 @@ from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import WrongWeights
 from cloud_assets.models.shipped import SIMULATION, SIMULATION_MODEL
 from cloud_assets.models.specifications import EfficientNetUNet
+from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.prediction.bundle import ModelBundle
@@ -23,22 +24,18 @@ def check_start(recipe: Segmentation, store: PatchStore) -> None:
     """
     if not isinstance(recipe.network, EfficientNetUNet) or recipe.network.encoder_weights != SIMULATION:
         return
-    role = store.roles[IMAGES]
-    learnt_from = ModelBundle.open(SIMULATION_MODEL).card.preprocessing
-    expected, found = (
-        {
-            "bands": tuple(instrument.find(band).common_name for band in bands),
-            "clip": clip,
-            "normalisation": normalisation,
-        }
-        for instrument, bands, clip, normalisation in (
-            (learnt_from.profile, learnt_from.bands, learnt_from.clip, learnt_from.normalisation),
-            (INSTRUMENTS[role.instrument], recipe.bands or role.bands, recipe.clip, recipe.normalisation),
-        )
-    )
+    role, learnt_from = store.roles[IMAGES], ModelBundle.open(SIMULATION_MODEL).card.preprocessing
+    expected = _input(learnt_from.instrument, learnt_from.bands, learnt_from)
+    found = _input(role.instrument, recipe.bands or role.bands, recipe)
     differing = [name for name in expected if expected[name] != found[name]]
     if differing:
         wanted = ", ".join(f"{name} {expected[name]} instead of {found[name]}" for name in differing)
         raise WrongWeights(
             f"encoder_weights: simulation needs {wanted}. Change the recipe, or set encoder_weights: none."
         )
+
+
+def _input(instrument: str, bands: tuple[str, ...], scale: Segmentation | Preprocessing) -> dict[str, object]:
+    """What a network sees: bands by their common names, and how they are scaled."""
+    names = tuple(INSTRUMENTS[instrument].find(band).common_name for band in bands)
+    return {"bands": names, "clip": scale.clip, "normalisation": scale.normalisation}
