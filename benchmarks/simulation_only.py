@@ -1,14 +1,16 @@
 """Cloud masks without one label: how good is a model that saw nothing but simulated patches?
 
-    python benchmarks/simulation_only.py FOLDER [--epochs 14] [--steps 100] [--crop 256] [--workspace simulation_only]
-        [--weights FILE --learning-rate 0.0003] [--release cloud_assets/models/simulation]
+    python benchmarks/simulation_only.py FOLDER [--patches 3000] [--epochs 14] [--steps 100] [--batch 8] [--crop 256]
+        [--workers 0] [--workspace simulation_only] [--weights FILE --learning-rate 0.0003]
+        [--release cloud_assets/models/simulation]
 
-Trains a U-Net with EfficientNet-B2 on simulated Landsat patches (batches of 8), chooses the epoch on simulated
-patches, predicts in four orientations, and scores it once on all labelled patches of FOLDER/38-cloud: next to a
-brightness threshold, which is fitted to the labels of the training split, and ukis-csmask where that is installed.
+Trains a U-Net with EfficientNet-B2 on simulated Landsat patches, chooses the epoch on simulated patches, predicts in
+four orientations, and scores it once on all labelled patches of FOLDER/38-cloud: next to a brightness threshold, which
+is fitted to the labels of the training split, and ukis-csmask where that is installed.
 Thick and thin cloud are told apart on held-out simulated patches, for 38-Cloud's masks do not. Interrupted, run it
 again with the same workspace: it goes on from its last epoch. A batch takes 1.6 seconds of one core that computes in
-bfloat16, 5 of one that does not; with --crop 128 a fifth.
+bfloat16, 5 of one that does not; with --crop 128 a fifth. A GPU wants loading processes: --workers as many as there
+are cores.
 """
 
 import argparse
@@ -62,6 +64,8 @@ def main() -> None:
     parser.add_argument("--patches", type=int, default=3000)
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--steps", type=int, default=100, help="batches an epoch")
+    parser.add_argument("--batch", type=int, default=8, help="patches a batch")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load patches")
     parser.add_argument("--crop", type=int, default=256, help="side of what is cut from a patch for training")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--weights", default="none", help="of an earlier model, to go on from: its weights.safetensors")
@@ -75,6 +79,7 @@ def main() -> None:
         simulated_store(
             options.simulated,
             instrument="landsat8_l1", bands=BANDS, size=256, count=count, seed=seed, recipe=SIMULATION,
+            workers=max(2, options.workers),
         )
         for count, seed in ((options.patches, 0), (HELD_OUT_PATCHES, HELD_OUT_SEED))
     )  # fmt: skip
@@ -101,7 +106,7 @@ def trained(options: argparse.Namespace, store: PatchStore, splits: Splits) -> M
         optimisation=Optimisation(
             learning_rate=options.learning_rate, scheduler="linear", max_epochs=options.epochs,
             steps_per_epoch=options.steps, patience=None, weight_averaging=0.998, seed=options.seed,
-            threads=options.threads,
+            threads=options.threads, batch_size=options.batch, workers=options.workers,
         ),
     )  # fmt: skip
     identity = fingerprint(recipe, store, splits)

@@ -1,12 +1,14 @@
-"""Haze: a nearly even veil of aerosol that brightens dark ground and dims bright ground, most in the blue."""
+"""Haze: a smooth veil of aerosol that brightens dark ground and dims bright ground, most in the blue."""
 
 import numpy as np
 
-from cloud_assets.simulation.random_fields import Shape, smooth
+from cloud_assets.simulation.random_fields import Shape, fractal_field
 from cloud_assets.simulation.ranges import log_uniform
 
 _BRIGHTNESS = (0.10, 0.16)
 _DIMMING = np.float32(1.1)
+_UNEVENNESS = (0.0, 0.35)
+_SLOPE = (3.6, 4.4)
 
 
 def draw_haze(rng: np.random.Generator, shape: Shape, depths: tuple[float, float]) -> np.ndarray:
@@ -18,11 +20,11 @@ def draw_haze(rng: np.random.Generator, shape: Shape, depths: tuple[float, float
         depths: Range of the mean depth, positive.
 
     Returns:
-        (H, W) float32, within a percent or two of its mean.
+        (H, W) float32, periodic: from even to drifting by a factor of two over the patch, without fine structure.
     """
     depth = np.float32(log_uniform(rng, depths))
-    waves = smooth(rng.uniform(0.4, 1.6, shape).astype(np.float32), max(shape) / 4)
-    haze: np.ndarray = depth * np.maximum(waves, 0)
+    drift = fractal_field(rng, shape, rng.uniform(*_SLOPE))
+    haze: np.ndarray = depth * np.exp(np.float32(rng.uniform(*_UNEVENNESS)) * drift)
     return haze
 
 
