@@ -3,6 +3,7 @@
 import numpy as np
 
 from cloud_assets.simulation.random_fields import fractal_field
+from cloud_assets.simulation.ranges import mostly_low
 
 _LOWEST_TANGENT = 0.15
 """Shadows of a sun lower than about 9 degrees are not drawn out any longer."""
@@ -68,7 +69,7 @@ def lit_albedo(
     rise *= np.float32(contrast * np.cos(elevation) / (float(rise.std()) * 2 + 0.02))
     np.clip(rise, -0.6, 0.35, out=rise)
     rise += 1
-    rise *= np.float32(albedo) * (1 + np.float32(rng.uniform(0, 0.07)) * bumps)
+    rise *= np.float32(albedo) * (1 + np.float32(mostly_low(rng, (0, 0.1))) * bumps)
     return rise
 
 

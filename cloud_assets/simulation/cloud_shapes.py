@@ -52,7 +52,7 @@ def _above(field: np.ndarray, share: float) -> np.ndarray:
 def _frayed(rng: np.random.Generator, depth: np.ndarray, amount: float) -> np.ndarray:
     """Modulates an optical depth with fine structure."""
     shape = (depth.shape[0], depth.shape[1])
-    depth *= np.exp(np.float32(amount) * fractal_field(rng, shape, rng.uniform(2.0, 2.9)))
+    depth *= np.exp(np.float32(amount) * fractal_field(rng, shape, rng.uniform(2.2, 3.6)))
     return depth
 
 
@@ -102,7 +102,7 @@ def waves(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers
 def overcast(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
     """A closed cover, from featureless to rugged."""
     field = fractal_field(rng, shape, rng.uniform(2.6, 3.9))
-    depth = np.float32(log_uniform(rng, (4, 90))) * np.exp(np.float32(rng.uniform(0.03, 0.8)) * field)
+    depth = np.float32(log_uniform(rng, (4, 90))) * np.exp(np.float32(log_uniform(rng, (0.005, 0.8))) * field)
     return Layers(depth, None, rng.uniform(800, 6000))
 
 

@@ -18,7 +18,7 @@ from cloud_assets.simulation import spectra
 from cloud_assets.simulation.cloud_light import cast_shadow, lit_albedo, opacity, outlined
 from cloud_assets.simulation.cloud_shapes import SHAPES, Layers
 from cloud_assets.simulation.random_fields import Shape, smooth
-from cloud_assets.simulation.ranges import Interval, Scale, chance, log_uniform, uniform
+from cloud_assets.simulation.ranges import Interval, Scale, chance, log_uniform, mostly_low, uniform
 
 _ICE_METRES = (6000, 11_000)
 _ICE_ALBEDO = 0.95
@@ -48,7 +48,9 @@ class CloudRecipe(BaseModel):
     strength: Scale = Field(default=(0.5, 2.2), description="Factor on the optical depth.")
     saturation_depth: Interval = Field(default=(3.0, 9.0), description="Optical depth that reflects half.")
     albedo: Interval = Field(default=(0.85, 1.20), description="Reflectance of an endlessly thick cloud.")
-    relief: Interval = Field(default=(0.0, 0.7), description="Contrast between the lit and unlit sides of a cloud.")
+    relief: Interval = Field(
+        default=(0.0, 0.7), description="Contrast between the lit and unlit sides of a cloud; drawn mostly low."
+    )
     shadow: Interval = Field(
         default=(0.65, 1.0), description="Share of the direct light that the thickest shadow takes."
     )
@@ -181,7 +183,7 @@ def _light(
         mask[outlined(shade) > recipe.shadow_from] = CLOUD_SHADOW
         mask[outline > recipe.thin_from] = THIN_CLOUD
         mask[outline > recipe.thick_from] = THICK_CLOUD
-        contrast, brightness = uniform(rng, recipe.relief), uniform(rng, recipe.albedo)
+        contrast, brightness = mostly_low(rng, recipe.relief), uniform(rng, recipe.albedo)
         albedo = lit_albedo(rng, water_depth, sun.azimuth, sun.elevation, contrast, brightness)
     freezes = float(depth.max()) > _DEPTH_THAT_FREEZES and chance(rng, 0.4)
     return CloudField(

@@ -37,6 +37,12 @@ def log_uniform(rng: np.random.Generator, interval: tuple[float, float]) -> floa
     return math.exp(rng.uniform(math.log(interval[0]), math.log(interval[1])))
 
 
+def mostly_low(rng: np.random.Generator, interval: tuple[float, float]) -> float:
+    """Draws one value from a closed range, half of the draws from its lowest eighth."""
+    low, high = interval
+    return low + (high - low) * float(rng.random()) ** 3
+
+
 def chance(rng: np.random.Generator, probability: float) -> bool:
     """True with the given probability."""
     return bool(rng.random() < probability)
