@@ -77,6 +77,8 @@ class Sun:
     """Direction that shadows point to, radians from the row axis' right end downwards."""
     elevation: float
     """Height over the horizon in radians."""
+    ozone: float = 1.0
+    """Ozone that it shines through, relative to an ordinary column."""
 
     @property
     def air_mass(self) -> float:
@@ -104,8 +106,8 @@ class CloudField:
     """How much the lower clouds' droplets are frozen, in [0, 1]."""
     vapour_above: float
     """Share of the water vapour that lies above the lower clouds."""
-    air_mass: float
-    """Length of the sunlight's way through the air relative to the vertical."""
+    sun: Sun
+    """Whose light it is."""
     sharpness: float
     """Optical depth over which details of the ground blur."""
     glow: float
@@ -114,17 +116,20 @@ class CloudField:
     """(H, W) uint8 canonical codes: 0 clear, 1 thick cloud, 2 thin cloud, 3 cloud shadow."""
 
 
-def draw_sun(rng: np.random.Generator, elevation_degrees: tuple[float, float]) -> Sun:
+def draw_sun(
+    rng: np.random.Generator, elevation_degrees: tuple[float, float], ozone: tuple[float, float] = (1.0, 1.0)
+) -> Sun:
     """Places the sun.
 
     Args:
         rng: Source of randomness.
         elevation_degrees: Range of its height over the horizon.
+        ozone: Range of the ozone column relative to an ordinary one.
 
     Returns:
         The sun, from any direction.
     """
-    return Sun(rng.uniform(0, 2 * np.pi), float(np.radians(uniform(rng, elevation_degrees))))
+    return Sun(rng.uniform(0, 2 * np.pi), float(np.radians(uniform(rng, elevation_degrees))), uniform(rng, ozone))
 
 
 def simulate_clouds(
@@ -195,7 +200,7 @@ def _light(
         albedo=albedo,
         ice_share=rng.uniform(0, 1.0 if freezes else 0.15),
         vapour_above=float(np.exp(-layers.metres / rng.uniform(1800, 2600))),
-        air_mass=sun.air_mass,
+        sun=sun,
         sharpness=rng.uniform(6, 20),
         glow=uniform(rng, recipe.glow),
         mask=mask,
@@ -231,8 +236,8 @@ def composite_clouds(
         return result, clouds.mask.copy()
     sky = spectra.select(spectra.SKY_LIGHT, bands)
     # Light that the air below the clouds scatters reaches the sensor from shadows too.
-    path = spectra.path_reflectance(bands, clouds.air_mass) * np.float32(0.8 * illumination)
-    light = spectra.ozone(bands, clouds.air_mass) * np.float32(illumination)
+    path = spectra.path_reflectance(bands, clouds.sun.air_mass) * np.float32(0.8 * illumination)
+    light = spectra.ozone(bands, clouds.sun.air_mass, clouds.sun.ozone) * np.float32(illumination)
     white = light * _colour(bands, clouds.ice_share, clouds.vapour_above)
     glow = np.float32(clouds.glow) * smooth(clouds.droplets, _GLOW_PIXELS)
     glow_colour = spectra.aerosol(bands) * white

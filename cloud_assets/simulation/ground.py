@@ -14,6 +14,7 @@ from cloud_assets.simulation.spectra import COMMON_NAMES, SURFACE_NAMES, band_po
 SOILS = frozenset({"soil", "dark soil", "red soil", "sand", "bright sand", "salt", "burnt", "dry grass"})
 """Surfaces that darken when moist."""
 
+_LARGEST_REFLECTANCE = 0.98
 _SURFACE_COUNTS, _COUNT_CHANCES = (1, 2, 3, 4), (0.3, 0.35, 0.2, 0.15)
 
 
@@ -285,9 +286,10 @@ def _finish(
         tilt = rng.normal(0, 2 * recipe.spectral_jitter, (count, 1)) * wavelengths
         jitter = rng.normal(0, recipe.spectral_jitter, (count, len(COMMON_NAMES)))
         # Bright surfaces are bright because they are white: their colour varies little.
-        colour = (tilt + jitter) * (1.05 - both[:, index].max(1, keepdims=True))
+        colour = (tilt + jitter) * (1.12 - both[:, index].max(1, keepdims=True))
         both[:, index:] *= (factor * np.exp(colour))[:, None].astype(np.float32)
-    np.minimum(both, np.float32(1.0), out=both)
+    # No surface reflects more than falls on it; scaled down, it keeps its colour.
+    both /= np.maximum(both.max(axis=2, keepdims=True) / np.float32(_LARGEST_REFLECTANCE), 1)
     if contrast != 1:
         both[:, 1] = both[:, 0] + np.float32(contrast) * (both[:, 1] - both[:, 0])
     patchy = np.roll(textures[2], shape[1] // 3, 1) + np.roll(textures[1], shape[1] // 3, 1) * strength

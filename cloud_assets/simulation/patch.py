@@ -33,6 +33,7 @@ class SimulationRecipe(BaseModel):
     )
     haze: Scale = Field(default=(0.02, 0.5), description="Optical depth of aerosol at 550 nm.")
     vapour: Interval = Field(default=(0.5, 2.0), description="Water vapour relative to an ordinary column.")
+    ozone: Interval = Field(default=(0.65, 1.5), description="Ozone relative to an ordinary column, 300 Dobson units.")
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def observe(
     """
     names = tuple(bands)
     height, width = shape or ground.shape
-    sun = draw_sun(rng, recipe.sun_elevation)
+    sun = draw_sun(rng, recipe.sun_elevation, recipe.ozone)
     illumination = uniform(rng, recipe.illumination)
     picture = _top_of_atmosphere(rng, ground, names, sun, recipe)
     clouds = simulate_clouds(rng, ground.shape, sun, ground.pixel_metres, recipe.clouds)
@@ -133,7 +134,7 @@ def _top_of_atmosphere(
     scattering = spectra.aerosol(bands)
     path = spectra.path_reflectance(bands, sun.air_mass) * np.float32(rng.uniform(0.75, 1.3))
     through = np.exp(-spectra.select(spectra.VAPOUR_DEPTH, bands) * np.float32(uniform(rng, recipe.vapour)))
-    ozone = spectra.ozone(bands, sun.air_mass)
+    ozone = spectra.ozone(bands, sun.air_mass, sun.ozone)
     bright_haze = draw_brightness(rng)
     for index, band in enumerate(picture):
         band *= lit * (1 - sky[index]) + sky[index]

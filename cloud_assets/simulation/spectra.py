@@ -152,17 +152,18 @@ def aerosol(bands: Sequence[str]) -> np.ndarray:
     return relative
 
 
-def ozone(bands: Sequence[str], air_mass: float) -> np.ndarray:
+def ozone(bands: Sequence[str], air_mass: float, column: float = 1.0) -> np.ndarray:
     """Two-way transmission of the ozone layer: a low sun shines through more of it, which dims green and red.
 
     Args:
         bands: STAC common names.
         air_mass: Length of the sunlight's way through the air relative to the vertical, 1 / sin(elevation).
+        column: Ozone relative to an ordinary column of 300 Dobson units.
 
     Returns:
         (C,) float32 in (0, 1].
     """
-    through: np.ndarray = select(OZONE, bands) ** np.float32((1 + air_mass) / (1 + _AIR_MASS_AT_50_DEGREES))
+    through: np.ndarray = select(OZONE, bands) ** np.float32(column * (1 + air_mass) / (1 + _AIR_MASS_AT_50_DEGREES))
     return through
 
 

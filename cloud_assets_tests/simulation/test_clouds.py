@@ -83,7 +83,7 @@ def even_cloud(reflected: float, ice: bool = False) -> CloudField:
     none = np.zeros(SHAPE, np.float32)
     return CloudField(
         kind="overcast", droplets=none if ice else layer, ice=layer if ice else None, optical_depth=none,
-        shade=opacity(layer), albedo=np.ones(SHAPE, np.float32), ice_share=0.0, vapour_above=0.0, air_mass=1.2,
+        shade=opacity(layer), albedo=np.ones(SHAPE, np.float32), ice_share=0.0, vapour_above=0.0, sun=Sun(0.7, 0.985),
         sharpness=10.0, glow=0.0, mask=np.full(SHAPE, THIN_CLOUD, np.uint8),
     )  # fmt: skip
 

@@ -95,3 +95,11 @@ def test_river_has_about_its_width() -> None:
     assert share.min() >= 0
     assert share.max() == 1
     assert 0.005 < share.mean() < 0.6
+
+
+def test_no_surface_reflects_more_than_falls_on_it_and_white_ones_keep_their_colour() -> None:
+    recipe = GroundRecipe(biomes=("snow field",), brightness=(1.25, 1.25), spectral_jitter=0.0)
+    for seed in range(6):
+        spectra = simulate_ground(np.random.default_rng(seed), (32, 32), recipe).spectra
+        assert spectra.max() <= 0.98 + 1e-6
+        assert (spectra[..., COMMON_NAMES.index("nir")] < 0.97 * spectra[..., COMMON_NAMES.index("red")]).all()

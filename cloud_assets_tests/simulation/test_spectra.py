@@ -77,3 +77,11 @@ def test_low_sun_shines_through_more_ozone_and_more_air() -> None:
     assert low[2] == high[2] == 1
     np.testing.assert_allclose(spectra.ozone(bands, 1.305), spectra.select(spectra.OZONE, bands), rtol=1e-6)
     assert (spectra.path_reflectance(bands, 3.0) > spectra.path_reflectance(bands, 1.0)).all()
+
+
+def test_more_ozone_dims_green_most_and_near_infrared_not_at_all() -> None:
+    thin, ordinary, thick = (spectra.ozone(("green", "red", "nir"), 1.3, column) for column in (0.5, 1.0, 2.0))
+    np.testing.assert_allclose(thick, ordinary**2, rtol=1e-5)
+    np.testing.assert_allclose(ordinary, spectra.ozone(("green", "red", "nir"), 1.3))
+    assert thin[0] > ordinary[0] > thick[0]
+    assert thick[0] < thick[1] < thick[2] == 1
