@@ -87,6 +87,7 @@ def start(environment: Mapping[str, str]) -> Iterator[Start]:
 
 
 def test_webserver_and_daemon_run_apart(start: Start, environment: Mapping[str, str]) -> None:
+    assert start(written("dagster instance info")).wait(timeout=PATIENCE) == 0
     daemon = start(written("dagster-daemon run"))
     port = free_port()
     web = start([*written("dagster-webserver"), "--port", str(port)])
