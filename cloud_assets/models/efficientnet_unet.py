@@ -46,10 +46,8 @@ def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int
     if encoder_weights == "imagenet":
         settings = encoders[encoder]["pretrained_settings"]["imagenet"]
         path = hub_file(settings["repo_id"], "model.safetensors", settings["revision"])
-    elif encoder_weights == SIMULATION:
-        path = SIMULATION_WEIGHTS
     else:
-        path = Path(encoder_weights).expanduser()
+        path = _local_file(encoder_weights)
     weights = read_weights(path)
     # The encoder ends before the classifier that its pretrained weights come with.
     weights = {name: tensor for name, tensor in weights.items() if not name.startswith("_fc.")}
@@ -66,6 +64,36 @@ def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int
             f"not for {encoder} on {in_channels} bands. Set encoder_weights: none, or the encoder and the bands."
         ) from error
     return network
+
+
+def check_whole_start(network: nn.Module, encoder_weights: str) -> None:
+    """Makes sure that weights are of a whole network: nothing of it began at random.
+
+    Args:
+        network: The network, built.
+        encoder_weights: What it was built from, ``simulation`` or a file.
+
+    Raises:
+        WeightsUnavailable: If there is no such file.
+        WrongWeights: If the weights are those of an encoder, or of a network for other classes.
+    """
+    path = _local_file(encoder_weights)
+    weights = read_weights(path)
+    if not names_match(network, weights):
+        raise WrongWeights(
+            f"start_share needs weights of the whole network, and {path} holds other ones, of an encoder perhaps: "
+            "set start_share to 0."
+        )
+    if _head_for_other_classes(network, weights):
+        raise WrongWeights(
+            f"start_share needs weights of a network for the same classes, and {path} is for others, so that the last "
+            "layer starts at random: set start_share to 0, or change the recipe's classes."
+        )
+
+
+def _local_file(encoder_weights: str) -> Path:
+    """Where weights lie that no hub has."""
+    return SIMULATION_WEIGHTS if encoder_weights == SIMULATION else Path(encoder_weights).expanduser()
 
 
 def _head_for_other_classes(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -111,8 +111,8 @@ _WEIGHTS = "network.encoder_weights"
 
 
 def _from_nothing(recipe: Segmentation) -> dict[str, Any]:
-    """What has a network start from random weights."""
-    return {_WEIGHTS: "none"} if "encoder_weights" in type(recipe.network).model_fields else {}
+    """What has a network start from random weights, of which nothing is worth keeping."""
+    return {_WEIGHTS: "none", "start_share": 0.0} if "encoder_weights" in type(recipe.network).model_fields else {}
 
 
 def seeded(recipe: Segmentation, seed: int) -> Segmentation:

@@ -134,6 +134,14 @@ class Segmentation(BaseModel):
     test_time_augmentation: bool = Field(
         default=False, description="Predict each patch in four orientations and average: slower, a little better."
     )
+    start_share: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the weights that the training started from in the model that is kept, for trainings that "
+        "go on from weights of the whole network on little or narrow data: they forget less of what these know of "
+        "other places. Epochs are judged before the two are mixed, the threshold is chosen afterwards.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -143,6 +151,11 @@ class Segmentation(BaseModel):
             raise InvalidRecipe(
                 "normalisation 'standardise' takes its statistics from real patches, of which this recipe uses none: "
                 "set 'range' or 'patch_standardise'."
+            )
+        if self.start_share and getattr(self.network, "encoder_weights", "none") in {"none", "imagenet"}:
+            raise InvalidRecipe(
+                f"start_share {self.start_share:g} keeps weights that a whole network started from, and this one's "
+                "start is random: set the network's encoder_weights to 'simulation' or to a file, or start_share to 0."
             )
         return self
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.errors import InvalidRecipe, NothingToLearn
+from cloud_assets.models.specifications import EfficientNetUNet
 from cloud_assets.patches.cloud_compositor import CloudCompositor, clear_patches
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
@@ -38,6 +39,7 @@ from cloud_assets.training.record import software_versions, training_record
 from cloud_assets.training.run import TrainingRun
 from cloud_assets.training.shipped_start import check_start
 from cloud_assets.training.threshold import ThresholdSearch
+from cloud_assets.training.weight_ensembles import between
 
 _CLASSES = {
     "binary": ("clear", "cloud"),
@@ -134,6 +136,7 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
     out_channels = 1 if len(classes) == 2 else len(classes)
     torch.manual_seed(optimisation.seed)
     module = SegmentationModule(recipe.network.build(len(channels), out_channels), recipe)
+    start = _kept_start(recipe, module.network)
     sizes = {"batch_size": optimisation.batch_size, "multiple": recipe.network.size_multiple}
     codes = class_codes(recipe)
     shape = run.store.roles[IMAGES].shape[1:]
@@ -184,12 +187,24 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
         details=details,
         is_synthetic_training_data=run.store.is_synthetic,
     )
-    bundle = ModelBundle(card, module.network.state_dict())
+    trained = module.network.state_dict()
+    weights = between(start, trained, recipe.start_share) if start else trained
+    bundle = ModelBundle(card, weights)
     with torch_threads(optimisation.threads):
         threshold, iou = choose_threshold(bundle, judged, optimisation.device, progress=run.progress)
     best = result.history[result.best_epoch]
     metrics = {name: value for name, value in best.items() if name.startswith("val_")}
     return bundle.with_card(threshold=threshold, metrics={**metrics, "val_iou_at_threshold": iou})
+
+
+def _kept_start(recipe: Segmentation, network: nn.Module) -> dict[str, Tensor]:
+    """A copy of the weights that the training starts from; nothing unless the recipe keeps a share of them."""
+    if not recipe.start_share or not isinstance(recipe.network, EfficientNetUNet):
+        return {}
+    from cloud_assets.models.efficientnet_unet import check_whole_start
+
+    check_whole_start(network, recipe.network.encoder_weights)
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
 def class_codes(recipe: Segmentation) -> npt.NDArray[np.uint8]:
