@@ -32,6 +32,7 @@ class CloudCompositor:
         illumination: Lowest and highest reflectance of a white surface in the patches; below 1 where data are not
             corrected for the height of the sun.
         sun_elevation: Range of the sun's height in degrees, for the shadows.
+        ozone: Range of the ozone column relative to an ordinary one.
         haze: Range of the optical depth at 550 nm of the haze under the clouds; None for none. It is not labelled.
         fields: Number of cloud fields in the bank; each takes about 20 bytes x size².
         size: Edge of the fields in pixels; they are periodic, so patches may be smaller or larger.
@@ -50,6 +51,7 @@ class CloudCompositor:
         *,
         illumination: tuple[float, float] = (0.7, 1.05),
         sun_elevation: tuple[float, float] = (18.0, 70.0),
+        ozone: tuple[float, float] = (1.0, 1.0),
         haze: tuple[float, float] | None = None,
         fields: int = 48,
         size: int = 256,
@@ -67,7 +69,8 @@ class CloudCompositor:
         self._bank = []
         for number in range(fields):
             rng = patch_generator(seed, number)
-            self._bank.append(simulate_clouds(rng, (size, size), draw_sun(rng, sun_elevation), metres, recipe))
+            sun = draw_sun(rng, sun_elevation, ozone)
+            self._bank.append(simulate_clouds(rng, (size, size), sun, metres, recipe))
 
     def __call__(
         self, reflectance: Image, mask: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], *, key: tuple[int, ...]

@@ -2,11 +2,13 @@
 
 import numpy as np
 
-from cloud_assets.simulation.random_fields import fractal_field
-from cloud_assets.simulation.ranges import mostly_low
+from cloud_assets.simulation.random_fields import blurred, fractal_field
+from cloud_assets.simulation.ranges import log_uniform, mostly_low
 
 _LOWEST_TANGENT = 0.15
 """Shadows of a sun lower than about 9 degrees are not drawn out any longer."""
+_SIDEWAYS_METRES = (60.0, 300.0)
+"""How far light wanders inside a cloud before it leaves: nothing smaller shows in the cloud's relief."""
 
 
 def cast_shadow(layer: np.ndarray, metres: float, azimuth: float, elevation: float, pixel_metres: float) -> np.ndarray:
@@ -42,9 +44,18 @@ def opacity(layer: np.ndarray) -> np.ndarray:
 
 
 def lit_albedo(
-    rng: np.random.Generator, depth: np.ndarray, azimuth: float, elevation: float, contrast: float, albedo: float
+    rng: np.random.Generator,
+    depth: np.ndarray,
+    azimuth: float,
+    elevation: float,
+    contrast: float,
+    albedo: float,
+    pixel_metres: float,
 ) -> np.ndarray:
     """Brightness of thick cloud with bumps, whose sides towards the sun are brighter than those away from it.
+
+    Light wanders sideways between the droplets, which smooths away what is smaller than one to three hundred metres
+    (Davis et al., 1997, J. Atmos. Sci. 54, 241-260): clouds are smoother than snow and rock of the same relief.
 
     Args:
         rng: Source of randomness.
@@ -53,6 +64,7 @@ def lit_albedo(
         elevation: Of the sun over the horizon in radians.
         contrast: Between the sides when the sun stands low, 0 to about 0.7.
         albedo: Mean reflectance of an endlessly thick cloud.
+        pixel_metres: Ground sampling distance.
 
     Returns:
         (H, W) float32 reflectance of an endlessly thick cloud; periodic.
@@ -62,6 +74,7 @@ def lit_albedo(
         # Folding at zero makes round domes with creases between them; 0.8 and 0.6 are the fold's mean and deviation.
         bumps = (np.float32(0.8) - np.abs(bumps)) * np.float32(1 / 0.6)
     surface = np.log(depth + np.float32(0.5)) + np.float32(rng.uniform(0.05, 0.8)) * bumps
+    surface = blurred(surface, log_uniform(rng, _SIDEWAYS_METRES) / pixel_metres)
     down, right = np.float32(np.sin(azimuth)), np.float32(np.cos(azimuth))
     rise = (np.roll(surface, -1, 0) - np.roll(surface, 1, 0)) * down
     rise += (np.roll(surface, -1, 1) - np.roll(surface, 1, 1)) * right

@@ -27,6 +27,7 @@ _DEPTH_THAT_FREEZES = 25
 _BLUR_PIXELS, _GLOW_PIXELS = 10, 12
 _BRIGHTEST_GROUND = 0.95
 _VISIBLE_CHANGE = 0.02
+_AIR_ABOVE_CLOUDS = 0.5
 
 
 class CloudRecipe(BaseModel):
@@ -189,7 +190,7 @@ def _light(
         mask[outline > recipe.thin_from] = THIN_CLOUD
         mask[outline > recipe.thick_from] = THICK_CLOUD
         contrast, brightness = mostly_low(rng, recipe.relief), uniform(rng, recipe.albedo)
-        albedo = lit_albedo(rng, water_depth, sun.azimuth, sun.elevation, contrast, brightness)
+        albedo = lit_albedo(rng, water_depth, sun.azimuth, sun.elevation, contrast, brightness, pixel_metres)
     freezes = float(depth.max()) > _DEPTH_THAT_FREEZES and chance(rng, 0.4)
     return CloudField(
         kind=kind,
@@ -234,17 +235,22 @@ def composite_clouds(
     result = np.array(reflectance, np.float32)
     if clouds.shade is None or clouds.albedo is None:
         return result, clouds.mask.copy()
-    sky = spectra.select(spectra.SKY_LIGHT, bands)
+    sky = spectra.sky_light(bands, clouds.sun.air_mass)
+    # The unlit sides of a cloud are lit by the blue sky: its relief is strongest in the near infrared.
+    level = np.float32(clouds.albedo.mean())
+    relief = 1 - spectra.sky_light(bands, clouds.sun.air_mass, _AIR_ABOVE_CLOUDS)
     # Light that the air below the clouds scatters reaches the sensor from shadows too.
     path = spectra.path_reflectance(bands, clouds.sun.air_mass) * np.float32(0.8 * illumination)
     light = spectra.ozone(bands, clouds.sun.air_mass, clouds.sun.ozone) * np.float32(illumination)
     white = light * _colour(bands, clouds.ice_share, clouds.vapour_above)
     glow = np.float32(clouds.glow) * smooth(clouds.droplets, _GLOW_PIXELS)
     glow_colour = spectra.aerosol(bands) * white
-    layers = [(clouds.droplets, clouds.droplets * clouds.albedo, white, *_transmission(clouds, clouds.droplets))]
+    bumps = clouds.droplets * (clouds.albedo - level)
+    layers = [(clouds.droplets, clouds.droplets * level, bumps, white, *_transmission(clouds, clouds.droplets))]
     if clouds.ice is not None:
         ice_white = light * _colour(bands, 1.0, _VAPOUR_ABOVE_ICE)
-        layers.append((clouds.ice, clouds.ice * np.float32(_ICE_ALBEDO), ice_white, *_transmission(clouds, clouds.ice)))
+        ice = clouds.ice * np.float32(_ICE_ALBEDO)
+        layers.append((clouds.ice, ice, np.zeros_like(ice), ice_white, *_transmission(clouds, clouds.ice)))
     shade = _shade_of_others(clouds, clouds.shade)
     for index, band in enumerate(result):
         veil = np.minimum(band, path[index])
@@ -252,7 +258,7 @@ def composite_clouds(
         band *= 1 - shade * (1 - sky[index])
         band += veil
         band += glow * glow_colour[index]
-        for share, reflected, colour, sharp, blurred in layers:
+        for share, reflected, bumps, colour, sharp, blurred in layers:
             background = smooth(band, _BLUR_PIXELS)
             band *= sharp
             band += blurred * background
@@ -261,7 +267,7 @@ def composite_clouds(
             background *= share * np.float32(-1 / illumination)
             background += 1
             band /= background
-            band += reflected * colour[index]
+            band += (reflected + bumps * relief[index]) * colour[index]
     mask = clouds.mask.copy()
     change = outlined(np.abs(result - reflectance).max(0))
     mask[(mask == THIN_CLOUD) & (change < _VISIBLE_CHANGE * illumination)] = CLEAR

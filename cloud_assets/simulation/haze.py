@@ -17,7 +17,7 @@ def draw_haze(rng: np.random.Generator, shape: Shape, depths: tuple[float, float
     Args:
         rng: Source of randomness.
         shape: (H, W) in pixels.
-        depths: Range of the mean depth, positive.
+        depths: Range of the median depth, positive.
 
     Returns:
         (H, W) float32, periodic: from even to drifting by a factor of two over the patch, without fine structure.

@@ -129,7 +129,7 @@ def _top_of_atmosphere(
     """Reflectance (C, H, W) of the ground with its relief lit, under haze, water vapour and ozone."""
     picture = ground.reflectance(bands)
     lit = relief_light(ground.gradient, sun)
-    sky = spectra.select(spectra.SKY_LIGHT, bands)
+    sky = spectra.sky_light(bands, sun.air_mass)
     haze = draw_haze(rng, ground.shape, recipe.haze)
     scattering = spectra.aerosol(bands)
     path = spectra.path_reflectance(bands, sun.air_mass) * np.float32(rng.uniform(0.75, 1.3))

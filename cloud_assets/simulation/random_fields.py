@@ -143,6 +143,22 @@ def smooth(field: np.ndarray, scale: float) -> np.ndarray:
     return smoothed
 
 
+def blurred(field: np.ndarray, deviation: float) -> np.ndarray:
+    """Gaussian blur of a periodic field; unlike :func:`smooth` without a trace of cells, and as good for a few pixels.
+
+    Args:
+        field: (H, W); periodic.
+        deviation: Standard deviation in pixels.
+
+    Returns:
+        (H, W) float32; periodic.
+    """
+    down, right = _frequencies((field.shape[0], field.shape[1]))
+    kernel = np.exp((down**2 + right**2) * np.float32(-2 * np.pi**2 * deviation**2))
+    result: np.ndarray = np.fft.irfft2(np.fft.rfft2(field) * kernel, s=field.shape).astype(np.float32)
+    return result
+
+
 def cells(rng: np.random.Generator, shape: Shape, pitch: float) -> tuple[np.ndarray, np.ndarray]:
     """Divides an area into irregular cells around scattered points (Worley, 1996, https://doi.org/10.1145/237170.237267).
 

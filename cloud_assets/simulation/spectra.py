@@ -81,7 +81,7 @@ VAPOUR_DEPTH: Spectrum = (0.0, 0.0, 0.0, .005, .03, .03, .01, .05, .01, 1.0, 6.5
 """Two-way absorption depth of an ordinary column of water vapour; what lies under it is dimmed by exp(-depth)."""
 
 SKY_LIGHT: Spectrum = (.42, .34, .24, .16, .14, .125, .11, .095, .09, .08, .05, .035, .02)  # fmt: skip
-"""Share of the light on the ground that comes from the blue sky: what is left in a shadow."""
+"""Share of the light on the ground that comes from the blue sky under a sun at 50 degrees: what is left in a shadow."""
 
 _AEROSOL_EXPONENT = -1.3
 
@@ -180,3 +180,19 @@ def path_reflectance(bands: Sequence[str], air_mass: float) -> np.ndarray:
     growth = 0.45 + 0.55 * air_mass / _AIR_MASS_AT_50_DEGREES
     path: np.ndarray = select(RAYLEIGH, bands) * np.float32(growth)
     return path
+
+
+def sky_light(bands: Sequence[str], air_mass: float, air: float = 1.0) -> np.ndarray:
+    """Share of the light that comes from the sky and not straight from the sun; a low sun leaves most of it to the sky.
+
+    Args:
+        bands: STAC common names.
+        air_mass: As in :func:`ozone`.
+        air: Share of the atmosphere that lies above: 1 on the ground, about a half on top of clouds.
+
+    Returns:
+        (C,) float32 in (0, 1).
+    """
+    straight = 1 - select(SKY_LIGHT, bands)
+    share: np.ndarray = 1 - straight ** np.float32(air * air_mass / _AIR_MASS_AT_50_DEGREES)
+    return share

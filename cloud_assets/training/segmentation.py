@@ -286,6 +286,7 @@ def _composition(
             recipe.simulation.clouds,
             illumination=recipe.simulation.illumination,
             sun_elevation=recipe.simulation.sun_elevation,
+            ozone=recipe.simulation.ozone,
             haze=recipe.simulation.haze,
             size=side,
             seed=recipe.optimisation.seed,

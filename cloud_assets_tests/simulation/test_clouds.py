@@ -16,6 +16,7 @@ from cloud_assets.simulation.clouds import (
     draw_sun,
     simulate_clouds,
 )
+from cloud_assets.simulation.random_fields import fractal_field
 from cloud_assets.simulation.spectra import COMMON_NAMES
 
 SHAPE = (128, 96)
@@ -160,8 +161,40 @@ def test_shadows_darken_and_turn_blue() -> None:
 def test_sides_towards_the_sun_are_brighter() -> None:
     hump = np.exp(-(((np.mgrid[:64, :64] - 32) ** 2).sum(0)) / 200).astype(np.float32) * np.float32(30)
     # Shadows point to the right, so the sun stands to the left. The bumps differ from draw to draw, the hump does not.
-    albedo = np.mean([lit_albedo(np.random.default_rng(seed), hump, 0.0, 0.3, 0.5, 1.0) for seed in range(20)], axis=0)
+    draws = [lit_albedo(np.random.default_rng(seed), hump, 0.0, 0.3, 0.5, 1.0, 30.0) for seed in range(20)]
+    albedo = np.mean(draws, axis=0)
     assert albedo[28:36, 18:28].mean() > albedo[28:36, 36:46].mean() + 0.1
+
+
+def test_light_wanders_inside_clouds_and_smooths_their_relief() -> None:
+    """The same bumps seen at 15 and at 240 m a pixel: what is smaller than a hundred metres or so has no contrast."""
+    depth = np.exp(fractal_field(np.random.default_rng(3), (256, 256), 2.6)).astype(np.float32) * 20
+    grain = {
+        metres: np.mean(
+            [_grain(lit_albedo(np.random.default_rng(seed), depth, 0.5, 0.4, 0.5, 1.0, metres)) for seed in range(10)]
+        )
+        for metres in (15.0, 240.0)
+    }
+    assert grain[15.0] < 0.4
+    assert grain[240.0] > 1.5 * grain[15.0]
+
+
+def _grain(field: np.ndarray) -> float:
+    """How much neighbours differ, relative to how much means over 4 x 4 pixels do (rough 1, smooth a quarter)."""
+    coarse = field.reshape(field.shape[0] // 4, 4, -1, 4).mean(axis=(1, 3))
+    return float(np.diff(field, axis=0).std() / np.diff(coarse, axis=0).std())
+
+
+def test_the_sky_lights_the_far_sides_of_clouds() -> None:
+    """Relief is weaker in the blue than in the red, and strongest in the near infrared; more so under a low sun."""
+    slopes = {}
+    for elevation in (0.3, 1.2):
+        clouds = replace(field("overcast", 1, relief=(0.7, 0.7), strength=(20, 20)), sun=Sun(0.7, elevation))
+        picture, _ = composite_clouds(np.full((3, *SHAPE), 0.1, np.float32), clouds, ("blue", "red", "nir"))
+        relief = picture / picture.mean(axis=(1, 2), keepdims=True) - 1
+        slopes[elevation] = [float((band * relief[1]).sum() / (relief[1] ** 2).sum()) for band in relief]
+    assert slopes[0.3][0] < slopes[1.2][0] < 0.97
+    assert slopes[0.3][2] > slopes[1.2][2] > 1.01
 
 
 def test_outline_keeps_the_mean_and_removes_single_pixels() -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cloud_assets.simulation.random_fields import cells, fast_length, fractal_field, level, smooth, soften
+from cloud_assets.simulation.random_fields import blurred, cells, fast_length, fractal_field, level, smooth, soften
 
 
 @pytest.mark.parametrize("slope", [1.0, 2.0, 3.0])
@@ -76,3 +76,14 @@ def test_soften_is_a_clipped_ramp() -> None:
 @pytest.mark.parametrize(("length", "fast"), [(1, 1), (256, 256), (509, 512), (7, 8), (97, 100), (700, 720)])
 def test_fast_length(length: int, fast: int) -> None:
     assert fast_length(length) == fast
+
+
+def test_blur_is_gaussian_and_goes_round_the_edges() -> None:
+    """Known answer: a point becomes a bell of the given deviation and the same sum, also across the border."""
+    point = np.zeros((64, 48), np.float32)
+    point[0, 20] = 1
+    bell = blurred(point, 3.0)
+    assert bell.sum() == pytest.approx(1, abs=1e-4)
+    assert bell[0, 20] == pytest.approx(1 / (2 * np.pi * 9), rel=1e-3)
+    for row, column in ((3, 20), (-3, 20), (0, 23)):
+        assert bell[row, column] == pytest.approx(bell[0, 20] * np.exp(-0.5), rel=1e-3)

@@ -58,6 +58,18 @@ def test_sky_light_and_air_are_blue() -> None:
     assert spectra.aerosol(("blue", "red"))[0] > 1 > spectra.aerosol(("blue", "red"))[1]
 
 
+def test_a_low_sun_leaves_most_of_the_light_to_the_sky() -> None:
+    bands = ("blue", "red", "nir")
+    usual, low = spectra.sky_light(bands, 1.305), spectra.sky_light(bands, 4.0)
+    np.testing.assert_allclose(usual, spectra.select(spectra.SKY_LIGHT, bands), rtol=1e-5)
+    assert np.all(np.diff(low) < 0)
+    assert low[0] > 2 * usual[0]
+    assert np.all(low < 1)
+    # Two halves of the air take from the straight light what the whole takes.
+    half = spectra.sky_light(bands, 4.0, air=0.5)
+    np.testing.assert_allclose((1 - half) ** 2, 1 - low, rtol=1e-5)
+
+
 def test_unknown_band_is_refused_with_the_list_of_known_ones() -> None:
     with pytest.raises(InvalidRecipe, match=r"B42.*swir22"):
         spectra.select(spectra.RAYLEIGH, ("red", "B42"))
