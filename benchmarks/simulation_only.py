@@ -25,6 +25,7 @@ from cloud_assets.patches.simulated import simulated_store
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.patch import SimulationRecipe
 from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.tasks.landsat_segmentation import TASK
@@ -33,9 +34,15 @@ from cloud_assets.training.recipes import FocalDice, Optimisation, Segmentation
 from cloud_assets.training.run import TrainingRun, fingerprint
 
 BANDS = ("red", "green", "blue", "nir")
-# Landsat's level 1 is not corrected for the height of the sun: white may be dark.
+# Landsat's level 1 is not corrected for the height of the sun: white may be dark. People who label by eye take for haze
+# what reflects less than a fifteenth or reaches evenly over the whole patch.
 SIMULATION = SimulationRecipe(
-    ground=ANYWHERE.ground, sensor=SensorRecipe(saturation_chance=0.35), illumination=(0.4, 1.1)
+    ground=ANYWHERE.ground,
+    clouds=CloudRecipe(thin_from=0.07),
+    sensor=SensorRecipe(saturation_chance=0.35),
+    haze=(0.02, 0.7),
+    sun_elevation=(13.0, 70.0),
+    illumination=(0.28, 1.1),
 )
 AUGMENTATION = Augmentation(
     brightness=0.3,
