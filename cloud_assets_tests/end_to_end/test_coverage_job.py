@@ -41,10 +41,13 @@ ops:
 
 @pytest.fixture(scope="module")
 def place(workplace: Workplace) -> Workplace:
-    """Ground as bright as cloud in every second patch: only the near infrared tells them apart there."""
+    """Ground as bright as cloud in every second patch: only the near infrared tells them apart there.
+
+    Every split has patches from cloudless to overcast, so that no single answer is right in most of it.
+    """
     samples = []
     for number in range(48):
-        split = ("train", "train", "validation", "test")[number // 4 % 4]
+        split = ("train", "validation", "train", "test", "train", "train")[number // 8]
         rng = np.random.default_rng(number)
         image = rng.integers(400, 900, (13, 48, 48)).astype(np.uint16)
         if number % 2:
