@@ -110,6 +110,7 @@ def trained(options: argparse.Namespace, store: PatchStore, splits: Splits) -> M
         crop=options.crop,
         augmentation=AUGMENTATION,
         test_time_augmentation=True,
+        mirrored_border=32,
         optimisation=Optimisation(
             learning_rate=options.learning_rate, scheduler="linear", max_epochs=options.epochs,
             steps_per_epoch=options.steps, patience=None, weight_averaging=0.998, seed=options.seed,

@@ -37,6 +37,7 @@ class SegmentationPredictor:
         self._card = bundle.card
         self._threshold = bundle.card.threshold.value
         self._cloud_classes: list[int] = list(bundle.card.details["cloud_classes"])
+        self._border = int(bundle.card.details.get("mirrored_border", 0))
         self._orientations = _FLIPS if bundle.card.details.get("test_time_augmentation") else _FLIPS[:1]
         self._device = choose_device(device)
         self._network = bundle.network().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -60,8 +61,9 @@ class SegmentationPredictor:
             WrongInput: If the shape does not fit the card.
         """
         pixels, valid = self._card.preprocessing(check_input(dn, self._card))
-        multiple = self._card.network.size_multiple
-        probability = self._class_probability(reflect_pad(pixels, multiple))[..., : dn.shape[2], : dn.shape[3]]
+        rows, columns = (slice(self._border, self._border + side) for side in dn.shape[2:])
+        padded = reflect_pad(pixels, self._card.network.size_multiple, self._border)
+        probability = self._class_probability(padded)[..., rows, columns]
         return {
             "mask": decide(probability, valid, self._cloud_classes, self._threshold),
             "cloud_probability": probability[:, self._cloud_classes].sum(axis=1),
@@ -126,18 +128,18 @@ def _likeliest(probability: npt.NDArray[np.float32], classes: Sequence[int]) -> 
     return likeliest
 
 
-def reflect_pad(pixels: npt.NDArray[np.float32], multiple: int) -> npt.NDArray[np.float32]:
-    """Mirrors pixels beyond the lower and right edge until height and width are multiples of a number.
+def reflect_pad(pixels: npt.NDArray[np.float32], multiple: int, border: int = 0) -> npt.NDArray[np.float32]:
+    """Mirrors pixels beyond the edges; lower and right far enough that height and width are multiples of a number.
 
     Args:
         pixels: (N, C, H, W).
         multiple: The number, pixels.
+        border: Pixels to add on each side at least.
 
     Returns:
-        (N, C, H', W').
+        (N, C, H', W'); the patch itself begins ``border`` pixels from its upper and left edge.
     """
-    height, width = pixels.shape[2:]
-    margins = (-height % multiple, -width % multiple)
-    if margins == (0, 0):
+    margins = [(border, border + -(side + 2 * border) % multiple) for side in pixels.shape[2:]]
+    if not np.any(margins):
         return pixels
-    return np.pad(pixels, ((0, 0), (0, 0), (0, margins[0]), (0, margins[1])), mode="reflect")
+    return np.pad(pixels, ((0, 0), (0, 0), *margins), mode="reflect")

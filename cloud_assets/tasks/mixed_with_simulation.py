@@ -61,7 +61,8 @@ def from_simulation(budget_minutes: float) -> Segmentation:
     """
     network = EfficientNetUNet(encoder="efficientnet-b2", encoder_weights=SIMULATION)
     recipe = mixed_with_simulation(network, budget_minutes)
-    return recipe.model_copy(update={"optimisation": recipe.optimisation.model_copy(update={"learning_rate": 3e-4})})
+    optimisation = recipe.optimisation.model_copy(update={"learning_rate": 3e-4})
+    return recipe.model_copy(update={"optimisation": optimisation, "mirrored_border": 32})
 
 
 def any_sensor(budget_minutes: float, metres: float) -> Segmentation:

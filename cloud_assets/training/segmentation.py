@@ -170,6 +170,7 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
     details: dict[str, Any] = {
         "cloud_classes": _CLOUD_CLASSES[recipe.classes],
         "test_time_augmentation": recipe.test_time_augmentation,
+        "mirrored_border": recipe.mirrored_border,
     }
     card = ModelCard(
         task=run.task,

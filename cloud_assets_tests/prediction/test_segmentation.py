@@ -73,6 +73,18 @@ def test_the_average_over_flips_commutes_with_flips(make_bundle: Bundle) -> None
     assert np.abs(difference).max() > 1e-4
 
 
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (31, 45), (1, 1), (2, 64)])
+def test_a_mirrored_border_is_what_a_mirrored_patch_gives(make_bundle: Bundle, height: int, width: int) -> None:
+    dn = digital_numbers(2, height, width)
+    dn[1, :, 0] = 0
+    bordered = load_predictor(make_bundle(details={"cloud_classes": [1], "mirrored_border": 20})).predict(dn)
+    margins = ((0, 0), (0, 0), (20, 20), (20, 20))
+    mirrored = load_predictor(make_bundle()).predict(np.pad(dn, margins, mode="reflect"))
+    for name, values in bordered.items():
+        np.testing.assert_array_equal(values, mirrored[name][..., 20 : 20 + height, 20 : 20 + width])
+    assert (bordered["mask"][1, 0] == 255).all()
+
+
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 4, 32, 32), (1, 32, 32, 3), (1, 3, 0, 5)])
 def test_a_wrong_shape_is_told(make_bundle: Bundle, shape: tuple[int, ...]) -> None:
     with pytest.raises(WrongInput, match=r"3, height, width\), bands B04, B03, B02 of sentinel2_l1c"):
@@ -101,6 +113,8 @@ def test_mirrored_margins() -> None:
     pixels = np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3)
     assert reflect_pad(pixels, 1) is pixels
     assert reflect_pad(pixels, 4)[0, 0].tolist() == [[0, 1, 2, 1], [3, 4, 5, 4], [0, 1, 2, 1], [3, 4, 5, 4]]
+    assert reflect_pad(pixels, 4, 1)[0, 0, :, :6].tolist() == [[4, 3, 4, 5, 4, 3], [1, 0, 1, 2, 1, 0]] * 2
+    assert reflect_pad(pixels, 4, 1).shape == (1, 1, 4, 8)
 
 
 def test_a_card_without_threshold_cannot_decide(make_bundle: Bundle) -> None:
