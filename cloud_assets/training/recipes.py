@@ -135,10 +135,11 @@ class Segmentation(BaseModel):
         default=False, description="Predict each patch in four orientations and average: slower, a little better."
     )
     mirrored_border: int = Field(
-        default=0,
+        default=16,
         ge=0,
         description="Pixels by which a patch is continued as a mirror would before it is predicted: at the edge of a "
-        "patch a network knows half of the surroundings only. Windows of whole scenes overlap instead.",
+        "patch a network knows half of the surroundings only. Windows of whole scenes overlap, and scenes are mirrored "
+        "likewise.",
     )
     start_share: float = Field(
         default=0.0,
