@@ -1,6 +1,7 @@
 """How good are models on labelled patches that they were not trained on, next to rules that need no training here?
 
-    python benchmarks/real_patches.py FOLDER MODEL [MODEL ...] [--workspace real_patches]
+    python benchmarks/real_patches.py FOLDER MODEL [MODEL ...] [--mirrored-border PIXELS]
+        [--workspace real_patches]
 
 Scores models (folders of trained models, or ``simulation``, the one that comes with the package) on the labelled
 patches of FOLDER/38-cloud, whatever instrument they learnt from, beside a brightness threshold, which is fitted to the
@@ -35,11 +36,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("models", nargs="+")
+    parser.add_argument("--mirrored-border", type=int, help="pixels; by default each model's own")
     parser.add_argument("--workspace", type=Path, default=Path("real_patches"))
     options = parser.parse_args()
     bundles = {reference: ModelBundle.open(bundle_folder(reference)) for reference in options.models}
+    if options.mirrored_border is not None:
+        bundles = {name: with_border(bundle, options.mirrored_border) for name, bundle in bundles.items()}
     print("patches", "rule", *COLUMNS, sep=" | ")
     show_real(bundles, options.folder, options.workspace)
+
+
+def with_border(bundle: ModelBundle, pixels: int) -> ModelBundle:
+    """The model, predicting patches with a mirrored border of some pixels."""
+    return bundle.with_card(details={**bundle.card.details, "mirrored_border": pixels})
 
 
 def show_real(bundles: Mapping[str, ModelBundle], folder: Path, workspace: Path) -> None:
