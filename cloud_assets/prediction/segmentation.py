@@ -23,7 +23,8 @@ class SegmentationPredictor:
     """Runs a segmentation model.
 
     Patches go through the network in batches of a fixed size (one on a processor, where larger ones gain nothing), so
-    that a patch's mask does not depend on which patches it came with.
+    that a patch's mask does not depend on which patches it came with. Before that, each is continued as in a mirror by
+    the card's ``mirrored_border`` (pixels; older cards have none).
 
     Args:
         bundle: The model.
