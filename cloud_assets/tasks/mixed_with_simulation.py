@@ -56,6 +56,9 @@ def mixed_with_simulation(network: NetworkSpecification, budget_minutes: float) 
 def from_simulation(budget_minutes: float) -> Segmentation:
     """The same, starting from the weights that come with the package, at the lower rate that trained weights bear.
 
+    Its network looks farther around a pixel than the small ones, so patches get the wider mirrored border of the
+    model that it starts from.
+
     Args:
         budget_minutes: Wall-clock budget; the learning rate falls to zero by its end.
     """
