@@ -264,22 +264,22 @@ def test_hard_places_are_counted_apart(tmp_path: Path) -> None:
     assert MaskScores.from_json(doubled.as_json()).metrics() == pytest.approx(metrics)
 
 
-def test_the_peer_finds_simulated_overcast(tmp_path: Path) -> None:
+def test_the_peer_finds_simulated_stratus(tmp_path: Path) -> None:
     pytest.importorskip("ukis_csmask")
-    skies = dict.fromkeys(CloudRecipe().kinds, 0.0) | {"overcast": 1.0, "contrails": 0.0, "strength": (3.0, 3.0)}
+    skies = dict.fromkeys(CloudRecipe().kinds, 0.0) | {"stratus": 1.0, "contrails": 0.0}
     recipe = SimulationRecipe(
         ground=GroundRecipe(pixel_metres=(30.0, 30.0)),
         clouds=CloudRecipe.model_validate(skies),
-        sensor=SensorRecipe(wedge_chance=1.0),
+        sensor=SensorRecipe(wedge_chance=1.0, saturation_chance=0.0),
     )
     store = simulated_store(
-        tmp_path, instrument="landsat8_l1", bands=BANDS, size=256, count=1, recipe=recipe, workers=1, progress=False
+        tmp_path, instrument="landsat8_l1", bands=BANDS, size=256, count=6, recipe=recipe, workers=1, progress=False
     )
     rule = UkisMask.fitting(store.roles[IMAGES])
     assert rule is not None
     mask = rule.mask(store.array())
     np.testing.assert_array_equal(mask == 255, store.masks == 255)
-    assert score_masks(rule, store, np.array([0]), bright_ground=0.25).metrics()["recall"] > 0.8
+    assert score_masks(rule, store, np.arange(6), bright_ground=0.25).metrics()["recall"] > 0.8
 
 
 def test_the_peer_is_left_out_without_its_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
