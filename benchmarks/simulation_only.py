@@ -25,11 +25,12 @@ from cloud_assets.patches.simulated import simulated_store
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.simulation.biomes import BIOMES
 from cloud_assets.simulation.clouds import CloudRecipe
+from cloud_assets.simulation.ground import GroundRecipe
 from cloud_assets.simulation.patch import SimulationRecipe
 from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.tasks.landsat_segmentation import TASK
-from cloud_assets.tasks.mixed_with_simulation import ANYWHERE
 from cloud_assets.training.recipes import FocalDice, Optimisation, Segmentation
 from cloud_assets.training.run import TrainingRun, fingerprint
 
@@ -37,9 +38,9 @@ BANDS = ("red", "green", "blue", "nir")
 # Landsat's level 1 is not corrected for the height of the sun: white may be dark. People who label by eye take for haze
 # what reflects less than a fifteenth or reaches evenly over the whole patch.
 SIMULATION = SimulationRecipe(
-    ground=ANYWHERE.ground,
-    clouds=CloudRecipe(thin_from=0.07),
-    sensor=SensorRecipe(saturation_chance=0.35),
+    ground=GroundRecipe(biomes=(*BIOMES, *["ice sheet"] * 3)),
+    clouds=CloudRecipe(thin_from=0.07, none=0.35, overcast=0.16),
+    sensor=SensorRecipe(saturation_chance=0.35, noise=(0.0001, 0.002), shot_noise=(0.0, 0.002)),
     haze=(0.02, 0.7),
     sun_elevation=(13.0, 70.0),
     illumination=(0.28, 1.1),
@@ -54,7 +55,7 @@ AUGMENTATION = Augmentation(
     saturation_range=(0.3, 1.0),
     quantisation=0.2,
     blur=0.1,
-    noise=0.005,
+    noise=0.003,
     coarser=0.1,
     nodata_wedge=0.1,
     resolution=(0.6, 1.6),
@@ -109,6 +110,7 @@ def trained(options: argparse.Namespace, store: PatchStore, splits: Splits) -> M
         clip=(0.0, 1.2),
         crop=options.crop,
         augmentation=AUGMENTATION,
+        texture=True,
         test_time_augmentation=True,
         mirrored_border=32,
         optimisation=Optimisation(

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    # More threads than cores slow each other down.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // int(workers))))
 
 
 @pytest.fixture(scope="session")

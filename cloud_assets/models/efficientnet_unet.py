@@ -60,8 +60,9 @@ def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int
         if encoder_weights != SIMULATION:
             raise
         raise WrongWeights(
-            "encoder_weights: simulation is for an efficientnet-b2 on the bands red, green, blue and near infrared, "
-            f"not for {encoder} on {in_channels} bands. Set encoder_weights: none, or the encoder and the bands."
+            "encoder_weights: simulation is for an efficientnet-b2 on 6 channels (red, green, blue, near infrared and "
+            f"their texture), not for {encoder} on {in_channels}. Set encoder_weights: none, or the encoder, the bands "
+            "and texture: true."
         ) from error
     return network
 

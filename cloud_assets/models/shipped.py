@@ -11,4 +11,5 @@ SIMULATION: Final = "simulation"
 SIMULATION_MODEL: Final = Path(__file__).parent / "simulation"
 """Its folder."""
 SIMULATION_WEIGHTS: Final = SIMULATION_MODEL / "weights.safetensors"
-"""Its weights: U-Net with EfficientNet-B2; red, green, blue, near infrared as reflectance 0 … 1.2; one output."""
+"""Its weights: U-Net with EfficientNet-B2; red, green, blue, near infrared as reflectance 0 … 1.2 and their fine
+texture; one output."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.errors import InvalidRecipe
+from cloud_assets.patches.texture import TEXTURE_CHANNELS, fine_texture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +56,10 @@ class Preprocessing(BaseModel):
         description="Smallest standard deviation to divide a patch by: noise on flat water is not contrast.",
     )
 
+    texture: bool = Field(
+        False, description="Whether two channels of fine texture follow those of the bands: see patches.texture."
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.instrument not in INSTRUMENTS:
@@ -70,7 +75,14 @@ class Preprocessing(BaseModel):
                 f"standardise needs a mean and a standard deviation for each of the {len(self.bands)} bands, not "
                 f"{len(self.mean)} and {len(self.std)}: let patches.statistics.fitted_preprocessing compute them."
             )
+        if self.texture and (self.profile.unit != "reflectance" or len(self.bands) < 2):
+            raise InvalidRecipe("texture is measured between bands of reflectance: it needs two of them at least.")
         return self
+
+    @property
+    def channels(self) -> int:
+        """How many channels a network sees."""
+        return len(self.bands) + (TEXTURE_CHANNELS if self.texture else 0)
 
     @property
     def profile(self) -> Instrument:
@@ -123,10 +135,11 @@ class Preprocessing(BaseModel):
             valid: (…, H, W) bool.
 
         Returns:
-            (…, C, H, W) float32, 0 where not valid.
+            (…, channels, H, W) float32, 0 where not valid.
         """
         invalid = ~valid[..., None, :, :]
         scaled = np.clip(physical, np.float32(self.clip[0]), np.float32(self.clip[1]))
+        fine = fine_texture(scaled, valid) if self.texture else None
         if self.normalisation == "range":
             gain = (self.scaled_to[1] - self.scaled_to[0]) / (self.clip[1] - self.clip[0])
             scaled -= np.float32(self.clip[0])
@@ -138,7 +151,7 @@ class Preprocessing(BaseModel):
         else:
             _standardise_patches(scaled, invalid, np.float32(self.std_floor))
         np.copyto(scaled, np.float32(0), where=invalid)
-        return scaled
+        return scaled if fine is None else np.concatenate([scaled, fine], axis=-3)
 
     def denormalise(self, scaled: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Inverse of :meth:`normalise` (but for what was clipped): a network's scale to physical units.

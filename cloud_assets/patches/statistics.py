@@ -98,6 +98,7 @@ def fitted_preprocessing(
     normalisation: Normalisation = "range",
     clip: tuple[float, float] = (0.0, 0.4),
     scaled_to: tuple[float, float] = (0.0, 1.0),
+    texture: bool = False,
 ) -> Preprocessing:
     """The preprocessing of a store's role; ``standardise`` takes its statistics from the given patches.
 
@@ -109,6 +110,7 @@ def fitted_preprocessing(
         normalisation: As in :class:`Preprocessing`.
         clip: Physical range that is kept.
         scaled_to: What ``range`` maps it onto.
+        texture: As in :class:`Preprocessing`.
 
     Raises:
         UnknownBand: If the store does not hold one of the bands.
@@ -131,6 +133,7 @@ def fitted_preprocessing(
         scaled_to=scaled_to,
         mean=mean,
         std=std,
+        texture=texture,
     )
 
 

@@ -47,6 +47,8 @@ class Biome:
     """Factor on the width of the borders between surfaces."""
     contrast: tuple[float, float] | None = None
     """Range of a factor on texture and on the difference between a surface's two spectra; None for a factor of 1."""
+    ripples: tuple[float, float] | None = None
+    """Range of the relative brightness variation by relief that the wind makes, smaller than a pixel; None for none."""
 
 
 def _wild(
@@ -57,11 +59,12 @@ def _wild(
     softness: float = 1.0,
     dunes: float = 0.0,
     contrast: tuple[float, float] | None = None,
+    ripples: tuple[float, float] | None = None,
 ) -> Biome:
     """A landscape without lakes, rivers and people."""
     return Biome(
         surfaces, weight, lakes=0, rivers=0, town=0, roads=0, relief=relief, softness=softness, dunes=dunes,
-        contrast=contrast,
+        contrast=contrast, ripples=ripples,
     )  # fmt: skip
 
 
@@ -151,7 +154,7 @@ BIOMES: Mapping[str, Biome] = {
     "volcano": Biome(
         {"dark rock": 3, "burnt": 1, "red soil": 1, "shrub": 0.6}, 0.5, relief=(0.04, 0.6), snow_line=0.15, softness=1.5
     ),
-    "ice sheet": _wild({"snow": 1}, 1.5, relief=(0, 0.01), dunes=0.3, contrast=(0.01, 0.5)),
+    "ice sheet": _wild({"snow": 1}, 1.5, relief=(0, 0.01), dunes=0.3, contrast=(0.01, 0.5), ripples=(0.0008, 0.006)),
     "snowy forest": Biome(
         {"conifer": 3, "dirty snow": 3, "forest": 0.7, "old snow": 0.7}, 0.9,
         water={"ice": 1, "snow": 2, "old snow": 2}, lakes=0.2, rivers=0.6, roads=0.4, relief=(0, 0.35), softness=3,

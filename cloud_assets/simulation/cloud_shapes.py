@@ -101,7 +101,7 @@ def waves(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers
 
 def overcast(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
     """A closed cover, from featureless to rugged."""
-    field = fractal_field(rng, shape, rng.uniform(2.6, 3.9))
+    field = fractal_field(rng, shape, rng.uniform(2.9, 3.9))
     depth = np.float32(log_uniform(rng, (5, 250))) * np.exp(np.float32(log_uniform(rng, (0.005, 0.8))) * field)
     return Layers(depth, None, rng.uniform(800, 6000))
 

@@ -119,7 +119,12 @@ def simulate_ground(rng: np.random.Generator, shape: Shape, recipe: GroundRecipe
     _add_water(rng, cover, biome, metres)
     _add_settlement(rng, cover, biome, metres)
     contrast = 1.0 if biome.contrast is None else log_uniform(rng, biome.contrast)
-    return _finish(rng, cover, gradient, name, metres, recipe, contrast)
+    ground = _finish(rng, cover, gradient, name, metres, recipe, contrast)
+    if biome.ripples is not None:
+        # Sastrugi: on snow without any other structure the only one, a grain that all bands share.
+        ripples = fractal_field(rng, shape, rng.uniform(0.0, 0.5))
+        ground.brightness[:] *= 1 + np.float32(log_uniform(rng, biome.ripples)) * ripples
+    return ground
 
 
 class _Cover:

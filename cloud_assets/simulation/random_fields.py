@@ -143,18 +143,19 @@ def smooth(field: np.ndarray, scale: float) -> np.ndarray:
     return smoothed
 
 
-def blurred(field: np.ndarray, deviation: float) -> np.ndarray:
-    """Gaussian blur of a periodic field; unlike :func:`smooth` without a trace of cells, and as good for a few pixels.
+def diffused(field: np.ndarray, length: float, exponent: float) -> np.ndarray:
+    """Weakens what is smaller than a length by a power of its size, as light does that wanders through a cloud.
 
     Args:
         field: (H, W); periodic.
-        deviation: Standard deviation in pixels.
+        length: In pixels.
+        exponent: Structures a tenth as large as the length keep about a tenth to the power of this.
 
     Returns:
         (H, W) float32; periodic.
     """
     down, right = _frequencies((field.shape[0], field.shape[1]))
-    kernel = np.exp((down**2 + right**2) * np.float32(-2 * np.pi**2 * deviation**2))
+    kernel = (1 + (down**2 + right**2) * np.float32(length**2)) ** np.float32(-exponent / 2)
     result: np.ndarray = np.fft.irfft2(np.fft.rfft2(field) * kernel, s=field.shape).astype(np.float32)
     return result
 

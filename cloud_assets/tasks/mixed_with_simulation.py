@@ -57,7 +57,7 @@ def from_simulation(budget_minutes: float) -> Segmentation:
     """The same, starting from the weights that come with the package, at the lower rate that trained weights bear.
 
     Its network looks farther around a pixel than the small ones, so patches get the wider mirrored border of the
-    model that it starts from.
+    model that it starts from, and it is shown fine texture as that model is.
 
     Args:
         budget_minutes: Wall-clock budget; the learning rate falls to zero by its end.
@@ -65,7 +65,7 @@ def from_simulation(budget_minutes: float) -> Segmentation:
     network = EfficientNetUNet(encoder="efficientnet-b2", encoder_weights=SIMULATION)
     recipe = mixed_with_simulation(network, budget_minutes)
     optimisation = recipe.optimisation.model_copy(update={"learning_rate": 3e-4})
-    return recipe.model_copy(update={"optimisation": optimisation, "mirrored_border": 32})
+    return recipe.model_copy(update={"optimisation": optimisation, "mirrored_border": 32, "texture": True})
 
 
 def any_sensor(budget_minutes: float, metres: float) -> Segmentation:

@@ -111,6 +111,11 @@ class Segmentation(BaseModel):
     clip: tuple[float, float] = Field(
         default=(0.0, 0.4), description="Physical values (reflectance) are clipped to this range first."
     )
+    texture: bool = Field(
+        default=False,
+        description="Whether the network is shown two channels of fine texture beside the bands: contrast that bands "
+        "share, fainter than noise. It tells windblown snow from featureless cloud.",
+    )
     simulated_fraction: float = Field(default=0.0, ge=0, le=1, description="Share of simulated patches in each batch.")
     simulated_patches: int = Field(default=2000, ge=1, description="How many patches to simulate.")
     simulated_validation: int = Field(

@@ -128,14 +128,15 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
     training, validation = (_labelled(run, split, recipe) for split in ("train", "validation"))
     fitted_on = training if len(training) else validation
     preprocessing = fitted_preprocessing(
-        run.store, fitted_on, bands=recipe.bands, normalisation=recipe.normalisation, clip=recipe.clip
-    )
+        run.store, fitted_on, bands=recipe.bands, normalisation=recipe.normalisation, clip=recipe.clip,
+        texture=recipe.texture,
+    )  # fmt: skip
     channels = band_positions(run.store.roles[IMAGES], recipe.bands)
     optimisation = recipe.optimisation
     classes = _CLASSES[recipe.classes]
     out_channels = 1 if len(classes) == 2 else len(classes)
     torch.manual_seed(optimisation.seed)
-    module = SegmentationModule(recipe.network.build(len(channels), out_channels), recipe)
+    module = SegmentationModule(recipe.network.build(preprocessing.channels, out_channels), recipe)
     start = _kept_start(recipe, module.network)
     sizes = {"batch_size": optimisation.batch_size, "multiple": recipe.network.size_multiple}
     codes = class_codes(recipe)
@@ -177,7 +178,7 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
         variant=run.variant,
         family=recipe.family,
         network=recipe.network,
-        in_channels=len(channels),
+        in_channels=preprocessing.channels,
         out_channels=out_channels,
         preprocessing=preprocessing,
         classes=classes,

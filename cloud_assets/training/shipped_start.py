@@ -38,4 +38,4 @@ def check_start(recipe: Segmentation, store: PatchStore) -> None:
 def _input(instrument: str, bands: tuple[str, ...], scale: Segmentation | Preprocessing) -> dict[str, object]:
     """What a network sees: bands by their common names, and how they are scaled."""
     names = tuple(INSTRUMENTS[instrument].find(band).common_name for band in bands)
-    return {"bands": names, "clip": scale.clip, "normalisation": scale.normalisation}
+    return {"bands": names, "clip": scale.clip, "normalisation": scale.normalisation, "texture": scale.texture}

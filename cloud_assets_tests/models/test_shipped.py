@@ -102,7 +102,7 @@ def test_it_finds_real_clouds(bundle: ModelBundle, real_data: Path, tmp_path: Pa
 
 
 def test_a_training_can_start_from_it(bundle: ModelBundle) -> None:
-    started = NETWORK.build(4, 1).state_dict()
+    started = NETWORK.build(6, 1).state_dict()
     shipped = bundle.network().state_dict()
     assert all(torch.equal(started[name], tensor) for name, tensor in shipped.items())
     assert {tensor.dtype for tensor in started.values() if tensor.is_floating_point()} == {torch.float32}
@@ -110,9 +110,9 @@ def test_a_training_can_start_from_it(bundle: ModelBundle) -> None:
 
 def test_other_classes_get_a_last_layer_of_their_own() -> None:
     torch.manual_seed(0)
-    fresh = EfficientNetUNet(encoder="efficientnet-b2").build(4, 4).state_dict()
+    fresh = EfficientNetUNet(encoder="efficientnet-b2").build(6, 4).state_dict()
     torch.manual_seed(0)
-    started = NETWORK.build(4, 4).state_dict()
+    started = NETWORK.build(6, 4).state_dict()
     weights = read_weights(SIMULATION_WEIGHTS)
     for name, tensor in started.items():
         head = name.startswith("segmentation_head.")
@@ -120,10 +120,10 @@ def test_other_classes_get_a_last_layer_of_their_own() -> None:
 
 
 def test_other_bands_and_encoders_are_refused_with_advice() -> None:
-    with pytest.raises(WrongWeights, match=r"efficientnet-b2 on 13 bands. Set encoder_weights: none"):
+    with pytest.raises(WrongWeights, match=r"not for efficientnet-b2 on 13\. Set encoder_weights: none"):
         NETWORK.build(13, 1)
-    with pytest.raises(WrongWeights, match=r"not for efficientnet-b0 on 4 bands"):
-        EfficientNetUNet(encoder="efficientnet-b0", encoder_weights=SIMULATION).build(4, 1)
+    with pytest.raises(WrongWeights, match=r"not for efficientnet-b0 on 6\."):
+        EfficientNetUNet(encoder="efficientnet-b0", encoder_weights=SIMULATION).build(6, 1)
 
 
 @pytest.mark.parametrize("task", [CLOUDSEN12, LANDSAT], ids=lambda task: task.name)
@@ -132,5 +132,6 @@ def test_the_tasks_start_from_it_on_its_bands_and_scale(task: object, bundle: Mo
     assert recipe.network == NETWORK
     assert recipe.clip == bundle.card.preprocessing.clip
     assert recipe.normalisation == bundle.card.preprocessing.normalisation
+    assert recipe.texture == bundle.card.preprocessing.texture
     assert recipe.mirrored_border == bundle.card.details[MIRRORED_BORDER]
     assert task.patches.bands == ("red", "green", "blue", "nir")  # type: ignore[attr-defined]

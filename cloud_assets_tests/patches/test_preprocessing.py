@@ -165,3 +165,25 @@ def test_contradictions_are_refused(fields: dict[str, object], message: str) -> 
 def test_survives_a_model_card() -> None:
     preprocessing = landsat(normalisation="standardise", mean=(0.2, 0.3, 0.4), std=(0.1, 0.2, 0.3), offset=-0.1)
     assert Preprocessing.model_validate_json(preprocessing.model_dump_json()) == preprocessing
+
+
+def test_texture_follows_the_bands_and_leaves_them_as_they_are() -> None:
+    dn = numbers((2, 3, 64, 64))
+    dn[1, :, :20] = 0
+    plain, valid = landsat(clip=(0.0, 1.2))(dn)
+    with_texture = landsat(clip=(0.0, 1.2), texture=True)
+    both, same_valid = with_texture(dn)
+    assert both.shape == (2, with_texture.channels, 64, 64)
+    assert both.dtype == np.float32
+    assert landsat().channels == 3
+    np.testing.assert_array_equal(both[:, :3], plain)
+    np.testing.assert_array_equal(same_valid, valid)
+    np.testing.assert_array_equal(both[0], with_texture(dn[0])[0])
+    assert not both[1, :, :20].any()
+    assert with_texture.for_instrument("sentinel2_l2a").channels == 5
+
+
+@pytest.mark.parametrize(("instrument", "bands"), [("landsat8_l1", ("red",)), ("sentinel1_grd", ("VV", "VH"))])
+def test_texture_needs_bands_of_reflectance_to_compare(instrument: str, bands: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError, match="texture is measured between bands of reflectance"):
+        Preprocessing(instrument=instrument, bands=bands, texture=True)

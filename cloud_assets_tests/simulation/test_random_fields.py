@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cloud_assets.simulation.random_fields import blurred, cells, fast_length, fractal_field, level, smooth, soften
+from cloud_assets.simulation.random_fields import cells, diffused, fast_length, fractal_field, level, smooth, soften
 
 
 @pytest.mark.parametrize("slope", [1.0, 2.0, 3.0])
@@ -78,12 +78,15 @@ def test_fast_length(length: int, fast: int) -> None:
     assert fast_length(length) == fast
 
 
-def test_blur_is_gaussian_and_goes_round_the_edges() -> None:
-    """Known answer: a point becomes a bell of the given deviation and the same sum, also across the border."""
+def test_light_diffuses_by_a_power_of_the_size_of_structures_and_round_the_edges() -> None:
+    """Known answer: waves keep (1 + (length / wavelength)^2) to the power of minus half the exponent; so do sums."""
+    for wavelength in (4, 16, 64):
+        wave = np.broadcast_to(np.cos(2 * np.pi * np.arange(64) / wavelength), (48, 64)).astype(np.float32)
+        kept = (1 + (10 / wavelength) ** 2) ** -0.75
+        np.testing.assert_allclose(diffused(wave, 10.0, 1.5), wave * kept, atol=1e-5)
     point = np.zeros((64, 48), np.float32)
     point[0, 20] = 1
-    bell = blurred(point, 3.0)
-    assert bell.sum() == pytest.approx(1, abs=1e-4)
-    assert bell[0, 20] == pytest.approx(1 / (2 * np.pi * 9), rel=1e-3)
-    for row, column in ((3, 20), (-3, 20), (0, 23)):
-        assert bell[row, column] == pytest.approx(bell[0, 20] * np.exp(-0.5), rel=1e-3)
+    spread = diffused(point, 10.0, 1.5)
+    assert spread.sum() == pytest.approx(1, abs=1e-4)
+    assert spread[-3, 20] == pytest.approx(spread[3, 20], rel=1e-3)
+    assert spread[-3, 20] > 0
