@@ -1,4 +1,4 @@
-"""What do simulated clouds and random sensors add to a training step?
+"""What do simulated clouds, random sensors and fine texture add to a training step?
 
     python benchmarks/augmentation_cost.py [--patches 64] [--rounds 5]
 
@@ -56,6 +56,7 @@ def main() -> None:
             "flips and brightness": _maker(store, Augmentation(), 0.0),
             "composited clouds, all": _maker(store, Augmentation(), 1.0),
             "random sensors": _maker(store, RANDOM_SENSORS, 0.0),
+            "texture": _maker(store, Augmentation(), 0.0, texture=True),
         }
         steps = {title: _step(network) for title, network in NETWORKS.items()}
         spent: dict[str, list[float]] = {title: [] for title in (*makers, *steps)}
@@ -75,11 +76,14 @@ def main() -> None:
         print(
             f"\n{title}: composited clouds add {added / cost[title]:.1%} of a step where every patch is composited, "
             f"{share * added / cost[title]:.1%} as in the recipe (at most {share:.0%} of the patches); random sensors "
-            f"add {(cost['random sensors'] - plain) / cost[title]:.1%}; plain loading is {plain / cost[title]:.1%}."
+            f"add {(cost['random sensors'] - plain) / cost[title]:.1%}, texture "
+            f"{(cost['texture'] - plain) / cost[title]:.1%}; plain loading is {plain / cost[title]:.1%}."
         )
 
 
-def _maker(store: PatchStore, augmentation: Augmentation, composited: float) -> Callable[[], object]:
+def _maker(
+    store: PatchStore, augmentation: Augmentation, composited: float, *, texture: bool = False
+) -> Callable[[], object]:
     """Makes the next batch at each call."""
     rows = np.arange(len(store))
     haze = SimulationRecipe().haze
@@ -88,7 +92,7 @@ def _maker(store: PatchStore, augmentation: Augmentation, composited: float) -> 
     composition = Composition(source, None, 0.0, compositor, frozenset(rows.tolist()), composited)
     batches = TrainingBatches(
         composition,
-        Preprocessing(instrument="landsat8_l1", bands=BANDS, clip=(0.0, 1.2)),
+        Preprocessing(instrument="landsat8_l1", bands=BANDS, clip=(0.0, 1.2), texture=texture),
         augmentation.build(),
         class_codes(Segmentation(network=UNet())),
         batch_size=BATCH,
