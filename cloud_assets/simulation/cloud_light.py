@@ -10,8 +10,8 @@ _LOWEST_TANGENT = 0.15
 _SIDEWAYS_METRES = (100.0, 500.0)
 """How far light wanders inside a cloud before it leaves: what is smaller shows the less in the cloud's relief."""
 _SIDEWAYS_EXPONENT = (1.1, 1.6)
-"""By which power of its size. With it, real covers at 30 m and simulated ones have a quarter of the contrast between
-pixels that they have between blocks of five."""
+"""By which power of its size. With it, simulated covers at 30 m have about a third of the contrast between pixels that
+they have between blocks of five; ten real ones have a third to a fifth."""
 
 
 def cast_shadow(layer: np.ndarray, metres: float, azimuth: float, elevation: float, pixel_metres: float) -> np.ndarray:
@@ -57,8 +57,8 @@ def lit_albedo(
 ) -> np.ndarray:
     """Brightness of thick cloud with bumps, whose sides towards the sun are brighter than those away from it.
 
-    Light wanders sideways between the droplets, which smooths away what is smaller than one to three hundred metres
-    (Davis et al., 1997, J. Atmos. Sci. 54, 241-260): clouds are smoother than snow and rock of the same relief.
+    Light wanders sideways between the droplets, which weakens what is smaller than a few hundred metres, the smaller the
+    more (Davis et al., 1997, J. Atmos. Sci. 54, 241-260): clouds are smoother than snow and rock of the same relief.
 
     Args:
         rng: Source of randomness.
