@@ -57,8 +57,8 @@ def lit_albedo(
 ) -> np.ndarray:
     """Brightness of thick cloud with bumps, whose sides towards the sun are brighter than those away from it.
 
-    Light wanders sideways between the droplets, which weakens what is smaller than a few hundred metres, the smaller the
-    more (Davis et al., 1997, J. Atmos. Sci. 54, 241-260): clouds are smoother than snow and rock of the same relief.
+    Light wanders sideways between the droplets, which weakens what is smaller than a few hundred metres, the smaller
+    the more (Davis et al., 1997, J. Atmos. Sci. 54, 241-260): clouds are smoother than snow and rock of equal relief.
 
     Args:
         rng: Source of randomness.
