@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from cloud_assets.errors import BackEndUnavailable
+from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.prediction.device import choose_device, choose_precision
 from cloud_assets.prediction.process_memory import keep_freed_memory
@@ -87,7 +88,7 @@ def choose_back_end(
 
 def _verified(back_end: BackEnd, bundle: ModelBundle) -> BackEnd:
     """The same back end, if its probabilities on a probe are those of PyTorch in float32."""
-    probe = _probe(bundle.card.in_channels)
+    probe = _probe(bundle.card.preprocessing)
     with torch.inference_mode(), threads_of_each_call(back_end.parallelism):
         expected = class_probability(bundle.network()(torch.from_numpy(probe))).numpy()
         found = class_probability(torch.from_numpy(back_end(probe))).numpy()
@@ -100,12 +101,15 @@ def _verified(back_end: BackEnd, bundle: ModelBundle) -> BackEnd:
     return back_end
 
 
-def _probe(channels: int) -> Pixels:
-    """(2, C, H, W) smooth random pictures in the range of normalised pixels, with an edge and a patch of nodata."""
+def _probe(preprocessing: Preprocessing) -> Pixels:
+    """(2, channels, H, W) what preprocessing makes of smooth random pictures with an edge and a patch of nodata."""
     generator = np.random.default_rng(0)
-    coarse = generator.standard_normal((2, channels, 6, 6)).astype(np.float32)
-    smooth = torch.nn.functional.interpolate(torch.from_numpy(coarse), size=_PROBE_SIDE, mode="bicubic")
-    probe: Pixels = smooth.numpy() + generator.normal(0, 0.05, smooth.shape).astype(np.float32)
-    probe[..., _PROBE_SIDE // 2 :] += 1
-    probe[..., : _PROBE_SIDE // 8, : _PROBE_SIDE // 8] = 0
-    return probe
+    shape = (2, len(preprocessing.bands))
+    coarse = torch.from_numpy(generator.standard_normal((*shape, 6, 6)).astype(np.float32))
+    smooth = torch.nn.functional.interpolate(coarse, size=_PROBE_SIDE, mode="bicubic").numpy()
+    share = 0.35 + 0.15 * smooth + generator.normal(0, 0.005, smooth.shape).astype(np.float32)
+    share[..., _PROBE_SIDE // 2 :] += 0.25
+    low, high = preprocessing.clip
+    valid = np.ones((2, _PROBE_SIDE, _PROBE_SIDE), bool)
+    valid[:, : _PROBE_SIDE // 8, : _PROBE_SIDE // 8] = False
+    return preprocessing.normalise((low + (high - low) * share).astype(np.float32), valid)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cloud_assets.errors import BackEndUnavailable
+from cloud_assets.models.shipped import SIMULATION_MODEL
 from cloud_assets.models.specifications import UNet
 from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.prediction.device import choose_precision
@@ -52,6 +53,22 @@ def test_each_back_end_gives_pytorchs_probabilities_at_any_size_and_count(bundle
     assert one.shape == (1, 2, 32, 48)
 
 
+@pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino"])
+def test_each_back_end_takes_the_model_that_comes_with_the_package(name):
+    needs(name)
+    shipped = ModelBundle.open(SIMULATION_MODEL)
+    assert choose_back_end(shipped, name, "cpu", parallelism=SHARE).name.startswith(name)
+
+
+def test_back_ends_are_compared_on_what_preprocessing_gives():
+    preprocessing = ModelBundle.open(SIMULATION_MODEL).card.preprocessing
+    probe = back_end_choice._probe(preprocessing)
+    assert probe.shape[1] == preprocessing.channels
+    assert probe.min() == 0
+    assert probe.max() <= 1
+    assert not probe[..., :20, :20].any()
+
+
 @pytest.mark.parametrize("name", ["torch", "openvino"])
 def test_calls_from_several_threads_do_not_disturb_each_other(bundle, pixels, name):
     from concurrent.futures import ThreadPoolExecutor
@@ -94,7 +111,7 @@ def test_a_model_that_half_precision_is_too_coarse_for_runs_in_single(bundle, na
     network = bundle.network()
     *_, weight, bias = network.parameters()
     with torch.no_grad():
-        logits = network(torch.from_numpy(back_end_choice._probe(bundle.card.in_channels)))
+        logits = network(torch.from_numpy(back_end_choice._probe(bundle.card.preprocessing)))
         bias.copy_((bias - logits.mean()) * 1e4)
         weight.mul_(1e4)
     sharp = ModelBundle(bundle.card, network.state_dict())
