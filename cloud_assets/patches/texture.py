@@ -1,8 +1,8 @@
 """Fine texture that several bands share: what tells windblown snow from a featureless cloud of the same colour.
 
 Noise differs from band to band, relief does not: the covariance between bands of what is left of each after its
-neighbourhood is taken away is that of real structure, however faint, a tenth of the noise even. Networks see it badly
-by themselves: it is a thousandth of their input's range, less than their arithmetic of 16 bits resolves.
+neighbourhood is taken away is that of real structure, even where it is half as strong as the noise. Networks see it
+badly by themselves: it is a thousandth of their input's range, less than their arithmetic of 16 bits resolves.
 """
 
 from typing import Final

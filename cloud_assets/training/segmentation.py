@@ -128,9 +128,13 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
     training, validation = (_labelled(run, split, recipe) for split in ("train", "validation"))
     fitted_on = training if len(training) else validation
     preprocessing = fitted_preprocessing(
-        run.store, fitted_on, bands=recipe.bands, normalisation=recipe.normalisation, clip=recipe.clip,
+        run.store,
+        fitted_on,
+        bands=recipe.bands,
+        normalisation=recipe.normalisation,
+        clip=recipe.clip,
         texture=recipe.texture,
-    )  # fmt: skip
+    )
     channels = band_positions(run.store.roles[IMAGES], recipe.bands)
     optimisation = recipe.optimisation
     classes = _CLASSES[recipe.classes]
