@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cloud_assets.bands import INSTRUMENTS, Instrument
-from cloud_assets.errors import NoPatchesLeft, UnknownBand
+from cloud_assets.errors import InvalidRecipe, NoPatchesLeft, UnknownBand
 from cloud_assets.patches.preprocessing import Normalisation, Preprocessing
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.store import PatchStore, Role
@@ -115,6 +115,7 @@ def fitted_preprocessing(
     Raises:
         UnknownBand: If the store does not hold one of the bands.
         NoPatchesLeft: If no pixel is valid.
+        InvalidRecipe: If these values do not go together, or not with the store's bands.
     """
     described = store.roles[role]
     chosen = band_positions(described, bands)
@@ -124,17 +125,24 @@ def fitted_preprocessing(
         statistics = band_statistics(store, indices, role=role, clip=clip)
         mean = tuple(statistics.mean[band] for band in chosen)
         std = tuple(max(statistics.std[band], 1e-6) for band in chosen)
-    return Preprocessing(
-        instrument=described.instrument,
-        bands=tuple(described.bands[band] for band in chosen),
-        nodata=described.nodata,
-        clip=clip,
-        normalisation=normalisation,
-        scaled_to=scaled_to,
-        mean=mean,
-        std=std,
-        texture=texture,
-    )
+    try:
+        return Preprocessing(
+            instrument=described.instrument,
+            bands=tuple(described.bands[band] for band in chosen),
+            nodata=described.nodata,
+            clip=clip,
+            normalisation=normalisation,
+            scaled_to=scaled_to,
+            mean=mean,
+            std=std,
+            texture=texture,
+        )
+    except ValidationError as error:
+        problems = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        raise InvalidRecipe(
+            f"the patches in {store.directory} (role {role}) cannot be preprocessed as the recipe says: {problems} "
+            "Correct the recipe."
+        ) from error
 
 
 def band_positions(role: Role, bands: Sequence[str] | None) -> list[int]:

@@ -1,9 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from cloud_assets.errors import NoPatchesLeft, UnknownBand
+from cloud_assets.errors import InvalidRecipe, NoPatchesLeft, UnknownBand
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.statistics import PERCENTILES, band_positions, band_statistics, fitted_preprocessing
 from cloud_assets.patches.store import PatchStore
@@ -31,6 +32,19 @@ def test_statistics_are_those_of_the_valid_pixels(store: PatchStore) -> None:
         for share in PERCENTILES:
             expected = np.quantile(reflectance, share / 100, method="inverted_cdf")
             assert statistics.percentiles[share][band] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"clip": (0.4, 0.1)}, r"clip must rise .* \(0.4, 0.1\)"),
+        ({"bands": ("red",), "texture": True}, "texture is measured between bands"),
+    ],
+)
+def test_values_that_do_not_go_together_are_named(store: PatchStore, asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidRecipe, match=said) as refusal:
+        fitted_preprocessing(store, **asked)
+    assert str(store.directory) in str(refusal.value)
 
 
 def test_clipping_comes_first(store: PatchStore) -> None:
