@@ -31,6 +31,7 @@ from cloud_assets.training.window_batches import (
     WindowSource,
     cover_map,
 )
+from cloud_assets_tests.training.fresh_process import version_trained_afresh
 
 BANDS = ("red", "green", "blue")
 CLASSES = CoverageClasses()
@@ -91,14 +92,21 @@ def test_tiny_network_learns_to_tell_cover(
     assert abs(found - wanted).mean() < 0.5
 
 
-def test_same_seed_same_weights_with_loading_processes_or_without(train: Callable[..., ModelBundle]) -> None:
+def test_same_seed_same_weights_with_loading_processes_or_without(
+    cover: tuple[PatchStore, Splits], tmp_path: Path
+) -> None:
     optimisation = recipe().optimisation.model_copy(update={"max_epochs": 1})
-    simulated = {"simulated_fraction": 0.5, "simulated_patches": 2, "simulated_size": 64}
-    versions = {
-        train(str(workers), optimisation=optimisation.model_copy(update={"workers": workers}), **simulated).version
+    alone, helped = (
+        recipe(
+            optimisation=optimisation.model_copy(update={"workers": workers}),
+            simulated_fraction=0.5,
+            simulated_patches=2,
+            simulated_size=64,
+        )
         for workers in (0, 1)
-    }
-    assert len(versions) == 1
+    )
+    first, second = (TrainingRun("cover", "tiny", *cover, tmp_path / place, progress=False) for place in ("a", "b"))
+    assert alone.train(first).version == version_trained_afresh(helped, second)
 
 
 def window_batches(cover: tuple[PatchStore, Splits], augmentation: Augmentation, size: int = 40) -> TrainingWindows:
