@@ -6,14 +6,14 @@ it, it was ended now and then without a word.
 
 import faulthandler
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from cloud_assets.training.run import TrainingRun
 
 
 def version_trained_afresh(recipe: Any, run: TrainingRun) -> str:
-    """Trains in a new process.
+    """Trains in a new process; fails with its exit code, and what it printed, if it does not end well.
 
     Args:
         recipe: Any recipe with ``train``.
@@ -22,10 +22,14 @@ def version_trained_afresh(recipe: Any, run: TrainingRun) -> str:
     Returns:
         The version of the model, a hash of its weights and of what decides its answers.
     """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=faulthandler.enable) as pool:
-        return pool.submit(_version, recipe, run).result()
+    answer = run.workspace.with_suffix(".version")
+    process = multiprocessing.get_context("spawn").Process(target=_train, args=(recipe, run, answer))
+    process.start()
+    process.join()
+    assert process.exitcode == 0, f"the training's process ended with {process.exitcode}"
+    return answer.read_text(encoding="utf-8")
 
 
-def _version(recipe: Any, run: TrainingRun) -> str:
-    return str(recipe.train(run).version)
+def _train(recipe: Any, run: TrainingRun, answer: Path) -> None:
+    faulthandler.enable()
+    answer.write_text(str(recipe.train(run).version), encoding="utf-8")
