@@ -83,7 +83,7 @@ def test_a_job_needs_no_configuration(name: str) -> None:
 @pytest.mark.parametrize("name", RUN_CONFIGS)
 def test_a_run_configuration_fits_its_job(name: str) -> None:
     job, size = name.rsplit(".", 1)
-    assert size in ("quick", "full", "from_simulation", "half_hour", "two_rows", "three_seeds")
+    assert size in ("quick", "full", "from_simulation", "half_hour", "two_rows", "three_seeds", "curve")
     assert dg.validate_run_config(defs.resolve_job_def(job), run_config(job, size))
 
 
