@@ -18,20 +18,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cloud_assets.models.specifications import EfficientNetUNet, NetworkSpecification, UNet
+from cloud_assets.families.segmentation.batches import Composition, PatchSource, TrainingBatches
+from cloud_assets.families.segmentation.few_labels import RANDOM_SENSORS, mixed_with_simulation
+from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.families.segmentation.train import SegmentationModule, class_codes
+from cloud_assets.inference.device import autocast
+from cloud_assets.inference.process_memory import keep_freed_memory
+from cloud_assets.networks.specifications import EfficientNetUNet, NetworkSpecification, UNet
 from cloud_assets.patches.augmentation import Augmentation
-from cloud_assets.patches.cloud_compositor import CloudCompositor
+from cloud_assets.patches.compositor import CloudCompositor
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.simulated import simulated_store
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.device import autocast
-from cloud_assets.prediction.process_memory import keep_freed_memory
 from cloud_assets.simulation.clouds import CLEAR_SKY
 from cloud_assets.simulation.patch import SimulationRecipe
-from cloud_assets.tasks.mixed_with_simulation import RANDOM_SENSORS, mixed_with_simulation
-from cloud_assets.training.batches import Composition, PatchSource, TrainingBatches
-from cloud_assets.training.recipes import Segmentation
-from cloud_assets.training.segmentation import SegmentationModule, class_codes
 
 BANDS = ("red", "green", "blue", "nir")
 BATCH, SIZE = 8, 256

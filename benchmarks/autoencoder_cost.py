@@ -47,11 +47,11 @@ def step(network: str, at_once: int | None, options: argparse.Namespace) -> str:
     """One row of the table: one training step, in bfloat16 where the processor has it, as trainings do."""
     import torch
 
-    from cloud_assets.models.autoencoder_specifications import ConvAutoencoder, VGG19Autoencoder
-    from cloud_assets.prediction.device import autocast
-    from cloud_assets.training.anomaly import ReconstructionModule
-    from cloud_assets.training.anomaly_recipe import AUTHORS_OPTIMISATION
-    from cloud_assets.training.learning_rate import build_optimiser
+    from cloud_assets.families.anomaly.recipe import AUTHORS_OPTIMISATION
+    from cloud_assets.families.anomaly.train import ReconstructionModule
+    from cloud_assets.inference.device import autocast
+    from cloud_assets.learning.learning_rate import build_optimiser
+    from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder, VGG19Autoencoder
 
     torch.set_num_threads(options.threads)
     specification = (

@@ -19,14 +19,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.evaluation.drift import DriftDetector, DriftRecipe, Sample
+from cloud_assets.inference.patch_features import image_features
+from cloud_assets.lifecycle.drift_reference_writer import IMAGES_SAMPLED
+from cloud_assets.lifecycle.drift_statistics import DriftDetector, DriftRecipe, Sample
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.patch_features import image_features
 from cloud_assets.simulation.ground import GroundRecipe, simulate_ground
 from cloud_assets.simulation.patch import SimulationRecipe, observe, patch_generator
-from cloud_assets.training.reference import IMAGES_SAMPLED
 
 SIZE, DATES = 128, 2
 BANDS = ("red", "green", "blue", "nir")

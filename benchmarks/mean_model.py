@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from simulation_only import BANDS, SIMULATION, released
 
+from cloud_assets.families.segmentation.batches import PatchSource
+from cloud_assets.families.segmentation.train import choose_threshold
+from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.patches.simulated import simulated_store
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.training.batches import PatchSource
-from cloud_assets.training.segmentation import choose_threshold
 
 _PATCHES, _SEED = 200, 7_000_003
 

@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.evaluation.translation_metrics import TranslationScores, with_gain
+from cloud_assets.families.translation.metrics import TranslationScores, with_gain
+from cloud_assets.inference.predictor import load_predictor
+from cloud_assets.learning.search_space import with_parameters
+from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.cutting import cut_patches
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.predictor import load_predictor
 from cloud_assets.tasks.sar_to_optical import TASK
-from cloud_assets.training.run import TrainingRun
-from cloud_assets.training.search_space import with_parameters
 
 BANDS = ("B04", "B03", "B02", "B08")
 STRETCH = (0.0, 0.3)

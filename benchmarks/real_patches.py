@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cloud_assets.evaluation.mask_rules import MaskRule, ModelMask, UkisMask
-from cloud_assets.evaluation.mask_scores import MaskScores, score_masks
-from cloud_assets.evaluation.segmentation_baselines import fit_brightness_threshold
+from cloud_assets.families.segmentation.baselines import fit_brightness_threshold
+from cloud_assets.families.segmentation.mask_rules import MaskRule, ModelMask, UkisMask
+from cloud_assets.families.segmentation.mask_scores import MaskScores, score_masks
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.predictor import load_predictor
 from cloud_assets.patches.cutting import cut_patches
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.predictor import load_predictor
 from cloud_assets.scenes.predict_command import bundle_folder
 from cloud_assets.tasks.landsat_segmentation import TASK
 

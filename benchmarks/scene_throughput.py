@@ -122,8 +122,8 @@ def _make(arguments: argparse.Namespace) -> dict[str, float]:
     """Writes the two scenes and the model."""
     import torch
 
-    from cloud_assets.models.specifications import EfficientNetUNet
-    from cloud_assets.prediction.bundle import ModelBundle
+    from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.networks.specifications import EfficientNetUNet
 
     for side in (arguments.side, arguments.small_side):
         _write_scene(arguments.folder / f"{side}.tif", side)
@@ -160,9 +160,9 @@ def _write_scene(path: Path, side: int) -> None:
 
 
 def _card() -> "object":
-    from cloud_assets.models.specifications import EfficientNetUNet
+    from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+    from cloud_assets.networks.specifications import EfficientNetUNet
     from cloud_assets.patches.preprocessing import Preprocessing
-    from cloud_assets.prediction.card import ModelCard, Threshold, TrainingRecord
 
     record = TrainingRecord(
         recipe={}, seed=0, epochs_run=0, best_epoch=0, history=(), patches_version="", splits_version="",
@@ -195,9 +195,9 @@ def _options(arguments: argparse.Namespace) -> "object":
 
 
 def _end_to_end(arguments: argparse.Namespace, side: int) -> dict[str, float]:
-    from cloud_assets.prediction.bundle import ModelBundle
-    from cloud_assets.scenes.champions import Champions
-    from cloud_assets.scenes.scene_formats import open_scene
+    from cloud_assets.imagery.formats.scene_formats import open_scene
+    from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.scenes.scene_models import Champions
     from cloud_assets.scenes.scene_products import scene_products
 
     options = _options(arguments)
@@ -219,7 +219,7 @@ def _end_to_end(arguments: argparse.Namespace, side: int) -> dict[str, float]:
 
 
 def _tiling(arguments: argparse.Namespace, side: int) -> "object":
-    from cloud_assets.scenes.windows import Tiling
+    from cloud_assets.imagery.tiling.windows import Tiling
 
     options = _options(arguments)
     return Tiling.plan(side, side, options.window, options.overlap)
@@ -229,9 +229,9 @@ def _bare(arguments: argparse.Namespace, *, one_call: bool = False) -> dict[str,
     """Windows that are in memory already: as many calls at once as the pipeline makes, or one on all cores."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from cloud_assets.prediction.bundle import ModelBundle
-    from cloud_assets.scenes.back_end_choice import choose_back_end
-    from cloud_assets.scenes.back_ends import Parallelism, threads_of_each_call
+    from cloud_assets.families.segmentation.back_end_choice import choose_back_end
+    from cloud_assets.inference.back_ends import Parallelism, threads_of_each_call
+    from cloud_assets.inference.bundle import ModelBundle
 
     options, tiling = _options(arguments), _tiling(arguments, arguments.side)
     share = Parallelism(1, len(os.sched_getaffinity(0))) if one_call else None
@@ -261,7 +261,7 @@ def _plain(arguments: argparse.Namespace) -> dict[str, float]:
     import rasterio
     import torch
 
-    from cloud_assets.prediction.bundle import ModelBundle
+    from cloud_assets.inference.bundle import ModelBundle
 
     network = ModelBundle.open(arguments.folder / "model").network()
     before = _megabytes()

@@ -19,20 +19,22 @@ from pathlib import Path
 import numpy as np
 from real_patches import COLUMNS, as_rule, show, show_real
 
-from cloud_assets.models.specifications import EfficientNetUNet
+from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.learning.focal_dice import FocalDice
+from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.training_run import TrainingRun, fingerprint
+from cloud_assets.networks.specifications import EfficientNetUNet
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.simulated import simulated_store
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.simulation.biomes import BIOMES
 from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe
 from cloud_assets.simulation.patch import SimulationRecipe
 from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.tasks.landsat_segmentation import TASK
-from cloud_assets.training.recipes import FocalDice, Optimisation, Segmentation
-from cloud_assets.training.run import TrainingRun, fingerprint
 
 BANDS = ("red", "green", "blue", "nir")
 # Landsat's level 1 is not corrected for the height of the sun: white may be dark. People who label by eye take for haze

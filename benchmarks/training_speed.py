@@ -20,26 +20,21 @@ import numpy as np
 import torch
 from torch.utils.data import Subset
 
-from cloud_assets.models.specifications import EfficientNetUNet, UNet
+from cloud_assets.families.segmentation.batches import Composition, PatchSource, TrainingBatches, ValidationBatches
+from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.families.segmentation.train import SegmentationModule, class_codes
+from cloud_assets.inference.device import autocast
+from cloud_assets.inference.process_memory import keep_freed_memory
+from cloud_assets.learning import fit as fitting
+from cloud_assets.learning.numbered_batches import training_loader, validation_loader
+from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.networks.specifications import EfficientNetUNet, UNet
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.simulated import simulated_store
 from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.device import autocast
-from cloud_assets.prediction.process_memory import keep_freed_memory
-from cloud_assets.training import fit as fitting
-from cloud_assets.training.batches import (
-    Composition,
-    PatchSource,
-    TrainingBatches,
-    ValidationBatches,
-    training_loader,
-    validation_loader,
-)
-from cloud_assets.training.recipes import Optimisation, Segmentation
-from cloud_assets.training.run import TrainingRun
-from cloud_assets.training.segmentation import SegmentationModule, class_codes
 
 BANDS = ("red", "green", "blue", "nir")
 BATCH = 8

@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cloud_assets.datasets.sample_writer import write_sample
-from cloud_assets.models.specifications import ResNetGenerator
+from cloud_assets.datasets.samples.sample_writer import write_sample
+from cloud_assets.families.translation.recipe import Translation
+from cloud_assets.learning.search_space import with_parameters
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.networks.specifications import ResNetGenerator
 from cloud_assets.patches.cutting import cut_patches
 from cloud_assets.tasks.sar_to_optical import TASK
-from cloud_assets.training.run import TrainingRun
-from cloud_assets.training.search_space import with_parameters
-from cloud_assets.training.translation_recipe import Translation
 
 BANDS = ("B04", "B03", "B02", "B08")
 SWITCHES: Mapping[str, Mapping[str, Any]] = {

@@ -2,7 +2,7 @@
 
 import os
 
-from cloud_assets.models.torchvision_pairing import ensure_torchvision
+from cloud_assets.networks.torchvision_pairing import ensure_torchvision
 
 __version__ = "0.1.0"
 

@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from cloud_assets.tasks.models_command import app as models_app
+from cloud_assets.lifecycle.models_command import app as models_app
 
 if TYPE_CHECKING:
-    from cloud_assets.patches.coverage_labels import CoverageClasses
-    from cloud_assets.prediction.bundle import ModelBundle
+    from cloud_assets.families.classification.coverage_labels import CoverageClasses
+    from cloud_assets.inference.bundle import ModelBundle
 
 app = typer.Typer(help="Machine learning for clouds in satellite imagery.", no_args_is_help=True, add_completion=False)
 app.add_typer(models_app, name="models")
@@ -33,7 +33,7 @@ def sample(
     scale: Annotated[float, typer.Option(help="Size relative to the embedded sample.")] = 1.0,
 ) -> None:
     """Write small synthetic data sets in the original data sets' own formats."""
-    from cloud_assets.datasets.sample_writer import WRITERS, write_sample
+    from cloud_assets.datasets.samples.sample_writer import WRITERS, write_sample
 
     written = write_sample(directory, dataset or tuple(WRITERS), scale=scale, seed=seed)
     for one in written:
@@ -107,10 +107,10 @@ def predict(
 def _bundles(references: list[str] | None) -> "list[ModelBundle]":
     """The models that are named, or every task's champion."""
     from cloud_assets.errors import NoModelForProduct
-    from cloud_assets.prediction.bundle import ModelBundle
+    from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.lifecycle.registered_champions import registered_champions
     from cloud_assets.scenes.predict_command import bundle_folder
     from cloud_assets.tasks import ALL_TASKS
-    from cloud_assets.tasks.registered_champions import registered_champions
 
     if references and not any(reference.startswith(_REGISTERED) for reference in references):
         return [ModelBundle.open(bundle_folder(reference)) for reference in references]
@@ -142,10 +142,10 @@ def gallery(
     ] = None,
 ) -> None:
     """Write a page a task from its assets: what it learns, data, figures, model card. Other pages stay."""
-    from cloud_assets.orchestration.lineage_picture import lineage_svg
+    from cloud_assets.lifecycle.gallery import LINEAGE, write_gallery
+    from cloud_assets.orchestration.common.lineage_picture import lineage_svg
     from cloud_assets.storage import atomic_file
     from cloud_assets.tasks import ALL_TASKS, landsat_segmentation
-    from cloud_assets.tasks.gallery import LINEAGE, write_gallery
 
     homes = home or [Path(os.environ.get("CLOUD_ASSETS_HOME") or "data")]
     with atomic_file(out / LINEAGE) as picture:
@@ -167,7 +167,11 @@ def export_patches(
 ) -> None:
     """Write a task's patches as one folder a coverage class, under train and test."""
     from cloud_assets.errors import InvalidRecipe
-    from cloud_assets.patches.class_folder_export import FORMATS, VALIDATION_FOLDERS, export_class_folders
+    from cloud_assets.families.classification.class_folder_export import (
+        FORMATS,
+        VALIDATION_FOLDERS,
+        export_class_folders,
+    )
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
 
@@ -202,7 +206,7 @@ def label_masks(
 ) -> None:
     """Tell the coverage class of every mask in a folder."""
     from cloud_assets.errors import InvalidRecipe
-    from cloud_assets.patches.class_folder_export import label_masks as label
+    from cloud_assets.families.classification.class_folder_export import label_masks as label
 
     try:
         codes = {int(left): int(right) for left, right in (pair.split("=") for pair in code)}
@@ -216,7 +220,7 @@ def _coverage_classes(boundaries: str, names: str) -> "CoverageClasses":
     from pydantic import ValidationError
 
     from cloud_assets.errors import InvalidRecipe
-    from cloud_assets.patches.coverage_labels import CoverageClasses
+    from cloud_assets.families.classification.coverage_labels import CoverageClasses
 
     try:
         return CoverageClasses(

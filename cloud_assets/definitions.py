@@ -2,18 +2,18 @@
 
 import dagster as dg
 
-from cloud_assets.orchestration.champion_evaluation import champion_evaluation_job
-from cloud_assets.orchestration.champion_sensor import champion_sensor
-from cloud_assets.orchestration.console import LOGGER, progress_logger, silence_notices
-from cloud_assets.orchestration.data_sensors import data_sensors
-from cloud_assets.orchestration.failure_notifications import failure_sensor
-from cloud_assets.orchestration.jobs import ablation_jobs, demo_job, task_job
-from cloud_assets.orchestration.lineage import lineage
-from cloud_assets.orchestration.resources import AssetStore, Folders, Tracking
-from cloud_assets.orchestration.scene_assets import scene_assets
-from cloud_assets.orchestration.scene_job import inbox_sensor, scene_job
-from cloud_assets.orchestration.schedules import schedules
-from cloud_assets.orchestration.watching_jobs import drift_sensor, watching_job, watching_schedule
+from cloud_assets.orchestration.automation.champion_sensor import champion_sensor
+from cloud_assets.orchestration.automation.data_sensors import data_sensors
+from cloud_assets.orchestration.automation.failure_notifications import failure_sensor
+from cloud_assets.orchestration.automation.monitoring_jobs import drift_sensor, watching_job, watching_schedule
+from cloud_assets.orchestration.automation.scene_job import inbox_sensor, scene_job
+from cloud_assets.orchestration.automation.schedules import schedules
+from cloud_assets.orchestration.common.console import LOGGER, progress_logger, silence_notices
+from cloud_assets.orchestration.common.resources import AssetStore, Folders, Tracking
+from cloud_assets.orchestration.lineage.champion_evaluation import champion_evaluation_job
+from cloud_assets.orchestration.lineage.jobs import ablation_jobs, demo_job, task_job
+from cloud_assets.orchestration.lineage.lineage import lineage
+from cloud_assets.orchestration.lineage.scene_assets import scene_assets
 from cloud_assets.tasks import ALL_TASKS, cloudsen12_segmentation
 
 silence_notices()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from cloud_assets.prediction.bundle import ModelBundle
+    from cloud_assets.inference.bundle import ModelBundle
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
@@ -33,10 +33,10 @@ def tiny_bundle() -> Callable[..., "ModelBundle"]:
     def make(task: str = "clouds", variant: str = "unet", seed: int = 0, **training: Any) -> "ModelBundle":
         import torch
 
-        from cloud_assets.models.specifications import UNet
+        from cloud_assets.inference.bundle import ModelBundle
+        from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+        from cloud_assets.networks.specifications import UNet
         from cloud_assets.patches.preprocessing import Preprocessing
-        from cloud_assets.prediction.bundle import ModelBundle
-        from cloud_assets.prediction.card import ModelCard, Threshold, TrainingRecord
 
         record = {
             "recipe": {"network": {"architecture": "unet", "width": 2}, "optimisation": {"seed": seed}},

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_assets.datasets import sample_writer
-from cloud_assets.datasets.sample_writer import WrittenSample
+from cloud_assets.datasets.samples import sample_writer
+from cloud_assets.datasets.samples.sample_writer import WrittenSample
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -15,9 +15,9 @@ import pytest
 from mlflow import MlflowClient
 
 from cloud_assets.errors import TrackingUnavailable
-from cloud_assets.evaluation.evaluation import Evaluation
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.predictor import load_predictor
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.predictor import load_predictor
+from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.tracking import RUN_FILE, Tracker, default_uri, flattened
 
 BundleFactory = Callable[..., ModelBundle]
@@ -204,8 +204,8 @@ def test_eight_trainings_at_once_lose_nothing(tracker: Tracker, tmp_path: Path, 
     script = f"""
         import sys
         from pathlib import Path
-        from cloud_assets.evaluation.evaluation import Evaluation
-        from cloud_assets.prediction.bundle import ModelBundle
+        from cloud_assets.reports.evaluation import Evaluation
+        from cloud_assets.inference.bundle import ModelBundle
         from cloud_assets.tracking import Tracker
         tracker = Tracker("{tracker.uri}")
         workspace = Path("{tmp_path}") / sys.argv[1]

@@ -15,13 +15,13 @@ from pydantic import Field, field_validator
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, INSTRUMENTS, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.datasets import tortilla
-from cloud_assets.datasets.checking import check_all
-from cloud_assets.datasets.choosing import choose_samples, merge_groups
+from cloud_assets.datasets.byte_range_download import ByteRange, localise, localised_path, public_table, read_range
 from cloud_assets.datasets.dataset import Collection, Dataset, official_split, writable_folder
-from cloud_assets.datasets.localising import ByteRange, localise, localised_path, public_table, read_range
 from cloud_assets.datasets.padding import unpadded_window
+from cloud_assets.datasets.parallel_checks import check_all
 from cloud_assets.datasets.rasters import read_bands, read_header
 from cloud_assets.datasets.scene import CANONICAL_CODES, RasterBand, Scene, bands_of_file, read_truth
+from cloud_assets.datasets.stratified_sample import choose_samples, merge_groups
 from cloud_assets.errors import DataFolderMissing, IncompleteDataSet, InvalidRaster, InvalidRecipe, SourceUnreachable
 
 if TYPE_CHECKING:

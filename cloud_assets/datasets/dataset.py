@@ -119,7 +119,7 @@ class Dataset(BaseModel, ABC):
             seed: Same seed, same sample.
             progress: Whether to show a progress bar.
         """
-        from cloud_assets.datasets.sample_writer import write_sample
+        from cloud_assets.datasets.samples.sample_writer import write_sample
 
         write_sample(data_root, datasets=(self.folder,), scale=scale, seed=seed, progress=progress)
 

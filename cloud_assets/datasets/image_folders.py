@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
-from cloud_assets.datasets.checking import check_all
 from cloud_assets.datasets.dataset import Collection, Dataset
+from cloud_assets.datasets.parallel_checks import check_all
 from cloud_assets.datasets.rasters import RasterHeader, file_digest, open_raster, read_header
 from cloud_assets.datasets.scene import RasterBand, Scene
 from cloud_assets.errors import InvalidRaster, InvalidRecipe, TooFewImages

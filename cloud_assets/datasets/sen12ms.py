@@ -17,8 +17,8 @@ from pydantic import Field
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.datasets.archives import unpack
-from cloud_assets.datasets.checking import check_all
 from cloud_assets.datasets.dataset import Collection, Dataset, writable_folder
+from cloud_assets.datasets.parallel_checks import check_all
 from cloud_assets.datasets.rasters import RasterHeader, combined_digest, file_digest, read_bands, read_header
 from cloud_assets.datasets.scene import Scene, bands_of_file
 from cloud_assets.errors import IncompleteDataSet, InvalidRaster

@@ -9,13 +9,13 @@ import numpy.typing as npt
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.datasets.scene import Grid, RasterBand
 from cloud_assets.errors import UnknownSensor, WrongInput
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.scenes.array_reader import ArrayReader
-from cloud_assets.scenes.champions import Champions
-from cloud_assets.scenes.mask_products import segment
+from cloud_assets.families.segmentation.products import segment
+from cloud_assets.imagery.formats.array_reader import ArrayReader
+from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource
+from cloud_assets.imagery.tiling.windows import Tiling
+from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.scene_source import SceneBand, SceneSource
-from cloud_assets.scenes.windows import Tiling
+from cloud_assets.scenes.scene_models import Champions
 
 
 def predict_array(

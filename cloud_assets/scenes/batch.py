@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_assets.errors import CloudAssetsError, SceneNameTaken, StorageFull
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.scenes.champions import Champions
+from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside
+from cloud_assets.imagery.formats.scene_source import SceneSource
+from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.planning import plan_scene
-from cloud_assets.scenes.record import SceneProducts
-from cloud_assets.scenes.scene_formats import open_scene, radar_beside
+from cloud_assets.scenes.product_record import SceneProducts
+from cloud_assets.scenes.scene_models import Champions
 from cloud_assets.scenes.scene_products import megapixels_of, scene_products
-from cloud_assets.scenes.scene_source import SceneSource
 
 _log = logging.getLogger(__name__)
 

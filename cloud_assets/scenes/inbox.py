@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_assets.errors import InvalidScene, OutsideInbox
-from cloud_assets.scenes.landsat_collection2 import metadata_file
-from cloud_assets.scenes.scene_formats import RASTER_SUFFIXES, is_radar, radar_beside
-from cloud_assets.scenes.sentinel2_safe import is_safe
+from cloud_assets.imagery.formats.landsat_collection2 import metadata_file
+from cloud_assets.imagery.formats.scene_formats import RASTER_SUFFIXES, is_radar, radar_beside
+from cloud_assets.imagery.formats.sentinel2_safe import is_safe
 
 State = tuple[int, int, int]
 """Number of files, their bytes, the latest time of modification in nanoseconds."""

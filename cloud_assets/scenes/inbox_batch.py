@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_assets.errors import CloudAssetsError
-from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.batch import SceneBatch
 from cloud_assets.scenes.inbox import scene_path
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.record import SceneProducts
+from cloud_assets.scenes.product_record import SceneProducts
 
 NOT_TRIED = "not tried: the disk is full, or it is the radar partner of another scene of this batch."
 

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cloud_assets.errors import InvalidScene
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.patch_features import answer_features, image_features
-from cloud_assets.prediction.predictor import load_predictor
-from cloud_assets.scenes.champions import Champions
-from cloud_assets.scenes.coverage import DEFAULT_CELL
+from cloud_assets.families.classification.products import DEFAULT_CELL
+from cloud_assets.imagery.formats.scene_source import SceneSource
+from cloud_assets.imagery.tiling.windows import Tiling
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.patch_features import answer_features, image_features
+from cloud_assets.inference.predictor import load_predictor
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.record import RECORD_FILE, SceneProducts
-from cloud_assets.scenes.scene_source import SceneSource
-from cloud_assets.scenes.windows import Tiling
+from cloud_assets.scenes.product_record import RECORD_FILE, SceneProducts
+from cloud_assets.scenes.scene_models import Champions
 
 _LEAST_VALID = 0.2
 

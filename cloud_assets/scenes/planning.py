@@ -6,10 +6,10 @@ from hashlib import blake2b
 
 import cloud_assets
 from cloud_assets.errors import CloudAssetsError, NoModelForProduct
-from cloud_assets.prediction.card import Family
-from cloud_assets.scenes.champions import Champions
+from cloud_assets.imagery.formats.scene_source import SceneSource
+from cloud_assets.inference.card import Family
 from cloud_assets.scenes.options import ALL_PRODUCTS, Product, SceneOptions
-from cloud_assets.scenes.scene_source import SceneSource
+from cloud_assets.scenes.scene_models import Champions
 
 # They change how fast the answer comes, not what it is.
 _INDIFFERENT = frozenset({"overwrite", "back_end", "device", "batch_megapixels"})

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.models.shipped import SIMULATION, SIMULATION_MODEL
+from cloud_assets.networks.shipped import SIMULATION, SIMULATION_MODEL
 from cloud_assets.scenes.batch import SceneBatch, SceneOutcome
 from cloud_assets.scenes.options import ALL_PRODUCTS, Product
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.errors import CloudAssetsError
-from cloud_assets.scenes.geometry import thumbnail_shape
-from cloud_assets.scenes.record import SceneProducts
-from cloud_assets.scenes.scene_formats import open_scene
-from cloud_assets.scenes.scene_source import STATED_CLOUD, SceneSource
+from cloud_assets.imagery.formats.scene_formats import open_scene
+from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource
+from cloud_assets.imagery.geometry import thumbnail_shape
+from cloud_assets.scenes.product_record import SceneProducts
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader

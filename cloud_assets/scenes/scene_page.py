@@ -4,9 +4,9 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cloud_assets.scenes.pictures import legend_colours
-from cloud_assets.scenes.record import SceneProducts
-from cloud_assets.scenes.scene_source import SceneSource
+from cloud_assets.imagery.formats.scene_source import SceneSource
+from cloud_assets.imagery.writing.pictures import legend_colours
+from cloud_assets.scenes.product_record import SceneProducts
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from cloud_assets.errors import InvalidScene, SceneBusy, SceneNameTaken
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.scenes.champions import Champions
-from cloud_assets.scenes.making import Progress, SceneWork
+from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside
+from cloud_assets.imagery.formats.scene_source import SceneSource
+from cloud_assets.imagery.writing.pictures import (
+    natural_colours,
+    of_codes,
+    of_measurements,
+    of_optical,
+    of_reflectance,
+    png,
+)
+from cloud_assets.imagery.writing.raster_files import storage_errors, write_cog
+from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.pictures import natural_colours, of_codes, of_measurements, of_optical, of_reflectance, png
 from cloud_assets.scenes.planning import ScenePlan, plan_scene
-from cloud_assets.scenes.raster_files import storage_errors, write_cog
-from cloud_assets.scenes.record import SceneProducts
-from cloud_assets.scenes.scene_formats import open_scene, radar_beside
+from cloud_assets.scenes.product_record import SceneProducts
+from cloud_assets.scenes.production import Progress, SceneWork
+from cloud_assets.scenes.scene_models import Champions
 from cloud_assets.scenes.scene_page import Exhibit, scene_page
-from cloud_assets.scenes.scene_source import SceneSource
 from cloud_assets.scenes.stac import STAC_FILE, TITLES, stac_item
 from cloud_assets.storage import atomic_directory
 
@@ -40,7 +47,7 @@ def predict_scene(
     """Makes the products of one scene on disk.
 
     Args:
-        path: The scene, in any format of :func:`cloud_assets.scenes.scene_formats.open_scene`.
+        path: The scene, in any format of :func:`cloud_assets.imagery.formats.scene_formats.open_scene`.
         models: Model bundles, or loaded models; load them once for many scenes.
         out_dir: The products go to the folder of the scene's name in it.
         options: What is wanted; None: all that the models can make.

@@ -7,11 +7,11 @@ from typing import Any
 
 import cloud_assets
 from cloud_assets.datasets.scene import Grid
-from cloud_assets.scenes.geometry import footprint
-from cloud_assets.scenes.pictures import legend_colours
-from cloud_assets.scenes.raster_files import RasterDraft, RasterForm
-from cloud_assets.scenes.record import SceneProducts
-from cloud_assets.scenes.scene_source import SceneSource
+from cloud_assets.imagery.formats.scene_source import SceneSource
+from cloud_assets.imagery.geometry import footprint
+from cloud_assets.imagery.writing.pictures import legend_colours
+from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
+from cloud_assets.scenes.product_record import SceneProducts
 
 STAC_FILE = "stac_item.json"
 _SCHEMAS = "https://stac-extensions.github.io"

@@ -1,18 +1,18 @@
 """Cloudy pictures as anomalies among cloud-free ones, learnt without a single picture of a cloud."""
 
 from cloud_assets.datasets.image_folders import ImageFolders
-from cloud_assets.evaluation.anomaly import AnomalyEvaluation
-from cloud_assets.evaluation.gate import Gate
-from cloud_assets.models.autoencoder_specifications import ConvAutoencoder, VGG19Autoencoder
-from cloud_assets.patches.normal_split import NormalSplit
-from cloud_assets.patches.recipe import PatchRecipe
-from cloud_assets.tasks.task import Task
-from cloud_assets.training.anomaly_recipe import (
+from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
+from cloud_assets.families.anomaly.recipe import (
     AUTHORS_OPTIMISATION,
     CLOUDING_OPTIMISATION,
     Reconstruction,
     SyntheticAnomalies,
 )
+from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder, VGG19Autoencoder
+from cloud_assets.patches.normal_split import NormalSplit
+from cloud_assets.patches.recipe import PatchRecipe
+from cloud_assets.reports.gate import Gate
+from cloud_assets.tasks.task import Task
 
 # What a processor can do with the authors' recipes; run_configs/cloud_anomaly.full.yaml has them unabridged.
 _BOUNDED = AUTHORS_OPTIMISATION.model_copy(update={"budget_minutes": 15.0})

@@ -1,12 +1,12 @@
 """Cloud masks of Sentinel-2 level 1C scenes, learnt from CloudSEN12."""
 
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
-from cloud_assets.evaluation.gate import Gate
-from cloud_assets.evaluation.segmentation import SegmentationEvaluation
+from cloud_assets.families.segmentation.ablation_of_few_labels import ablation_of
+from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
+from cloud_assets.families.segmentation.few_labels import any_sensor, from_simulation
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
-from cloud_assets.tasks.ablation_of_few_labels import ablation_of
-from cloud_assets.tasks.mixed_with_simulation import any_sensor, from_simulation
+from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.task import Task
 
 _UNET = from_simulation(budget_minutes=15)

@@ -1,17 +1,17 @@
 """How cloudy a Sentinel-2 patch is, in four classes, learnt from CloudSEN12's masks."""
 
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
-from cloud_assets.evaluation.classification import ClassificationEvaluation
-from cloud_assets.evaluation.gate import Gate
-from cloud_assets.models.specifications import Classifier
+from cloud_assets.families.classification.evaluation import ClassificationEvaluation
+from cloud_assets.families.classification.recipe import Classification, ClassificationLoss
+from cloud_assets.inference.export_recipe import ExportRecipe
+from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.search_space import Choice, FloatRange, IntegerRange, SearchSpace
+from cloud_assets.learning.study_recipe import StudyRecipe
+from cloud_assets.networks.specifications import Classifier
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
+from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.task import Task
-from cloud_assets.training.classification_recipe import Classification, ClassificationLoss
-from cloud_assets.training.export_recipe import ExportRecipe
-from cloud_assets.training.recipes import Optimisation
-from cloud_assets.training.search_space import Choice, FloatRange, IntegerRange, SearchSpace
-from cloud_assets.training.study import StudyRecipe
 
 _BANDS = ("red", "green", "blue", "nir", "cirrus", "swir16")
 """Cirrus shows thin high cloud, the short-wave infrared tells snow from cloud."""

@@ -1,14 +1,14 @@
 """Cloud masks of Landsat 8 scenes, learnt from 38-Cloud."""
 
 from cloud_assets.datasets.cloud38 import Cloud38
-from cloud_assets.evaluation.gate import Gate
-from cloud_assets.evaluation.segmentation import SegmentationEvaluation
-from cloud_assets.evaluation.stitched_scenes import Cloud38StitchedScenes
-from cloud_assets.models.specifications import AttentionUNet, UNet
+from cloud_assets.families.segmentation.ablation_of_few_labels import ablation_of
+from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
+from cloud_assets.families.segmentation.few_labels import any_sensor, from_simulation, mixed_with_simulation
+from cloud_assets.families.segmentation.stitched_scenes import Cloud38StitchedScenes
+from cloud_assets.networks.specifications import AttentionUNet, UNet
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
-from cloud_assets.tasks.ablation_of_few_labels import ablation_of
-from cloud_assets.tasks.mixed_with_simulation import any_sensor, from_simulation, mixed_with_simulation
+from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.task import Task
 
 _UNET = mixed_with_simulation(UNet(width=32), budget_minutes=12)

@@ -1,13 +1,13 @@
 """What the ground looks like under clouds: Sentinel-2 reflectance from Sentinel-1 backscatter, learnt from SEN12MS."""
 
 from cloud_assets.datasets.sen12ms import Sen12MS
-from cloud_assets.evaluation.gate import Gate
-from cloud_assets.evaluation.translation import TranslationEvaluation
+from cloud_assets.families.translation.evaluation import TranslationEvaluation
+from cloud_assets.families.translation.recipe import Translation, cyclegan, pix2pix
+from cloud_assets.learning.search_space import with_parameters
 from cloud_assets.patches.place_split import PlaceSplit
 from cloud_assets.patches.recipe import PatchRecipe
+from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.task import Task
-from cloud_assets.training.search_space import with_parameters
-from cloud_assets.training.translation_recipe import Translation, cyclegan, pix2pix
 
 _RGB = ("B04", "B03", "B02")
 _NIR_SWIR_REDEDGE = ("B08", "B11", "B05")

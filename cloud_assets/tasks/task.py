@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cloud_assets.datasets.dataset import Dataset
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.evaluation.gate import Gate
+from cloud_assets.families.segmentation.ablation_recipe import AblationRecipe
+from cloud_assets.inference.export_recipe import ExportRecipe
+from cloud_assets.learning.search_space import SearchSpace
+from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.patches.recipe import PatchRecipe
-from cloud_assets.training.ablation_recipe import AblationRecipe
-from cloud_assets.training.export_recipe import ExportRecipe
-from cloud_assets.training.search_space import SearchSpace
-from cloud_assets.training.study import StudyRecipe
+from cloud_assets.reports.gate import Gate
 
 if TYPE_CHECKING:
-    from cloud_assets.evaluation.evaluation import Evaluation
+    from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.learning.training_run import TrainingRun
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
-    from cloud_assets.prediction.bundle import ModelBundle
-    from cloud_assets.training.run import TrainingRun
+    from cloud_assets.reports.evaluation import Evaluation
 
 
 class Recipe(Protocol):

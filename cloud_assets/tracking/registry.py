@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cloud_assets.errors import DecisionPending, InvalidModel
-from cloud_assets.prediction.bundle import CARD_FILE, ModelBundle
+from cloud_assets.inference.bundle import CARD_FILE, ModelBundle
 from cloud_assets.tracking.runs import MODEL_TAG
 from cloud_assets.tracking.store import Store, unless
 

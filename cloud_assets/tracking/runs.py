@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.storage import atomic_file
 from cloud_assets.tracking.store import Client, Store, log_metrics, log_parameters, log_series, unless
 
 if TYPE_CHECKING:
-    from cloud_assets.evaluation.evaluation import Evaluation
+    from cloud_assets.reports.evaluation import Evaluation
 
 RUN_FILE = "mlflow_run.json"
 """In a training's workspace: which run belongs to it, so that a resumed training goes on in the same run."""

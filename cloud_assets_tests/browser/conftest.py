@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from cloud_assets.evaluation.evaluation import Evaluation
+from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit
-from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -167,9 +167,9 @@ def _answering(address: str, path: str, log: Path) -> str:
 @pytest.fixture(scope="session")
 def tiny() -> Callable[[str, str], ModelBundle]:
     """Makes segmentation models with random weights."""
-    from cloud_assets.models.specifications import UNet
+    from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+    from cloud_assets.networks.specifications import UNet
     from cloud_assets.patches.preprocessing import Preprocessing
-    from cloud_assets.prediction.card import ModelCard, Threshold, TrainingRecord
 
     def make(task: str, variant: str) -> ModelBundle:
         record = TrainingRecord(

@@ -97,7 +97,7 @@ def test_more_unusable_items_than_tolerated_are_fatal_and_listed(tmp_path: Path)
 
 
 def test_a_sample_of_the_data_set_itself_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cloud_assets.datasets import sample_writer
+    from cloud_assets.datasets.samples import sample_writer
 
     calls: list[tuple[object, object]] = []
     monkeypatch.setattr(sample_writer, "write_sample", lambda *args, **options: calls.append((args, options)))

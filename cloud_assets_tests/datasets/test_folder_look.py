@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud_assets.datasets.folder_look import look_at
+from cloud_assets.datasets.folder_watch import look_at
 
 
 def looks(folder: Path, cursor: str | None, number: int = 1) -> tuple[list[str], str]:

@@ -9,7 +9,11 @@ import pytest
 import rasterio
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.datasets import (
+from cloud_assets.datasets.cloud38 import Cloud38
+from cloud_assets.datasets.cloudsen12 import CloudSEN12
+from cloud_assets.datasets.dataset import SYNTHETIC_MARKER, Dataset
+from cloud_assets.datasets.image_folders import ImageFolders
+from cloud_assets.datasets.samples import (
     cloud38_sample,
     cloudsen12_sample,
     image_folders_sample,
@@ -17,11 +21,7 @@ from cloud_assets.datasets import (
     sample_writer,
     sen12ms_sample,
 )
-from cloud_assets.datasets.cloud38 import Cloud38
-from cloud_assets.datasets.cloudsen12 import CloudSEN12
-from cloud_assets.datasets.dataset import SYNTHETIC_MARKER, Dataset
-from cloud_assets.datasets.image_folders import ImageFolders
-from cloud_assets.datasets.sample_writer import WRITERS, write_sample
+from cloud_assets.datasets.samples.sample_writer import WRITERS, write_sample
 from cloud_assets.datasets.sen12ms import Sen12MS
 from cloud_assets.errors import InvalidRecipe, SimulationFailed, WouldOverwriteData
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from cloud_assets.training.export import ExportedModel
+from cloud_assets.inference.onnx_export import ExportedModel
 from cloud_assets_tests.datasets.conftest import FakeSample, save_taco
 from cloud_assets_tests.end_to_end.workplace import Workplace
 

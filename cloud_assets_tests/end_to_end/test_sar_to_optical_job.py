@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from cloud_assets.datasets.sample_writer import write_sample
+from cloud_assets.datasets.samples.sample_writer import write_sample
 from cloud_assets.tasks.sar_to_optical import TASK
 from cloud_assets_tests.end_to_end.workplace import Workplace
 

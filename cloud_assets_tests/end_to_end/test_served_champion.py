@@ -15,8 +15,8 @@ import requests
 import torch
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.models.specifications import UNet
-from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.networks.specifications import UNet
 from cloud_assets.scenes.arrays import predict_array
 from cloud_assets.tracking import Tracker
 from cloud_assets_tests.end_to_end.workplace import Workplace

@@ -7,15 +7,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cloud_assets.evaluation.evaluation import Evaluation
-from cloud_assets.evaluation.segmentation import SegmentationEvaluation
-from cloud_assets.evaluation.stitched_scenes import Cloud38StitchedScenes
-from cloud_assets.models.specifications import UNet
+from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
+from cloud_assets.families.segmentation.stitched_scenes import Cloud38StitchedScenes
+from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.card import ModelCard, Threshold, TrainingRecord
+from cloud_assets.reports.evaluation import Evaluation
 
 BANDS = ("red", "green", "blue", "nir")
 

@@ -7,24 +7,24 @@ import pytest
 import torch
 
 from cloud_assets.errors import NothingToEvaluate
-from cloud_assets.evaluation.anomaly import AnomalyEvaluation
-from cloud_assets.evaluation.anomaly_baselines import baseline_scores
-from cloud_assets.evaluation.anomaly_metrics import (
+from cloud_assets.families.anomaly.baselines import baseline_scores
+from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
+from cloud_assets.families.anomaly.metrics import (
     Judged,
     auroc_interval,
     decision_metrics,
     ranking_metrics,
     robust_outliers,
 )
-from cloud_assets.evaluation.evaluation import Evaluation
-from cloud_assets.models.autoencoder_specifications import ConvAutoencoder
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.normal_split import NormalSplit
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.card import ModelCard, Threshold, TrainingRecord
+from cloud_assets.reports.evaluation import Evaluation
 
 JUDGED = Judged(np.array([0.1, 0.2, 0.3, 0.4, 0.35, 0.5, 0.6]), np.array([0, 0, 0, 0, 1, 1, 1], bool))
 

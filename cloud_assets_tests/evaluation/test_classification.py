@@ -8,23 +8,23 @@ import numpy.typing as npt
 import pytest
 
 from cloud_assets.errors import NothingToEvaluate
-from cloud_assets.evaluation.classification import ClassificationEvaluation
-from cloud_assets.evaluation.classification_baselines import classify_by_mask, fit_bright_share
-from cloud_assets.evaluation.classification_metrics import (
+from cloud_assets.families.classification.baselines import classify_by_mask, fit_bright_share
+from cloud_assets.families.classification.coverage_labels import CoverageClasses, label_windows
+from cloud_assets.families.classification.evaluation import ClassificationEvaluation
+from cloud_assets.families.classification.metrics import (
     Answers,
     class_table,
     confusion_counts,
     decision_metrics,
     probability_metrics,
 )
-from cloud_assets.evaluation.evaluation import Evaluation
-from cloud_assets.models.specifications import Classifier, UNet
-from cloud_assets.patches.coverage_labels import CoverageClasses, label_windows
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.card import ModelCard
+from cloud_assets.networks.specifications import Classifier, UNet
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.card import ModelCard
+from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets_tests.evaluation.conftest import make_card
 
 CLASSES = CoverageClasses()
@@ -162,7 +162,7 @@ def test_champions_mask_is_a_rival(cover: tuple[PatchStore, Splits], monkeypatch
             assert dn.shape[1] == 3
             return {"mask": (dn[:, 0] == 6000).astype(np.uint8)}
 
-    monkeypatch.setattr("cloud_assets.prediction.predictor.load_predictor", lambda bundle: TrueMasks())
+    monkeypatch.setattr("cloud_assets.inference.predictor.load_predictor", lambda bundle: TrueMasks())
     bundle = segmentation_bundle()
     evaluation = judge(CountingClassifier(shift=1), cover, references={"masks": bundle})
     baselines = evaluation.tables["baselines"].set_index("baseline")["accuracy"]

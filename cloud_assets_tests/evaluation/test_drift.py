@@ -8,14 +8,14 @@ import pytest
 from scipy.stats import ks_2samp
 
 from cloud_assets.errors import InvalidReport, NothingToEvaluate
-from cloud_assets.evaluation.drift import (
+from cloud_assets.lifecycle.drift_report import BatchDrift, DriftReport, drawn
+from cloud_assets.lifecycle.drift_statistics import (
     DriftDetector,
     DriftRecipe,
     Sample,
     _kolmogorov_smirnov,
     population_stability_index,
 )
-from cloud_assets.evaluation.drift_report import BatchDrift, DriftReport, drawn
 
 RECIPE = DriftRecipe(resamples=199, warning=0.05, severe=0.01)
 

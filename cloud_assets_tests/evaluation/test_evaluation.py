@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from cloud_assets.errors import InvalidEvaluation
-from cloud_assets.evaluation.evaluation import Evaluation
+from cloud_assets.reports.evaluation import Evaluation
 
 
 def make_evaluation(variant: str = "unet", iou: float = 0.7) -> Evaluation:

@@ -10,19 +10,14 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from cloud_assets.evaluation.bars import ranking_bars, scene_bars
-from cloud_assets.evaluation.composites import FALSE_COLOUR, TRUE_COLOUR, composite
-from cloud_assets.evaluation.curves import learning_curves, precision_recall_figure, reliability_figure
-from cloud_assets.evaluation.gate import Gate
-from cloud_assets.evaluation.segmentation_figures import (
-    Example,
-    class_names,
-    confusion_figure,
-    outcome_map,
-    patch_panels,
-)
-from cloud_assets.evaluation.style import CLASS_COLOURS, OUTCOME_COLOURS
+from cloud_assets.families.segmentation.figures import Example, class_names, outcome_map, patch_panels
 from cloud_assets.patches.from_arrays import role_of
+from cloud_assets.reports.bars import ranking_bars, scene_bars
+from cloud_assets.reports.composites import FALSE_COLOUR, TRUE_COLOUR, composite
+from cloud_assets.reports.confusion_figure import confusion_figure
+from cloud_assets.reports.curves import learning_curves, precision_recall_figure, reliability_figure
+from cloud_assets.reports.gate import Gate
+from cloud_assets.reports.style import CLASS_COLOURS, OUTCOME_COLOURS
 from cloud_assets_tests.evaluation.conftest import BANDS
 
 

@@ -3,8 +3,8 @@ from typing import Literal
 
 import pytest
 
-from cloud_assets.evaluation.bootstrap import Interval
-from cloud_assets.evaluation.gate import Gate
+from cloud_assets.reports.bootstrap import Interval
+from cloud_assets.reports.gate import Gate
 
 
 @pytest.mark.parametrize(

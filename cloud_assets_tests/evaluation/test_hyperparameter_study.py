@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from cloud_assets.errors import InvalidEvaluation, InvalidRecipe
-from cloud_assets.evaluation.hyperparameter_study import HyperparameterStudy
-from cloud_assets.training.recipes import Optimisation
-from cloud_assets.training.search_space import Choice, FloatRange, SearchSpace
-from cloud_assets.training.study import StudyOutcome, StudyRecipe, Trial, TrialState
+from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace
+from cloud_assets.learning.study_recipe import StudyOutcome, StudyRecipe, Trial, TrialState
+from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
 
 SPACE = SearchSpace(
     {

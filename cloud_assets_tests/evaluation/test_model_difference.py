@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cloud_assets.evaluation.bootstrap import metric_interval
-from cloud_assets.evaluation.evaluation import Evaluation
-from cloud_assets.evaluation.model_difference import model_difference
 from cloud_assets.patches.normal_split import ANOMALOUS, NORMAL
+from cloud_assets.reports.bootstrap import metric_interval
+from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.model_difference import model_difference
 
 
 def evaluation(**tables: pd.DataFrame) -> Evaluation:

@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from cloud_assets.evaluation.report import SHOWN_ROWS, SYNTHETIC_BANNER, evaluation_page, render
-from cloud_assets.evaluation.wording import format_number, readable
+from cloud_assets.reports.formatting import format_number, readable
+from cloud_assets.reports.page import SHOWN_ROWS, SYNTHETIC_BANNER, evaluation_page, render
 from cloud_assets_tests.evaluation.test_evaluation import make_evaluation
 
 

@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 
 from cloud_assets.errors import NothingToEvaluate
-from cloud_assets.evaluation.evaluation import Evaluation
-from cloud_assets.evaluation.segmentation import SegmentationEvaluation
-from cloud_assets.evaluation.segmentation_metrics import SegmentationScores
+from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
+from cloud_assets.families.segmentation.metrics import SegmentationScores
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets_tests.evaluation.conftest import BANDS, RulePredictor, make_card, red_is_probability
 
 Data = tuple[PatchStore, Splits]

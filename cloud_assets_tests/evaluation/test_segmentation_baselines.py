@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.evaluation.counts import confusion_counts, ratios
-from cloud_assets.evaluation.segmentation_baselines import all_cloud_counts, fit_brightness_threshold
-from cloud_assets.evaluation.segmentation_metrics import cloud_metrics
+from cloud_assets.families.segmentation.baselines import all_cloud_counts, fit_brightness_threshold
+from cloud_assets.families.segmentation.metrics import cloud_metrics
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.confusion_counts import confusion_counts, ratios
 from cloud_assets_tests.evaluation.conftest import BANDS
 
 

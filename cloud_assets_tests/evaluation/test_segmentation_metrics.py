@@ -2,8 +2,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cloud_assets.evaluation.counts import confusion_counts, ratios, scene_table
-from cloud_assets.evaluation.segmentation_metrics import SegmentationScores, cloud_metrics
+from cloud_assets.families.segmentation.metrics import SegmentationScores, cloud_metrics
+from cloud_assets.reports.confusion_counts import confusion_counts, ratios, scene_table
 
 Codes = npt.NDArray[np.uint8]
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from cloud_assets.datasets.cloud38 import Cloud38
-from cloud_assets.evaluation.stitched_scenes import Cloud38StitchedScenes, StitchedScenes
+from cloud_assets.families.segmentation.stitched_scenes import Cloud38StitchedScenes, StitchedScenes
 from cloud_assets.patches.cutting import cut_patches
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.store import PatchStore

@@ -7,13 +7,13 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from cloud_assets.errors import NothingToEvaluate
-from cloud_assets.evaluation.evaluation import Evaluation
-from cloud_assets.evaluation.translation import TranslationEvaluation
-from cloud_assets.models.specifications import ResNetGenerator
+from cloud_assets.families.translation.evaluation import TranslationEvaluation
+from cloud_assets.networks.specifications import ResNetGenerator
 from cloud_assets.patches.place_split import PlaceSplit
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.tasks.sar_to_optical import TASK
 from cloud_assets_tests.evaluation.conftest import make_card
 from cloud_assets_tests.radar_pairs import OPTICAL, backscatter, reflectance_of, write_pairs

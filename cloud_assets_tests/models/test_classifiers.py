@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from cloud_assets.errors import UnknownBackbone, WeightsUnavailable, WrongWeights
-from cloud_assets.models.classifiers import STAGES, ClassifierNetwork, class_probability, input_range, input_size
-from cloud_assets.models.specifications import Classifier
+from cloud_assets.networks.classifiers import STAGES, ClassifierNetwork, class_probability, input_range, input_size
+from cloud_assets.networks.specifications import Classifier
 
 VARIANTS = {"resnet50": 224, "mobilenet": 224, "vgg16": 224, "inception_v3": 299}
 TINY = "test_resnet"

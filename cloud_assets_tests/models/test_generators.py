@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from cloud_assets.models.discriminators import PatchDiscriminatorNetwork
-from cloud_assets.models.normalisation import fix_statistics
-from cloud_assets.models.specifications import ResNetGenerator, UNetGenerator
+from cloud_assets.networks.discriminators import PatchDiscriminatorNetwork
+from cloud_assets.networks.normalisation import fix_statistics
+from cloud_assets.networks.specifications import ResNetGenerator, UNetGenerator
 
 Specification = ResNetGenerator | UNetGenerator
 

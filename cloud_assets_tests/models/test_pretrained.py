@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from cloud_assets.errors import WeightsUnavailable, WrongWeights
-from cloud_assets.models.pretrained import hub_file, load_weights, read_weights
-from cloud_assets.models.specifications import EfficientNetUNet
+from cloud_assets.networks.pretrained import hub_file, load_weights, read_weights
+from cloud_assets.networks.specifications import EfficientNetUNet
 
 B0 = EfficientNetUNet(encoder="efficientnet-b0")
 

@@ -9,21 +9,21 @@ import torch
 
 from cloud_assets.datasets.cloud38 import Cloud38
 from cloud_assets.errors import WrongWeights
-from cloud_assets.evaluation.mask_rules import MaskRule, ModelMask
-from cloud_assets.evaluation.mask_scores import score_masks
-from cloud_assets.evaluation.segmentation_baselines import fit_brightness_threshold
-from cloud_assets.models.pretrained import read_weights
-from cloud_assets.models.shipped import SIMULATION, SIMULATION_MODEL, SIMULATION_WEIGHTS
-from cloud_assets.models.specifications import EfficientNetUNet
+from cloud_assets.families.segmentation.baselines import fit_brightness_threshold
+from cloud_assets.families.segmentation.mask_rules import MaskRule, ModelMask
+from cloud_assets.families.segmentation.mask_scores import score_masks
+from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.predictor import Predictor, load_predictor
+from cloud_assets.networks.pretrained import read_weights
+from cloud_assets.networks.shipped import SIMULATION, SIMULATION_MODEL, SIMULATION_WEIGHTS
+from cloud_assets.networks.specifications import EfficientNetUNet
 from cloud_assets.patches.cutting import cut_patches
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.simulated import simulated_store
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.predictor import Predictor, load_predictor
 from cloud_assets.tasks.cloudsen12_segmentation import TASK as CLOUDSEN12
 from cloud_assets.tasks.landsat_segmentation import TASK as LANDSAT
-from cloud_assets.training.recipes import Segmentation
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = EfficientNetUNet(encoder="efficientnet-b2", encoder_weights=SIMULATION)
@@ -51,7 +51,7 @@ def as_rule(bundle: ModelBundle, store: PatchStore) -> MaskRule:
 
 def test_it_is_packed_and_small() -> None:
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    assert data["cloud_assets.models"] == [f"{SIMULATION_MODEL.name}/*"]
+    assert data["cloud_assets.networks"] == [f"{SIMULATION_MODEL.name}/*"]
     assert SIMULATION_WEIGHTS.stat().st_size < 25e6
 
 

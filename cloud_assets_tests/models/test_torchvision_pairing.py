@@ -14,7 +14,7 @@ def test_torchvision_can_be_imported_once_the_package_is() -> None:
 
 def test_the_package_alone_imports_no_torch() -> None:
     heavy = "{'torch', 'torchvision', 'lightning', 'numpy'}"
-    modules = "cloud_assets, cloud_assets.models.specifications, cloud_assets.models.torchvision_pairing"
+    modules = "cloud_assets, cloud_assets.networks.specifications, cloud_assets.networks.torchvision_pairing"
     assert run(f"import sys, {modules}; print({heavy} & set(sys.modules) - {{'numpy'}})") == "set()"
 
 
@@ -29,7 +29,7 @@ def test_an_unloadable_library_is_mended_and_a_loadable_one_left_alone() -> None
     # A stand-in for torch counts what is done to it.
     code = """
 import sys, types
-import cloud_assets.models.torchvision_pairing as pairing
+import cloud_assets.networks.torchvision_pairing as pairing
 declared = []
 class Library:
     def __init__(self, *arguments): declared.append(arguments)

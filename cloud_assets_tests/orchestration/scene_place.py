@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.tracking import Tracker
 from cloud_assets_tests.scenes.fakes import cloudy_reflectance, landsat_dn, write_geotiff
 

@@ -9,21 +9,21 @@ import pandas as pd
 from pydantic import BaseModel
 
 from cloud_assets.datasets.cloud38 import Cloud38
-from cloud_assets.evaluation.evaluation import Evaluation
-from cloud_assets.evaluation.gate import Gate
-from cloud_assets.models.specifications import UNet
-from cloud_assets.orchestration.console import LOGGER, progress_logger
-from cloud_assets.orchestration.jobs import task_job
-from cloud_assets.orchestration.lineage import lineage
-from cloud_assets.orchestration.resources import AssetStore, Folders, Tracking
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+from cloud_assets.learning.training_run import TrainingRun, fingerprint
+from cloud_assets.networks.specifications import UNet
+from cloud_assets.orchestration.common.console import LOGGER, progress_logger
+from cloud_assets.orchestration.common.resources import AssetStore, Folders, Tracking
+from cloud_assets.orchestration.lineage.jobs import task_job
+from cloud_assets.orchestration.lineage.lineage import lineage
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.card import ModelCard, Threshold, TrainingRecord
+from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.task import Task
-from cloud_assets.training.run import TrainingRun, fingerprint
 from cloud_assets_tests.datasets.conftest import save_raster
 
 

@@ -8,10 +8,7 @@ import pandas as pd
 import pytest
 
 from cloud_assets.datasets.catalog import SceneCatalog
-from cloud_assets.evaluation.comparison import Comparison
-from cloud_assets.evaluation.evaluation import Evaluation
-from cloud_assets.evaluation.gate import Gate
-from cloud_assets.orchestration.checks import (
+from cloud_assets.orchestration.lineage.checks import (
     check_champion,
     check_comparison,
     check_evaluation,
@@ -21,6 +18,9 @@ from cloud_assets.orchestration.checks import (
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.comparison import Comparison
+from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.gate import Gate
 
 NO_SCENES = SceneCatalog("arrays", ())
 SPLIT = ["train"] * 4 + ["validation"] * 2 + ["test"] * 2

@@ -7,12 +7,12 @@ import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
-from cloud_assets.evaluation.evaluation import Evaluation
-from cloud_assets.orchestration.automation_settings import CAUSE_TAG, TASK_TAG
-from cloud_assets.orchestration.champion_evaluation import champion_evaluation_job
-from cloud_assets.orchestration.data_sensors import data_sensors
-from cloud_assets.tasks.champion_changes import rollback
-from cloud_assets.tasks.promotion import Champion
+from cloud_assets.lifecycle.champion_changes import rollback
+from cloud_assets.lifecycle.promotion import Champion
+from cloud_assets.orchestration.automation.automation_settings import CAUSE_TAG, TASK_TAG
+from cloud_assets.orchestration.automation.data_sensors import data_sensors
+from cloud_assets.orchestration.lineage.champion_evaluation import champion_evaluation_job
+from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.tracking import Tracker
 from cloud_assets_tests.orchestration.small_task import Made, definitions, folders_in, small_task, write_patches
 

@@ -4,10 +4,10 @@ import dagster as dg
 import pytest
 
 from cloud_assets.definitions import defs
-from cloud_assets.evaluation.comparison import compare
-from cloud_assets.evaluation.gate import Gate
-from cloud_assets.orchestration.automation_settings import when_dependencies_change
-from cloud_assets.orchestration.choice_assets import _gate
+from cloud_assets.orchestration.automation.automation_settings import when_dependencies_change
+from cloud_assets.orchestration.lineage.choice_assets import _gate
+from cloud_assets.reports.comparison import compare
+from cloud_assets.reports.gate import Gate
 from cloud_assets_tests.evaluation.test_evaluation import make_evaluation
 
 

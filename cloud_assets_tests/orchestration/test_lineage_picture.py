@@ -4,8 +4,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from cloud_assets.orchestration.lineage import lineage
-from cloud_assets.orchestration.lineage_picture import lineage_svg
+from cloud_assets.orchestration.common.lineage_picture import lineage_svg
+from cloud_assets.orchestration.lineage.lineage import lineage
 from cloud_assets.tasks import ALL_TASKS
 from cloud_assets.tasks.task import Task
 

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cloud_assets.evaluation.comparison import Comparison
-from cloud_assets.evaluation.gate import Gate
-from cloud_assets.orchestration.metadata import FIGURE_BYTES, comparison_metadata, figure
+from cloud_assets.orchestration.common.metadata import FIGURE_BYTES, comparison_metadata, figure
+from cloud_assets.reports.comparison import Comparison
+from cloud_assets.reports.gate import Gate
 
 
 def png(height: int, width: int, noise: bool) -> bytes:
@@ -48,7 +48,7 @@ def test_the_cost_of_a_block_is_its_own() -> None:
     # In a process of its own: one that has trained keeps freed memory, see process_memory.
     code = """
 import numpy as np
-from cloud_assets.orchestration.metadata import measured
+from cloud_assets.orchestration.common.metadata import measured
 with measured() as first:
     block = np.ones(40_000_000, np.float64)
 del block

@@ -6,9 +6,9 @@ import dagster as dg
 import pytest
 
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.evaluation.comparison import Comparison
-from cloud_assets.orchestration.io_manager import AssetFolders
-from cloud_assets.tasks.promotion import Champion
+from cloud_assets.lifecycle.promotion import Champion
+from cloud_assets.orchestration.common.io_manager import AssetFolders
+from cloud_assets.reports.comparison import Comparison
 from cloud_assets_tests.orchestration.small_task import definitions, small_task, write_patches
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from cloud_assets.datasets.catalog import SceneCatalog, Skipped
 from cloud_assets.datasets.scene import RasterBand, Scene
-from cloud_assets.evaluation.evaluation import Evaluation
-from cloud_assets.evaluation.gate import Gate
-from cloud_assets.orchestration.quality_checks import check_metric, check_scenes, check_values
+from cloud_assets.orchestration.lineage.quality_checks import check_metric, check_scenes, check_values
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.plausibility import implausible_values
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.gate import Gate
 
 BANDS = ("red", "green", "blue", "nir")
 Maker = Callable[..., PatchStore]

@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 
 from cloud_assets.datasets.dataset import SYNTHETIC_MARKER, Collection, Dataset
-from cloud_assets.orchestration.resources import Folders
+from cloud_assets.orchestration.common.resources import Folders
 
 
 class Counted(Dataset):

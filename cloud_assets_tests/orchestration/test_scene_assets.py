@@ -10,12 +10,12 @@ import rasterio
 
 from cloud_assets.definitions import defs
 from cloud_assets.errors import InvalidScene, NoModelForProduct, ScenesFailed
-from cloud_assets.orchestration.resources import Folders
-from cloud_assets.orchestration.scene_assets import SCENE_PRODUCTS
-from cloud_assets.orchestration.scene_job import JOB
+from cloud_assets.orchestration.automation.scene_job import JOB
+from cloud_assets.orchestration.common.resources import Folders
+from cloud_assets.orchestration.lineage.scene_assets import SCENE_PRODUCTS
 from cloud_assets.scenes import batch
-from cloud_assets.scenes.champions import Champions
-from cloud_assets.scenes.record import SceneProducts
+from cloud_assets.scenes.product_record import SceneProducts
+from cloud_assets.scenes.scene_models import Champions
 from cloud_assets.tracking import Tracker
 from cloud_assets_tests.orchestration.scene_place import make_champions, write_scene
 from cloud_assets_tests.scenes.fakes import make_bundle

@@ -8,8 +8,8 @@ import dagster as dg
 import pytest
 
 from cloud_assets.definitions import defs
-from cloud_assets.orchestration.resources import Folders
-from cloud_assets.orchestration.scene_job import JOB, MOST_SCENES_A_RUN, inbox_sensor, neighbours
+from cloud_assets.orchestration.automation.scene_job import JOB, MOST_SCENES_A_RUN, inbox_sensor, neighbours
+from cloud_assets.orchestration.common.resources import Folders
 
 FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 Tick = Callable[[], dg.SensorResult]

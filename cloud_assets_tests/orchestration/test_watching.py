@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from cloud_assets.definitions import defs
-from cloud_assets.evaluation.drift_report import BatchDrift, DriftReport
-from cloud_assets.evaluation.suspicious_labels import SuspiciousLabels
-from cloud_assets.orchestration.watching_assets import DRIFT, LEVEL, watching_keys
-from cloud_assets.orchestration.watching_checks import check_drift, check_labels
-from cloud_assets.orchestration.watching_jobs import watching_job_name
+from cloud_assets.lifecycle.drift_report import BatchDrift, DriftReport
+from cloud_assets.lifecycle.suspicious_labels import SuspiciousLabels
+from cloud_assets.orchestration.automation.monitoring_jobs import watching_job_name
+from cloud_assets.orchestration.lineage.monitoring_assets import DRIFT, LEVEL, watching_keys
+from cloud_assets.orchestration.lineage.monitoring_checks import check_drift, check_labels
 from cloud_assets.tasks import ALL_TASKS
 from cloud_assets.tasks.landsat_segmentation import TASK
 from cloud_assets.tasks.task import Task

@@ -9,8 +9,8 @@ import rasterio
 from PIL import Image
 
 from cloud_assets.errors import DataFolderMissing, InvalidRecipe, TooManySkipped
-from cloud_assets.patches.class_folder_export import export_class_folders, label_masks
-from cloud_assets.patches.coverage_labels import CoverageClasses
+from cloud_assets.families.classification.class_folder_export import export_class_folders, label_masks
+from cloud_assets.families.classification.coverage_labels import CoverageClasses
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
@@ -102,7 +102,7 @@ def test_failure_leaves_the_earlier_export(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cloud_assets.patches.class_folder_export._write_picture", full)
+    monkeypatch.setattr("cloud_assets.families.classification.class_folder_export._write_picture", full)
     with pytest.raises(OSError, match="No space"):
         export_class_folders(store, splits, tmp_path / "out", image_format="png", progress=False)
     assert tree(tmp_path / "out") == before

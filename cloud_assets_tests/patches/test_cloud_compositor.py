@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.patches.cloud_compositor import CloudCompositor, clear_patches, merged_labels
+from cloud_assets.patches.compositor import CloudCompositor, clear_patches, merged_labels
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.simulation.clouds import CloudRecipe
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from cloud_assets.errors import InvalidRecipe, NothingToLearn
-from cloud_assets.patches.coverage_labels import (
+from cloud_assets.families.classification.coverage_labels import (
     CoverageClasses,
     cloud_percentage,
     label_windows,

@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 import torch
 
-from cloud_assets.models.specifications import UNet
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.preprocessing import Preprocessing
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.card import ModelCard, Threshold, TrainingRecord
 
 
 @pytest.fixture

@@ -7,18 +7,18 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from cloud_assets.errors import InvalidModel, WrongInput
-from cloud_assets.models.autoencoder_specifications import ConvAutoencoder
-from cloud_assets.models.specifications import UNet
-from cloud_assets.patches.preprocessing import Preprocessing
-from cloud_assets.prediction.anomaly import AnomalyPredictor
-from cloud_assets.prediction.anomaly_scores import (
+from cloud_assets.families.anomaly.predictor import AnomalyPredictor
+from cloud_assets.families.anomaly.scores import (
     discrimination_scores,
     latent_reference,
     pooled,
     reconstruction_scores,
 )
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.card import ModelCard, Threshold
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.card import ModelCard, Threshold
+from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder
+from cloud_assets.networks.specifications import UNet
+from cloud_assets.patches.preprocessing import Preprocessing
 
 
 @pytest.fixture

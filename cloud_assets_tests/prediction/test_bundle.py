@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from cloud_assets.errors import InvalidModel
-from cloud_assets.models.specifications import AttentionUNet, EfficientNetUNet, UNet
-from cloud_assets.prediction.bundle import CARD_FILE, WEIGHTS_FILE, ModelBundle
-from cloud_assets.prediction.card import ModelCard, Threshold
+from cloud_assets.inference.bundle import CARD_FILE, WEIGHTS_FILE, ModelBundle
+from cloud_assets.inference.card import ModelCard, Threshold
+from cloud_assets.networks.specifications import AttentionUNet, EfficientNetUNet, UNet
 
 Bundle = Callable[..., ModelBundle]
 

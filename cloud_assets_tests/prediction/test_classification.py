@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from cloud_assets.errors import WrongInput
-from cloud_assets.models.specifications import Classifier
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.classification import REFUSED, ClassificationPredictor, decide
-from cloud_assets.prediction.predictor import load_predictor
-from cloud_assets.prediction.served_model import ServedModel
+from cloud_assets.families.classification.predictor import REFUSED, ClassificationPredictor, decide
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.predictor import load_predictor
+from cloud_assets.inference.served_model import ServedModel
+from cloud_assets.networks.specifications import Classifier
 
 NAMES = ("clear", "scattered", "broken", "overcast")
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from cloud_assets.errors import InvalidModel, WrongInput
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.predictor import load_predictor
-from cloud_assets.prediction.segmentation import class_probability, decide, reflect_pad
+from cloud_assets.families.segmentation.predictor import class_probability, decide
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.mirrored_padding import reflect_pad
+from cloud_assets.inference.predictor import load_predictor
 
 Bundle = Callable[..., ModelBundle]
 

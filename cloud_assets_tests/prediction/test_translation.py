@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from cloud_assets.errors import WrongInput
-from cloud_assets.models.specifications import ResNetGenerator
+from cloud_assets.families.translation.predictor import TranslationPredictor
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.card import ModelCard, TrainingRecord
+from cloud_assets.inference.predictor import load_predictor
+from cloud_assets.networks.specifications import ResNetGenerator
 from cloud_assets.patches.preprocessing import Preprocessing
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.card import ModelCard, TrainingRecord
-from cloud_assets.prediction.predictor import load_predictor
-from cloud_assets.prediction.translation import TranslationPredictor
 
 BANDS = ("B04", "B03", "B02", "B08")
 

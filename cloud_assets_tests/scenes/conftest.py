@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud_assets.prediction.card import ModelCard
-from cloud_assets.scenes.champions import Champions
+from cloud_assets.inference.card import ModelCard
 from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.scene_models import Champions
 from cloud_assets_tests.scenes.fakes import FakeBackEnd, bright_is_cloud, make_bundle
 
 
@@ -29,9 +29,9 @@ def make_champions(monkeypatch) -> Callable[..., Champions]:
     """Champions of the given bundles that run with functions in place of networks."""
 
     def make(*bundles, options: SceneOptions | None = None, logits=bright_is_cloud, **functions: Any) -> Champions:
-        monkeypatch.setattr("cloud_assets.scenes.champions.choose_back_end", lambda *_, **__: FakeBackEnd(logits))
+        monkeypatch.setattr("cloud_assets.scenes.scene_models.choose_back_end", lambda *_, **__: FakeBackEnd(logits))
         monkeypatch.setattr(
-            "cloud_assets.scenes.champions.load_predictor",
+            "cloud_assets.scenes.scene_models.load_predictor",
             lambda bundle, *_: FakePredictor(bundle.card, functions[bundle.card.family]),
         )
         return Champions(bundles or [make_bundle()], options)

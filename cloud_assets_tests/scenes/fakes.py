@@ -9,11 +9,11 @@ import numpy as np
 import rasterio
 import torch
 
-from cloud_assets.models.specifications import UNet
+from cloud_assets.inference.back_ends import Parallelism
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.preprocessing import Preprocessing
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.card import ModelCard, Threshold, TrainingRecord
-from cloud_assets.scenes.back_ends import Parallelism
 
 RECORD = TrainingRecord(
     recipe={},

@@ -5,13 +5,13 @@ import pytest
 import rasterio
 import torch
 
-from cloud_assets.models.autoencoder_specifications import ConvAutoencoder
-from cloud_assets.models.specifications import Classifier, ResNetGenerator, UNet
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.card import Threshold
+from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder
+from cloud_assets.networks.specifications import Classifier, ResNetGenerator, UNet
 from cloud_assets.patches.preprocessing import Preprocessing
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.card import Threshold
-from cloud_assets.scenes.champions import Champions
 from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.scene_models import Champions
 from cloud_assets.scenes.scene_products import predict_scene
 from cloud_assets_tests.scenes.fakes import cloudy_reflectance, make_card, write_geotiff
 from cloud_assets_tests.scenes.layouts import CORNER, write_safe

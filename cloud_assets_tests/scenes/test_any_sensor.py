@@ -7,11 +7,11 @@ import pytest
 import rasterio
 import torch
 
-from cloud_assets.models.specifications import UNet
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.preprocessing import Preprocessing
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.scenes.champions import Champions
 from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.scene_models import Champions
 from cloud_assets.scenes.scene_products import predict_scene
 from cloud_assets.tasks.landsat_segmentation import TASK
 from cloud_assets_tests.scenes.fakes import cloudy_reflectance, landsat_dn, make_card, write_geotiff

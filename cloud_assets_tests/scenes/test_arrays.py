@@ -7,12 +7,12 @@ import torch
 from scipy import ndimage
 
 from cloud_assets.errors import AbsentBand, InvalidRecipe, UnknownSensor, WrongInput, WrongLevel
-from cloud_assets.models.specifications import UNet
+from cloud_assets.families.segmentation.predictor import SegmentationPredictor
+from cloud_assets.imagery.tiling.windows import Tiling
+from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.preprocessing import Preprocessing
-from cloud_assets.prediction.segmentation import SegmentationPredictor
 from cloud_assets.scenes.arrays import predict_array
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.windows import Tiling
 from cloud_assets_tests.scenes.fakes import RGBN, cloudy_reflectance, landsat_dn, make_bundle
 
 SMALL = SceneOptions(window=64, overlap=16)

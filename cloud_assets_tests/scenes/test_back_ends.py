@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from cloud_assets.errors import BackEndUnavailable
-from cloud_assets.models.shipped import SIMULATION_MODEL
-from cloud_assets.models.specifications import UNet
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.device import choose_precision
-from cloud_assets.prediction.segmentation import class_probability
-from cloud_assets.scenes import back_end_choice
-from cloud_assets.scenes.back_end_choice import choose_back_end
-from cloud_assets.scenes.back_ends import Parallelism, TorchBackEnd, threads_of_each_call
+from cloud_assets.families.segmentation import back_end_choice
+from cloud_assets.families.segmentation.back_end_choice import choose_back_end
+from cloud_assets.families.segmentation.predictor import class_probability
+from cloud_assets.inference.back_ends import Parallelism, TorchBackEnd, threads_of_each_call
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.device import choose_precision
+from cloud_assets.networks.shipped import SIMULATION_MODEL
+from cloud_assets.networks.specifications import UNet
 from cloud_assets_tests.scenes.fakes import make_bundle
 
 SHARE = Parallelism(2, 1)
@@ -87,7 +87,7 @@ def test_openvino_comes_without_its_reporter():
     needs("openvino")
     code = (
         "import sys\n"
-        "from cloud_assets.scenes.back_ends import import_openvino\n"
+        "from cloud_assets.inference.back_ends import import_openvino\n"
         "assert import_openvino().Core()\n"
         "assert sys.modules['openvino_telemetry'] is None\n"
     )

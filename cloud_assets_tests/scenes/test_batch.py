@@ -16,7 +16,7 @@ from cloud_assets.errors import InvalidRecipe, InvalidScene, SceneNameTaken, Sto
 from cloud_assets.scenes.batch import SceneBatch
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.predict_command import parsed_products, run_batch
-from cloud_assets.scenes.record import SceneProducts
+from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets_tests.scenes.fakes import cloudy_reflectance, landsat_dn, make_bundle, write_geotiff
 from cloud_assets_tests.scenes.test_scene_reader import corrupt
 
@@ -166,8 +166,8 @@ _SCRIPT = """
 import resource, sys, time
 from pathlib import Path
 import numpy as np
-from cloud_assets.scenes import champions
-from cloud_assets.scenes.champions import Champions
+from cloud_assets.scenes import scene_models
+from cloud_assets.scenes.scene_models import Champions
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.scene_products import predict_scene
 from cloud_assets_tests.scenes.fakes import FakeBackEnd, bright_is_cloud, make_bundle
@@ -177,7 +177,7 @@ def slow(pixels):
     time.sleep(float(sys.argv[3]))
     return bright_is_cloud(pixels)
 
-champions.choose_back_end = lambda *_, **__: FakeBackEnd(slow)
+scene_models.choose_back_end = lambda *_, **__: FakeBackEnd(slow)
 if len(sys.argv) > 4:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), int(sys.argv[4])))
 options = SceneOptions(window=64, overlap=16)

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import AbsentBand, InvalidModel, InvalidRecipe, NoModelForProduct
-from cloud_assets.scenes.champions import Champions
+from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.planning import plan_scene
-from cloud_assets.scenes.scene_formats import open_scene
+from cloud_assets.scenes.scene_models import Champions
 from cloud_assets_tests.scenes.fakes import RGBN, make_bundle, write_geotiff
 
 

@@ -3,10 +3,10 @@ import pytest
 import rasterio
 
 from cloud_assets.errors import InvalidModel, NoModelForProduct
-from cloud_assets.models.specifications import UNet
+from cloud_assets.families.translation.cloud_free import fill_weight, translated_bands
+from cloud_assets.inference.card import ModelCard
+from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.preprocessing import Preprocessing
-from cloud_assets.prediction.card import ModelCard
-from cloud_assets.scenes.cloud_free import fill_weight, translated_bands
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.scene_products import predict_scene
 from cloud_assets_tests.scenes.fakes import RGBN, landsat_dn, make_bundle, make_card, write_geotiff

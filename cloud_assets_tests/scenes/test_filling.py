@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from cloud_assets.scenes.filling import ColourMatch, spread
-from cloud_assets.scenes.windows import Window
+from cloud_assets.families.translation.gap_filling import ColourMatch, spread
+from cloud_assets.imagery.tiling.windows import Window
 
 HEIGHT, WIDTH = 300, 260
 ROWS, COLUMNS = np.mgrid[:HEIGHT, :WIDTH]

@@ -13,9 +13,9 @@ from cloud_assets.errors import (
     UnknownSensor,
     UnnamedBands,
 )
-from cloud_assets.scenes.file_names import safe_name, time_from_name
-from cloud_assets.scenes.scene_formats import open_scene
-from cloud_assets.scenes.windows import Window
+from cloud_assets.imagery.formats.file_names import safe_name, time_from_name
+from cloud_assets.imagery.formats.scene_formats import open_scene
+from cloud_assets.imagery.tiling.windows import Window
 from cloud_assets_tests.scenes.fakes import RGBN, write_geotiff
 
 PIXELS = np.random.default_rng(0).integers(1, 60_000, (4, 20, 30)).astype(np.uint16)

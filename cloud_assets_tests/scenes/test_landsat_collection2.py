@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import AbsentBand, InvalidScene, UnknownSensor, UnsafeArchive
-from cloud_assets.scenes.scene_formats import open_scene
-from cloud_assets.scenes.windows import Window
+from cloud_assets.imagery.formats.scene_formats import open_scene
+from cloud_assets.imagery.tiling.windows import Window
 from cloud_assets_tests.scenes.layouts import LANDSAT, write_landsat
 
 WHOLE = Window(0, 0, 40, 50)

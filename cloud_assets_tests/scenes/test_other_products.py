@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import rasterio
 
-from cloud_assets.models.specifications import UNet
-from cloud_assets.prediction.card import ModelCard, Threshold
-from cloud_assets.scenes.coverage import classify_cells, percentage_of_classes
+from cloud_assets.families.classification.products import classify_cells, percentage_of_classes
+from cloud_assets.imagery.formats.scene_formats import open_scene
+from cloud_assets.inference.card import ModelCard, Threshold
+from cloud_assets.networks.specifications import UNet
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.scene_formats import open_scene
 from cloud_assets.scenes.scene_products import predict_scene
 from cloud_assets_tests.scenes.conftest import FakePredictor
 from cloud_assets_tests.scenes.fakes import RGBN, cloudy_reflectance, landsat_dn, make_bundle, make_card, write_geotiff

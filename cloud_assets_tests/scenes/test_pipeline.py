@@ -6,9 +6,9 @@ import pytest
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import DamagedScene
-from cloud_assets.scenes.array_reader import ArrayReader
-from cloud_assets.scenes.pipeline import predict_windows
-from cloud_assets.scenes.windows import Tiling, Window
+from cloud_assets.imagery.formats.array_reader import ArrayReader
+from cloud_assets.imagery.tiling.pipeline import predict_windows
+from cloud_assets.imagery.tiling.windows import Tiling, Window
 
 TILING = Tiling.plan(150, 210, 64, 16, multiple=8)
 

@@ -10,7 +10,7 @@ import rasterio
 
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.product_checks import CLOUD_COVER, GEOREFERENCE, NODATA, Finding, check_products
-from cloud_assets.scenes.record import SceneProducts
+from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.scenes.scene_products import predict_scene
 from cloud_assets_tests.scenes.fakes import cloudy_reflectance, landsat_dn, write_geotiff
 

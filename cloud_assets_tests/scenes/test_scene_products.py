@@ -18,9 +18,9 @@ from cloud_assets.errors import (
     SceneNameTaken,
     WrongLevel,
 )
+from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.record import SceneProducts
-from cloud_assets.scenes.scene_formats import open_scene
+from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.scenes.scene_products import predict_scene, scene_products
 from cloud_assets_tests.scenes.fakes import RGBN, bright_is_cloud, cloudy_reflectance, landsat_dn, write_geotiff
 from cloud_assets_tests.scenes.layouts import RESOLUTION, write_safe

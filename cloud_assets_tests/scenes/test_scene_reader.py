@@ -7,9 +7,9 @@ import rasterio
 
 from cloud_assets.datasets.scene import Grid, RasterBand, Scene
 from cloud_assets.errors import DamagedScene, InvalidScene
-from cloud_assets.scenes.scene_formats import open_scene
-from cloud_assets.scenes.scene_source import source_from_scene
-from cloud_assets.scenes.windows import Window
+from cloud_assets.imagery.formats.scene_formats import open_scene
+from cloud_assets.imagery.formats.scene_source import source_from_scene
+from cloud_assets.imagery.tiling.windows import Window
 from cloud_assets_tests.scenes.fakes import RGBN, landsat_dn, write_geotiff
 
 PIXELS = np.random.default_rng(0).integers(1, 60_000, (4, 90, 70)).astype(np.uint16)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import AbsentBand, DamagedArchive, InvalidScene, UnsafeArchive
-from cloud_assets.scenes.scene_formats import open_scene
-from cloud_assets.scenes.sentinel2_safe import open_safe
-from cloud_assets.scenes.windows import Window
+from cloud_assets.imagery.formats.scene_formats import open_scene
+from cloud_assets.imagery.formats.sentinel2_safe import open_safe
+from cloud_assets.imagery.tiling.windows import Window
 from cloud_assets_tests.scenes.layouts import S2_L1C, write_safe, zip_safe
 
 SIZE = 120

@@ -9,15 +9,15 @@ from typer.testing import CliRunner
 
 from cloud_assets.command_line import app
 from cloud_assets.errors import InvalidRecipe, NoModelForProduct
-from cloud_assets.prediction.predictor import load_predictor
-from cloud_assets.scenes.champions import Champions
+from cloud_assets.families.translation.products import optical_form, write_optical
+from cloud_assets.imagery.formats.scene_formats import open_scene
+from cloud_assets.imagery.tiling.windows import Tiling
+from cloud_assets.imagery.writing.raster_files import RasterDraft
+from cloud_assets.inference.predictor import load_predictor
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.planning import plan_scene
-from cloud_assets.scenes.raster_files import RasterDraft
-from cloud_assets.scenes.record import SceneProducts
-from cloud_assets.scenes.scene_formats import open_scene
-from cloud_assets.scenes.translation import optical_form, write_optical
-from cloud_assets.scenes.windows import Tiling
+from cloud_assets.scenes.product_record import SceneProducts
+from cloud_assets.scenes.scene_models import Champions
 from cloud_assets_tests.prediction.test_translation import make_bundle
 from cloud_assets_tests.scenes.fakes import make_bundle as make_segmenter
 from cloud_assets_tests.scenes.fakes import write_geotiff

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.bundle import ModelBundle
 from cloud_assets.tracking import Tracker
-from cloud_assets.training.run import TrainingRun, fingerprint
 
 
 class FakeRecipe(BaseModel, frozen=True):

@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import InvalidEvaluation, InvalidRecipe, WrongWeights
-from cloud_assets.evaluation.ablation import Ablation
-from cloud_assets.evaluation.mask_rules import UkisMask
-from cloud_assets.evaluation.mask_scores import MaskScores, score_masks
-from cloud_assets.models.specifications import UNet
+from cloud_assets.families.segmentation.ablation_recipe import PLAIN, AblationRecipe, Ingredient
+from cloud_assets.families.segmentation.few_labels import RANDOM_SENSORS
+from cloud_assets.families.segmentation.mask_rules import UkisMask
+from cloud_assets.families.segmentation.mask_scores import MaskScores, score_masks
+from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.lifecycle.ablation import ablate, publish, taken_apart
+from cloud_assets.lifecycle.ablation_result import Ablation
+from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.simulated import simulated_store
@@ -21,12 +26,8 @@ from cloud_assets.simulation.ground import GroundRecipe
 from cloud_assets.simulation.patch import SimulationRecipe
 from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.tasks import ALL_TASKS, cloud_anomaly, cloudsen12_segmentation, landsat_segmentation
-from cloud_assets.tasks.ablation import ablate, publish, taken_apart
-from cloud_assets.tasks.mixed_with_simulation import RANDOM_SENSORS
 from cloud_assets.tasks.task import Task
 from cloud_assets.tracking import Tracker
-from cloud_assets.training.ablation_recipe import PLAIN, AblationRecipe, Ingredient
-from cloud_assets.training.recipes import Optimisation, Segmentation
 
 BANDS = ("red", "green", "blue", "nir")
 BASE = Segmentation(

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import rasterio
 
-from cloud_assets.evaluation.drift import DriftRecipe
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.drift_reference import group_hash, reference_of
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.lifecycle.drift import drift_report
+from cloud_assets.lifecycle.drift_reference_writer import with_training_reference
+from cloud_assets.lifecycle.drift_statistics import DriftRecipe
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.training_reference import group_hash, reference_of
-from cloud_assets.scenes.record import SceneProducts
-from cloud_assets.tasks.drift import drift_report
-from cloud_assets.training.reference import with_training_reference
-from cloud_assets.training.run import TrainingRun
+from cloud_assets.scenes.product_record import SceneProducts
 
 RECIPE = DriftRecipe(resamples=199, warning=0.05, severe=0.02, windows=4)
 BANDS = ("red", "green", "blue", "nir")
@@ -98,8 +98,8 @@ def predicted(folder: Path, name: str, brighter: int) -> None:
 def test_scenes_are_looked_at_once_and_together(
     champion: ModelBundle, known: PatchStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cloud_assets.scenes.scene_formats import open_scene
-    from cloud_assets.tasks import drift
+    from cloud_assets.imagery.formats.scene_formats import open_scene
+    from cloud_assets.lifecycle import drift
 
     monkeypatch.setattr(drift, "open_scene", lambda path: open_scene(path, BANDS, "landsat8_l1"))
     for number in range(12):

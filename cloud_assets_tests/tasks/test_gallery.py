@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from cloud_assets.errors import AssetMissing
-from cloud_assets.evaluation.evaluation import Evaluation
+from cloud_assets.lifecycle.gallery import write_gallery
+from cloud_assets.lifecycle.gallery_page import smaller_png
+from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.tasks import ALL_TASKS
-from cloud_assets.tasks.gallery import write_gallery
-from cloud_assets.tasks.gallery_page import smaller_png
 
 
 def noise(width: int, height: int) -> bytes:

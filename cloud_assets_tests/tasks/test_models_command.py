@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from cloud_assets.command_line import app
 from cloud_assets.errors import NoSuchVersion
-from cloud_assets.prediction.bundle import ModelBundle
+from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.tracking import Tracker
 
 

@@ -23,14 +23,14 @@ from cloud_assets.errors import (
     TrackingUnavailable,
     WaitsForApproval,
 )
-from cloud_assets.evaluation.evaluation import Evaluation
-from cloud_assets.evaluation.gate import Gate
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.lifecycle.champion_changes import approve, reject, rollback
+from cloud_assets.lifecycle.promotion import Champion, promote
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.tasks.champion_changes import approve, reject, rollback
+from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.landsat_segmentation import TASK
-from cloud_assets.tasks.promotion import Champion, promote
 from cloud_assets.tracking import Tracker
 
 

@@ -9,18 +9,18 @@ from pydantic import BaseModel
 
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
 from cloud_assets.errors import InvalidRecipe, TrackingUnavailable
-from cloud_assets.evaluation.gate import Gate
-from cloud_assets.evaluation.segmentation import SegmentationEvaluation
+from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
+from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace
+from cloud_assets.learning.study_recipe import StudyRecipe
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.lifecycle import study as studying
+from cloud_assets.lifecycle.study import search, searched_variant
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.tasks import study as studying
-from cloud_assets.tasks.study import search, searched_variant
+from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.task import Task
 from cloud_assets.tracking import Tracker
-from cloud_assets.training.run import TrainingRun
-from cloud_assets.training.search_space import Choice, FloatRange, SearchSpace
-from cloud_assets.training.study import StudyRecipe
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = SearchSpace({"optimisation.rate": FloatRange(low=0.1, high=0.9), "fault": Choice(options=("none", "raise"))})
@@ -140,10 +140,11 @@ def test_study_serves_any_recipe_that_trains(
     store: PatchStore, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The study's own code names no family of models: a segmentation recipe goes through as it is."""
-    from cloud_assets.models.specifications import UNet
+    from cloud_assets.families.segmentation.recipe import Segmentation
+    from cloud_assets.learning.optimisation import Optimisation
+    from cloud_assets.lifecycle.tuning import run_study
+    from cloud_assets.networks.specifications import UNet
     from cloud_assets.patches.augmentation import Augmentation
-    from cloud_assets.training.recipes import Optimisation, Segmentation
-    from cloud_assets.training.tuning import run_study
 
     base = Segmentation(
         network=UNet(width=2, depth=1),
@@ -170,7 +171,7 @@ def test_task_without_a_search_space_has_no_study(
 ) -> None:
     from dataclasses import replace
 
-    from cloud_assets.orchestration.study_asset import study_assets, study_fields, study_inputs
+    from cloud_assets.orchestration.lineage.study_asset import study_assets, study_fields, study_inputs
 
     plain = replace(task, search_space=None)
     assert study_assets(plain) == []
@@ -185,9 +186,9 @@ class _Plain(BaseModel):
 
 
 def test_trained_models_use_the_best_values_only_where_meant() -> None:
-    from cloud_assets.evaluation.hyperparameter_study import HyperparameterStudy
-    from cloud_assets.orchestration.study_asset import tuned
-    from cloud_assets.training.study import StudyOutcome, Trial
+    from cloud_assets.learning.study_recipe import StudyOutcome, Trial
+    from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
+    from cloud_assets.orchestration.lineage.study_asset import tuned
 
     trial = Trial(0, "complete", 1.0, {"width": 9}, {0: 1.0}, None, None)
     space = SearchSpace({"width": Choice(options=(1, 9))})

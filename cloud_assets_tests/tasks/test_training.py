@@ -9,12 +9,12 @@ from filelock import FileLock
 from mlflow import MlflowClient
 
 from cloud_assets.errors import AlreadyTraining
+from cloud_assets.learning.training_run import fingerprint
+from cloud_assets.lifecycle.held_out import SEEN_FILE, seen_groups
+from cloud_assets.lifecycle.training import KEPT_TRAININGS, TrainedVariant, train_variant, workspace_of
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.tasks.training import KEPT_TRAININGS, TrainedVariant, train_variant, workspace_of
-from cloud_assets.tasks.unseen import SEEN_FILE, seen_groups
 from cloud_assets.tracking import Tracker
-from cloud_assets.training.run import fingerprint
 
 Train = Callable[..., TrainedVariant]
 

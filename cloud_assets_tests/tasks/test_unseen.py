@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.lifecycle.held_out import SEEN_FILE, unseen_test
 from cloud_assets.patches.splits import Splits
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.tasks.unseen import SEEN_FILE, unseen_test
 from cloud_assets.tracking import RegisteredVersion, Tracker
 
 

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud_assets.models.specifications import UNet
+from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.training.recipes import Optimisation, Segmentation
-from cloud_assets.training.run import TrainingRun
 
 BANDS = ("B04", "B03", "B02")
 SPLIT_SIZES = {"train": 12, "validation": 4, "test": 2}

@@ -9,7 +9,7 @@ import multiprocessing
 from pathlib import Path
 from typing import Any
 
-from cloud_assets.training.run import TrainingRun
+from cloud_assets.learning.training_run import TrainingRun
 
 
 def version_trained_afresh(recipe: Any, run: TrainingRun) -> str:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from cloud_assets.training.run import TrainingRun
+from cloud_assets.learning.training_run import TrainingRun
 
 
 class Schedule(BaseModel):

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.models.autoencoder_specifications import ConvAutoencoder
-from cloud_assets.models.specifications import UNet
+from cloud_assets.families.anomaly.batches import Pictures
+from cloud_assets.families.anomaly.recipe import AnomalyRecipe, Reconstruction, SyntheticAnomalies, ThresholdRule
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.predictor import load_predictor
+from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder
+from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.normal_split import ANOMALOUS, NormalSplit, classes_of
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.predictor import load_predictor
-from cloud_assets.training.anomaly_batches import Pictures
-from cloud_assets.training.anomaly_recipe import AnomalyRecipe, Reconstruction, SyntheticAnomalies, ThresholdRule
-from cloud_assets.training.recipes import Optimisation
-from cloud_assets.training.run import TrainingRun
 from cloud_assets_tests.training.fresh_process import version_trained_afresh
 
 QUICK = Optimisation(max_epochs=2, steps_per_epoch=8, batch_size=4, learning_rate=3e-3, precision="32", patience=None)

@@ -3,8 +3,8 @@ import pytest
 from pydantic import ValidationError
 
 from cloud_assets.errors import InvalidRecipe, NothingToLearn
-from cloud_assets.training.anomaly_recipe import ThresholdRule
-from cloud_assets.training.anomaly_threshold import choose_threshold, conformal_rank
+from cloud_assets.families.anomaly.recipe import ThresholdRule
+from cloud_assets.families.anomaly.threshold import choose_threshold, conformal_rank
 
 NOBODY = np.array([])
 

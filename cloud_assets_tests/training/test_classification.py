@@ -10,27 +10,27 @@ import torch
 import torch.nn.functional as F
 
 from cloud_assets.errors import InvalidRecipe, NothingToLearn
-from cloud_assets.models.classifiers import STAGES
-from cloud_assets.models.specifications import Classifier
-from cloud_assets.patches.augmentation import Augmentation
-from cloud_assets.patches.coverage_labels import CoverageClasses, cloud_percentage, label_windows
-from cloud_assets.patches.from_arrays import store_arrays
-from cloud_assets.patches.splits import GroupedSplit, Splits
-from cloud_assets.patches.statistics import fitted_preprocessing
-from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.classification import ClassificationPredictor
-from cloud_assets.training.classification import corn_loss, cover_loss
-from cloud_assets.training.classification_recipe import Classification, ClassificationLoss, Unfreezing
-from cloud_assets.training.recipes import Optimisation
-from cloud_assets.training.run import TrainingRun
-from cloud_assets.training.window_batches import (
+from cloud_assets.families.classification.batches import (
     COVER_CELLS,
     TrainingWindows,
     ValidationWindows,
     WindowSource,
     cover_map,
 )
+from cloud_assets.families.classification.coverage_labels import CoverageClasses, cloud_percentage, label_windows
+from cloud_assets.families.classification.predictor import ClassificationPredictor
+from cloud_assets.families.classification.recipe import Classification, ClassificationLoss, Unfreezing
+from cloud_assets.families.classification.train import corn_loss, cover_loss
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.networks.classifiers import STAGES
+from cloud_assets.networks.specifications import Classifier
+from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.patches.from_arrays import store_arrays
+from cloud_assets.patches.splits import GroupedSplit, Splits
+from cloud_assets.patches.statistics import fitted_preprocessing
+from cloud_assets.patches.store import PatchStore
 from cloud_assets_tests.training.fresh_process import version_trained_afresh
 
 BANDS = ("red", "green", "blue")

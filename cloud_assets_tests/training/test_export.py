@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from cloud_assets.errors import ExportMismatch, InvalidModel
-from cloud_assets.models.specifications import Classifier
+from cloud_assets.families.classification.predictor import ClassificationPredictor
+from cloud_assets.inference import onnx_export as exporting
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.card import ModelCard, TrainingRecord
+from cloud_assets.inference.export_recipe import ExportRecipe
+from cloud_assets.inference.onnx_export import ExportedModel, export
+from cloud_assets.networks.specifications import Classifier
 from cloud_assets.patches.preprocessing import Preprocessing
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.card import ModelCard, TrainingRecord
-from cloud_assets.prediction.classification import ClassificationPredictor
-from cloud_assets.training import export as exporting
-from cloud_assets.training.export import ExportedModel, export
-from cloud_assets.training.export_recipe import ExportRecipe
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 

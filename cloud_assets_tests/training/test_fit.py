@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from cloud_assets.errors import InvalidRecipe, StorageFull, TrainingDiverged
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.tasks.mixed_with_simulation import RANDOM_SENSORS
-from cloud_assets.training import segmentation
-from cloud_assets.training.recipes import Segmentation
-from cloud_assets.training.run import TrainingRun
+from cloud_assets.families.segmentation import train
+from cloud_assets.families.segmentation.few_labels import RANDOM_SENSORS
+from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets_tests.training.fresh_process import version_trained_afresh
 
 Recipe = Callable[..., Segmentation]
@@ -119,14 +119,14 @@ def test_an_infinite_loss_stops_it_and_keeps_the_last_good_weights(
     toy_recipe: Recipe, toy_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = iter(range(1000))
-    honest = segmentation.SegmentationModule.training_step
+    honest = train.SegmentationModule.training_step
 
     def spoiled(
-        self: segmentation.SegmentationModule, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int
+        self: train.SegmentationModule, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int
     ) -> torch.Tensor:
         return honest(self, batch, batch_idx) * (float("nan") if next(steps) == 6 else 1.0)
 
-    monkeypatch.setattr(segmentation.SegmentationModule, "training_step", spoiled)
+    monkeypatch.setattr(train.SegmentationModule, "training_step", spoiled)
     run = toy_run()
     with pytest.raises(TrainingDiverged, match=r"training loss is nan at step 6 \(epoch 1\)") as caught:
         toy_recipe(steps_per_epoch=4).train(run)

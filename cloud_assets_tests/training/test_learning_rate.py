@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from cloud_assets.training.learning_rate import build_optimiser, rate_factor
-from cloud_assets.training.recipes import Optimisation
+from cloud_assets.learning.learning_rate import build_optimiser, rate_factor
+from cloud_assets.learning.optimisation import Optimisation
 
 
 @pytest.mark.parametrize(

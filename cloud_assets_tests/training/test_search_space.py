@@ -4,7 +4,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.training.search_space import Choice, FloatRange, IntegerRange, SearchSpace, with_parameters
+from cloud_assets.learning.search_space import Choice, FloatRange, IntegerRange, SearchSpace, with_parameters
 
 
 class Inner(BaseModel):

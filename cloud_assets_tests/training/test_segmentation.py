@@ -7,16 +7,17 @@ import torch
 from sklearn.metrics import jaccard_score
 
 from cloud_assets.errors import InvalidRecipe, NothingToLearn, UnknownBand, WrongWeights
-from cloud_assets.models.specifications import AttentionUNet, EfficientNetUNet, UNet
+from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.families.segmentation.train import SegmentationModule, class_codes
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.predictor import load_predictor
+from cloud_assets.learning.focal_dice import FocalDice
+from cloud_assets.learning.training_run import TrainingRun, fingerprint
+from cloud_assets.networks.specifications import AttentionUNet, EfficientNetUNet, UNet
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.predictor import load_predictor
-from cloud_assets.training.recipes import FocalDice, Segmentation
-from cloud_assets.training.run import TrainingRun, fingerprint
-from cloud_assets.training.segmentation import SegmentationModule, class_codes
 from cloud_assets_tests.training.conftest import BANDS, bright_squares
 
 Recipe = Callable[..., Segmentation]
@@ -165,7 +166,7 @@ def test_a_training_is_another_one_if_what_its_recipe_names_has_changed(
         file.write_bytes(content)
         identities.append(fingerprint(recipe, run.store, run.splits))
     assert identities[0] == identities[2] != identities[1]
-    monkeypatch.setattr("cloud_assets.training.run.physics_version", lambda: "other physics")
+    monkeypatch.setattr("cloud_assets.learning.training_run.physics_version", lambda: "other physics")
     assert fingerprint(recipe, run.store, run.splits) != identities[0]
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
 
-from cloud_assets.training.threshold import ThresholdSearch
+from cloud_assets.families.segmentation.threshold import ThresholdSearch
 
 
 def test_a_known_answer_with_a_tie_goes_to_the_threshold_nearest_to_a_half() -> None:

@@ -9,16 +9,16 @@ from pydantic import ValidationError
 from torch import nn
 
 from cloud_assets.errors import InvalidRecipe, TrainingCollapsed, TrainingDiverged
-from cloud_assets.models.specifications import PatchDiscriminator, ResNetGenerator
+from cloud_assets.families.translation.image_pool import ImagePool
+from cloud_assets.families.translation.monitor import CollapseMonitor
+from cloud_assets.families.translation.recipe import Translation, TranslationLoss, cyclegan, pix2pix
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.predictor import load_predictor
+from cloud_assets.learning.callbacks import LAST_CHECKPOINT
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.networks.specifications import PatchDiscriminator, ResNetGenerator
 from cloud_assets.patches.place_split import PlaceSplit
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.prediction.bundle import ModelBundle
-from cloud_assets.prediction.predictor import load_predictor
-from cloud_assets.training.callbacks import LAST_CHECKPOINT
-from cloud_assets.training.image_pool import ImagePool
-from cloud_assets.training.run import TrainingRun
-from cloud_assets.training.translation_monitor import CollapseMonitor
-from cloud_assets.training.translation_recipe import Translation, TranslationLoss, cyclegan, pix2pix
 from cloud_assets_tests.radar_pairs import OPTICAL, backscatter, reflectance_of, write_pairs
 from cloud_assets_tests.training.fresh_process import version_trained_afresh
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import InvalidRecipe, StudyFailed, StudyInUse, StudyMismatch, StudyStorageUnavailable
+from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace
+from cloud_assets.learning.study_recipe import StudyRecipe, Trial
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.lifecycle import tuning
+from cloud_assets.lifecycle.study_storage import journal_file
+from cloud_assets.lifecycle.tuning import run_study
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit
-from cloud_assets.training import tuning
-from cloud_assets.training.run import TrainingRun
-from cloud_assets.training.search_space import Choice, FloatRange, SearchSpace
-from cloud_assets.training.study import StudyRecipe, Trial
-from cloud_assets.training.study_storage import journal_file
-from cloud_assets.training.tuning import run_study
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = SearchSpace(
@@ -230,7 +230,7 @@ def test_metric_that_no_epoch_has_is_named(bowl: Any, data: Path, tmp_path: Path
 def test_second_process_is_kept_out(bowl: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from filelock import FileLock
 
-    monkeypatch.setattr("cloud_assets.training.study_storage._LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("cloud_assets.lifecycle.study_storage._LOCK_SECONDS", 0.1)
     with FileLock(tmp_path / "study.lock"), pytest.raises(StudyInUse, match="Another process"):
         run_study(StudyRecipe(trials=1), SPACE, bowl(), training_run(data, tmp_path))
 

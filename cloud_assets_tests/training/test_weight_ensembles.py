@@ -6,10 +6,10 @@ import torch
 from safetensors.torch import save_file
 
 from cloud_assets.errors import WrongWeights
-from cloud_assets.models.specifications import EfficientNetUNet, UNet
-from cloud_assets.training.recipes import Segmentation
-from cloud_assets.training.run import TrainingRun
-from cloud_assets.training.weight_ensembles import between
+from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.learning.weight_mixing import between
+from cloud_assets.networks.specifications import EfficientNetUNet, UNet
 from cloud_assets_tests.training.conftest import BANDS
 
 Recipe = Callable[..., Segmentation]

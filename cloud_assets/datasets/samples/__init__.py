@@ -1,0 +1,1 @@
+"""Writers of small simulated data sets in the original formats."""

@@ -1,0 +1,109 @@
+"""Makes small synthetic data sets in the original formats, so that everything can be tried without a download."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloud_assets.datasets.dataset import SYNTHETIC_MARKER
+from cloud_assets.errors import InvalidRecipe, WouldOverwriteData
+from cloud_assets.storage import atomic_directory
+
+
+@dataclass(frozen=True)
+class WrittenSample:
+    """One data set that was written."""
+
+    dataset: str
+    """Name of its folder."""
+    folder: Path
+    """Where it is."""
+    contents: str
+    """One sentence on what it holds."""
+    megabytes: float
+    """Size of its files."""
+    seconds: float
+    """Time that writing took."""
+
+
+def _cloudsen12(folder: Path, seed: int, scale: float, progress: bool, workers: int | None) -> str:
+    from cloud_assets.datasets.samples.cloudsen12_sample import write_cloudsen12_sample
+
+    return write_cloudsen12_sample(folder, seed=seed, scale=scale, progress=progress, workers=workers)
+
+
+def _cloud38(folder: Path, seed: int, scale: float, progress: bool, workers: int | None) -> str:
+    from cloud_assets.datasets.samples.cloud38_sample import write_cloud38_sample
+
+    return write_cloud38_sample(folder, seed=seed, scale=scale, progress=progress, workers=workers)
+
+
+def _sen12ms(folder: Path, seed: int, scale: float, progress: bool, workers: int | None) -> str:
+    from cloud_assets.datasets.samples.sen12ms_sample import write_sen12ms_sample
+
+    return write_sen12ms_sample(folder, seed=seed, scale=scale, progress=progress, workers=workers)
+
+
+def _image_folders(folder: Path, seed: int, scale: float, progress: bool, workers: int | None) -> str:
+    from cloud_assets.datasets.samples.image_folders_sample import write_image_folders_sample
+
+    return write_image_folders_sample(folder, seed=seed, scale=scale, progress=progress, workers=workers)
+
+
+WRITERS: Mapping[str, Callable[[Path, int, float, bool, int | None], str]] = {
+    "cloudsen12": _cloudsen12,
+    "38-cloud": _cloud38,
+    "sen12ms": _sen12ms,
+    "cloud-anomaly": _image_folders,
+}
+"""The writer of each data set, by its folder's name."""
+
+
+def write_sample(
+    data_root: Path,
+    datasets: Sequence[str] = tuple(WRITERS),
+    scale: float = 1.0,
+    seed: int = 0,
+    progress: bool = True,
+    workers: int | None = None,
+) -> tuple[WrittenSample, ...]:
+    """Writes synthetic data sets; each replaces an earlier sample of itself all at once, or not at all.
+
+    Args:
+        data_root: Folder that gets one folder a data set.
+        datasets: Names of their folders, from :data:`WRITERS`.
+        scale: Size relative to the embedded sample.
+        seed: Same seed, same files, whatever the number of workers.
+        progress: Whether to show progress bars.
+        workers: Number of processes; None for what the machine has, at most two.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InvalidRecipe: A data set is unknown, or the scale is not positive.
+        WouldOverwriteData: A folder holds something that is not such a sample.
+    """
+    unknown = [name for name in datasets if name not in WRITERS]
+    if unknown:
+        raise InvalidRecipe(f"There is no sample of {', '.join(unknown)}. Choose from {', '.join(WRITERS)}.")
+    if scale <= 0:
+        raise InvalidRecipe(f"The scale of a sample must be above 0, not {scale}.")
+    for name in datasets:
+        _refuse_foreign(data_root / name)
+    written = []
+    for name in datasets:
+        start = time.perf_counter()
+        with atomic_directory(data_root / name) as folder:
+            contents = WRITERS[name](folder, seed, scale, progress, workers)
+        size = sum(path.stat().st_size for path in (data_root / name).rglob("*") if path.is_file())
+        written.append(WrittenSample(name, data_root / name, contents, size / 1e6, time.perf_counter() - start))
+    return tuple(written)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / SYNTHETIC_MARKER).is_file():
+        raise WouldOverwriteData(
+            f"{folder} holds data that are no synthetic sample (there is no {SYNTHETIC_MARKER} in it) and were left "
+            "untouched. Choose another folder, or move them away."
+        )

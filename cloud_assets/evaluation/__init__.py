@@ -1,1 +1,0 @@
-"""Metrics, figures and reports."""

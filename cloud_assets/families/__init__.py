@@ -1,0 +1,1 @@
+"""The families of models: segmentation, classification, anomaly detection and translation."""

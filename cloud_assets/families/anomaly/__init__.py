@@ -1,0 +1,1 @@
+"""Anomaly scores: recipe, batches, training, prediction, evaluation and scene products."""

@@ -1,0 +1,194 @@
+"""Runs an anomaly model over its pictures and puts together what the evaluation says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.families.anomaly.baselines import baseline_scores
+from cloud_assets.families.anomaly.gallery import CAPTIONS, anomaly_figures, anomaly_notes
+from cloud_assets.families.anomaly.metrics import (
+    Judged,
+    auroc_interval,
+    decision_metrics,
+    ranking_metrics,
+    robust_outliers,
+)
+from cloud_assets.patches.normal_split import ANOMALOUS, NORMAL, classes_of
+from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.predictions import predict_patches
+from cloud_assets.reports.report_sections import report_facts, splits_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
+    from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.inference.predictor import Predictor
+    from cloud_assets.patches.splits import Splits
+    from cloud_assets.patches.store import PatchStore
+
+HEADLINE = (
+    "auroc", "f1", "precision", "recall", "average_precision", "false_alarm_rate", "false_alarms_at_95_recall",
+    "hard_auroc",
+)  # fmt: skip
+_SHARED_SCORES = ("score", "is_anomaly", "error_map")
+
+
+def evaluate(
+    recipe: AnomalyEvaluation, bundle: ModelBundle, store: PatchStore, splits: Splits, progress: bool
+) -> Evaluation:
+    """Evaluates a model; see :meth:`AnomalyEvaluation.evaluate`."""
+    from cloud_assets.inference.predictor import load_predictor
+
+    card = bundle.card
+    rows = splits.indices("test")
+    is_anomalous = classes_of(splits, rows) == ANOMALOUS
+    if not is_anomalous.any() or is_anomalous.all() or card.threshold is None:
+        raise NothingToEvaluate(
+            f"{card.task}/{card.variant}: the test split holds {int((~is_anomalous).sum())} normal and "
+            f"{int(is_anomalous.sum())} anomalous pictures; both are needed, and a model with a threshold. Look at the "
+            "splits and the data."
+        )
+    predictor = load_predictor(bundle)
+    scores = _scores(predictor, store, rows, "Testing", progress)
+    there = np.isfinite(scores["score"])
+    rows, is_anomalous = rows[there], is_anomalous[there]
+    scores = {name: values[there] for name, values in scores.items()}
+    judged = Judged(scores["score"], is_anomalous)
+    threshold = card.threshold.value
+    metrics = ranking_metrics(judged) | decision_metrics(judged, threshold)
+    metrics["auroc_low"], metrics["auroc_high"] = auroc_interval(judged)
+    for name in sorted(scores.keys() - {*_SHARED_SCORES}):
+        metrics[f"auroc_{name}"] = ranking_metrics(Judged(scores[name], is_anomalous))["auroc"]
+    if "promised_false_alarm_rate" in card.details:
+        metrics["promised_false_alarm_rate"] = float(card.details["promised_false_alarm_rate"])
+    rules = {name: Judged(values, is_anomalous) for name, values in baseline_scores(store, rows).items()}
+    baselines = {name: ranking_metrics(rule) | _at_quantile(rule, store, splits, name) for name, rule in rules.items()}
+    best = max(baselines, key=lambda name: baselines[name]["auroc"])
+    metrics |= {f"baseline_{name}": value for name, value in baselines[best].items()}
+    per_patch = _patch_table(store, rows, judged, threshold, scores)
+    kinds = _kind_table(recipe, per_patch, judged)
+    hard = per_patch["kind"].isin(recipe.hard_prefixes).to_numpy()
+    order = per_patch["place"].to_numpy()
+    is_hard = np.zeros(len(rows), bool)
+    is_hard[order[hard]] = True
+    if (is_hard & ~is_anomalous).any():
+        chosen = is_anomalous | is_hard
+        slice_ = Judged(judged.score[chosen], is_anomalous[chosen])
+        metrics["hard_auroc"] = ranking_metrics(slice_)["auroc"]
+        metrics["hard_false_alarm_rate"] = decision_metrics(slice_, threshold)["false_alarm_rate"]
+    suspicious = _suspicious(recipe, predictor, store, splits, progress)
+    return Evaluation(
+        task=card.task,
+        variant=card.variant,
+        metrics=metrics,
+        tables={
+            "baselines": _baseline_table(baselines),
+            "normals_by_kind": kinds,
+            "suspicious_normals": suspicious,
+            "splits": splits_table(store, splits),
+            "per_patch": per_patch.drop(columns="place"),
+        },
+        figures=anomaly_figures(recipe, bundle, predictor, store, rows, judged, rules, is_hard),
+        notes=(*anomaly_notes(card, splits, metrics, suspicious, best, int((~there).sum())), *store.manifest.notes),
+        headline=HEADLINE,
+        captions=CAPTIONS,
+        facts=report_facts(store, card),
+        model_version=bundle.version,
+        patches_version=store.data_version,
+        splits_version=splits.data_version,
+        is_synthetic=store.is_synthetic,
+    )
+
+
+def _scores(
+    predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], title: str, progress: bool
+) -> dict[str, npt.NDArray[np.float64]]:
+    """(N,) scores by name."""
+    found: dict[str, list[Any]] = {}
+    for batch in predict_patches(predictor, store, rows, batch_size=4, title=title, progress=progress):
+        for name, values in batch.answer.items():
+            if values.ndim == 1 and values.dtype != bool:
+                found.setdefault(name, []).append(values)
+    return {name: np.concatenate(parts).astype(np.float64) for name, parts in found.items()}
+
+
+def _at_quantile(rule: Judged, store: PatchStore, splits: Splits, name: str) -> dict[str, float]:
+    """Decisions of a rule whose threshold is the 90 % quantile of the training and validation normals."""
+    known = np.concatenate([splits.indices("train"), splits.indices("validation")])
+    known = known[classes_of(splits, known) == NORMAL]
+    return decision_metrics(rule, float(np.quantile(baseline_scores(store, known)[name], 0.9)))
+
+
+def _baseline_table(baselines: dict[str, dict[str, float]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame([{"baseline": name, **metrics} for name, metrics in baselines.items()])
+
+
+def _patch_table(
+    store: PatchStore,
+    rows: npt.NDArray[np.int64],
+    judged: Judged,
+    threshold: float,
+    scores: dict[str, npt.NDArray[np.float64]],
+) -> pd.DataFrame:
+    """One row a test picture, the worst mistakes first; ``kind`` is what its file's name begins with."""
+    import pandas as pd
+
+    index = store.index.iloc[rows]
+    names = index["patch_id"].str.split("/").str[-1]
+    called = judged.score >= threshold
+    table = pd.DataFrame(
+        {
+            "patch_id": index["patch_id"].to_numpy(),
+            "kind": names.str.split(r"[_.\-]", regex=True).str[0].to_numpy(),
+            "truth": np.where(judged.is_anomalous, ANOMALOUS, NORMAL),
+            "called": np.where(called, ANOMALOUS, NORMAL),
+            **{name: values for name, values in scores.items() if name not in _SHARED_SCORES},
+            "distance_to_threshold": judged.score - threshold,
+            "place": np.arange(len(rows)),
+        }
+    )
+    badness = np.where(judged.is_anomalous, threshold - judged.score, judged.score - threshold)
+    return table.iloc[np.argsort(-badness, kind="stable")].reset_index(drop=True)
+
+
+def _kind_table(recipe: AnomalyEvaluation, per_patch: pd.DataFrame, judged: Judged) -> pd.DataFrame:
+    """One row a kind of normal picture, hardest first: how often called anomalous, AUROC against all anomalies."""
+    import pandas as pd
+
+    rows = []
+    for kind, part in per_patch[per_patch["truth"] == NORMAL].groupby("kind"):
+        score = judged.score[part["place"].to_numpy()]
+        chosen = Judged(np.r_[score, judged.anomalous], np.r_[np.zeros(len(score)), np.ones(len(judged.anomalous))] > 0)
+        rows.append(
+            {
+                "kind": str(kind),
+                "is_hard": kind in recipe.hard_prefixes,
+                "pictures": len(part),
+                "false_alarms": int((part["called"] == ANOMALOUS).sum()),
+                "mean_score": float(score.mean()),
+                "auroc_against_anomalies": ranking_metrics(chosen)["auroc"],
+            }
+        )
+    return pd.DataFrame(rows).sort_values("auroc_against_anomalies", ignore_index=True)
+
+
+def _suspicious(
+    recipe: AnomalyEvaluation, predictor: Predictor, store: PatchStore, splits: Splits, progress: bool
+) -> pd.DataFrame:
+    """Pictures among those trained on whose score lies far above the others': maybe not cloud-free after all."""
+    import pandas as pd
+
+    known = np.concatenate([splits.indices("train"), splits.indices("validation")])
+    known = known[classes_of(splits, known) == NORMAL]
+    score = _scores(predictor, store, known, "Looking for outliers", progress)["score"]
+    known, score = known[np.isfinite(score)], score[np.isfinite(score)]
+    far = robust_outliers(score, recipe.outlier_deviations)
+    table = pd.DataFrame({"patch_id": store.index["patch_id"].to_numpy()[known[far]], "score": score[far]})
+    return table.sort_values("score", ascending=False, ignore_index=True)

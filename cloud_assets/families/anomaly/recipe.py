@@ -1,0 +1,175 @@
+"""How anomaly models are trained, as plain declarations that a run configuration can change; torch-free."""
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cloud_assets.errors import InvalidRecipe
+from cloud_assets.learning.focal_dice import FocalDice
+from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder, VGG19Autoencoder
+from cloud_assets.networks.specifications import AttentionUNet, EfficientNetUNet, UNet
+from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.simulation.clouds import CloudRecipe
+from cloud_assets.simulation.patch import SimulationRecipe
+
+if TYPE_CHECKING:
+    from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.learning.training_run import TrainingRun
+
+NORMAL_AUGMENTATION = Augmentation(
+    quarter_turns=0,
+    rotation_degrees=180,
+    shift=0.1,
+    brightness=0,
+    contrast=0,
+    colour=0,
+    band_gain=0,
+    blur=0.2,
+    blur_sigma=1.0,
+    noise=0.004,
+)
+"""Flips, any rotation, shifts, Gaussian noise and blur: what leaves a cloud-free picture cloud-free."""
+
+AUTHORS_OPTIMISATION = Optimisation(
+    max_epochs=100,
+    batch_size=16,
+    optimiser="radam",
+    learning_rate=1e-3,
+    weight_decay=0,
+    scheduler="plateau",
+    plateau_factor=0.4,
+    plateau_patience=2,
+    patience=5,
+)
+"""Rectified Adam (Liu et al. 2020, arXiv:1908.03265), a rate lowered on a plateau, early stopping."""
+
+
+CLOUDING_AUGMENTATION = Augmentation(
+    rotation_degrees=20,
+    shift=0.05,
+    zoom=0.2,
+    brightness=0.25,
+    contrast=0.2,
+    colour=0.2,
+    band_gain=0.05,
+    gamma=0.1,
+    blur=0.2,
+    blur_sigma=1.0,
+    noise=0.004,
+)
+"""Besides orientation also light and colour: pictures of another sensor and sun are to be told apart as well."""
+
+CLOUDING_OPTIMISATION = Optimisation(
+    max_epochs=60, batch_size=16, steps_per_epoch=60, learning_rate=3e-3, scheduler="one_cycle", patience=None
+)
+"""Every batch has other clouds, so there is no overfitting to stop early for; the rate rises and falls once."""
+
+
+class ThresholdRule(BaseModel):
+    """From which score on a picture is called anomalous. Never the smallest score of the normals."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["quantile", "mad", "fixed", "f1"] = Field(
+        default="quantile",
+        description="'quantile': by rank among the validation normals, such that a new normal picture is called "
+        "anomalous with at most the promised rate; 'mad': median plus deviations, for few normals or gross outliers "
+        "among them; 'fixed': the value given; 'f1': best F1 on validation, which must then hold labelled anomalies.",
+    )
+    false_alarm_rate: float = Field(
+        default=0.1, gt=0, lt=0.5, description="Share of normal pictures that may be called anomalous."
+    )
+    value: float | None = Field(default=None, description="The threshold of 'fixed', in the unit of the score.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.value is None) == (self.method == "fixed"):
+            raise InvalidRecipe("a threshold has a value exactly when its method is 'fixed'.")
+        return self
+
+
+class AnomalyRecipe(BaseModel):
+    """What all anomaly models have in common: they see cloud-free pictures only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: ClassVar[Literal["anomaly"]] = "anomaly"
+
+    optimisation: Optimisation = Field(default=AUTHORS_OPTIMISATION)
+    augmentation: Augmentation = Field(default=NORMAL_AUGMENTATION)
+    threshold: ThresholdRule = Field(default_factory=ThresholdRule)
+    bands: tuple[str, ...] | None = Field(
+        default=None, description="Bands to use, by native or common name. Unset: all bands of the patches."
+    )
+    clip: tuple[float, float] = Field(
+        default=(0.0, 0.4), description="Physical values (reflectance) are clipped to this range and scaled to 0…1."
+    )
+
+    def train(self, run: "TrainingRun") -> "ModelBundle":
+        """Trains on the run's normal patches, or goes on where an interrupted training of the same run stopped.
+
+        Args:
+            run: Data, workspace and callbacks.
+
+        Returns:
+            The model with the best weights on validation, and its threshold.
+
+        Raises:
+            InvalidRecipe: If the recipe does not fit the patches, or an anomalous patch is among those to train on.
+            NothingToLearn: If a split holds no normal patch.
+            TrainingDiverged: If the loss becomes infinite or not a number.
+            WeightsUnavailable: If pretrained weights are asked for and cannot be obtained.
+        """
+        from cloud_assets.families.anomaly.train import train
+
+        return train(self, run)
+
+
+class Reconstruction(AnomalyRecipe):
+    """An autoencoder: what it cannot reproduce is anomalous."""
+
+    network: Annotated[ConvAutoencoder | VGG19Autoencoder, Field(discriminator="architecture")]
+    score: Literal["rmse", "mae", "dissimilarity", "latent_distance"] = Field(
+        default="rmse", description="Which of the scores decides; all of them are reported."
+    )
+
+
+class SyntheticAnomalies(AnomalyRecipe):
+    """A network that learns to tell untouched cloud-free pictures from ones that anomalies were laid over.
+
+    As in DRAEM (Zavrtanik et al. 2021, arXiv:2108.07610) and CutPaste (Li et al. 2021, arXiv:2104.04015), but the
+    anomalies are simulated clouds instead of textures or patches. No picture of a real cloud is seen in training; what
+    clouds look like is known from the simulation's physics. So it finds clouds, and not just any anomaly.
+    """
+
+    optimisation: Optimisation = Field(default=CLOUDING_OPTIMISATION)
+    augmentation: Augmentation = Field(default=CLOUDING_AUGMENTATION)
+    network: Annotated[UNet | AttentionUNet | EfficientNetUNet, Field(discriminator="architecture")] = Field(
+        default_factory=lambda: UNet(width=16, depth=4)
+    )
+    loss: FocalDice = Field(
+        default_factory=lambda: FocalDice(focal=1.0, gamma=0.0),
+        description="By default cross entropy, whose probabilities are calibrated: either snow or cloud gets a half.",
+    )
+    clouds: CloudRecipe = Field(default_factory=lambda: CloudRecipe(none=0))
+    clouded_fraction: float = Field(
+        default=0.5, gt=0, lt=1, description="Share of the training pictures that simulated clouds are laid over."
+    )
+    picture_size: int | None = Field(
+        default=192,
+        ge=32,
+        description="Pictures are reduced to this edge first: clouds are known by their surroundings rather than by "
+        "fine detail, and four times as many are seen in the same time. Unset: as they are.",
+    )
+    crop: int | None = Field(default=160, ge=32, description="Side of random crops of training pictures. Unset: whole.")
+    simulated_normals: int = Field(
+        default=1000, ge=1, description="How many cloud-free pictures of all kinds of land, snow and water to simulate."
+    )
+    simulated_fraction: float = Field(
+        default=0.7, ge=0, lt=1, description="Share of simulated cloud-free pictures in training. 0: none."
+    )
+    simulation: SimulationRecipe = Field(default_factory=SimulationRecipe)
+    top_share: float = Field(
+        default=0.1, gt=0, le=1, description="A picture's score is the mean over this share of its pixels."
+    )

@@ -1,0 +1,167 @@
+"""How anomalous pictures are: one number a picture and one a pixel, by several methods."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from cloud_assets.networks.autoencoders import Autoencoder
+
+_SMALLEST_WINDOW = 11
+"""Edge of the window of structural similarity, pixels."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One method's answer to N pictures."""
+
+    score: Tensor
+    """(N,) float32; more is more anomalous."""
+    error_map: Tensor
+    """(N, H, W) float32 of the same unit, 0 without data."""
+
+
+@dataclass(frozen=True)
+class ScoreUnit:
+    """What a score is."""
+
+    method: str
+    """Which of :data:`METHODS` computes it."""
+    unit: str
+    """What its numbers are."""
+
+
+UNITS: Final[Mapping[str, ScoreUnit]] = MappingProxyType(
+    {
+        "rmse": ScoreUnit("reconstruction", "root mean square error of the reconstruction, scaled reflectance 0…1"),
+        "mae": ScoreUnit("reconstruction", "mean absolute error of the reconstruction, scaled reflectance 0…1"),
+        "dissimilarity": ScoreUnit("reconstruction", "structural dissimilarity (1 - SSIM) / 2, data range 1"),
+        "latent_distance": ScoreUnit("reconstruction", "distance of the latent code from normal ones, deviations"),
+        "cloud_likeness": ScoreUnit("discrimination", "mean likeness to simulated cloud of the most anomalous pixels"),
+    }
+)
+"""Every score there is."""
+
+
+def reconstruction_scores(
+    network: nn.Module, images: Tensor, valid: Tensor, settings: Mapping[str, Any]
+) -> dict[str, Score]:
+    """Scores by how badly an autoencoder reproduces pictures, and how unusual its latent code is.
+
+    Args:
+        network: An :class:`Autoencoder`.
+        images: (N, C, H, W) in [0, 1], 0 without data.
+        valid: (N, H, W) bool.
+        settings: ``latent`` from :func:`latent_reference`.
+
+    Returns:
+        ``rmse``, ``mae``, ``dissimilarity`` (Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861) and
+        ``latent_distance``.
+    """
+    autoencoder = cast("Autoencoder", network)
+    latent = autoencoder.encode(images)
+    there = valid.unsqueeze(1)
+    # What is not there counts as reproduced.
+    reconstruction = torch.where(there, autoencoder.decoder(latent).float(), images)
+    difference = reconstruction - images
+    squares, magnitudes = difference.square().mean(dim=1), difference.abs().mean(dim=1)
+    dissimilarity = _dissimilarity(reconstruction, images) * valid
+    return {
+        "rmse": Score(_mean(squares, valid).sqrt(), squares.sqrt()),
+        "mae": Score(_mean(magnitudes, valid), magnitudes),
+        "dissimilarity": Score(_mean(dissimilarity, valid), dissimilarity),
+        "latent_distance": _latent_distance(latent.float(), valid, settings["latent"]),
+    }
+
+
+def discrimination_scores(
+    network: nn.Module, images: Tensor, valid: Tensor, settings: Mapping[str, Any]
+) -> dict[str, Score]:
+    """Scores by what a network that was taught with synthetic anomalies takes for one.
+
+    Args:
+        network: Pictures -> one logit a pixel.
+        images: (N, C, H, W), 0 without data.
+        valid: (N, H, W) bool.
+        settings: ``top_share``: share of the valid pixels, the most anomalous ones, whose mean is the picture's score.
+
+    Returns:
+        ``cloud_likeness``.
+    """
+    likeness = network(images)[:, 0].float().sigmoid() * valid
+    share = float(settings["top_share"])
+    scores = []
+    for values, there in zip(likeness, valid, strict=True):
+        count = max(1, math.ceil(share * int(there.sum())))
+        scores.append(values[there].topk(count).values.mean() if there.any() else values.new_zeros(()))
+    return {"cloud_likeness": Score(torch.stack(scores), likeness)}
+
+
+METHODS: Final[Mapping[str, Callable[[nn.Module, Tensor, Tensor, Mapping[str, Any]], dict[str, Score]]]] = (
+    MappingProxyType({"reconstruction": reconstruction_scores, "discrimination": discrimination_scores})
+)
+"""Methods by the name that a model card gives."""
+
+
+def pooled(latent: Tensor, valid: Tensor) -> Tensor:
+    """Mean latent code over the valid part of pictures.
+
+    Args:
+        latent: (N, L, h, w).
+        valid: (N, H, W) bool.
+
+    Returns:
+        (N, L).
+    """
+    weight = _shrunk(valid, latent)
+    return (latent * weight).sum(dim=(2, 3)) / weight.sum(dim=(2, 3)).clamp_min(1e-6)
+
+
+def latent_reference(codes: Tensor) -> dict[str, list[float]]:
+    """What is usual among latent codes.
+
+    Args:
+        codes: (N, L) pooled codes of normal pictures.
+
+    Returns:
+        ``mean`` and ``std`` of each of the L; a floor keeps dead ones from counting.
+    """
+    deviation = codes.std(dim=0, correction=0)
+    floor = max(0.05 * float(deviation.max()), 1e-6)
+    return {"mean": codes.mean(dim=0).tolist(), "std": deviation.clamp_min(floor).tolist()}
+
+
+def _latent_distance(latent: Tensor, valid: Tensor, reference: Mapping[str, list[float]]) -> Score:
+    mean, std = (torch.tensor(reference[name], device=latent.device) for name in ("mean", "std"))
+    score = ((pooled(latent, valid) - mean) / std).square().mean(dim=1).sqrt()
+    local = ((latent - mean[:, None, None]) / std[:, None, None]).square().mean(dim=1, keepdim=True).sqrt()
+    size = (valid.shape[-2], valid.shape[-1])
+    return Score(score, F.interpolate(local, size=size, mode="bilinear")[:, 0] * valid)
+
+
+def _dissimilarity(reconstruction: Tensor, images: Tensor) -> Tensor:
+    """(N, H, W) in [0, 1]; pictures smaller than the window are padded by mirroring."""
+    size = images.shape[-2:]
+    margins = [max(0, _SMALLEST_WINDOW - length) for length in size]
+    padded = [F.pad(picture, (0, margins[1], 0, margins[0]), mode="replicate") for picture in (reconstruction, images)]
+    with torch.autocast(images.device.type, enabled=False):  # variances are differences of nearly equal numbers
+        _, full = structural_similarity_index_measure(
+            padded[0].clamp(0, 1), padded[1].clamp(0, 1), data_range=1.0, reduction="none", return_full_image=True
+        )
+    similarity: Tensor = full.mean(dim=1)[:, : size[0], : size[1]]
+    return (1 - similarity).clamp(0, 2) / 2
+
+
+def _shrunk(valid: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(valid.unsqueeze(1).float(), size=like.shape[-2:], mode="area")
+
+
+def _mean(values: Tensor, valid: Tensor) -> Tensor:
+    """(N,) mean over the valid pixels; 0 where there is none."""
+    return (values * valid).sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp_min(1)

@@ -1,0 +1,1 @@
+"""Coverage classes: recipe, batches, training, prediction, evaluation and scene products."""

@@ -1,0 +1,222 @@
+"""Exports patches as one folder a class, the layout that many other tools read; and labels any folder of masks.
+
+The tree is::
+
+    train/clear/<patch>.jpg  …  train/overcast/<patch>.jpg
+    test/clear/<patch>.jpg   …
+    labels.csv               file, split, class, cloud_percentage, patch_id, group
+"""
+
+import csv
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.bands import INSTRUMENTS
+from cloud_assets.errors import CloudAssetsError, DataFolderMissing, InvalidRecipe, TooManySkipped
+from cloud_assets.families.classification.coverage_labels import CoverageClasses, cloud_percentage
+from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.store import PatchStore, Role
+from cloud_assets.storage import atomic_directory, atomic_file
+
+LABELS_FILE = "labels.csv"
+FORMATS: Mapping[str, str] = {"jpeg": ".jpg", "png": ".png", "geotiff": ".tif"}
+"""Suffix of each image format."""
+VALIDATION_FOLDERS: Mapping[str, str] = {"train": "train", "separate": "validation", "leave_out": ""}
+"""Where validation patches can go -> the folder."""
+_MASK_SUFFIXES = {".tif", ".tiff", ".png", ".jp2"}
+_COLUMNS = ("file", "split", "class", "cloud_percentage", "patch_id", "group")
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What an export wrote."""
+
+    directory: Path
+    counts: Mapping[str, Mapping[str, int]]
+    """Number of images by split and class."""
+    refused: int
+    """Patches left out because too few of their pixels are labelled."""
+
+
+def export_class_folders(
+    store: PatchStore,
+    splits: Splits,
+    directory: Path,
+    *,
+    classes: CoverageClasses | None = None,
+    image_format: str = "jpeg",
+    validation: str = "train",
+    minimum_valid: float = 0.2,
+    progress: bool = True,
+) -> ExportSummary:
+    """Writes a store's patches as a class-per-folder tree.
+
+    Pictures (JPEG, PNG) show red, green and blue with reflectance 0 to 0.4 as 0 to 255. GeoTIFFs hold all bands as
+    digital numbers, with band names, nodata and georeference.
+
+    Args:
+        store: The patches, with masks.
+        splits: Their splits.
+        directory: The tree's folder; an earlier export there is replaced when the new one is complete.
+        classes: The coverage classes.
+        image_format: One of :data:`FORMATS`.
+        validation: Where validation patches go, one of :data:`VALIDATION_FOLDERS`: into ``train``, into a folder of
+            their own (``separate``), or nowhere (``leave_out``).
+        minimum_valid: Patches with a smaller share of labelled pixels are left out.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InvalidRecipe: If the folder holds anything but an earlier export, there are no masks, or a picture is asked for
+            without red, green and blue.
+    """
+    from tqdm import tqdm
+
+    classes = classes or CoverageClasses()
+    role = store.roles[IMAGES]
+    write = _writer(image_format, role)
+    _check_target(directory, store)
+    folders = {"train": "train", "validation": VALIDATION_FOLDERS[validation], "test": "test"}
+    counts = {split: dict.fromkeys(classes.names, 0) for split in dict.fromkeys(folders.values()) if split}
+    rows: list[tuple[Any, ...]] = []
+    refused = 0
+    with atomic_directory(directory) as folder:
+        for split in counts:
+            for name in classes.names:
+                (folder / split / name).mkdir(parents=True)
+        chosen = [(split, int(row)) for split in folders for row in splits.indices(split) if folders[split]]
+        for split, row in tqdm(chosen, desc="exporting", unit="patch", disable=not progress):
+            mask = store.masks[row]
+            if (mask != 255).mean() < max(minimum_valid, 1e-9):
+                refused += 1
+                continue
+            record = store.index.iloc[row]
+            percentage = float(cloud_percentage(mask))
+            name = classes.names[int(classes.classify(percentage))]
+            file = Path(folders[split]) / name / (quote(record["patch_id"], safe="") + FORMATS[image_format])
+            write(folder / file, store.array(IMAGES)[row], record)
+            counts[folders[split]][name] += 1
+            shown = f"{percentage:.3f}"
+            rows.append((file.as_posix(), folders[split], name, shown, record["patch_id"], record["group"]))
+        with (folder / LABELS_FILE).open("w", newline="", encoding="utf-8") as table:
+            csv.writer(table).writerows([_COLUMNS, *rows])
+    return ExportSummary(directory, counts, refused)
+
+
+def label_masks(
+    folder: Path,
+    table: Path,
+    codes: Mapping[int, int],
+    *,
+    classes: CoverageClasses | None = None,
+    minimum_valid: float = 0.2,
+    max_skipped_fraction: float = 0.05,
+) -> dict[str, int]:
+    """Labels every mask of a folder by coverage.
+
+    Args:
+        folder: Mask rasters (GeoTIFF, PNG, JPEG 2000), at any depth.
+        table: CSV file to write: file, cloud_percentage, class; the class is empty for refused masks.
+        codes: Code in the masks -> cloud code (0 clear, 1 thick, 2 thin, 3 shadow, 255 unlabelled).
+        classes: The coverage classes.
+        minimum_valid: Masks with a smaller share of labelled pixels are refused.
+        max_skipped_fraction: Share of the masks that may be unreadable.
+
+    Returns:
+        Number of masks of each class, and ``refused``.
+
+    Raises:
+        DataFolderMissing: If there is no mask.
+        TooManySkipped: If more masks than tolerated are unreadable or hold unknown codes.
+    """
+    from cloud_assets.datasets.scene import RasterBand, read_truth
+
+    classes = classes or CoverageClasses()
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _MASK_SUFFIXES)
+    if not files:
+        raise DataFolderMissing(
+            f"{folder} holds no mask ({', '.join(sorted(_MASK_SUFFIXES))}): give the masks' folder."
+        )
+    rows: list[tuple[str, str, str]] = []
+    skipped: list[str] = []
+    counts = {**dict.fromkeys(classes.names, 0), "refused": 0}
+    for file in files:
+        try:
+            mask = read_truth(RasterBand(str(file)), {**codes, 255: codes.get(255, 255)})
+        except CloudAssetsError as error:
+            skipped.append(f"{file}: {error}")
+            continue
+        is_refused = (mask != 255).mean() < max(minimum_valid, 1e-9)
+        percentage = float(cloud_percentage(mask))
+        name = "" if is_refused else classes.names[int(classes.classify(percentage))]
+        counts[name or "refused"] += 1
+        rows.append((file.relative_to(folder).as_posix(), f"{percentage:.3f}", name))
+    if len(skipped) > max_skipped_fraction * len(files):
+        raise TooManySkipped(str(folder), skipped, len(files), max_skipped_fraction)
+    with atomic_file(table) as path, path.open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([("file", "cloud_percentage", "class"), *rows])
+    return counts
+
+
+def _check_target(directory: Path, store: PatchStore) -> None:
+    is_free = not directory.exists() or (directory.is_dir() and not any(directory.iterdir()))
+    if not is_free and not (directory / LABELS_FILE).is_file():
+        raise InvalidRecipe(
+            f"{directory} exists and is no earlier export: nothing in it is touched. Name another folder."
+        )
+    if not store.has_masks:
+        raise InvalidRecipe(f"{store.directory} holds no masks, so its patches have no coverage class.")
+
+
+def _writer(image_format: str, role: Role) -> Any:
+    if image_format == "geotiff":
+        return lambda path, image, record: _write_geotiff(path, image, record, role)
+    instrument = INSTRUMENTS[role.instrument]
+    names = [instrument.find(band).common_name for band in role.bands]
+    try:
+        channels = [names.index(band) for band in ("red", "green", "blue")]
+    except ValueError:
+        raise InvalidRecipe(
+            f"a {image_format} picture needs red, green and blue; the patches hold {', '.join(role.bands)}. "
+            "Export GeoTIFFs, which hold any bands."
+        ) from None
+    return lambda path, image, record: _write_picture(path, image[channels], role)
+
+
+def _write_picture(path: Path, image: npt.NDArray[Any], role: Role) -> None:
+    from PIL import Image
+
+    instrument = INSTRUMENTS[role.instrument]
+    preview = INSTRUMENTS["rgb_8bit"].to_dn(instrument.to_physical(image)).astype(np.uint8)
+    preview[:, ~instrument.valid(image)] = 0
+    Image.fromarray(np.moveaxis(preview, 0, -1)).save(path, quality=95)
+
+
+def _write_geotiff(path: Path, image: npt.NDArray[Any], record: Any, role: Role) -> None:
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+    from rasterio.transform import Affine
+
+    place: dict[str, Any] = {}
+    if record["crs"] is not None and record["transform"] is not None:
+        place = {"crs": record["crs"], "transform": Affine(*record["transform"])}
+    count, height, width = image.shape
+    with (
+        warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
+        rasterio.open(
+            path, "w", driver="GTiff", count=count, height=height, width=width, dtype=image.dtype, nodata=role.nodata,
+            compress="deflate", **place,
+        ) as raster,
+    ):  # fmt: skip
+        raster.write(image)
+        raster.descriptions = role.bands

@@ -1,0 +1,132 @@
+"""How a classifier of coverage is trained, as a plain declaration that a run configuration can change; torch-free."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cloud_assets.errors import InvalidRecipe
+from cloud_assets.families.classification.coverage_labels import CoverageClasses
+from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.networks.specifications import Classifier
+from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.simulation.patch import SimulationRecipe
+
+if TYPE_CHECKING:
+    from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.learning.training_run import TrainingRun
+
+
+class ClassificationLoss(BaseModel):
+    """Cross entropy over the classes; with an ordinal head over the boundaries between them (CORN)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    class_weights: Literal["balanced", "none"] = Field(
+        default="balanced", description="'balanced': each class weighs as much as any other, however rare it is."
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of each label spread over all classes; for categorical heads."
+    )
+    cover_map: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of a second loss in training: the backbone's last features have to tell the cloud cover of "
+        "each of their cells, as the masks know it. Helps where patches are few; for convolutional backbones.",
+    )
+
+
+class Unfreezing(BaseModel):
+    """When the backbone's parts begin to learn; only of use with pretrained weights.
+
+    ``gradual`` frees one of four parts after the other, the last one first (Howard & Ruder 2018, arXiv:1801.06146).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schedule: Literal["none", "head_first", "gradual"] = Field(
+        default="none",
+        description="'none': all learn at once; 'head_first': the head alone, then all; 'gradual': part by part.",
+    )
+    epochs: int = Field(default=2, ge=1, description="Epochs before the next part is freed.")
+
+    def frozen_stages(self, epoch: int, stages: int) -> int:
+        """How many of the backbone's parts, counted from the input, do not learn in an epoch (from 0)."""
+        if self.schedule == "none":
+            return 0
+        if self.schedule == "head_first":
+            return stages if epoch < self.epochs else 0
+        return max(stages - epoch // self.epochs, 0)
+
+
+class Classification(BaseModel):
+    """A network that tells how cloudy a whole patch is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: ClassVar[Literal["classification"]] = "classification"
+
+    network: Classifier = Field(default_factory=Classifier)
+    loss: ClassificationLoss = Field(default_factory=ClassificationLoss)
+    unfreezing: Unfreezing = Field(default_factory=Unfreezing)
+    optimisation: Optimisation = Field(default_factory=Optimisation)
+    augmentation: Augmentation = Field(default_factory=Augmentation)
+    classes: CoverageClasses = Field(default_factory=lambda: CoverageClasses())
+    bands: tuple[str, ...] | None = Field(
+        default=None, description="Bands to use, by native or common name. Unset: all bands of the patches."
+    )
+    normalisation: Literal["range", "standardise"] = Field(
+        default="range",
+        description="'range': the clipped values to what the backbone was used to as black and white; 'standardise': "
+        "by mean and deviation of the training patches, where bands differ much, such as cirrus beside red.",
+    )
+    clip: tuple[float, float] = Field(
+        default=(0.0, 0.4), description="Physical values (reflectance) are clipped to this range first."
+    )
+    minimum_valid: float = Field(
+        default=0.2, ge=0, le=1, description="A patch with a smaller share of valid pixels is refused."
+    )
+    training_windows: int = Field(
+        default=800,
+        ge=1,
+        description="Least number of training samples; fewer patches are eked out with random windows, whose coverage "
+        "is their own.",
+    )
+    validation_windows: int = Field(default=200, ge=1, description="The same for validation.")
+    window_scale: tuple[float, float] = Field(
+        default=(0.4, 1.0), description="Smallest and largest edge of a random window, as a share of the patch's."
+    )
+    simulated_fraction: float = Field(default=0.0, ge=0, le=1, description="Share of simulated samples in each batch.")
+    simulated_patches: int = Field(default=1000, ge=1, description="How many patches to simulate.")
+    simulated_size: int = Field(default=128, ge=32, description="Edge of the simulated patches, pixels.")
+    simulation: SimulationRecipe = Field(default_factory=SimulationRecipe)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        low, high = self.window_scale
+        if not 0 < low <= high <= 1:
+            raise InvalidRecipe(f"window_scale must rise within 0 to 1, not {self.window_scale}.")
+        if self.network.head == "ordinal" and self.loss.label_smoothing > 0:
+            raise InvalidRecipe(
+                "label_smoothing is for categorical heads; an ordinal head has no classes to spread over."
+            )
+        return self
+
+    def train(self, run: "TrainingRun") -> "ModelBundle":
+        """Trains on the run's patches, or goes on where an interrupted training of the same run stopped.
+
+        Args:
+            run: Data, workspace and callbacks.
+
+        Returns:
+            The model with the weights that were best on validation.
+
+        Raises:
+            InvalidRecipe: If the recipe does not fit the patches.
+            NothingToLearn: If a split is empty or unlabelled, or the training split lacks a class.
+            TrainingDiverged: If the loss becomes infinite or not a number.
+            UnknownBackbone: If timm has no such backbone.
+            WeightsUnavailable: If pretrained weights are asked for and cannot be obtained.
+        """
+        from cloud_assets.families.classification.train import train
+
+        return train(self, run)

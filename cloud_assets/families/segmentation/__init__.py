@@ -1,0 +1,1 @@
+"""Cloud masks: recipe, batches, training, prediction, evaluation and scene products."""

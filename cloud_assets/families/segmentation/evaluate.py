@@ -1,0 +1,232 @@
+"""Runs a segmentation model over its test split and puts together what the evaluation says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.families.segmentation.baselines import (
+    BrightnessThreshold,
+    all_cloud_counts,
+    fit_brightness_threshold,
+)
+from cloud_assets.families.segmentation.gallery import CAPTIONS, segmentation_figures
+from cloud_assets.families.segmentation.metrics import SegmentationScores, cloud_metrics, prefixed
+from cloud_assets.reports.bootstrap import metric_interval
+from cloud_assets.reports.confusion_counts import COUNT_COLUMNS, scene_table
+from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.predictions import predict_patches
+from cloud_assets.reports.report_sections import report_facts, splits_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
+    from cloud_assets.families.segmentation.stitched_scenes import StitchedScenes
+    from cloud_assets.inference.card import ModelCard
+    from cloud_assets.inference.predictor import Predictor
+    from cloud_assets.patches.splits import Splits
+    from cloud_assets.patches.store import PatchStore
+
+HEADLINE = (
+    "iou",
+    "f1",
+    "precision",
+    "recall",
+    "accuracy",
+    "specificity",
+    "balanced_accuracy",
+    "average_precision",
+    "miou",
+    "official_jaccard",
+)
+_FEW_SCENES = 10
+
+
+@dataclass(frozen=True)
+class SplitScores:
+    """What the model and the brightness rule score on one split."""
+
+    model: SegmentationScores
+    """The model's scores."""
+    brightness: SegmentationScores
+    """The brightness threshold's; empty if none could be fitted."""
+
+
+def evaluate(
+    recipe: SegmentationEvaluation,
+    predictor: Predictor,
+    model_version: str,
+    store: PatchStore,
+    splits: Splits,
+    progress: bool,
+) -> Evaluation:
+    """Evaluates a model; see :meth:`SegmentationEvaluation.evaluate`."""
+    card = predictor.card
+    test = splits.indices("test")
+    if not len(test) or not store.has_masks:
+        raise NothingToEvaluate(
+            f"{card.task}/{card.variant}: the test split of these patches is empty or has no masks. Look at the splits."
+        )
+    baseline = fit_brightness_threshold(store, splits.indices("train"), recipe.baseline_patches)
+    official = [scenes for protocol in recipe.protocols if (scenes := protocol.scenes_of(store, test)) is not None]
+    scorer = _Scorer(recipe, predictor, store, baseline, progress)
+    tested = scorer.score(test, "Testing", official)
+    validated = scorer.score(splits.indices("validation"), "Validating", ())
+    if not tested.model.counts.sum():
+        raise NothingToEvaluate(f"{card.task}/{card.variant}: the test split holds no labelled pixel with data.")
+
+    baselines = _baselines(tested, baseline)
+    metrics = tested.model.metrics() | prefixed("validation_", validated.model.metrics())
+    metrics |= prefixed("baseline_", baselines.get("brightness threshold", {}))
+    metrics |= prefixed("all_cloud_", baselines["all cloud"])
+    per_patch = _patch_table(store, tested.model)
+    groups = store.index["group"].iloc[tested.model.indices].tolist()
+    tables = {
+        "baselines": _baseline_table(baselines),
+        "per_scene": scene_table(groups, tested.model.patch_counts),
+        "splits": splits_table(store, splits),
+        "per_patch": per_patch,
+    }
+    notes = _notes(card, tested, tables["per_scene"], baseline, splits) + list(store.manifest.notes)
+    for scenes in official:
+        metrics |= scenes.metrics()
+        tables["official_scenes"] = scenes.table()
+        notes.append(
+            f"official_… are 38-Cloud's own score: {len(tables['official_scenes'])} stitched scenes, probability above "
+            "12/255, all pixels, unweighted mean; Cloud-Net reaches a Jaccard index of 0.785 there."
+        )
+    if recipe.protocols and not official:
+        notes.append(
+            "The official stitched-scene score was left out: the test split holds no whole 38-Cloud test scene."
+        )
+    figures = segmentation_figures(recipe, predictor, store, tested, per_patch, baselines)
+    return Evaluation(
+        task=card.task,
+        variant=card.variant,
+        metrics=metrics,
+        tables=tables,
+        figures=figures,
+        notes=tuple(notes),
+        headline=HEADLINE,
+        captions=CAPTIONS,
+        facts=report_facts(store, card),
+        model_version=model_version,
+        patches_version=store.data_version,
+        splits_version=splits.data_version,
+        is_synthetic=store.is_synthetic,
+    )
+
+
+class _Scorer:
+    """Predicts splits and scores them on the way."""
+
+    def __init__(
+        self,
+        recipe: SegmentationEvaluation,
+        predictor: Predictor,
+        store: PatchStore,
+        baseline: BrightnessThreshold | None,
+        progress: bool,
+    ) -> None:
+        self._recipe, self._predictor, self._store = recipe, predictor, store
+        self._baseline, self._progress = baseline, progress
+
+    def score(self, indices: npt.NDArray[np.int64], title: str, official: Sequence[StitchedScenes]) -> SplitScores:
+        """Predicts the patches scene by scene, so that a stitched scene is complete as early as possible."""
+        by_group = indices[np.argsort(self._store.index["group"].iloc[indices].to_numpy(dtype=str), kind="stable")]
+        scores = SplitScores(SegmentationScores(len(self._predictor.card.classes) > 2), SegmentationScores(False))
+        for batch in predict_patches(
+            self._predictor,
+            self._store,
+            by_group,
+            batch_size=self._recipe.batch_size,
+            title=title,
+            progress=self._progress,
+        ):
+            mask, probability = batch.answer["mask"], batch.answer["cloud_probability"]
+            truth = self._store.masks[batch.indices]
+            scores.model.update(batch.indices, truth, mask, probability)
+            if self._baseline is not None:
+                scores.brightness.update(batch.indices, truth, self._baseline.mask(batch.images))
+            for scenes in official:
+                scenes.update(batch.indices, mask, probability)
+        return scores
+
+
+def _baselines(tested: SplitScores, baseline: BrightnessThreshold | None) -> dict[str, dict[str, float]]:
+    """Metrics of the trivial rules on the test split, by their names."""
+    rules = {"all cloud": cloud_metrics(all_cloud_counts(tested.model.counts))}
+    if baseline is not None:
+        rules = {"brightness threshold": cloud_metrics(tested.brightness.counts)} | rules
+    return rules
+
+
+def _baseline_table(baselines: dict[str, dict[str, float]]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame([{"baseline": name, **metrics} for name, metrics in baselines.items()])
+
+
+def _patch_table(store: PatchStore, scores: SegmentationScores) -> pd.DataFrame:
+    """One row a test patch, most wrong pixels first: where it is from, share of wrong pixels, cloud cover, counts."""
+    import pandas as pd
+
+    counts = scores.patch_counts
+    pixels = np.maximum(counts.sum(axis=1), 1)
+    rows = store.index.iloc[scores.indices]
+    table = pd.DataFrame(
+        {
+            "patch_id": rows["patch_id"].to_numpy(),
+            "group": rows["group"].to_numpy(),
+            "wrong_percentage": 100 * (counts[:, 1] + counts[:, 2]) / pixels,
+            "cloud_truth_percentage": 100 * (counts[:, 0] + counts[:, 2]) / pixels,
+            "cloud_predicted_percentage": 100 * (counts[:, 0] + counts[:, 1]) / pixels,
+            **dict(zip(COUNT_COLUMNS, counts.T, strict=True)),
+            "store_row": scores.indices,
+        }
+    )
+    return table.sort_values("wrong_percentage", ascending=False, ignore_index=True)
+
+
+def _notes(
+    card: ModelCard,
+    tested: SplitScores,
+    per_scene: pd.DataFrame,
+    baseline: BrightnessThreshold | None,
+    splits: Splits,
+) -> list[str]:
+    notes = [
+        "Cloud is thick and thin cloud together; shadow counts as clear. Nodata and unlabelled pixels are not scored.",
+    ]
+    interval = metric_interval(per_scene, "iou")
+    if interval is not None:
+        rough = ", few scenes: a rough guide" if interval.groups < _FEW_SCENES else ""
+        notes.append(
+            f"IoU {interval.estimate:.3f}, 95 % interval {interval.low:.3f} to {interval.high:.3f} "
+            f"(bootstrap over {interval.groups} scenes{rough})."
+        )
+    if baseline is None:
+        notes.append("There is no brightness baseline: the training patches do not hold both cloud and clear pixels.")
+    else:
+        bands = ", ".join(baseline.bands)
+        notes.append(
+            f"The trivial baseline calls cloud what has a mean reflectance of at least {baseline.value:.3f} "
+            f"in {bands}, fitted on the training split."
+        )
+    absent = [name for name in tested.model.absent_classes() if tested.model.has_kinds]
+    if absent:
+        notes.append(f"Not in the truth of the test split, so without metrics: {', '.join(absent)}.")
+    if card.training.splits_version != splits.data_version:
+        notes.append(
+            "The model was trained with other splits than it is tested with here: some of the test patches may have "
+            "been among its training patches, which flatters it."
+        )
+    if tested.model.unpredicted:
+        notes.append(f"{tested.model.unpredicted} labelled pixels without data were not scored.")
+    return notes

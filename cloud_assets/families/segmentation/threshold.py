@@ -1,0 +1,83 @@
+"""The decision threshold for cloud, chosen on validation."""
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.bands import UNLABELLED
+from cloud_assets.inference.card import Threshold
+
+_STEPS = 100
+_CANDIDATES = np.arange(1, _STEPS) / _STEPS
+"""Thresholds that are considered."""
+
+Curve = npt.NDArray[np.float64]
+
+
+class ThresholdSearch:
+    """Finds the probability above which calling a pixel cloud gives the largest cloud IoU.
+
+    A few validation patches do not tell thresholds apart whose IoU differs by less than it varies from patch to patch.
+    So of all thresholds that are not worse than the best by more than one standard error of the difference (jackknife
+    over patches), the one nearest to 0.5 is taken; the more patches, the nearer that is to the best itself (the
+    one-standard-error rule of Breiman et al. 1984, Classification and Regression Trees).
+    """
+
+    def __init__(self) -> None:
+        self._patches: list[npt.NDArray[np.int64]] = []
+
+    def update(self, probability: npt.NDArray[np.float32], truth: npt.NDArray[np.uint8]) -> None:
+        """Counts the pixels of one patch, or of several that belong together.
+
+        Args:
+            probability: Cloud probability, any shape, 0…1.
+            truth: 1 cloud, 0 not, 255 unlabelled; same shape.
+        """
+        labelled = truth != UNLABELLED
+        # Number of candidates that do not exceed the probability: the pixel is cloud for exactly those.
+        place = np.searchsorted(_CANDIDATES.astype(np.float32), probability[labelled], side="right")
+        is_cloud = truth[labelled] == 1
+        counts = [np.bincount(place[is_cloud == value], minlength=_STEPS) for value in (False, True)]
+        self._patches.append(np.stack(counts))
+
+    def curve(self) -> tuple[Curve, Curve]:
+        """Candidate thresholds (T,) and the cloud IoU (T,) at each; 0 where there is no cloud at all."""
+        return _CANDIDATES, _iou(self._total())
+
+    def best(self) -> tuple[Threshold, float]:
+        """The chosen threshold and the cloud IoU with it."""
+        total = self._total()
+        if total[1].sum() == 0:
+            method = "0.5, for want of cloud in the validation split"
+            return Threshold(value=0.5, method=method, unit="cloud probability"), 0.0
+        iou = _iou(total)
+        loss = iou.max() - iou
+        as_good = np.flatnonzero(loss <= self._standard_error(total, int(iou.argmax())))
+        chosen = as_good[np.argmin(np.abs(_CANDIDATES[as_good] - 0.5))]
+        method = (
+            "nearest to 0.5 of those whose cloud IoU on the validation split is at most one standard error below the "
+            f"largest ({iou.max():.4f} at {_CANDIDATES[iou.argmax()]:.2f})"
+        )
+        value = float(_CANDIDATES[chosen])
+        return Threshold(value=value, method=method, unit="cloud probability"), float(iou[chosen])
+
+    def _total(self) -> npt.NDArray[np.int64]:
+        return np.sum(self._patches, axis=0) if self._patches else np.zeros((2, _STEPS), np.int64)
+
+    def _standard_error(self, total: npt.NDArray[np.int64], best: int) -> Curve:
+        """Standard error (T,) of how much worse than the best each threshold is."""
+        count = len(self._patches)
+        if count < 2:
+            return np.zeros(len(_CANDIDATES))
+        without_one = np.stack([_iou(total - patch) for patch in self._patches])
+        loss = without_one[:, [best]] - without_one
+        error: Curve = np.sqrt((count - 1) * loss.var(axis=0))
+        return error
+
+
+def _iou(counts: npt.NDArray[np.int64]) -> Curve:
+    """Cloud IoU (T,) at each candidate from the counts (2, T + 1) of clear and cloudy pixels by place."""
+    at_or_above = counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
+    false_positive, true_positive = at_or_above.astype(np.float64)
+    union = float(counts[1].sum()) + false_positive
+    iou: Curve = np.divide(true_positive, union, out=np.zeros_like(union), where=union > 0)
+    return iou

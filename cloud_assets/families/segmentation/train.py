@@ -1,0 +1,316 @@
+"""Training of segmentation models."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.utils.data import ConcatDataset
+from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, MulticlassJaccardIndex
+from tqdm import tqdm
+
+from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
+from cloud_assets.errors import InvalidRecipe, NothingToLearn
+from cloud_assets.families.segmentation.batches import Composition, PatchSource, TrainingBatches, ValidationBatches
+from cloud_assets.families.segmentation.predictor import SegmentationPredictor, class_probability
+from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.families.segmentation.shipped_start import check_start
+from cloud_assets.families.segmentation.threshold import ThresholdSearch
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.card import ModelCard, Threshold
+from cloud_assets.learning.fit import TrainedModule, fit, torch_threads
+from cloud_assets.learning.focal_dice_loss import FocalDiceLoss
+from cloud_assets.learning.numbered_batches import Batch, training_loader, validation_loader
+from cloud_assets.learning.provenance import software_versions, training_record
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.learning.weight_mixing import between
+from cloud_assets.networks.specifications import EfficientNetUNet
+from cloud_assets.patches.compositor import CloudCompositor, clear_patches
+from cloud_assets.patches.preprocessing import Preprocessing
+from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.patches.simulated import simulated_store
+from cloud_assets.patches.statistics import band_positions, fitted_preprocessing
+
+_CLASSES = {
+    "binary": ("clear", "cloud"),
+    "four": ("clear", "thick cloud", "thin cloud", "cloud shadow"),
+}
+_CLOUD_CLASSES = {"binary": [1], "four": [THICK_CLOUD, THIN_CLOUD]}
+_FEWEST_BATCHES = 50
+"""Batches an epoch at least: with fewer, validation would cost more than training."""
+_VALIDATION_SEED = 1_000_003
+"""What the seed of simulated validation patches is ahead of that of the training patches."""
+_PREDICTED_AT_ONCE = 8
+"""A GPU takes as long for one patch as for as many."""
+
+
+class SegmentationModule(TrainedModule):
+    """Loss and metrics of a segmentation network.
+
+    Args:
+        network: Bands -> logits.
+        recipe: The recipe.
+    """
+
+    def __init__(self, network: nn.Module, recipe: Segmentation) -> None:
+        super().__init__(network, recipe.optimisation)
+        classes = len(_CLASSES[recipe.classes])
+        self.loss = FocalDiceLoss(recipe.loss, classes)
+        self.cloud_classes = _CLOUD_CLASSES[recipe.classes]
+        self.cloud_metrics = MetricCollection(
+            {
+                "val_iou": BinaryJaccardIndex(ignore_index=UNLABELLED),
+                "val_f1": BinaryF1Score(ignore_index=UNLABELLED),
+            }
+        )
+        self.class_metrics = MetricCollection(
+            {} if classes == 2 else {"val_miou": MulticlassJaccardIndex(classes, ignore_index=UNLABELLED)}
+        )
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The loss of a batch."""
+        images, truth = batch
+        loss: Tensor = self.loss(self.network(self.to_layout(images)), truth.long())
+        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Counts a batch into the validation metrics."""
+        images, truth = batch
+        truth = truth.long()
+        logits = self.network(self.to_layout(images))
+        probability = class_probability(logits)
+        is_cloud = probability[:, self.cloud_classes].sum(dim=1) >= 0.5
+        cloud_truth = torch.where(truth == UNLABELLED, truth, torch.isin(truth, self._cloud_codes(truth)).long())
+        self.cloud_metrics.update(is_cloud.long(), cloud_truth)
+        if len(self.class_metrics):
+            self.class_metrics.update(probability.argmax(dim=1), truth)
+        self.log("val_loss", self.loss(logits, truth), on_epoch=True, batch_size=len(images))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs them."""
+        for metrics in (self.cloud_metrics, self.class_metrics):
+            self.log_dict(metrics.compute())
+            metrics.reset()
+
+    def _cloud_codes(self, like: Tensor) -> Tensor:
+        return torch.tensor(self.cloud_classes, device=like.device)
+
+
+def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
+    """Trains a segmentation model, or finishes an interrupted training of it.
+
+    Args:
+        recipe: The recipe.
+        run: Data, workspace and callbacks.
+
+    Returns:
+        The model with the weights that were best on validation and a decision threshold chosen there.
+
+    Raises:
+        InvalidRecipe: If the recipe does not fit the patches.
+        NothingToLearn: If a split is empty or unlabelled.
+        TrainingDiverged: If the loss becomes infinite or not a number.
+        WeightsUnavailable: If pretrained weights are asked for and cannot be obtained.
+        WrongWeights: If they do not fit the network, its bands or their scale.
+    """
+    check_start(recipe, run.store)
+    training, validation = (_labelled(run, split, recipe) for split in ("train", "validation"))
+    fitted_on = training if len(training) else validation
+    preprocessing = fitted_preprocessing(
+        run.store,
+        fitted_on,
+        bands=recipe.bands,
+        normalisation=recipe.normalisation,
+        clip=recipe.clip,
+        texture=recipe.texture,
+    )
+    channels = band_positions(run.store.roles[IMAGES], recipe.bands)
+    optimisation = recipe.optimisation
+    classes = _CLASSES[recipe.classes]
+    out_channels = 1 if len(classes) == 2 else len(classes)
+    torch.manual_seed(optimisation.seed)
+    module = SegmentationModule(recipe.network.build(preprocessing.channels, out_channels), recipe)
+    start = _kept_start(recipe, module.network)
+    sizes = {"batch_size": optimisation.batch_size, "multiple": recipe.network.size_multiple}
+    codes = class_codes(recipe)
+    shape = run.store.roles[IMAGES].shape[1:]
+    side = min(recipe.crop or shape[0], *shape)
+    composition = _composition(recipe, run, PatchSource(run.store, training, channels), preprocessing, side)
+    batches = TrainingBatches(
+        composition,
+        preprocessing,
+        recipe.augmentation.build(),
+        codes,
+        crop=recipe.crop,
+        seed=optimisation.seed,
+        **sizes,
+    )
+    judged = [PatchSource(run.store, validation, channels)] if recipe.real_validation else []
+    if recipe.simulated_validation:
+        whole = min(shape)  # as large as the real ones: metrics count pixels
+        judged.append(_simulated(recipe, run, preprocessing, whole, recipe.simulated_validation, validation=True))
+    checks: ConcatDataset[Batch] = ConcatDataset(
+        [ValidationBatches(source, preprocessing, codes, **sizes) for source in judged if len(source)]
+    )
+    one_pass = -(-len(training) // optimisation.batch_size)
+    steps = optimisation.steps_per_epoch or max(one_pass, _FEWEST_BATCHES)
+    result = fit(
+        module,
+        training_loader(batches, steps, optimisation.workers),
+        validation_loader(checks, optimisation.workers),
+        optimisation,
+        run,
+    )
+    details: dict[str, Any] = {
+        "cloud_classes": _CLOUD_CLASSES[recipe.classes],
+        "test_time_augmentation": recipe.test_time_augmentation,
+        "mirrored_border": recipe.mirrored_border,
+    }
+    card = ModelCard(
+        task=run.task,
+        variant=run.variant,
+        family=recipe.family,
+        network=recipe.network,
+        in_channels=preprocessing.channels,
+        out_channels=out_channels,
+        preprocessing=preprocessing,
+        classes=classes,
+        threshold=Threshold(value=0.5, method="not chosen yet", unit="cloud probability"),
+        patch_size=recipe.crop or shape[0],
+        training=training_record(recipe, optimisation.seed, run, result),
+        software=software_versions(),
+        details=details,
+        is_synthetic_training_data=run.store.is_synthetic,
+    )
+    trained = module.network.state_dict()
+    weights = between(start, trained, recipe.start_share) if start else trained
+    bundle = ModelBundle(card, weights)
+    with torch_threads(optimisation.threads):
+        threshold, iou = choose_threshold(bundle, judged, optimisation.device, progress=run.progress)
+    best = result.history[result.best_epoch]
+    metrics = {name: value for name, value in best.items() if name.startswith("val_")}
+    return bundle.with_card(threshold=threshold, metrics={**metrics, "val_iou_at_threshold": iou})
+
+
+def _kept_start(recipe: Segmentation, network: nn.Module) -> dict[str, Tensor]:
+    """A copy of the weights that the training starts from; nothing unless the recipe keeps a share of them."""
+    if not recipe.start_share or not isinstance(recipe.network, EfficientNetUNet):
+        return {}
+    from cloud_assets.networks.efficientnet_unet import check_whole_start
+
+    check_whole_start(network, recipe.network.encoder_weights)
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def class_codes(recipe: Segmentation) -> npt.NDArray[np.uint8]:
+    """Class index of each cloud code, (256,) uint8; 255 for what is unlabelled."""
+    codes = np.full(256, UNLABELLED, np.uint8)
+    if recipe.classes == "four":
+        codes[[CLEAR, THICK_CLOUD, THIN_CLOUD, CLOUD_SHADOW]] = [CLEAR, THICK_CLOUD, THIN_CLOUD, CLOUD_SHADOW]
+    else:
+        codes[[CLEAR, CLOUD_SHADOW]], codes[[THICK_CLOUD, THIN_CLOUD]] = 0, 1
+    return codes
+
+
+def choose_threshold(
+    bundle: ModelBundle, sources: Sequence[PatchSource], device: str, *, progress: bool
+) -> tuple[Threshold, float]:
+    """Chooses the decision threshold with the very predictor that evaluation and serving use.
+
+    Args:
+        bundle: The model, its threshold not chosen yet.
+        sources: The patches to choose it on, and the model's bands in them.
+        device: What to run on.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The threshold, and the cloud IoU with it on these patches.
+    """
+    predictor = SegmentationPredictor(bundle, device)
+    search = ThresholdSearch()
+    total = sum(len(source) for source in sources)
+    with tqdm(total=total, desc="choosing the threshold", unit="patch", disable=not progress) as bar:
+        for source in sources:
+            for start in range(0, len(source), _PREDICTED_AT_ONCE):
+                rows = source.indices[start : start + _PREDICTED_AT_ONCE]
+                answer = predictor.predict(source.store.array()[rows][:, list(source.channels)])
+                codes = source.store.masks[rows]
+                is_cloud = np.isin(codes, (THICK_CLOUD, THIN_CLOUD)).astype(np.uint8)
+                is_unknown = (codes == UNLABELLED) | (answer["mask"] == UNLABELLED)
+                truth = np.where(is_unknown, np.uint8(UNLABELLED), is_cloud)
+                for probability_of_patch, truth_of_patch in zip(answer["cloud_probability"], truth, strict=True):
+                    search.update(probability_of_patch, truth_of_patch)
+                bar.update(len(rows))
+    return search.best()
+
+
+def _labelled(run: TrainingRun, split: str, recipe: Segmentation) -> npt.NDArray[np.int64]:
+    """Rows of a split that hold a labelled pixel; there may be none if the recipe does not use the split."""
+    is_used = recipe.simulated_fraction < 1 if split == "train" else recipe.real_validation
+    if not run.store.has_masks and not is_used:
+        return np.zeros(0, np.int64)
+    if not run.store.has_masks:
+        raise NothingToLearn(f"{run.task}: the patches of {run.store.directory} have no truth masks to learn from.")
+    version = run.splits.details.get("patches_version", run.store.data_version)
+    if version != run.store.data_version:
+        raise InvalidRecipe(f"{run.task}: the splits were made for other patches ({version}); make them anew.")
+    indices = run.splits.indices(split)
+    coverage = run.store.index["cloud_percentage"].to_numpy(dtype=np.float64)
+    labelled: npt.NDArray[np.int64] = indices[~np.isnan(coverage[indices])]
+    if len(labelled) == 0 and is_used:
+        raise NothingToLearn(
+            f"{run.task}: none of the {len(indices)} patches of the {split} split has a labelled pixel. Give the split "
+            "a larger fraction, or add labelled scenes."
+        )
+    return labelled
+
+
+def _composition(
+    recipe: Segmentation, run: TrainingRun, real: PatchSource, preprocessing: Preprocessing, side: int
+) -> Composition:
+    """Makes ready what batches are mixed from."""
+    simulated = compositor = None
+    clear: frozenset[int] = frozenset()
+    if recipe.simulated_fraction > 0:
+        simulated = _simulated(recipe, run, preprocessing, side, recipe.simulated_patches)
+    if recipe.composited_fraction > 0 and len(real):
+        clear = frozenset(int(index) for index in clear_patches(real.store, real.indices))
+        compositor = CloudCompositor(
+            preprocessing.instrument,
+            preprocessing.bands,
+            recipe.simulation.clouds,
+            illumination=recipe.simulation.illumination,
+            sun_elevation=recipe.simulation.sun_elevation,
+            ozone=recipe.simulation.ozone,
+            haze=recipe.simulation.haze,
+            size=side,
+            seed=recipe.optimisation.seed,
+        )
+    return Composition(real, simulated, recipe.simulated_fraction, compositor, clear, recipe.composited_fraction)
+
+
+def _simulated(
+    recipe: Segmentation,
+    run: TrainingRun,
+    preprocessing: Preprocessing,
+    side: int,
+    count: int,
+    *,
+    validation: bool = False,
+) -> PatchSource:
+    """Simulated patches in the model's bands; those for validation are none of those for training."""
+    store = simulated_store(
+        run.cache or run.workspace / "simulated",
+        instrument=preprocessing.instrument,
+        bands=preprocessing.bands,
+        size=side,
+        count=count,
+        seed=recipe.optimisation.seed + (_VALIDATION_SEED if validation else 0),
+        recipe=recipe.simulation,
+        progress=run.progress,
+    )
+    return PatchSource(store, np.arange(len(store)), list(range(len(preprocessing.bands))))

@@ -1,0 +1,1 @@
+"""Radar to optical: recipe, batches, training, prediction, evaluation and scene products."""

@@ -1,0 +1,178 @@
+"""How translation models are trained, as plain declarations that a run configuration can change; torch-free."""
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cloud_assets.errors import InvalidRecipe
+from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.networks.specifications import PatchDiscriminator, ResNetGenerator, UNetGenerator
+from cloud_assets.patches.augmentation import Augmentation
+
+if TYPE_CHECKING:
+    from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.learning.training_run import TrainingRun
+
+Generator = Annotated[ResNetGenerator | UNetGenerator, Field(discriminator="architecture")]
+
+PAPER_OPTIMISATION = Optimisation(
+    max_epochs=20,
+    batch_size=1,
+    optimiser="adam",
+    learning_rate=2e-4,
+    momentum=0.5,
+    weight_decay=0.0,
+    scheduler="linear",
+    decay_start=0.5,
+    patience=None,
+    gradient_clip=None,
+    channels_last=False,
+)
+"""That of CycleGAN and pix2pix, with fewer epochs."""
+
+_NEED_PAIRS = ("paired_l1", "paired_l2", "perceptual", "ndvi")
+
+
+class TranslationLoss(BaseModel):
+    """Weights of the parts of the generators' loss; a part with weight 0 costs nothing, not even its networks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    adversarial: float = Field(default=1.0, ge=0, description="To be taken for real (least squares, arXiv:1611.04076).")
+    cycle: float = Field(default=10.0, ge=0, description="To come back to the same picture after there and back, L1.")
+    identity: float = Field(
+        default=0.0,
+        ge=0,
+        description="To leave pictures of the other sensor alone, as a share of 'cycle'. Impossible, and refused, "
+        "where the two sensors differ in their number of bands.",
+    )
+    paired_l1: float = Field(default=0.0, ge=0, description="Distance from the very picture of the same place, L1.")
+    paired_l2: float = Field(default=0.0, ge=0, description="The same, squared: what PSNR measures.")
+    perceptual: float = Field(
+        default=0.0,
+        ge=0,
+        description="Distance between the discriminator's features of made and of true picture (pix2pixHD, "
+        "arXiv:1711.11585); needs no pretrained network.",
+    )
+    spectral: float = Field(default=0.0, ge=0, description="Angle between made and true spectrum of each pixel.")
+    frequency: float = Field(
+        default=0.0,
+        ge=0,
+        description="Distance between the Fourier amplitudes of made and true picture, low and high frequencies alike.",
+    )
+    ndvi: float = Field(
+        default=0.0, ge=0, description="Error of a further output that predicts NDVI; needs red and near infrared."
+    )
+
+
+class Translation(BaseModel):
+    """Trains a network to make optical pictures from radar pictures."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: ClassVar[Literal["translation"]] = "translation"
+
+    network: Generator = Field(default_factory=ResNetGenerator)
+    discriminator: PatchDiscriminator = Field(default_factory=PatchDiscriminator)
+    loss: TranslationLoss = Field(default_factory=TranslationLoss)
+    optimisation: Optimisation = PAPER_OPTIMISATION
+    bands: tuple[str, ...] = Field(min_length=1, description="Optical bands to make, by native or common name.")
+    pairing: Literal["unpaired", "paired"] = Field(
+        default="unpaired",
+        description="'unpaired': radar and optical patches of a batch are of different places, as CycleGAN has it; "
+        "'paired': of the same, so that losses may compare them.",
+    )
+    conditional: bool = Field(
+        default=False, description="The discriminator also sees the radar picture, as in pix2pix; needs pairs."
+    )
+    pool: int = Field(default=50, ge=0, description="Earlier pictures that the discriminator is shown again at times.")
+    crop: int | None = Field(default=256, ge=32, description="Side of random crops of training patches. Unset: whole.")
+    augmentation: Augmentation = Field(
+        default=Augmentation(horizontal_flip=0, vertical_flip=0.5, quarter_turns=0).geometric_only(),
+        description="Geometric changes. Radar looks sideways: only up-down flips keep slopes on their lit side.",
+    )
+    input_clip: tuple[float, float] = Field(default=(-25.0, 0.0), description="Backscatter is clipped to this, dB.")
+    output_clip: tuple[float, float] = Field(default=(0.0, 1.0), description="Reflectance is clipped to this.")
+    start_at_mean: bool = Field(
+        default=True,
+        description="The generator begins with the mean colour of the training patches instead of with grey; the paper "
+        "spends its first hundreds of steps on finding it.",
+    )
+    statistics_patches: int = Field(
+        default=16, ge=0, description="Training patches on which the statistics of normalisation are measured."
+    )
+    collapse_patience: int | None = Field(
+        default=5,
+        ge=1,
+        description="Epochs in a row of mode collapse or divergence after which training stops. Unset: never.",
+    )
+    pictures: int = Field(default=4, ge=0, description="Validation patches in the picture made after each epoch.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        needing = [name for name in _NEED_PAIRS if getattr(self.loss, name)]
+        if self.conditional:
+            needing.append("conditional")
+        if needing and self.pairing == "unpaired":
+            raise InvalidRecipe(f"{', '.join(needing)} compares pictures of the same place: set pairing to 'paired'.")
+        if self.loss.perceptual and not self.loss.adversarial:
+            raise InvalidRecipe("perceptual compares the discriminator's features: give adversarial a weight too.")
+        if not (self.loss.adversarial or self.loss.paired_l1 or self.loss.paired_l2):
+            raise InvalidRecipe(
+                "nothing tells the generator what optical pictures look like: give adversarial or paired_l1 a weight."
+            )
+        if self.augmentation != self.augmentation.geometric_only():
+            raise InvalidRecipe("decibels and reflectance cannot be brightened alike: use geometric changes only.")
+        return self
+
+    def train(self, run: "TrainingRun") -> "ModelBundle":
+        """Trains on the run's pairs, or goes on where an interrupted training of the same run stopped.
+
+        Args:
+            run: Data, workspace and callbacks.
+
+        Returns:
+            The model with the weights that were best on validation.
+
+        Raises:
+            InvalidRecipe: If the recipe does not fit the patches.
+            NothingToLearn: If there is no training patch.
+            TrainingDiverged: If the loss becomes infinite or not a number.
+            TrainingCollapsed: If the generator never answered to its input.
+        """
+        from cloud_assets.families.translation.train import train
+
+        return train(self, run)
+
+
+def cyclegan(*bands: str, budget_minutes: float | None = None) -> Translation:
+    """CycleGAN as published (arXiv:1703.10593), but without the identity loss, which needs equal band counts.
+
+    Args:
+        bands: Optical bands to make.
+        budget_minutes: Wall-clock budget; the learning rate falls to zero by its end. None: all epochs.
+    """
+    return Translation(
+        bands=bands, optimisation=PAPER_OPTIMISATION.model_copy(update={"budget_minutes": budget_minutes})
+    )
+
+
+def pix2pix(*bands: str, budget_minutes: float | None = None) -> Translation:
+    """What pairs allow (arXiv:1611.07004): U-Net, an L1 term, and a discriminator that sees the radar picture too.
+
+    Unlike in the paper, upsampling is resize-convolution, and there is no dropout, which the paper uses for noise.
+
+    Args:
+        bands: Optical bands to make.
+        budget_minutes: Wall-clock budget; the learning rate falls to zero by its end. None: all epochs.
+    """
+    return Translation(
+        bands=bands,
+        network=UNetGenerator(normalisation="batch", upsampling="resize"),
+        loss=TranslationLoss(adversarial=1.0, cycle=0.0, paired_l1=100.0),
+        pairing="paired",
+        conditional=True,
+        optimisation=PAPER_OPTIMISATION.model_copy(
+            update={"batch_size": 4, "weight_averaging": 0.995, "budget_minutes": budget_minutes}
+        ),
+    )

@@ -1,0 +1,157 @@
+"""Training of translation models on co-registered radar and optical patches."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+
+from cloud_assets.bands import INSTRUMENTS
+from cloud_assets.errors import InvalidRecipe, NothingToLearn
+from cloud_assets.families.translation.batches import PairSource, TrainingPairs, WholePairs
+from cloud_assets.families.translation.module import TranslationModule
+from cloud_assets.families.translation.monitor import CollapseMonitor, SamplePictures
+from cloud_assets.families.translation.recipe import Translation
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.card import ModelCard
+from cloud_assets.learning.fit import fit
+from cloud_assets.learning.numbered_batches import training_loader, validation_loader
+from cloud_assets.learning.provenance import software_versions, training_record
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.patches.statistics import band_positions, band_statistics, fitted_preprocessing
+
+_FEWEST_BATCHES = 20
+"""Batches an epoch at least: with fewer, validation would cost more than training."""
+_SUBSTITUTES = 16
+"""Training patches that stand in for an empty validation split."""
+_SCALED_TO = (-1.0, 1.0)
+
+
+def train(recipe: Translation, run: TrainingRun) -> ModelBundle:
+    """Trains a translation model, or finishes an interrupted training of it.
+
+    Args:
+        recipe: The recipe.
+        run: Data, workspace and callbacks.
+
+    Returns:
+        The radar-to-optical generator with the weights that were best on validation.
+
+    Raises:
+        InvalidRecipe: If the recipe does not fit the patches.
+        NothingToLearn: If there is no training patch.
+        TrainingDiverged: If the loss becomes infinite or not a number.
+        TrainingCollapsed: If the generator never answered to its input.
+    """
+    version = run.splits.details.get("patches_version", run.store.data_version)
+    if version != run.store.data_version:
+        raise InvalidRecipe(f"{run.task}: the splits were made for other patches ({version}); make them anew.")
+    training, validation = (run.splits.indices(split) for split in ("train", "validation"))
+    if len(training) == 0:
+        raise NothingToLearn(f"{run.task}: there is no training patch. Give the training split a larger fraction.")
+    source = _source(recipe, run, training)
+    in_channels, out_channels = len(source.channels[0]), len(source.channels[1])
+    if recipe.loss.identity and in_channels != out_channels:
+        raise InvalidRecipe(
+            f"identity loss asks a generator to leave pictures of its own output alone, so input and output need the "
+            f"same number of bands; here they have {in_channels} and {out_channels} "
+            f"({', '.join(source.scaling[0].bands)}; {', '.join(source.scaling[1].bands)}). Set identity to 0."
+        )
+    substitutes = training[:: max(1, len(training) // _SUBSTITUTES)][:_SUBSTITUTES]
+    judged = _with(source, validation if len(validation) else substitutes)
+    optimisation = recipe.optimisation
+    multiple = recipe.network.size_multiple
+    torch.manual_seed(optimisation.seed)
+    samples = _with(source, training[:: max(1, len(training) // max(1, recipe.statistics_patches))])
+    # Instance normalisation looks at one picture, batch normalisation at as many as in training: with fewer it would
+    # miss how much pictures differ, and everything unlike the average would come out far too bright or dark.
+    together = optimisation.batch_size if recipe.network.normalisation == "batch" else 1
+    module = TranslationModule(
+        recipe, in_channels, source.scaling[1], WholePairs(samples, batch_size=together, multiple=multiple)
+    )
+    if recipe.start_at_mean:
+        _start_at_mean(module, source)
+    batches = TrainingPairs(
+        source,
+        recipe.augmentation.build(),
+        is_paired=recipe.pairing == "paired",
+        batch_size=optimisation.batch_size,
+        crop=recipe.crop,
+        multiple=multiple,
+        seed=optimisation.seed,
+    )
+    steps = optimisation.steps_per_epoch or max(-(-len(training) // optimisation.batch_size), _FEWEST_BATCHES)
+    monitor = None if recipe.collapse_patience is None else CollapseMonitor(recipe.collapse_patience)
+    callbacks: list[Callback] = [] if monitor is None else [monitor]
+    result = fit(
+        module,
+        training_loader(batches, steps, optimisation.workers),
+        validation_loader(WholePairs(judged, batch_size=1, multiple=multiple), optimisation.workers),
+        optimisation,
+        run,
+        [*callbacks, SamplePictures(run)],
+    )
+    details: dict[str, Any] = {
+        "target": source.scaling[1].model_dump(mode="json"),
+        "input_role": source.roles[0],
+        "output_role": source.roles[1],
+        "validated_on": "validation" if len(validation) else "training patches, for want of others",
+        "ended": "" if monitor is None else monitor.reason,
+    }
+    best = result.history[result.best_epoch]
+    card = ModelCard(
+        task=run.task,
+        variant=run.variant,
+        family=recipe.family,
+        network=recipe.network,
+        in_channels=in_channels,
+        out_channels=out_channels + int(recipe.loss.ndvi > 0),
+        preprocessing=source.scaling[0],
+        patch_size=recipe.crop or run.store.roles[source.roles[0]].shape[1],
+        training=training_record(recipe, optimisation.seed, run, result),
+        metrics={name: value for name, value in best.items() if name.startswith("val_")},
+        software=software_versions(),
+        details=details,
+        is_synthetic_training_data=run.store.is_synthetic,
+    )
+    return ModelBundle(card, module.networks["generator"].state_dict())
+
+
+def _start_at_mean(module: TranslationModule, source: PairSource) -> None:
+    """Lets the generator begin with the training patches' mean colour, by the bias of its last layer."""
+    role = source.roles[1]
+    statistics = band_statistics(source.store, source.indices, role=role, clip=source.scaling[1].clip)
+    mean = np.array([statistics.mean[channel] for channel in source.channels[1]], np.float32)
+    last = [layer for layer in module.networks["generator"].modules() if isinstance(layer, nn.Conv2d)][-1]
+    if last.bias is not None:
+        scaled = source.scaling[1].normalise(mean[:, None, None], np.ones((1, 1), bool)).ravel()
+        with torch.no_grad():
+            last.bias[: len(mean)] = torch.from_numpy(np.arctanh(scaled.clip(-0.999, 0.999)))
+
+
+def _source(recipe: Translation, run: TrainingRun, indices: npt.NDArray[np.int64]) -> PairSource:
+    """The training pairs with the scaling of both sensors; a role's unit tells which one is radar."""
+    roles = run.store.roles
+    units = {name: INSTRUMENTS[role.instrument].unit for name, role in roles.items()}
+    radar = [name for name, unit in units.items() if unit == "dB"]
+    optical = [name for name, unit in units.items() if unit == "reflectance"]
+    if len(radar) != 1 or len(optical) != 1:
+        found = ", ".join(f"{name} ({unit})" for name, unit in units.items())
+        raise InvalidRecipe(
+            f"{run.task}: a translation model needs one role of backscatter (dB) and one of reflectance; these patches "
+            f"have {found}. Cut them with roles sar and optical."
+        )
+    scaling = (
+        fitted_preprocessing(run.store, role=radar[0], clip=recipe.input_clip, scaled_to=_SCALED_TO),
+        fitted_preprocessing(
+            run.store, role=optical[0], bands=recipe.bands, clip=recipe.output_clip, scaled_to=_SCALED_TO
+        ),
+    )
+    channels = (band_positions(roles[radar[0]], None), band_positions(roles[optical[0]], recipe.bands))
+    return PairSource(run.store, indices, (radar[0], optical[0]), channels, scaling)
+
+
+def _with(source: PairSource, indices: npt.NDArray[np.int64]) -> PairSource:
+    return PairSource(source.store, indices, source.roles, source.channels, source.scaling)

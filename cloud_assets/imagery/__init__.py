@@ -1,0 +1,1 @@
+"""Whole scenes as pixels: formats, windows and output rasters; no model."""

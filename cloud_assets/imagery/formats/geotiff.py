@@ -1,0 +1,140 @@
+"""Scenes in one raster file: GeoTIFF, COG, JPEG 2000, or an 8-bit picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cloud_assets.bands import INSTRUMENTS, Instrument
+from cloud_assets.datasets.rasters import RasterHeader, open_raster, read_header
+from cloud_assets.datasets.scene import Grid, RasterBand
+from cloud_assets.errors import InvalidRecipe, InvalidScene, UnknownBand, UnknownSensor, UnnamedBands
+from cloud_assets.imagery.formats.file_names import bands_from_name, instrument_from_name, safe_name, time_from_name
+from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource, file_fingerprint
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+# A virtual raster could name any file of this machine as its source; formats with pixels of their own cannot.
+_DRIVERS = ("GTiff", "COG", "JP2OpenJPEG", "PNG", "JPEG")
+_INSTRUMENT_TAG = "CLOUD_ASSETS_INSTRUMENT"
+_SAMPLED_SIDE = 256
+
+
+def open_geotiff(path: Path, bands: Sequence[str] | None = None, instrument: str | None = None) -> SceneSource:
+    """Describes a scene in one raster file.
+
+    Which band is which is taken from ``bands``, else from the file's band descriptions, else from a file name that
+    lists them (``…_red_green_blue_nir.tif``). The instrument is taken from ``instrument``, else from the file's tags,
+    else from a file name as the space agencies give it.
+
+    Args:
+        path: The file.
+        bands: Own or common names of the file's bands, in their order.
+        instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`.
+
+    Raises:
+        InvalidRaster: If the file is truncated or is no raster.
+        InvalidScene: If it is a raster of another format, or its data type cannot be this instrument's.
+        UnknownSensor: If nothing tells the instrument.
+        UnnamedBands: If nothing tells which band is which, or the names do not fit the number of bands.
+        UnknownBand: If the instrument has no such band.
+    """
+    header = read_header(str(path))
+    if header.driver not in _DRIVERS:
+        raise InvalidScene(f"{path} is a {header.driver} file; scenes are read from {', '.join(_DRIVERS)}.")
+    with open_raster(str(path)) as raster:
+        profile = _profile(path, raster, header, instrument)
+        names = _band_names(path, raster, profile, bands)
+        if profile.unit == "dB":
+            _check_decibels(path, raster)
+        scene_bands = {
+            name: SceneBand(RasterBand(str(path), index), *_scaling(raster, index), raster.nodatavals[index - 1])
+            for index, name in enumerate(names, start=1)
+            if name is not None
+        }
+        acquired = time_from_name(path.stem)
+    warnings = () if header.crs else ("The scene has no coordinate reference system: products are in pixels.",)
+    grid = Grid(header.height, header.width, header.crs, header.transform)
+    fingerprint = file_fingerprint([path])
+    return SceneSource(
+        safe_name(path.stem), profile.name, scene_bands, grid, str(path), fingerprint, acquired, warnings
+    )
+
+
+def _profile(path: Path, raster: "DatasetReader", header: RasterHeader, instrument: str | None) -> Instrument:
+    name = instrument or raster.tags().get(_INSTRUMENT_TAG) or instrument_from_name(path.stem)
+    if name is None and header.driver in ("PNG", "JPEG"):
+        name = "rgb_8bit"
+    if name is None:
+        raise UnknownSensor(
+            f"{path}: nothing tells which instrument took this scene. Say so (--instrument), one of "
+            f"{', '.join(INSTRUMENTS)}; or keep the name that the space agency gave the file."
+        )
+    if name not in INSTRUMENTS:
+        raise UnknownSensor(f"{path}: there is no instrument {name!r}; there are {', '.join(INSTRUMENTS)}.")
+    if (name, header.dtype) == ("landsat8_l1", "uint8"):
+        name = "landsat8_l1_8bit"
+    profile = INSTRUMENTS[name]
+    wanted = np.dtype(profile.dtype)
+    is_integer = np.issubdtype(np.dtype(header.dtype), np.integer)
+    if is_integer != np.issubdtype(wanted, np.integer) or (is_integer and header.dtype not in (wanted.name, "int16")):
+        raise InvalidScene(
+            f"{path} holds {header.dtype}; {name} has digital numbers of {wanted.name}. Name the right instrument "
+            "(--instrument), or convert the file to the digital numbers of the product."
+        )
+    return profile
+
+
+def _band_names(
+    path: Path, raster: "DatasetReader", profile: Instrument, given: Sequence[str] | None
+) -> list[str | None]:
+    """The own name of each band of the file; None for those that are no band of the instrument, such as alpha."""
+    if given is not None:
+        if len(given) != raster.count or len({profile.find(name).name for name in given}) != len(given):
+            raise UnnamedBands(
+                f"{path} has {raster.count} bands, {len(given)} names were given ({', '.join(given)}): name each band "
+                "of the file once, in its order."
+            )
+        return [profile.find(name).name for name in given]
+    described = [_known(profile, text) for text in raster.descriptions]
+    known = [name for name in described if name is not None]
+    if known:
+        if len(set(known)) != len(known):
+            raise UnnamedBands(f"{path} describes two bands by the same name: {', '.join(known)}.")
+        return [*described]
+    listed = bands_from_name(path.stem, raster.count, profile)
+    if listed is None and profile.name == "rgb_8bit" and raster.count in (3, 4):
+        listed = profile.names
+    if listed is None:
+        raise UnnamedBands(
+            f"{path}: nothing tells which of its {raster.count} bands is which. Name them in the file's order "
+            f"(--bands red,green,…), or write band descriptions into it; {profile.name} has {', '.join(profile.names)}."
+        )
+    return [*listed, *([None] * (raster.count - len(listed)))]
+
+
+def _known(profile: Instrument, description: str | None) -> str | None:
+    try:
+        return None if description is None else profile.find(description.strip()).name
+    except UnknownBand:
+        return None
+
+
+def _scaling(raster: "DatasetReader", index: int) -> tuple[float | None, float | None]:
+    """Scale and offset of a band; GDAL's defaults of 1 and 0 mean that the file says nothing about them."""
+    scale, offset = raster.scales[index - 1], raster.offsets[index - 1]
+    return (None, None) if (scale, offset) == (1.0, 0.0) else (scale, offset)
+
+
+def _check_decibels(path: Path, raster: "DatasetReader") -> None:
+    """Radar power that was not turned into decibels has no negative number at all."""
+    side = min(_SAMPLED_SIDE, raster.height), min(_SAMPLED_SIDE, raster.width)
+    sample = raster.read(1, out_shape=side).astype(np.float64)
+    sample = sample[np.isfinite(sample) & (sample != 0)]
+    if sample.size and sample.min() >= 0:
+        raise InvalidRecipe(
+            f"{path}: no backscatter below 0, so this is linear power or amplitude. Convert to decibels first: "
+            "10 * log10(power), 20 * log10(amplitude)."
+        )

@@ -1,0 +1,243 @@
+"""Windows of a scene, all bands on one grid, as the digital numbers of the instrument's profile."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.bands import Instrument
+from cloud_assets.datasets.scene import Grid
+from cloud_assets.errors import DamagedScene, InvalidRaster, InvalidScene
+from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource
+from cloud_assets.imagery.geometry import thumbnail_shape
+from cloud_assets.imagery.tiling.windows import Window
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+    from rasterio.vrt import WarpedVRT
+
+
+class SceneReader:
+    """Opened files of a scene. Belongs to one thread at a time.
+
+    Args:
+        source: The scene.
+        bands: Own names of the bands, in the order in which they are handed out.
+    """
+
+    def __init__(self, source: SceneSource, bands: Sequence[str]) -> None:
+        self.source = source
+        self.bands = tuple(bands)
+        self._open = ExitStack()
+        self._dtype = np.dtype(source.profile.dtype)
+        grouped: dict[tuple[str, object], list[int]] = {}
+        for place, name in enumerate(self.bands):
+            raster = source.bands[name].raster
+            grouped.setdefault((raster.path, raster.window), []).append(place)
+        with self._open as files:
+            self._files = [
+                (places, files.enter_context(_BandFile(source, [source.bands[self.bands[place]] for place in places])))
+                for places in grouped.values()
+            ]
+            self._open = files.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def read(self, window: Window) -> npt.NDArray[Any]:
+        """Reads all bands of a window.
+
+        Args:
+            window: It must touch the scene; what lies outside is the scene reflected at its border.
+
+        Returns:
+            (C, height, width) digital numbers as in the instrument's profile, nodata too.
+
+        Raises:
+            DamagedScene: If the pixels cannot be read; the message names the window and the file.
+        """
+        inside = window.inside(self.source.grid.height, self.source.grid.width)
+        return window.mirrored(self._read(inside, (inside.height, inside.width)), inside)
+
+    def thumbnail(self, longest: int) -> npt.NDArray[Any]:
+        """All bands of the whole scene, scaled so that neither height nor width is above ``longest``.
+
+        Returns:
+            (C, h, w) digital numbers as in the instrument's profile.
+
+        Raises:
+            DamagedScene: If the pixels cannot be read.
+        """
+        grid = self.source.grid
+        shape = thumbnail_shape(grid, longest)
+        return self._read(Window(0, 0, grid.height, grid.width), shape)
+
+    def valid(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Which pixels (…, height, width) of (…, C, height, width) digital numbers were observed."""
+        return self.source.profile.valid(dn)
+
+    def _read(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
+        if len(self._files) == 1:
+            ((_, file),) = self._files
+            return file.read(window, shape)
+        values = np.empty((len(self.bands), *shape), self._dtype)
+        for places, file in self._files:
+            values[places] = file.read(window, shape)
+        return values
+
+
+class _BandFile:
+    """The bands of a scene that lie in one file."""
+
+    def __init__(self, source: SceneSource, bands: Sequence[SceneBand]) -> None:
+        self._source = source
+        self._bands = bands
+        self._path = bands[0].raster.path
+        self._indexes = [band.raster.index for band in bands]
+        self._window = bands[0].raster.window
+
+    def __enter__(self) -> Self:
+        import rasterio
+        from rasterio.errors import RasterioError
+
+        self._files = ExitStack()
+        with self._files as files:
+            try:
+                raster = files.enter_context(rasterio.open(self._path))
+                self._raster = self._on_grid(raster, files)
+            except RasterioError as error:
+                raise InvalidRaster(
+                    f"{self._path} cannot be opened: missing, truncated or no raster file ({error})."
+                ) from error
+            from rasterio.enums import MaskFlags
+
+            self._has_mask = MaskFlags.per_dataset in raster.mask_flag_enums[0] and self._raster is raster
+            native = np.dtype(raster.dtypes[self._indexes[0] - 1])
+            self._conversions = [_Conversion(band, self._source.profile, native) for band in self._bands]
+            self._files = files.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.close()
+
+    def read(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
+        """Reads a window inside the scene as (bands, *shape), in the profile's digital numbers."""
+        from rasterio.errors import RasterioError
+
+        try:
+            values, is_missing = self._read(window, shape)
+        except RasterioError as error:
+            raise DamagedScene(
+                f"{self._source.location}: {window} cannot be read from {self._path} ({error}). "
+                "The file is damaged there: copy or download it again."
+            ) from error
+        if all(convert.is_identity for convert in self._conversions):
+            converted = values
+        else:
+            converted = np.stack([convert(band) for convert, band in zip(self._conversions, values, strict=True)])
+        if is_missing is not None:
+            converted[:, is_missing] = self._source.profile.nodata
+        return converted
+
+    def _read(self, window: Window, shape: tuple[int, int]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+        row, column = window.row, window.column
+        if self._window is not None:
+            row, column = row + self._window[1], column + self._window[0]
+        top, left = max(row, 0), max(column, 0)
+        bottom, right = min(row + window.height, self._raster.height), min(column + window.width, self._raster.width)
+        where = ((top, bottom), (left, right))
+        if (bottom - top, right - left) == (window.height, window.width):
+            is_missing = self._raster.dataset_mask(window=where, out_shape=shape) == 0 if self._has_mask else None
+            return self._raster.read(self._indexes, window=where, out_shape=(len(self._indexes), *shape)), is_missing
+        # The data set's patch reaches past its file: what is outside was never observed.
+        values = np.zeros((len(self._indexes), window.height, window.width), self._raster.dtypes[0])
+        is_missing = np.ones(values.shape[1:], bool)
+        if bottom > top and right > left:
+            part = slice(top - row, bottom - row), slice(left - column, right - column)
+            values[:, *part] = self._raster.read(self._indexes, window=where)
+            is_missing[part] = False
+        rows, columns = (np.arange(small) * full // small for small, full in zip(shape, is_missing.shape, strict=True))
+        return values[:, rows][:, :, columns], is_missing[rows][:, columns]
+
+    def _on_grid(self, raster: "DatasetReader", files: ExitStack) -> "DatasetReader | WarpedVRT":
+        """The file itself if it lies on the scene's grid, else a view of it resampled to that grid."""
+        from rasterio import Affine
+        from rasterio.enums import Resampling
+        from rasterio.vrt import WarpedVRT
+
+        grid = self._source.grid
+        if self._window is not None or _same_grid(raster, grid):
+            return raster
+        if raster.crs is None or grid.crs is None:
+            raise InvalidScene(
+                f"{self._path} measures {raster.width} x {raster.height} pixels, not {grid.width} x {grid.height}; "
+                "without a coordinate reference system in both nobody can tell how they lie to each other."
+            )
+        is_coarser = abs(grid.transform[0]) > abs(raster.transform.a) * 1.001
+        nodata = self._bands[0].nodata if self._bands[0].nodata is not None else self._source.profile.nodata
+        view = WarpedVRT(
+            raster,
+            crs=grid.crs,
+            transform=Affine(*grid.transform),
+            height=grid.height,
+            width=grid.width,
+            resampling=Resampling.average if is_coarser else Resampling.bilinear,
+            src_nodata=nodata,
+            nodata=nodata,
+        )
+        return files.enter_context(view)
+
+
+class _Conversion:
+    """From the digital numbers of one product to those of the instrument's profile."""
+
+    def __init__(self, band: SceneBand, profile: Instrument, native: np.dtype[Any]) -> None:
+        self._profile = profile
+        self._scale = profile.scale if band.scale is None else band.scale
+        self._offset = profile.offset if band.offset is None else band.offset
+        self._nodata = profile.nodata if band.nodata is None else band.nodata
+        is_profile = (self._scale, self._offset, native) == (profile.scale, profile.offset, np.dtype(profile.dtype))
+        self.is_identity = is_profile and (self._nodata == profile.nodata or not _is_number(self._nodata))
+        self._table: npt.NDArray[Any] | None = None
+        self._lowest = 0
+        if not self.is_identity and native.itemsize <= 2 and np.issubdtype(native, np.integer):
+            limits = np.iinfo(native)
+            # A table of all numbers there are: exact, and faster than arithmetic on every pixel.
+            self._table = self._convert(np.arange(limits.min, limits.max + 1))
+            self._lowest = int(limits.min)
+
+    def __call__(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        if self.is_identity:
+            return values
+        if self._table is not None:
+            return self._table[values.astype(np.int32) - self._lowest if self._lowest else values]
+        return self._convert(values)
+
+    def _convert(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        physical = values.astype(np.float64) * self._scale + self._offset
+        physical[~np.isfinite(values)] = np.nan
+        if _is_number(self._nodata):
+            physical[values == self._nodata] = np.nan
+        return self._profile.to_dn(physical)
+
+
+def _is_number(nodata: float | None) -> bool:
+    return nodata is not None and bool(np.isfinite(nodata))
+
+
+def _same_grid(raster: "DatasetReader", grid: Grid) -> bool:
+    if (raster.height, raster.width) != (grid.height, grid.width):
+        return False
+    tolerance = 1e-3 * max(abs(grid.transform[0]), abs(grid.transform[1]))
+    same_place = all(
+        abs(own - wanted) <= tolerance for own, wanted in zip(raster.transform[:6], grid.transform, strict=True)
+    )
+    return same_place and (raster.crs is None or grid.crs is None or raster.crs.to_string() == grid.crs)

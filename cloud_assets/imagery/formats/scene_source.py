@@ -1,0 +1,161 @@
+"""A scene on disk, described but not opened, so that any thread or process can open it for itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloud_assets.bands import INSTRUMENTS, Instrument
+from cloud_assets.datasets.scene import Grid, RasterBand, Scene
+from cloud_assets.errors import AbsentBand, InvalidScene
+
+if TYPE_CHECKING:
+    from cloud_assets.imagery.formats.scene_reader import SceneReader
+
+STATED_CLOUD = "stated_cloud_percentage"
+"""Attribute of a scene whose metadata tell how cloudy it is, by the agency's own rule of thumb."""
+_SURFACE = frozenset({"sentinel2_l2a", "landsat8_l2"})
+
+
+@dataclass(frozen=True)
+class SceneBand:
+    """One band of a scene, and how this very product scales it."""
+
+    raster: RasterBand
+    scale: float | None = None
+    """Physical units a digital number in this product; None: as in the instrument's profile."""
+    offset: float | None = None
+    """Physical units, as STAC's ``raster:bands.offset``; None: as in the profile."""
+    nodata: float | None = None
+    """Digital number of missing pixels in this file; None: as in the profile."""
+
+
+@dataclass(frozen=True)
+class SceneSource:
+    """A scene: its bands, its grid, and what is known about it."""
+
+    name: str
+    """Names the folder of its products."""
+    instrument: str
+    """Key in :data:`cloud_assets.bands.INSTRUMENTS`."""
+    bands: Mapping[str, SceneBand]
+    """By the instrument's own band names."""
+    grid: Grid
+    """The grid that all bands are brought to."""
+    location: str
+    """What the user named: a file or a folder."""
+    fingerprint: str
+    """Changes when a file of the scene does."""
+    acquired: datetime | None = None
+    warnings: tuple[str, ...] = ()
+    """What a user of the products should know."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """Whatever else the metadata tell, such as the processing baseline."""
+
+    @property
+    def profile(self) -> Instrument:
+        """The instrument's profile: digital numbers that a reader hands out are to be read with it."""
+        return INSTRUMENTS[self.instrument]
+
+    @property
+    def level(self) -> str:
+        """Where the signal is from: "surface" or "top of atmosphere"; for radar "backscatter"."""
+        return level_of(self.profile)
+
+    @property
+    def pixel_metres(self) -> float | None:
+        """Side of a pixel in metres, the longer one; None without a coordinate reference system."""
+        from cloud_assets.imagery.geometry import pixel_metres
+
+        return pixel_metres(self.grid)
+
+    def resolve(self, bands: Sequence[str]) -> tuple[str, ...]:
+        """Own names of bands asked for by own or common names.
+
+        Raises:
+            UnknownBand: The instrument has no such band.
+            AbsentBand: The instrument has it, this scene does not.
+        """
+        names = tuple(self.profile.find(band).name for band in bands)
+        missing = [f"{name} ({self.profile.find(name).common_name})" for name in names if name not in self.bands]
+        if missing:
+            raise AbsentBand(
+                f"{self.location} has no band {', '.join(missing)}; it has {', '.join(self.bands)}. "
+                "Add the missing files, or use a model that does without these bands."
+            )
+        return names
+
+    def has(self, bands: Sequence[str]) -> bool:
+        """Whether the scene holds all these bands."""
+        held = [band for band in self.profile.bands if band.name in self.bands]
+        known = {name for band in held for name in (band.name, band.common_name)}
+        return known.issuperset(bands)
+
+    def open(self, bands: Sequence[str]) -> "SceneReader":
+        """Opens the files of some bands for reading; to be closed, or used in a ``with`` block.
+
+        Args:
+            bands: Own or common names; the order in which the reader hands them out.
+
+        Raises:
+            UnknownBand: The instrument has no such band.
+            AbsentBand: This scene does not hold one of them.
+            InvalidRaster: A file cannot be opened.
+        """
+        from cloud_assets.imagery.formats.scene_reader import SceneReader
+
+        return SceneReader(self, self.resolve(bands))
+
+    def at_resolution(self, metres: float) -> "SceneSource":
+        """The same scene on a coarser grid of the same corner.
+
+        Args:
+            metres: Wanted side of a pixel; not finer than the scene's own.
+
+        Raises:
+            InvalidScene: If the scene has no coordinate reference system, or is coarser than that already.
+        """
+        own = self.pixel_metres
+        if own is None or metres < own * 0.999:
+            raise InvalidScene(
+                f"{self.location} cannot be brought to {metres:g} m: "
+                + ("it has no coordinate reference system." if own is None else f"its own pixels measure {own:g} m.")
+            )
+        factor = metres / own
+        a, b, c, d, e, f = self.grid.transform
+        height, width = (max(1, round(side / factor)) for side in (self.grid.height, self.grid.width))
+        transform = (a * factor, b * factor, c, d * factor, e * factor, f)
+        return replace(self, grid=Grid(height, width, self.grid.crs, transform))
+
+
+def level_of(instrument: Instrument) -> str:
+    """Where an instrument's signal is from: "surface" or "top of atmosphere"; for radar "backscatter"."""
+    if instrument.unit != "reflectance":
+        return "backscatter"
+    return "surface" if instrument.name in _SURFACE else "top of atmosphere"
+
+
+def source_from_scene(scene: Scene) -> SceneSource:
+    """A scene or patch of a data set, such as CloudSEN12 or 38-Cloud, as input for the scene products.
+
+    Args:
+        scene: As a data set's catalogue holds it; bands of a second instrument are left out.
+    """
+    bands = {
+        name: SceneBand(raster)
+        for name, raster in scene.bands.items()
+        if scene.band_instrument(name).name == scene.instrument
+    }
+    location = next(iter(bands.values())).raster.path
+    return SceneSource(scene.scene_id, scene.instrument, bands, scene.grid(), location, scene.identity)
+
+
+def file_fingerprint(paths: Sequence[Path]) -> str:
+    """Hash of names, sizes and times of modification: cheap, and different whenever a file was written again."""
+    digest = blake2b(digest_size=16)
+    for path in sorted(paths):
+        state = path.stat()
+        digest.update(f"{path.name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Covering a scene with windows, running them through a pipeline, and blending them."""

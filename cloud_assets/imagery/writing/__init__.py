@@ -1,0 +1,1 @@
+"""Output rasters of a scene and their quick-look pictures."""

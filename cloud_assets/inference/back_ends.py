@@ -1,0 +1,183 @@
+"""Libraries that run a network: PyTorch, ONNX Runtime, OpenVINO; each several calls at once.
+
+A call with two threads waits for the slower one after each layer, and collapses when anything else wants a core; two
+calls with one thread each never wait for each other. So a back end is called from as many threads as there are workers.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cloud_assets.errors import BackEndUnavailable
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.device import autocast, choose_device, choose_precision
+from cloud_assets.inference.onnx_export import to_onnx
+from cloud_assets.inference.onnx_network import OnnxNetwork
+
+Pixels = npt.NDArray[np.float32]
+
+_MOST_WORKERS = 4
+_EXAMPLE_SIDE = 128
+_OPSET = 18
+
+
+@dataclass(frozen=True)
+class Parallelism:
+    """How the processor is shared out."""
+
+    workers: int
+    """Calls of the network at once."""
+    threads: int
+    """Threads of each call."""
+
+    @classmethod
+    def of_machine(cls) -> "Parallelism":
+        """One call a core, up to the four that memory is planned for; further cores are shared among these."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = min(cores, _MOST_WORKERS)
+        return cls(workers, max(1, cores // workers))
+
+
+class BackEnd(Protocol):
+    """A network that can be called from several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """Library and arithmetic, such as "openvino bf16"."""
+
+    @property
+    def parallelism(self) -> Parallelism:
+        """How many calls at once it is made for."""
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """(N, C, H, W) preprocessed pixels -> (N, K, H, W) float32 logits."""
+
+
+class TorchBackEnd:
+    """PyTorch: channels-last, bfloat16 where the processor or GPU has it; the same arithmetic as the predictors'.
+
+    Args:
+        bundle: The model.
+        device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+        parallelism: How the processor is shared out.
+        precision: ``32`` for single precision also where half is there.
+    """
+
+    def __init__(
+        self, bundle: ModelBundle, device: str, parallelism: Parallelism, precision: Literal["auto", "32"] = "auto"
+    ) -> None:
+        self._device = choose_device(device)
+        self._precision = precision
+        self._network = bundle.network().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.parallelism = parallelism
+        names = {"32": "float32", "bf16": "bfloat16", "16": "float16"}
+        self.name = f"torch {names[choose_precision(precision, self._device)]} on {self._device.type}"
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """See :meth:`BackEnd.__call__`."""
+        with torch.inference_mode(), autocast(self._precision, self._device):
+            batch = torch.from_numpy(pixels).to(self._device, memory_format=torch.channels_last)
+            logits: Pixels = self._network(batch).float().cpu().numpy()
+        return logits
+
+
+class OnnxRuntimeBackEnd:
+    """ONNX Runtime on the processor, float32.
+
+    Args:
+        bundle: The model.
+        parallelism: How the processor is shared out.
+
+    Raises:
+        BackEndUnavailable: If it is not installed or cannot take the network.
+    """
+
+    name = "onnxruntime float32 on cpu"
+
+    def __init__(self, bundle: ModelBundle, parallelism: Parallelism) -> None:
+        content = to_onnx(bundle.network(), _example(bundle).numpy(), _OPSET, any_size=True)
+        self.parallelism = parallelism
+        self._network = OnnxNetwork(content, parallelism.threads)
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """See :meth:`BackEnd.__call__`."""
+        logits: Pixels = self._network(torch.from_numpy(pixels)).numpy()
+        return logits
+
+
+class OpenVinoBackEnd:
+    """OpenVINO on the processor, bfloat16 where it has it.
+
+    Args:
+        bundle: The model.
+        parallelism: How the processor is shared out.
+
+    Raises:
+        BackEndUnavailable: If it is not installed or cannot take the network.
+    """
+
+    def __init__(self, bundle: ModelBundle, parallelism: Parallelism) -> None:
+        openvino = import_openvino()
+        core = openvino.Core()
+        has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if has_bfloat16 else "f32",
+            "NUM_STREAMS": parallelism.workers,
+            "INFERENCE_NUM_THREADS": parallelism.workers * parallelism.threads,
+        }
+        try:
+            model = openvino.convert_model(bundle.network(), example_input=_example(bundle))
+            self._compiled = core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            raise BackEndUnavailable(f"OpenVINO cannot take this network ({error}): use 'torch'.") from error
+        self.parallelism = parallelism
+        self.name = f"openvino {'bfloat16' if has_bfloat16 else 'float32'} on cpu"
+        self._own = threading.local()
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """See :meth:`BackEnd.__call__`."""
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()
+        # The result lies in the request's own memory, which the thread's next call writes again.
+        logits: Pixels = np.array(self._own.request.infer([pixels])[0])
+        return logits
+
+
+@contextmanager
+def threads_of_each_call(parallelism: Parallelism) -> Iterator[None]:
+    """A context in which each call of PyTorch takes its share of the processor, not all of it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(parallelism.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def import_openvino() -> Any:
+    """The module ``openvino``, imported in silence.
+
+    Raises:
+        BackEndUnavailable: If it is not installed.
+    """
+    import sys
+
+    # Importing OpenVINO reports its use over the network; without its reporter it stays silent.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino
+    except ImportError as error:
+        raise BackEndUnavailable("openvino is not installed: pip install 'cloud-assets[openvino]'.") from error
+    return openvino
+
+
+def _example(bundle: ModelBundle) -> torch.Tensor:
+    # Height and width must differ, or the exporter takes them for one number.
+    return torch.zeros(1, bundle.card.in_channels, _EXAMPLE_SIDE, _EXAMPLE_SIDE + 32)

@@ -1,0 +1,67 @@
+"""What MLflow loads when a registered model is asked for: raw digital numbers in, the task's answer out.
+
+MLflow finds this module by its name in the logged model (``loader_module``) and hands :func:`_load_pyfunc` the model
+bundle's folder. So a served model is safetensors and a card; nothing is unpickled, and mlflow is not imported.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.bands import INSTRUMENTS
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.predictor import load_predictor
+
+NOT_SERVED = frozenset({"class_probability"})
+"""Of a predictor's answers those that are implied by the others, left out where they are as large as the input."""
+_LARGE = 4
+"""Number of axes of an answer with a value for every pixel and class."""
+
+
+class ServedModel:
+    """A model bundle behind MLflow's ``predict``.
+
+    Args:
+        bundle: The model.
+    """
+
+    def __init__(self, bundle: ModelBundle) -> None:
+        self.bundle = bundle
+        self._predictor = load_predictor(bundle)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type of the digital numbers that the model takes."""
+        return np.dtype(INSTRUMENTS[self.bundle.card.preprocessing.instrument].dtype)
+
+    def predict(
+        self, model_input: npt.NDArray[Any], params: Mapping[str, Any] | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Answers for a batch of any height and width.
+
+        Args:
+            model_input: (N, H, W, bands) raw digital numbers, bands in the card's order.
+            params: Not used; MLflow passes it.
+
+        Returns:
+            The task's answer, each array with N first; for segmentation ``mask`` (N, H, W), uint8 cloud codes with 255
+            for nodata, and ``cloud_probability`` (N, H, W), float32.
+
+        Raises:
+            WrongInput: If the number of bands is not the model's.
+        """
+        channels_first = np.ascontiguousarray(np.moveaxis(model_input, -1, 1))
+        answer = self._predictor.predict(channels_first)
+        return {name: array for name, array in answer.items() if name not in NOT_SERVED or array.ndim < _LARGE}
+
+
+def _load_pyfunc(data_path: str) -> ServedModel:
+    """MLflow's entry point; the name is MLflow's choice.
+
+    Args:
+        data_path: The model bundle's folder.
+    """
+    return ServedModel(ModelBundle.open(Path(data_path)))

@@ -1,0 +1,1 @@
+"""What trainings of all families share: optimisation, losses, fitting, numbered batches."""

@@ -1,0 +1,229 @@
+"""Fits any task's network: one configuration of Lightning's trainer, resumable and bounded in time."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from cloud_assets.inference.device import choose_device, choose_precision
+from cloud_assets.inference.process_memory import keep_freed_memory
+from cloud_assets.learning.callbacks import (
+    BEST_CHECKPOINT,
+    LAST_CHECKPOINT,
+    Clock,
+    DivergenceGuard,
+    History,
+    KeepCheckpoints,
+    ProgressBar,
+    Reseed,
+)
+from cloud_assets.learning.learning_rate import LearningRate, build_optimiser
+from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.learning.weight_averaging import MovingAverage
+
+_LIGHTNING_PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "32": "32-true",
+    "bf16": "bf16-mixed",
+    "16": "16-mixed",
+}
+
+
+class TrainedModule(LightningModule):
+    """What :func:`fit` asks of a task's module.
+
+    Subclasses write ``training_step`` (returning the loss) and ``validation_step``, and log ``monitor`` there.
+
+    Args:
+        network: The network, or a dictionary of several.
+        optimisation: How to fit it.
+    """
+
+    monitor: ClassVar[str] = "val_iou"
+    """Validation metric by which the best epoch is chosen."""
+    mode: ClassVar[Literal["max", "min"]] = "max"
+    """Whether it should be large or small."""
+
+    def __init__(self, network: nn.Module, optimisation: Optimisation) -> None:
+        super().__init__()
+        self.network = network
+        self.optimisation = optimisation
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser for all weights; the learning rate is :class:`LearningRate`'s business."""
+        return build_optimiser(self.parameters(), self.optimisation)
+
+    def to_layout(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) in the memory layout of the recipe."""
+        layout = torch.channels_last if self.optimisation.channels_last else torch.contiguous_format
+        return images.contiguous(memory_format=layout)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a training went. The module holds the best weights."""
+
+    history: tuple[dict[str, float], ...]
+    """One row of metrics an epoch."""
+    best_epoch: int
+    """Epoch (from 0) of the weights."""
+    seconds: float
+    """Wall-clock time, interruptions left out."""
+    device: str
+    """What it ran on."""
+    resumed_from_epoch: int | None
+    """First epoch of this process, if it took up an interrupted training."""
+
+
+def fit(
+    module: TrainedModule,
+    training: DataLoader[Any],
+    validation: DataLoader[Any],
+    optimisation: Optimisation,
+    run: TrainingRun,
+    extra_callbacks: Sequence[Callback] = (),
+) -> FitResult:
+    """Trains until the last epoch, the end of the budget, or for want of progress on validation.
+
+    A checkpoint is written each epoch to ``run.checkpoints``; if there is one already, training goes on from it, with
+    the same batches, learning rate and patience as if it had not been interrupted.
+
+    Args:
+        module: The task's module; ends up with the weights that were best on validation.
+        training: Batches; a sampler with ``set_epoch`` makes them depend on the epoch only.
+        validation: Batches.
+        optimisation: The recipe.
+        run: Workspace and listener.
+        extra_callbacks: What the task adds around the steps; their state is kept with the checkpoints.
+
+    Returns:
+        How it went.
+
+    Raises:
+        TrainingDiverged: If the loss or the validation metric becomes infinite or not a number.
+        InvalidRecipe: If the device or precision is not to be had.
+    """
+    device = choose_device(optimisation.device)
+    precision = choose_precision(optimisation.precision, device)
+    keep_freed_memory()
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    clock = Clock(None if optimisation.budget_minutes is None else 60 * optimisation.budget_minutes)
+    history = History(run, clock)
+    checkpoints = KeepCheckpoints(run.checkpoints, module.monitor, module.mode)
+    callbacks = [
+        clock,
+        Reseed(optimisation.seed),
+        DivergenceGuard(run.checkpoints, module.monitor),
+        history,
+        LearningRate(optimisation, clock, module.monitor, module.mode),
+        checkpoints,
+        *extra_callbacks,
+        *_optional_callbacks(module, optimisation, run),
+    ]
+    last = run.checkpoints / LAST_CHECKPOINT
+    state = torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
+    with _quiet_lightning(), torch_threads(optimisation.threads):
+        if state is not None and state["callbacks"][checkpoints.state_key]["is_complete"]:
+            for callback in (clock, history, checkpoints, *extra_callbacks):
+                callback.load_state_dict(state["callbacks"].get(callback.state_key, {}))  # most keep nothing
+            seconds = state["callbacks"][clock.state_key]["seconds"]
+        else:
+            if optimisation.channels_last:
+                module.to(memory_format=torch.channels_last)
+            clip = optimisation.gradient_clip if module.automatic_optimization else None
+            trainer = Trainer(
+                accelerator="gpu" if device.type == "cuda" else "cpu",
+                devices=1 if device.index is None or device.type == "cpu" else [device.index],
+                precision=_LIGHTNING_PRECISION[precision],
+                max_epochs=optimisation.max_epochs,
+                callbacks=callbacks,
+                gradient_clip_val=clip,
+                # A processor is deterministic as it is; the switch would only make it fill all new memory.
+                deterministic="warn" if device.type == "cuda" else None,
+                benchmark=False,
+                default_root_dir=run.workspace,
+                logger=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+            )
+            if state is not None and hasattr(training.sampler, "set_epoch"):
+                # The trainer does so for every epoch but the first of a process.
+                training.sampler.set_epoch(int(state["epoch"]) + 1)
+            resume = None if state is None else str(last)
+            trainer.fit(module, training, validation, ckpt_path=resume, weights_only=True)
+            seconds = clock.seconds
+    best = torch.load(run.checkpoints / BEST_CHECKPOINT, map_location="cpu", weights_only=True)
+    module.cpu().load_state_dict(best["state_dict"])
+    return FitResult(
+        history=tuple(history.rows),
+        best_epoch=checkpoints.best_epoch,
+        seconds=seconds,
+        device=_describe(device, precision),
+        resumed_from_epoch=None if state is None else int(state["epoch"]) + 1,
+    )
+
+
+def _optional_callbacks(module: TrainedModule, optimisation: Optimisation, run: TrainingRun) -> list[Callback]:
+    callbacks: list[Callback] = []
+    if optimisation.patience is not None:
+        callbacks.append(
+            EarlyStopping(
+                module.monitor,
+                mode=module.mode,
+                patience=optimisation.patience,
+                check_finite=False,
+                check_on_train_epoch_end=True,
+            )
+        )
+    if optimisation.weight_averaging is not None:
+        callbacks.append(MovingAverage(optimisation.weight_averaging))
+    if run.progress:
+        callbacks.append(ProgressBar(f"{run.task}/{run.variant}"))
+    return callbacks
+
+
+def _describe(device: torch.device, precision: str) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+    return f"{name}, {precision}"
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Lets torch use some number of threads for a while.
+
+    Args:
+        count: The number; None leaves it as it is.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silences Lightning's advertisements and its advice on choices that were made on purpose here."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+            warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+            yield
+    finally:
+        logger.setLevel(level)

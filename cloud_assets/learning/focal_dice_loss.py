@@ -1,0 +1,60 @@
+"""The segmentation loss: focal plus Dice, by segmentation-models-pytorch; unlabelled pixels take no part."""
+
+from typing import cast
+
+from segmentation_models_pytorch.losses import BINARY_MODE, MULTICLASS_MODE, DiceLoss, FocalLoss
+from torch import Tensor, nn
+
+from cloud_assets.bands import UNLABELLED
+from cloud_assets.errors import InvalidRecipe
+from cloud_assets.learning.focal_dice import FocalDice
+
+
+class FocalDiceLoss(nn.Module):
+    """``focal`` times the focal loss plus the rest times the Dice loss.
+
+    Args:
+        recipe: Shares and weights.
+        classes: Number of classes; two are told apart by one logit.
+
+    Raises:
+        InvalidRecipe: If there is not one weight a class.
+    """
+
+    def __init__(self, recipe: FocalDice, classes: int) -> None:
+        super().__init__()
+        weights = recipe.class_weights
+        if weights is not None and (len(weights) != classes or min(weights) < 0 or sum(weights) <= 0):
+            raise InvalidRecipe(
+                f"class_weights needs {classes} weights of at least 0, not all of them 0; got {weights}."
+            )
+        self.share = recipe.focal
+        self.is_binary = classes == 2
+        if self.is_binary:
+            # For one logit a class weight is the focal loss's alpha; two equal weights are no weights.
+            alpha = None if weights is None else weights[1] / sum(weights)
+            self.focal = FocalLoss(BINARY_MODE, alpha=alpha, gamma=recipe.gamma, ignore_index=UNLABELLED)
+            self.dice = DiceLoss(BINARY_MODE, ignore_index=UNLABELLED)
+        else:
+            per_class = None if weights is None else list(weights)
+            self.focal = FocalLoss(
+                MULTICLASS_MODE, gamma=recipe.gamma, ignore_index=UNLABELLED, class_weights=per_class
+            )
+            self.dice = DiceLoss(MULTICLASS_MODE, ignore_index=UNLABELLED, class_weights=per_class)
+
+    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            logits: (N, 1, H, W) for two classes, else (N, K, H, W).
+            truth: (N, H, W) int64 class indices, 255 unlabelled.
+
+        Returns:
+            Scalar; exactly 0, with a gradient of 0, for a batch without a labelled pixel.
+        """
+        logits = logits.float()
+        if not bool((truth != UNLABELLED).any()):
+            return logits.sum() * 0.0
+        target = truth.unsqueeze(1) if self.is_binary else truth
+        focal, dice = self.focal(logits, target), self.dice(logits, target)
+        return cast("Tensor", self.share * focal + (1 - self.share) * dice)

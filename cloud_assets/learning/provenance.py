@@ -1,0 +1,42 @@
+"""What a model card keeps of its training."""
+
+import platform
+from importlib.metadata import version
+
+from pydantic import BaseModel
+
+from cloud_assets import __version__
+from cloud_assets.inference.card import TrainingRecord
+from cloud_assets.learning.fit import FitResult
+from cloud_assets.learning.training_run import TrainingRun, fingerprint
+
+_LIBRARIES = ("torch", "torchvision", "lightning", "segmentation-models-pytorch", "albumentations", "numpy")
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what decides about a training's outcome."""
+    libraries = {name: version(name) for name in _LIBRARIES}
+    return {"cloud-assets": __version__, "python": platform.python_version(), **libraries}
+
+
+def training_record(recipe: BaseModel, seed: int, run: TrainingRun, result: FitResult) -> TrainingRecord:
+    """Makes the record of a finished training.
+
+    Args:
+        recipe: The task's recipe.
+        seed: Its seed.
+        run: The run.
+        result: How it went.
+    """
+    return TrainingRecord(
+        recipe=recipe.model_dump(mode="json"),
+        seed=seed,
+        epochs_run=len(result.history),
+        best_epoch=result.best_epoch,
+        history=result.history,
+        patches_version=run.store.data_version,
+        splits_version=run.splits.data_version,
+        fingerprint=fingerprint(recipe, run.store, run.splits),
+        seconds=result.seconds,
+        device=result.device,
+    )

@@ -1,0 +1,98 @@
+"""One training: its data, its workspace, and who is told about its progress."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from cloud_assets.networks.shipped import SIMULATION, SIMULATION_WEIGHTS
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.simulation.version import physics_version
+
+_SIMULATED = frozenset({"simulation", "clouds"})
+"""Fields of recipes that say how patches or clouds are simulated."""
+_WEIGHTS = ("encoder_weights", "weights")
+"""Fields of network specifications that name weights."""
+
+TRAINING_VERSION = 5
+"""Raised, and never lowered, when the same recipe on the same data would give other weights than before."""
+
+
+def _ignore(epoch: int, metrics: Mapping[str, float]) -> None:
+    """Tells nobody."""
+
+
+def _ignore_picture(epoch: int, name: str, png: bytes) -> None:
+    """Shows nobody."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a recipe's ``train`` needs besides the recipe.
+
+    A workspace belongs to one fingerprint: checkpoints in it are resumed.
+    """
+
+    task: str
+    """Name of the task."""
+    variant: str
+    """Name of the variant."""
+    store: PatchStore
+    """The labelled patches."""
+    splits: Splits
+    """Which of them are for training and validation."""
+    workspace: Path
+    """Folder that outlives an interruption; checkpoints lie in its ``checkpoints``."""
+    on_epoch: Callable[[int, Mapping[str, float]], None] = _ignore
+    """Called after each epoch with its number (from 0) and metrics."""
+    on_picture: Callable[[int, str, bytes], None] = _ignore_picture
+    """Called with the number of an epoch, the name of a picture made after it, and its PNG file."""
+    progress: bool = True
+    """Show a progress bar."""
+    cache: Path | None = None
+    """Folder of simulated patches that several trainings share. Unset: in the workspace."""
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are kept."""
+        return self.workspace / "checkpoints"
+
+
+def fingerprint(recipe: BaseModel, store: PatchStore, splits: Splits) -> str:
+    """Identifies a training by all that decides its outcome.
+
+    Args:
+        recipe: The recipe.
+        store: The patches.
+        splits: The splits.
+
+    Returns:
+        A hash, 32 hexadecimal digits.
+    """
+    parts = [str(TRAINING_VERSION), type(recipe).__name__, recipe.model_dump_json()]
+    parts += [store.data_version, splits.data_version, *beyond_the_recipe(recipe.model_dump())]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def beyond_the_recipe(recipe: Mapping[str, Any]) -> list[str]:
+    """What a recipe only names: the physics that simulated patches are made with, the content of weights files.
+
+    Args:
+        recipe: The recipe as plain values.
+
+    Returns:
+        Hashes.
+    """
+    parts = [physics_version()] if _SIMULATED & set(recipe) else []
+    network = recipe.get("network")
+    names = [network.get(field) for field in _WEIGHTS] if isinstance(network, Mapping) else []
+    for name in names:
+        file = SIMULATION_WEIGHTS if name == SIMULATION else Path(str(name)).expanduser()
+        if name is not None and file.is_file():
+            with file.open("rb") as opened:
+                parts.append(hashlib.file_digest(opened, "sha256").hexdigest())
+    return parts

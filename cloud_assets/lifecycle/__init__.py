@@ -1,0 +1,1 @@
+"""What happens to models: training, studies, promotion, drift, export."""

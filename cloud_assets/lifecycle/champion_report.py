@@ -1,0 +1,60 @@
+"""How good a task's champion is on the labelled data of today."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cloud_assets.errors import GateNotPassed
+from cloud_assets.lifecycle.held_out import unseen_test
+from cloud_assets.lifecycle.promotion import CHAMPION
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.tasks.task import Evaluator, Task
+
+if TYPE_CHECKING:
+    from cloud_assets.tracking import RegisteredVersion, Tracker
+
+
+@dataclass(frozen=True)
+class ChampionReport:
+    """The champion of today."""
+
+    version: "RegisteredVersion"
+    """Its version of the registered model."""
+    evaluation: Evaluation
+    """On the present test split, without the scenes that it was trained on."""
+    promised: float | None
+    """The gate's metric when it was registered."""
+    said: str
+    """One sentence."""
+
+
+def evaluate_champion(
+    task: Task, evaluator: Evaluator, store: PatchStore, splits: Splits, tracker: "Tracker", **rivals: Any
+) -> ChampionReport:
+    """Judges the registered champion.
+
+    Args:
+        task: The task.
+        evaluator: How to judge.
+        store: The labelled patches of today.
+        splits: Their splits.
+        tracker: The registry.
+        **rivals: What the evaluation is handed besides.
+
+    Raises:
+        GateNotPassed: If the task has no champion.
+        InvalidModel: If the champion cannot be loaded any more.
+        TrackingUnavailable: If MLflow is away.
+    """
+    version = tracker.version_at(task.name, CHAMPION)
+    if version is None:
+        raise GateNotPassed(f"{task.name} has no champion to judge. Run its job once, or approve a challenger.")
+    fair, note = unseen_test(splits, version, tracker)
+    evaluation = evaluator.evaluate(tracker.download(version), store, fair, **rivals)
+    metric = task.gate.metric
+    noted = version.tags.get(f"test_{metric}")
+    promised = None if noted is None else float(noted)
+    said = f"champion version {version.version}: {metric} {evaluation.metrics[metric]:.4f}"
+    said += "" if promised is None else f", {promised:.4f} when it was registered"
+    return ChampionReport(version, evaluation, promised, f"{said}. {note}".rstrip())

@@ -1,0 +1,75 @@
+"""Exports a task's champion and finds out what its exported forms are worth on the test split."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.errors import InvalidRecipe
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.export_recipe import ExportRecipe
+from cloud_assets.inference.onnx_export import ExportedModel, export
+from cloud_assets.inference.predictor import load_predictor
+from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.predictions import band_channels
+from cloud_assets.tasks.task import Task
+
+_SEVERAL = 16
+
+
+def export_model(
+    task: Task, recipe: ExportRecipe, bundle: ModelBundle, store: PatchStore, splits: Splits, *, progress: bool = True
+) -> ExportedModel:
+    """Exports a model, compares it with the original, and scores the exported networks on the test split.
+
+    Args:
+        task: The model's task; its predictor has ``network_input``, its evaluation ``evaluate_predictor``.
+        recipe: How.
+        bundle: The model.
+        store: The patches.
+        splits: Their splits: training patches calibrate the 8-bit network.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The exported model; its record holds the gate's metric of each network and what the 8-bit one loses.
+
+    Raises:
+        InvalidRecipe: If models of this family cannot be exported.
+        ExportMismatch: If the exported network gives other answers.
+        BackEndUnavailable: If the ONNX libraries are not installed, or cannot take the network.
+    """
+    predictor: Any = load_predictor(bundle, "cpu")
+    evaluation: Any = task.evaluation
+    if not hasattr(predictor, "network_input") or not hasattr(evaluation, "evaluate_predictor"):
+        raise InvalidRecipe(f"{task.name}: models of the family {bundle.card.family} cannot be exported.")
+    training = splits.indices("train")
+    exported = export(
+        bundle,
+        recipe,
+        _inputs(predictor, store, np.arange(len(store)), recipe.parity_inputs),
+        _inputs(predictor, store, training, recipe.calibration_inputs),
+    )
+    metric = task.gate.metric
+    forms: dict[str, Any] = {"": predictor, "onnx_": exported.predictor()}
+    if exported.int8 is not None:
+        forms["int8_"] = exported.predictor(int8=True)
+    metrics = {}
+    for form, tested in forms.items():
+        judged = evaluation.evaluate_predictor(tested, bundle.version, store, splits, progress=progress)
+        metrics[form + metric] = judged.metrics[metric]
+    if exported.int8 is not None:
+        metrics[f"int8_{metric}_loss"] = metrics[metric] - metrics[f"int8_{metric}"]
+    return exported.with_metrics(metrics)
+
+
+def _inputs(predictor: Any, store: PatchStore, rows: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.float32]:
+    """Network inputs of patches at equal distances."""
+    chosen = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
+    channels = band_channels(store.roles[IMAGES], predictor.card.bands)
+    parts = [
+        predictor.network_input(store.array(IMAGES)[chosen[start : start + _SEVERAL]][:, channels])[0]
+        for start in range(0, len(chosen), _SEVERAL)
+    ]
+    return np.concatenate(parts)

@@ -1,0 +1,190 @@
+"""One page of the gallery: a task's results as Markdown, its figures made small enough for a repository."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloud_assets.lifecycle.drift_report import CAPTIONS as DRIFT_CAPTIONS
+from cloud_assets.lifecycle.drift_report import DriftReport
+from cloud_assets.lifecycle.promotion import Champion
+from cloud_assets.lifecycle.suspicious_labels import CAPTIONS as LABEL_CAPTIONS
+from cloud_assets.lifecycle.suspicious_labels import SuspiciousLabels
+from cloud_assets.reports.comparison import Comparison
+from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.formatting import format_number, readable
+from cloud_assets.reports.page import SYNTHETIC_BANNER
+from cloud_assets.storage import atomic_directory, atomic_file
+from cloud_assets.tasks.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUMMARY_FILE = "summary.json"
+"""Beside a page's pictures: what the index says about it."""
+_FIGURE_BYTES = 250_000
+_WIDEST, _NARROWEST = 1100, 500
+_MOST_FIGURES = 5
+_SHOWN_METRICS = 7
+_SHOWN_ROWS = 10
+
+
+@dataclass(frozen=True)
+class TaskResults:
+    """What a home holds of a task."""
+
+    comparison: Comparison | None
+    evaluation: Evaluation
+    """Of the champion's variant, or of the best one that was evaluated."""
+    champion: Champion | None
+    drift: DriftReport | None
+    labels: SuspiciousLabels | None
+
+
+def write_page(task: Task, found: TaskResults, out: Path) -> Path:
+    """Writes a task's page and its folder of pictures, which is replaced as a whole.
+
+    Args:
+        task: The task.
+        found: Its results.
+        out: Folder of the pages.
+
+    Returns:
+        The page.
+    """
+    evaluation, gate = found.evaluation, task.gate
+    pictures, captions = _pictures(found)
+    with atomic_directory(out / task.name) as folder:
+        for name, png in pictures.items():
+            (folder / f"{name}.png").write_bytes(smaller_png(png))
+        value = evaluation.metrics.get(gate.metric)
+        headline = "not measured" if value is None else f"{readable(gate.metric)} {format_number(value)}"
+        if evaluation.is_synthetic:
+            headline += " (simulated data)"
+        summary = {"best": evaluation.variant, "headline": headline}
+        (folder / SUMMARY_FILE).write_text(json.dumps(summary) + "\n", encoding="utf-8")
+    lines = [f"# {task.title}", ""]
+    if evaluation.is_synthetic:
+        lines += [f"> **{SYNTHETIC_BANNER}**", ""]
+    lines += [task.description, "", *_command(task), *_models(task, found), *_numbers(evaluation)]
+    for name in pictures:
+        lines += [
+            f"## {readable(name)}",
+            "",
+            captions.get(name, ""),
+            "",
+            f"![{readable(name)}]({task.name}/{name}.png)",
+            "",
+        ]
+    lines += _card(found)
+    page = out / f"{task.name}.md"
+    with atomic_file(page) as temporary:
+        temporary.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    return page
+
+
+def smaller_png(png: bytes) -> bytes:
+    """A picture for a repository: at most 1100 pixels wide, in 256 colours, narrower until it is small enough.
+
+    Args:
+        png: A PNG image.
+
+    Returns:
+        A PNG image of at most 250 kB, if one of 500 pixels' width is.
+    """
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    width = min(picture.width, _WIDEST)
+    while True:
+        height = round(picture.height * width / picture.width)
+        shrunk = picture if width == picture.width else picture.resize((width, height), Image.Resampling.LANCZOS)
+        stream = io.BytesIO()
+        shrunk.quantize(256, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
+        if stream.tell() <= _FIGURE_BYTES or width <= _NARROWEST:
+            return stream.getvalue()
+        width = max(_NARROWEST, width * 17 // 20)
+
+
+def _pictures(found: TaskResults) -> tuple[dict[str, bytes], Mapping[str, str]]:
+    """The figures shown, and their captions: the evaluation's first ones, then what people watch."""
+    pictures = dict(list(found.evaluation.figures.items())[:_MOST_FIGURES])
+    captions = dict(found.evaluation.captions)
+    if found.comparison is not None and len(found.comparison.ranking) > 1:
+        first = next(iter(found.comparison.figures.items()), None)
+        if first is not None:
+            pictures[f"comparison_{first[0]}"] = first[1]
+            captions[f"comparison_{first[0]}"] = found.comparison.captions.get(first[0], "")
+    if found.labels is not None:
+        pictures |= {f"suspicious_labels_{name}": png for name, png in found.labels.figures.items()}
+        captions |= {f"suspicious_labels_{name}": text for name, text in LABEL_CAPTIONS.items()}
+    if found.drift is not None:
+        pictures |= {f"drift_{name}": png for name, png in found.drift.figures.items()}
+        captions |= {f"drift_{name}": text for name, text in DRIFT_CAPTIONS.items()}
+    return pictures, captions
+
+
+def _command(task: Task) -> list[str]:
+    return ["```bash", f"dagster job execute -m cloud_assets.definitions -j {task.name}", "```", ""]
+
+
+def _models(task: Task, found: TaskResults) -> list[str]:
+    """The variants side by side, and who is champion why."""
+    lines = ["## Models", ""]
+    if found.comparison is not None:
+        table = found.comparison.table
+        shown = [name for name in table.columns if name not in ("name", "kind")][:_SHOWN_METRICS]
+        lines += [*markdown_table(table[["name", "kind", *shown]]), ""]
+    if found.champion is not None:
+        record = found.champion.record
+        lines += [f"Champion: **{record.variant}**, version {record.version}. {record.reason}.", ""]
+    lines += [f"Ranked by {readable(task.gate.metric)}; the figures below are of `{found.evaluation.variant}`.", ""]
+    return lines
+
+
+def _numbers(evaluation: Evaluation) -> list[str]:
+    """Headline metrics beside those of the trivial baseline, the splits, and what to know about them."""
+    lines = ["## Test split", "", "| metric | value | trivial baseline |", "| --- | ---: | ---: |"]
+    for name in evaluation.headline:
+        if name in evaluation.metrics:
+            baseline = evaluation.metrics.get(f"baseline_{name}")
+            known = "" if baseline is None else format_number(baseline)
+            lines.append(f"| {readable(name)} | {format_number(evaluation.metrics[name])} | {known} |")
+    lines += ["", *(f"- {note}" for note in evaluation.notes), ""]
+    if "splits" in evaluation.tables:
+        lines += [
+            "## Data",
+            "",
+            *_facts(evaluation.facts.get("Data", {})),
+            *markdown_table(evaluation.tables["splits"]),
+            "",
+        ]
+    return lines
+
+
+def _card(found: TaskResults) -> list[str]:
+    """The model card in a few lines, and the whole recipe folded away."""
+    facts = found.evaluation.facts
+    lines = ["## Model card", "", *_facts(facts.get("Model", {})), *_facts(facts.get("Training", {}))]
+    recipe = facts.get("Recipe", {})
+    if recipe:
+        lines += ["<details><summary>The whole recipe</summary>", "", *_facts(recipe), "</details>", ""]
+    return lines
+
+
+def _facts(facts: Mapping[str, str]) -> list[str]:
+    return [*(f"- {name}: {value}" for name, value in facts.items() if value), ""]
+
+
+def markdown_table(table: "pd.DataFrame") -> list[str]:
+    """The first rows of a table as lines of Markdown."""
+    from pandas.api.types import is_numeric_dtype
+
+    columns = list(table.columns)
+    rule = ["---:" if is_numeric_dtype(table[name]) else "---" for name in columns]
+    lines = [f"| {' | '.join(readable(str(name)) for name in columns)} |", f"| {' | '.join(rule)} |"]
+    for row in table.head(_SHOWN_ROWS).itertuples(index=False, name=None):
+        lines.append(f"| {' | '.join(format_number(value).replace('|', '/') for value in row)} |")
+    return lines

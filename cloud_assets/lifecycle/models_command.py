@@ -1,0 +1,83 @@
+"""The commands ``cloud-assets models``: which versions there are, and changes of champions by hand."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from cloud_assets.tracking import RegisteredVersion
+
+app = typer.Typer(help="Registered models: list, approve, reject, roll back.", no_args_is_help=True)
+_CONSOLE = Console()
+
+_Task = Annotated[str, typer.Argument(help="Name of the task.")]
+_Version = Annotated[int | None, typer.Option(help="A version; default: the challenger that waits for approval.")]
+_Reason = Annotated[str, typer.Option(help="Why; noted with the version.")]
+
+
+@app.command("list")
+def list_versions(
+    task: Annotated[str | None, typer.Argument(help="Name of a task; default: all.")] = None,
+) -> None:
+    """Show the versions of registered models, newest first, and what was decided about each."""
+    from cloud_assets.lifecycle.promotion import CHALLENGER, CHAMPION
+    from cloud_assets.tasks import ALL_TASKS
+    from cloud_assets.tracking import Tracker
+
+    tracker = Tracker()
+    for name in [task] if task else [one.name for one in ALL_TASKS]:
+        aliases: dict[int, list[str]] = {}
+        for alias in (CHAMPION, CHALLENGER):
+            if found := tracker.version_at(name, alias):
+                aliases.setdefault(found.version, []).append(alias)
+        table = Table("version", "alias", "variant", "champion since", "decision", title=name, title_justify="left")
+        for version in tracker.versions(name):
+            table.add_row(*_row(version, aliases.get(version.version, [])))
+        _CONSOLE.print(table if table.row_count else f"{name}: no registered model in {tracker.uri}")
+
+
+@app.command()
+def approve(task: _Task, version: _Version = None) -> None:
+    """Make the waiting challenger, or any version, champion."""
+    from cloud_assets.lifecycle.champion_changes import approve as approve_version
+    from cloud_assets.tracking import Tracker
+
+    now = approve_version(Tracker(), task, version)
+    _say(f"{task}: version {now.version} is champion.")
+
+
+@app.command()
+def reject(task: _Task, reason: _Reason = "no reason given", version: _Version = None) -> None:
+    """Turn the waiting challenger, or any version, down; it is not promoted later."""
+    from cloud_assets.lifecycle.champion_changes import reject as reject_version
+    from cloud_assets.tracking import Tracker
+
+    turned_down = reject_version(Tracker(), task, reason, version)
+    _say(f"{task}: version {turned_down.version} is rejected; the champion stays.")
+
+
+@app.command()
+def rollback(
+    task: _Task,
+    reason: _Reason = "no reason given",
+    to: Annotated[int | None, typer.Option(help="Where to; default: the champion before the present one.")] = None,
+) -> None:
+    """Make the champion before the present one champion again; the present one is not promoted again by itself."""
+    from cloud_assets.lifecycle.champion_changes import rollback as roll_back
+    from cloud_assets.tracking import Tracker
+
+    before, now = roll_back(Tracker(), task, reason, to)
+    instead = "" if before is None else f" instead of version {before.version}"
+    _say(f"{task}: version {now.version} is champion{instead}.")
+
+
+def _say(text: str) -> None:
+    _CONSOLE.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _row(version: "RegisteredVersion", aliases: list[str]) -> tuple[str, ...]:
+    tags = version.tags
+    since = tags.get("champion_since", "")[:16].replace("T", " ")
+    return str(version.version), ", ".join(aliases), tags.get("variant", ""), since, tags.get("decision", "")

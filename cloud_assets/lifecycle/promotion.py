@@ -1,0 +1,293 @@
+"""Decides which model is a task's champion, and tells the registry.
+
+The best variant is registered and becomes ``challenger``; it becomes ``champion`` if it passes the gate and is better
+than the present champion, which is judged anew on the same test split. The reason is noted with the version first, the
+alias is moved last: a run that is killed or loses MLflow in between has decided nothing, and decides again.
+"""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cloud_assets.errors import DecisionPending, GateNotPassed, InvalidModel, WaitsForApproval
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.lifecycle.challenge import Rival, decide_against, judge_rival
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.gate import Decision
+from cloud_assets.tasks.task import Task
+
+if TYPE_CHECKING:
+    from cloud_assets.reports.bootstrap import Interval
+    from cloud_assets.tracking import RegisteredVersion, Tracker
+
+CHALLENGER, CHAMPION = "challenger", "champion"
+"""Aliases of the registered model."""
+
+SINCE, ROLLED_BACK, APPROVAL = "champion_since", "rolled_back", "approval"
+"""Tags of a version: when it became champion, why it was taken back, what a person said."""
+WAITING, APPROVED, REJECTED = "waiting", "approved", "rejected"
+"""Values of the tag :data:`APPROVAL`."""
+
+_METRIC_TAG = "test_"
+_ATTEMPTS = 3
+_RECORD_FILE, _MODEL_FOLDER = "decision.json", "model"
+
+
+class PromotionRecord(BaseModel):
+    """What was decided, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    variant: str = Field(description="The champion's variant.")
+    version: int = Field(description="The champion's version of the registered model.")
+    run_id: str = Field(description="The MLflow run that trained the champion.")
+    challenger_variant: str = Field(description="The best variant of this time.")
+    challenger_version: int = Field(description="Its version of the registered model.")
+    promoted: bool = Field(description="Whether the challenger became champion.")
+    reason: str = Field(description="Why.")
+    metric: str = Field(description="The gate's metric.")
+    challenger_value: float | None = Field(description="The challenger's value on the test split.")
+    previous_version: int | None = Field(description="Version of the champion before the decision.")
+    previous_value: float | None = Field(description="Its value on the same test split.")
+    difference_low: float | None = Field(None, description="Lower end of the interval of challenger minus champion.")
+    difference_high: float | None = Field(None, description="Its upper end.")
+    waits_for_approval: bool = Field(False, description="Whether a person has to approve the challenger.")
+    patches_version: str
+    splits_version: str
+    is_synthetic: bool = Field(description="Whether the test data are simulated.")
+    decided: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+
+class Champion:
+    """A task's best model so far and the decision that made or left it champion.
+
+    Saved as a folder: ``model/`` is the model bundle, ``decision.json`` the record.
+
+    Args:
+        bundle: The champion.
+        record: The decision.
+    """
+
+    def __init__(self, bundle: ModelBundle, record: PromotionRecord) -> None:
+        self.bundle = bundle
+        self.record = record
+
+    @property
+    def data_version(self) -> str:
+        """Changes when the champion does, not when another challenger is turned down."""
+        return hashlib.blake2b(f"{self.bundle.version} {self.record.version}".encode(), digest_size=16).hexdigest()
+
+    def save(self, directory: Path) -> None:
+        """Writes the model and the record into a folder."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.bundle.save(directory / _MODEL_FOLDER)
+        (directory / _RECORD_FILE).write_text(self.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def open(cls, directory: Path) -> "Champion":
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            InvalidModel: If a part is missing or damaged.
+        """
+        path = directory / _RECORD_FILE
+        try:
+            record = PromotionRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InvalidModel(f"{path} cannot be read ({error}). Materialise the champion again.") from error
+        return cls(ModelBundle.open(directory / _MODEL_FOLDER), record)
+
+
+def promote(
+    task: Task,
+    bundle: ModelBundle,
+    evaluation: Evaluation,
+    workspace: Path,
+    store: PatchStore,
+    splits: Splits,
+    tracker: "Tracker",
+    *,
+    progress: bool = True,
+) -> Champion:
+    """Registers a model as challenger and decides whether it becomes champion.
+
+    One process of a machine decides at a time. Should the champion change meanwhile all the same (on another machine,
+    by hand), the challenger is compared with the new one.
+
+    Args:
+        task: The task.
+        bundle: The best variant of this time.
+        evaluation: Its evaluation on the test split.
+        workspace: Its training's workspace; what an outage of MLflow kept from being logged is logged now.
+        store: The patches.
+        splits: Their splits; the present champion is judged on the same test split.
+        tracker: MLflow.
+        progress: Show progress bars.
+
+    Returns:
+        The champion after the decision, and the decision.
+
+    Raises:
+        TrackingUnavailable: If MLflow is away; nothing is decided then.
+        GateNotPassed: If the challenger is turned down and there is no other champion.
+        WaitsForApproval: If it has to be approved and there is no other champion.
+        DecisionPending: If other processes keep changing the champion.
+    """
+    run_id = tracker.publish(workspace, bundle)
+    tracker.log_evaluation(run_id, evaluation)
+    challenger = tracker.register(run_id, bundle, _version_tags(task, evaluation))
+    with tracker.deciding(task.name):
+        tracker.set_alias(task.name, CHALLENGER, challenger.version)
+        # What a person said while this process waited for its turn counts.
+        challenger = tracker.version_at(task.name, CHALLENGER) or challenger
+        for _ in range(_ATTEMPTS):
+            present = tracker.version_at(task.name, CHAMPION)
+            if present is not None and present.version == challenger.version:
+                record = _kept(task, bundle, evaluation, present, tracker)
+                return Champion(bundle, record)
+            rival = (
+                None
+                if present is None
+                else judge_rival(task, present, bundle, evaluation, store, splits, tracker, progress)
+            )
+            decision, difference = _decide(task, evaluation, challenger, rival)
+            waits = decision.accepted and task.gate.approval == "manual"
+            if waits:
+                decision = Decision(
+                    False, f"waits for approval (cloud-assets models approve {task.name}): {decision.reason}"
+                )
+            tracker.tag_version(
+                challenger,
+                {
+                    "decision": decision.reason,
+                    "decided": datetime.now(UTC).isoformat(),
+                    "compared_with": "" if present is None else str(present.version),
+                    **({APPROVAL: WAITING} if waits else {}),
+                    **({APPROVAL: None} if not waits and challenger.tags.get(APPROVAL) == WAITING else {}),
+                },
+            )
+            if not decision.accepted or make_champion(tracker, challenger, present):
+                break
+        else:
+            raise DecisionPending(
+                f"the champion of {task.name} changed {_ATTEMPTS} times while the challenger, version "
+                f"{challenger.version}, was compared with it. Materialise the champion again when that is over."
+            )
+    if decision.accepted:
+        champion, champion_bundle = challenger, bundle
+    elif rival is not None:
+        champion, champion_bundle = rival.standing()
+    elif waits:
+        raise WaitsForApproval(f"{task.name} has no champion yet; version {challenger.version} {decision.reason}.")
+    else:
+        raise GateNotPassed(
+            f"{task.name} has no champion yet, and {bundle.card.variant} does not become one: {decision.reason}. Train "
+            "longer or on more data, or lower the task's gate."
+        )
+    record = _record(task, evaluation, challenger, bundle, decision, rival, difference)
+    return Champion(
+        champion_bundle,
+        record.model_copy(
+            update={
+                "variant": champion_bundle.card.variant,
+                "version": champion.version,
+                "run_id": champion.run_id,
+                "waits_for_approval": waits,
+            }
+        ),
+    )
+
+
+def make_champion(tracker: "Tracker", version: "RegisteredVersion", expected: "RegisteredVersion | None") -> bool:
+    """Points the alias to a version, unless it points elsewhere by now than it did when that was decided.
+
+    Args:
+        tracker: The registry.
+        version: The new champion.
+        expected: The champion that the decision was about; None if there was none.
+
+    Returns:
+        Whether the version is champion now.
+    """
+    now = tracker.version_at(version.task, CHAMPION)
+    if (now and now.version) != (expected and expected.version):
+        return False
+    tracker.set_alias(version.task, CHAMPION, version.version)
+    tracker.tag_version(version, {SINCE: datetime.now(UTC).isoformat()})
+    return True
+
+
+def _decide(
+    task: Task, evaluation: Evaluation, challenger: "RegisteredVersion", rival: Rival | None
+) -> "tuple[Decision, Interval | None]":
+    """Decides; what a person has turned down is never taken without one."""
+    if ROLLED_BACK in challenger.tags or challenger.tags.get(APPROVAL) == REJECTED:
+        how = f"was rolled back: {challenger.tags[ROLLED_BACK]}" if ROLLED_BACK in challenger.tags else "was rejected"
+        said = (
+            f"rejected: version {challenger.version} {how}. To make it champion all the same: cloud-assets models "
+            f"approve {task.name} --version {challenger.version}"
+        )
+        return Decision(False, said), None
+    if rival is None:
+        return task.gate.decide(evaluation.metrics, None), None
+    return decide_against(task, evaluation, rival)
+
+
+def _kept(
+    task: Task, bundle: ModelBundle, evaluation: Evaluation, present: "RegisteredVersion", tracker: "Tracker"
+) -> PromotionRecord:
+    """The decision if the best variant is the champion already; what a killed run could not note is noted."""
+    if SINCE not in present.tags:
+        tracker.tag_version(present, {SINCE: datetime.now(UTC).isoformat()})
+    decision = Decision(False, f"kept: the best variant is the champion already, version {present.version}")
+    return _record(task, evaluation, present, bundle, decision, Rival(present, bundle, evaluation), None)
+
+
+def _record(
+    task: Task,
+    evaluation: Evaluation,
+    challenger: "RegisteredVersion",
+    bundle: ModelBundle,
+    decision: Decision,
+    rival: Rival | None,
+    difference: "Interval | None",
+) -> PromotionRecord:
+    """The record of a decision, as if the challenger were champion now."""
+    return PromotionRecord(
+        task=task.name,
+        variant=bundle.card.variant,
+        version=challenger.version,
+        run_id=challenger.run_id,
+        challenger_variant=bundle.card.variant,
+        challenger_version=challenger.version,
+        promoted=decision.accepted,
+        reason=decision.reason,
+        metric=task.gate.metric,
+        challenger_value=evaluation.metrics.get(task.gate.metric),
+        previous_version=None if rival is None else rival.version.version,
+        previous_value=None if rival is None else rival.value(task.gate.metric),
+        difference_low=None if difference is None else difference.low,
+        difference_high=None if difference is None else difference.high,
+        patches_version=evaluation.patches_version,
+        splits_version=evaluation.splits_version,
+        is_synthetic=evaluation.is_synthetic,
+    )
+
+
+def _version_tags(task: Task, evaluation: Evaluation) -> dict[str, str]:
+    recipe = json.dumps(task.evaluation.model_dump(mode="json"), sort_keys=True)
+    names = (task.gate.metric, *task.gate.must_beat)
+    return {
+        "patches_version": evaluation.patches_version,
+        "splits_version": evaluation.splits_version,
+        "evaluation_recipe": hashlib.blake2b(recipe.encode(), digest_size=8).hexdigest(),
+        "is_synthetic": str(evaluation.is_synthetic).lower(),
+        **{_METRIC_TAG + name: repr(evaluation.metrics[name]) for name in names if name in evaluation.metrics},
+    }

@@ -1,0 +1,135 @@
+"""Runs a task's hyper-parameter study, and tells MLflow about it: one run a study, one below it a trial."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cloud_assets.errors import InvalidRecipe, TrackingUnavailable
+from cloud_assets.learning.study_recipe import StudyRecipe, Trial
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
+from cloud_assets.lifecycle.study_storage import study_identity, study_name
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.tasks.task import Task
+
+if TYPE_CHECKING:
+    from cloud_assets.tracking import Tracker
+
+STUDY = "hyperparameter_study"
+"""Name of the asset and of the MLflow run."""
+_STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+
+
+def searched_variant(task: Task, recipe: StudyRecipe) -> str:
+    """The variant whose recipe a study starts from.
+
+    Raises:
+        InvalidRecipe: If the task has no such variant.
+    """
+    variant = recipe.variant or next(iter(task.variants))
+    if variant not in task.variants:
+        raise InvalidRecipe(f"{task.name} has no variant {variant!r} to search; it has {', '.join(task.variants)}.")
+    return variant
+
+
+def search(
+    task: Task,
+    recipe: StudyRecipe,
+    base: Any,
+    store: PatchStore,
+    splits: Splits,
+    folder: Path,
+    tracker: "Tracker",
+    *,
+    tags: Mapping[str, str],
+    warn: Callable[[str], None],
+    progress: bool = True,
+) -> tuple[HyperparameterStudy, str | None]:
+    """Runs a task's study to its end, or goes on with it.
+
+    Args:
+        task: A task with a search space.
+        recipe: How to search.
+        base: The recipe that trials start from.
+        store: The labelled patches.
+        splits: Their splits.
+        folder: Where workspaces are kept.
+        tracker: MLflow. If it is away the trials are run and kept, and logged by the next call.
+        tags: Noted with the MLflow run.
+        warn: Called with one sentence if MLflow is away.
+        progress: Show progress bars.
+
+    Returns:
+        The study; and its MLflow run, None while MLflow is away or if no trial was asked for.
+
+    Raises:
+        InvalidRecipe: If the task has no search space, or it does not fit the recipe.
+        CloudAssetsError: Whatever :func:`cloud_assets.lifecycle.tuning.run_study` raises.
+    """
+    from cloud_assets.lifecycle.tuning import run_study
+
+    if task.search_space is None:
+        raise InvalidRecipe(f"{task.name} declares no search space.")
+    variant = searched_variant(task, recipe)
+    versions = {"patches_version": store.data_version, "splits_version": splits.data_version}
+    identity = study_identity(recipe, task.search_space, base, task.name, variant, *versions.values())
+    name = recipe.name or study_name(identity)
+    workspace = folder / task.name / STUDY / name
+    listener = _TrialLog(tracker, warn, recipe.metric)
+    if recipe.trials > 0:
+        workspace.mkdir(parents=True, exist_ok=True)
+        noted = {"task": task.name, "variant": variant, "study": name, **versions, **tags}
+        settings = {"study": recipe.model_dump(mode="json", exclude={"storage"})}
+        listener.open(lambda: tracker.begin(workspace, task.name, STUDY, settings, noted))
+    run = TrainingRun(task.name, variant, store, splits, workspace, progress=progress, cache=folder / ".simulated")
+    outcome = run_study(recipe, task.search_space, base, run, listener.trial)
+    study = HyperparameterStudy.of(outcome, base)
+    listener.close(study)
+    return study, listener.run_id
+
+
+class _TrialLog:
+    """Logs to MLflow for as long as it answers; what it misses is logged when the study is run again."""
+
+    def __init__(self, tracker: "Tracker", warn: Callable[[str], None], metric: str) -> None:
+        self.run_id: str | None = None
+        self._tracker = tracker
+        self._warn = warn
+        self._metric = metric
+
+    def open(self, begin: Callable[[], str]) -> None:
+        try:
+            self.run_id = begin()
+        except TrackingUnavailable as error:
+            self._warn(str(error))
+
+    def trial(self, trial: Trial) -> None:
+        tags = {"state": trial.state, "trial": str(trial.number), "reason": trial.reason[:500]}
+        if trial.retry_of is not None:
+            tags["retry_of"] = str(trial.retry_of)
+        series = {self._metric: trial.epochs, f"best_{self._metric}": {} if trial.value is None else {0: trial.value}}
+        self._tell(
+            lambda run: self._tracker.log_nested(
+                run, f"trial {trial.number}", trial.parameters, series, tags, _STATUS[trial.state]
+            )
+        )
+
+    def close(self, study: HyperparameterStudy) -> None:
+        best = study.outcome.best
+        metrics = {} if best is None or best.value is None else {f"best_{self._metric}": best.value}
+        metrics |= {f"trials_{state}": float(count) for state, count in study.outcome.state_counts().items()}
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "study"
+            study.save(folder)
+            self._tell(lambda run: self._tracker.log_folder(run, folder, "study", metrics))
+
+    def _tell(self, log: Callable[[str], None]) -> None:
+        if self.run_id is None:
+            return
+        try:
+            log(self.run_id)
+        except TrackingUnavailable as error:
+            self._warn(f"{error} The study goes on.")
+            self.run_id = None

@@ -1,0 +1,210 @@
+"""Trains a variant once: reuses what is finished, resumes what was interrupted, and tells MLflow about it.
+
+A training's workspace ``<folder>/<task>/<variant>/<fingerprint>`` holds the checkpoints while it runs, the finished
+model afterwards, and the id of its MLflow run.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
+
+from cloud_assets.errors import AlreadyTraining, TrackingUnavailable
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.learning.training_run import TrainingRun, fingerprint
+from cloud_assets.lifecycle.drift_reference_writer import with_training_reference
+from cloud_assets.lifecycle.held_out import SEEN_FILE, seen_groups
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.tasks.task import Recipe
+from cloud_assets.tracking import Tracker
+
+MODEL_FOLDER = "model"
+"""In a workspace: the finished model."""
+KEPT_TRAININGS = 3
+"""Workspaces of a variant that are kept."""
+
+
+@dataclass(frozen=True)
+class TrainedVariant:
+    """A variant's model and how it came about."""
+
+    bundle: ModelBundle
+    """The trained model."""
+    run_id: str | None
+    """Its MLflow run; None while MLflow is away."""
+    how: Literal["trained", "resumed", "reused"]
+    """Whether it was trained now, from the start or from a checkpoint, or had been before."""
+
+
+def workspace_of(folder: Path, task: str, variant: str, training_fingerprint: str) -> Path:
+    """The workspace of a training.
+
+    Args:
+        folder: Where all workspaces are.
+        task: Name of the task.
+        variant: Name of the variant.
+        training_fingerprint: The training's fingerprint, as in the model card.
+    """
+    return folder / task / variant / training_fingerprint
+
+
+def train_variant(
+    task: str,
+    variant: str,
+    recipe: Recipe,
+    store: PatchStore,
+    splits: Splits,
+    folder: Path,
+    tracker: Tracker,
+    *,
+    tags: Mapping[str, str],
+    warn: Callable[[str], None],
+    retrain: bool = False,
+    progress: bool = True,
+    keep: int = KEPT_TRAININGS,
+) -> TrainedVariant:
+    """Gets a variant's trained model, training only if the same recipe has not been trained on the same data.
+
+    Args:
+        task: Name of the task.
+        variant: Name of the variant.
+        recipe: The recipe.
+        store: The labelled patches.
+        splits: Their splits.
+        folder: Where workspaces are kept.
+        tracker: MLflow. If it is away the model is trained and kept, and logged by the next call.
+        tags: Noted with the MLflow run.
+        warn: Called with one sentence if MLflow is away.
+        retrain: Train even if the same training is finished.
+        progress: Show progress bars.
+        keep: How many workspaces of the variant are kept, this one and those used last; none that is in use goes.
+
+    Returns:
+        The model, its run, and whether it was trained now.
+
+    Raises:
+        AlreadyTraining: If another process does the same at the moment.
+        CloudAssetsError: Whatever the recipe's training raises; the MLflow run is then marked as failed.
+    """
+    identity = fingerprint(recipe, store, splits)  # type: ignore[arg-type]
+    workspace = workspace_of(folder, task, variant, identity)
+    finished = workspace / MODEL_FOLDER
+    with _alone(workspace, f"{task}/{variant}"):
+        if retrain:
+            _discard(workspace, tracker, warn)
+        run = TrainingRun(task, variant, store, splits, workspace, progress=progress)
+        how: Literal["trained", "resumed", "reused"] = "reused"
+        if not finished.is_dir():
+            how = "resumed" if run.checkpoints.is_dir() else "trained"
+            _train(recipe, run, identity, tracker, tags, warn).save(finished)
+            shutil.rmtree(run.checkpoints, ignore_errors=True)
+        bundle = ModelBundle.open(finished)
+        run_id = None
+        with _tolerating(warn):
+            run_id = tracker.publish(workspace, bundle)
+            tracker.note(run_id, SEEN_FILE, {"groups": seen_groups(splits)})
+        os.utime(workspace)
+        prune_workspaces(workspace, keep)
+        return TrainedVariant(bundle, run_id, how)
+
+
+def prune_workspaces(present: Path, keep: int) -> list[Path]:
+    """Removes the workspaces of a variant that were not used for longest.
+
+    Args:
+        present: The workspace that is in use; it stays.
+        keep: How many stay in all. Further ones stay if another process holds their lock.
+
+    Returns:
+        What was removed.
+    """
+    others = [path for path in present.parent.iterdir() if path.is_dir() and path != present]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    removed = []
+    for workspace in others[max(0, keep - 1) :]:
+        try:
+            with FileLock(_lock_file(workspace), timeout=0):
+                shutil.rmtree(workspace, ignore_errors=True)
+                removed.append(workspace)
+        except Timeout:
+            continue
+    return removed
+
+
+def _train(
+    recipe: Recipe,
+    run: TrainingRun,
+    identity: str,
+    tracker: Tracker,
+    tags: Mapping[str, str],
+    warn: Callable[[str], None],
+) -> ModelBundle:
+    run.workspace.mkdir(parents=True, exist_ok=True)
+    tracked: str | None = None
+    versions = {"patches_version": run.store.data_version, "splits_version": run.splits.data_version}
+    with _tolerating(warn):
+        noted = {"task": run.task, "variant": run.variant, "fingerprint": identity, **versions, **tags}
+        tracked = tracker.begin(run.workspace, run.task, run.variant, recipe.model_dump(mode="json"), noted)
+
+    def tell(log: Callable[[str], None]) -> None:
+        """Tells MLflow, and never again once it is away."""
+        nonlocal tracked
+        if tracked is not None:
+            try:
+                log(tracked)
+            except TrackingUnavailable as error:
+                warn(f"{error} The training goes on.")
+                tracked = None
+
+    def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
+        tell(lambda run_id: tracker.log_epoch(run_id, epoch, metrics))
+
+    def on_picture(epoch: int, name: str, png: bytes) -> None:
+        tell(lambda run_id: tracker.log_picture(run_id, epoch, name, png))
+
+    try:
+        bundle = recipe.train(TrainingRun(**{**vars(run), "on_epoch": on_epoch, "on_picture": on_picture}))
+        return with_training_reference(bundle, run)
+    except BaseException as error:
+        if tracked is not None:
+            with _tolerating(warn):
+                tracker.end(tracked, "FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+
+
+def _discard(workspace: Path, tracker: Tracker, warn: Callable[[str], None]) -> None:
+    """Forgets a training; its MLflow run stays, marked as killed if it never finished."""
+    with _tolerating(warn):
+        tracker.end_unfinished(workspace)
+    shutil.rmtree(workspace, ignore_errors=True)
+
+
+@contextmanager
+def _tolerating(warn: Callable[[str], None]) -> Iterator[None]:
+    try:
+        yield
+    except TrackingUnavailable as error:
+        warn(str(error))
+
+
+def _lock_file(workspace: Path) -> Path:
+    return workspace.with_suffix(".lock")
+
+
+@contextmanager
+def _alone(workspace: Path, name: str) -> Iterator[None]:
+    workspace.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(_lock_file(workspace), timeout=0):
+            yield
+    except Timeout as error:
+        raise AlreadyTraining(
+            f"{name} is being trained by another process ({workspace}). Wait until it is finished; running this again "
+            "then reuses its model."
+        ) from error

@@ -1,0 +1,1 @@
+"""Networks, their specifications, and the weights that come with the package."""

@@ -1,0 +1,204 @@
+"""Classifiers on timm's backbones, for any number of bands; weights explicit, never downloaded by surprise."""
+
+import difflib
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from cloud_assets.errors import UnknownBackbone, WeightsUnavailable
+from cloud_assets.networks.pretrained import hub_file, load_weights, names_match, read_weights
+from cloud_assets.networks.torchvision_pairing import ensure_torchvision
+
+if TYPE_CHECKING:
+    from cloud_assets.networks.specifications import Classifier
+
+ensure_torchvision()
+
+import timm  # noqa: E402
+from timm.layers.classifier import ClassifierHead  # noqa: E402
+from timm.models import group_parameters  # noqa: E402
+
+_ALIASES: Mapping[str, str] = {"mobilenet": "mobilenetv3_large_100", "vgg16": "vgg16_bn"}
+STAGES = 4
+"""Into how many parts, of as many blocks each, a backbone is cut for staged unfreezing."""
+
+
+class ClassifierNetwork(nn.Module):
+    """A backbone of timm, taken apart for training.
+
+    Args:
+        backbone: timm's network with its head.
+    """
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits.
+
+        Args:
+            pixels: (N, C, H, W), normalised.
+
+        Returns:
+            (N, outputs).
+        """
+        return self.head(self.features(pixels))
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """What the head looks at, before pooling: (N, F, h, w) for convolutional backbones."""
+        backbone: Any = self.backbone
+        return cast("Tensor", backbone.forward_features(pixels))
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits (N, outputs) from :meth:`features`."""
+        backbone: Any = self.backbone
+        return cast("Tensor", backbone.forward_head(features))
+
+    def stages(self) -> list[list[str]]:
+        """Names of the backbone's modules in :data:`STAGES` parts, from the input to the last before the head."""
+        backbone: Any = self.backbone
+        head = _head_names(backbone)
+        groups: dict[int, list[str]] = group_parameters(backbone, backbone.group_matcher(coarse=True))
+        blocks = [[f"backbone.{name}" for name in names if not name.startswith(head)] for names in groups.values()]
+        blocks = [block for block in blocks if block]
+        bounds = [round(len(blocks) * stage / STAGES) for stage in range(STAGES + 1)]
+        return [[name for block in blocks[first:last] for name in block] for first, last in pairwise(bounds)]
+
+
+def class_probability(logits: Tensor, head: str) -> Tensor:
+    """Probabilities of the classes.
+
+    An ordinal head (CORN, Shi et al. 2021, arXiv:2111.08851) gives for each boundary k the logit of lying above it for
+    what lies above boundary k - 1; the products of these are P(class > k), which never rises with k.
+
+    Args:
+        logits: (N, K) of a categorical head, (N, K - 1) of an ordinal one.
+        head: ``categorical`` or ``ordinal``.
+
+    Returns:
+        (N, K) float32, rows adding up to 1.
+    """
+    if head == "categorical":
+        return logits.float().softmax(dim=1)
+    above = logits.float().sigmoid().cumprod(dim=1)
+    certain, never = torch.ones_like(above[:, :1]), torch.zeros_like(above[:, :1])
+    return torch.cat([certain, above], dim=1) - torch.cat([above, never], dim=1)
+
+
+def build_classifier(
+    specification: "Classifier", in_channels: int, out_channels: int, *, pretrained: bool
+) -> ClassifierNetwork:
+    """Makes a classifier.
+
+    Args:
+        specification: What to build.
+        in_channels: Number of bands.
+        out_channels: Number of logits.
+        pretrained: Whether to get the weights that the specification names.
+
+    Returns:
+        (N, in_channels, H, W) normalised pixels -> (N, out_channels) logits.
+
+    Raises:
+        UnknownBackbone: If timm has no such backbone.
+        WeightsUnavailable: If the weights cannot be obtained.
+        WrongWeights: If they belong to another architecture.
+    """
+    name = backbone_name(specification.backbone)
+    backbone: Any = timm.create_model(
+        name, pretrained=False, in_chans=in_channels, num_classes=out_channels, drop_rate=specification.dropout
+    )
+    if "pre_logits.fc1.weight" in backbone.state_dict():
+        _pool_instead_of_dense(backbone, out_channels, specification.dropout)
+    network = ClassifierNetwork(backbone)
+    if pretrained and specification.weights != "none":
+        _load(network, _weights_file(specification, backbone.pretrained_cfg))
+    return network
+
+
+def backbone_name(backbone: str) -> str:
+    """The name by which timm knows a backbone.
+
+    Args:
+        backbone: Our name for it, or timm's.
+
+    Raises:
+        UnknownBackbone: If there is none; the message names similar ones.
+    """
+    name = _ALIASES.get(backbone, backbone)
+    if not timm.is_model(name.partition(".")[0]):
+        similar = difflib.get_close_matches(backbone, [*_ALIASES, *timm.list_models()], n=5, cutoff=0.5)
+        hint = f"Did you mean {', '.join(similar)}?" if similar else "Usual ones are resnet50, mobilenet, inception_v3."
+        raise UnknownBackbone(f"timm {timm.__version__} has no backbone {backbone!r}. {hint}")
+    return name
+
+
+def input_size(specification: "Classifier") -> int:
+    """Edge of the pictures that a classifier takes, pixels: as asked for, or what its backbone was made for.
+
+    Raises:
+        UnknownBackbone: If timm has no such backbone.
+    """
+    if specification.input_size is not None:
+        return specification.input_size
+    settings = timm.get_pretrained_cfg(backbone_name(specification.backbone))
+    return int(settings.input_size[-1]) if settings is not None else 224
+
+
+def input_range(specification: "Classifier") -> tuple[float, float]:
+    """What a backbone was used to see as black and as white: pixels in 0…1 less its mean, over its deviation.
+
+    Raises:
+        UnknownBackbone: If timm has no such backbone.
+    """
+    settings = timm.get_pretrained_cfg(backbone_name(specification.backbone))
+    if settings is None:
+        return -1.0, 1.0
+    # Averages over red, green and blue, which hardly differ: other bands have none of their own.
+    mean, deviation = sum(settings.mean) / len(settings.mean), sum(settings.std) / len(settings.std)
+    return -mean / deviation, (1 - mean) / deviation
+
+
+def _pool_instead_of_dense(backbone: Any, out_channels: int, dropout: float) -> None:
+    backbone.pre_logits = nn.Identity()
+    backbone.head_hidden_size = backbone.num_features
+    backbone.head = ClassifierHead(backbone.num_features, out_channels, drop_rate=dropout)
+
+
+def _weights_file(specification: "Classifier", settings: Mapping[str, Any]) -> Path:
+    if specification.weights != "imagenet":
+        return Path(specification.weights).expanduser()
+    repository = settings.get("hf_hub_id")
+    if not repository:
+        raise WeightsUnavailable(
+            f"timm has no pretrained weights of {specification.backbone} on its hub; set weights: none or give a file."
+        )
+    return hub_file(repository, "model.safetensors")
+
+
+def _load(network: ClassifierNetwork, path: Path) -> None:
+    weights = read_weights(path)
+    if names_match(network, weights) and _head_fits(network, weights):
+        load_weights(network, weights, str(path))
+        return
+    weights = {name.removeprefix("backbone."): tensor for name, tensor in weights.items()}
+    backbone: Any = network.backbone
+    # The head and VGG's dense layers belong to the classes that the weights were trained for: ours stay as they are.
+    foreign = (*_head_names(backbone), "pre_logits.")
+    own = {name: tensor for name, tensor in backbone.state_dict().items() if name.startswith(foreign)}
+    load_weights(backbone, {n: t for n, t in weights.items() if not n.startswith(foreign)} | own, str(path))
+
+
+def _head_names(backbone: Any) -> tuple[str, ...]:
+    classifier = backbone.pretrained_cfg["classifier"]
+    return tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
+
+
+def _head_fits(network: nn.Module, weights: Mapping[str, Tensor]) -> bool:
+    state = network.state_dict()
+    return all(state[name].shape == tensor.shape for name, tensor in weights.items() if tensor.ndim < 4)

@@ -1,0 +1,103 @@
+"""U-Net on an EfficientNet encoder, by segmentation-models-pytorch."""
+
+from pathlib import Path
+from typing import cast
+
+import segmentation_models_pytorch as smp
+from segmentation_models_pytorch.encoders import encoders
+from torch import Tensor, nn
+
+from cloud_assets.errors import WrongWeights
+from cloud_assets.networks.pretrained import hub_file, load_weights, names_match, read_weights
+from cloud_assets.networks.shipped import SIMULATION, SIMULATION_WEIGHTS
+
+_HEAD = "segmentation_head."
+
+
+def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int, out_channels: int) -> nn.Module:
+    """Makes the network.
+
+    Args:
+        encoder: Name of the encoder, ``efficientnet-b0`` … ``efficientnet-b5``.
+        encoder_weights: ``none``, ``simulation``, ``imagenet``, or a weights file of the encoder or of the whole
+            network. The last layer of a whole network for other classes is left out: it starts anew.
+        in_channels: Number of input bands.
+        out_channels: Number of output channels (logits).
+
+    Returns:
+        (N, in_channels, H, W) -> (N, out_channels, H, W); H and W are multiples of 32.
+
+    Raises:
+        WeightsUnavailable: If the weights cannot be obtained.
+        WrongWeights: If they belong to another architecture.
+    """
+    # Never by name: the library would download, retry for most of a minute, and rebuild models from the network.
+    network = cast(
+        "nn.Module",
+        smp.Unet(encoder_name=encoder, encoder_weights=None, in_channels=in_channels, classes=out_channels),
+    )
+    # The encoder's own 0.01 is meant for hundreds of thousands of steps: after a few hundred, running statistics are
+    # still near their start and evaluation mode calls everything cloud.
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.1
+    if encoder_weights == "none":
+        return network
+    if encoder_weights == "imagenet":
+        settings = encoders[encoder]["pretrained_settings"]["imagenet"]
+        path = hub_file(settings["repo_id"], "model.safetensors", settings["revision"])
+    else:
+        path = _local_file(encoder_weights)
+    weights = read_weights(path)
+    # The encoder ends before the classifier that its pretrained weights come with.
+    weights = {name: tensor for name, tensor in weights.items() if not name.startswith("_fc.")}
+    part = network if names_match(network, weights) else cast("nn.Module", network.encoder)
+    if part is network:
+        weights |= _head_for_other_classes(network, weights)
+    try:
+        load_weights(part, weights, str(path))
+    except WrongWeights as error:
+        if encoder_weights != SIMULATION:
+            raise
+        raise WrongWeights(
+            "encoder_weights: simulation is for an efficientnet-b2 on 6 channels (red, green, blue, near infrared and "
+            f"their texture), not for {encoder} on {in_channels}. Set encoder_weights: none, or the encoder, the bands "
+            "and texture: true."
+        ) from error
+    return network
+
+
+def check_whole_start(network: nn.Module, encoder_weights: str) -> None:
+    """Makes sure that weights are of a whole network: nothing of it began at random.
+
+    Args:
+        network: The network, built.
+        encoder_weights: What it was built from, ``simulation`` or a file.
+
+    Raises:
+        WeightsUnavailable: If there is no such file.
+        WrongWeights: If the weights are those of an encoder, or of a network for other classes.
+    """
+    path = _local_file(encoder_weights)
+    weights = read_weights(path)
+    if not names_match(network, weights):
+        raise WrongWeights(
+            f"start_share needs weights of the whole network, and {path} holds other ones, of an encoder perhaps: "
+            "set start_share to 0."
+        )
+    if _head_for_other_classes(network, weights):
+        raise WrongWeights(
+            f"start_share needs weights of a network for the same classes, and {path} is for others, so that the last "
+            "layer starts at random: set start_share to 0, or change the recipe's classes."
+        )
+
+
+def _local_file(encoder_weights: str) -> Path:
+    """Where weights lie that no hub has."""
+    return SIMULATION_WEIGHTS if encoder_weights == SIMULATION else Path(encoder_weights).expanduser()
+
+
+def _head_for_other_classes(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The network's own last layer where the weights' one has another number of classes, else nothing."""
+    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(_HEAD)}
+    return own if any(tensor.shape[:1] != weights[name].shape[:1] for name, tensor in own.items()) else {}

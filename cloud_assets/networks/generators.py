@@ -1,0 +1,171 @@
+"""Generators that translate pictures of one sensor into those of another.
+
+J.-Y. Zhu, T. Park, P. Isola, A. Efros: Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks.
+ICCV 2017, arXiv:1703.10593; P. Isola et al.: Image-to-Image Translation with Conditional Adversarial Networks. CVPR
+2017, arXiv:1611.07004.
+"""
+
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from cloud_assets.networks.normalisation import Normalisation, normalisation_layer
+
+Upsampling = Literal["transposed", "resize"]
+
+
+def initialise(network: nn.Module, deviation: float = 0.02) -> None:
+    """Draws all convolution weights from N(0, deviation), as the CycleGAN paper does; biases become zero."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(module.weight, 0.0, deviation)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, deviation)
+            nn.init.zeros_(module.bias)
+
+
+def doubling(in_channels: int, out_channels: int, upsampling: Upsampling) -> nn.Module:
+    """Doubles height and width; (N, in, H, W) -> (N, out, 2H, 2W).
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        upsampling: ``transposed`` convolution as in the papers, or ``resize`` and convolve, which leaves no
+            checkerboard (Odena et al. 2016, https://doi.org/10.23915/distill.00003).
+    """
+    if upsampling == "transposed":
+        return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=3, stride=2, padding=1, output_padding=1)
+    return nn.Sequential(
+        nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
+        nn.ReflectionPad2d(1),
+        nn.Conv2d(in_channels, out_channels, kernel_size=3),
+    )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with reflected borders, added to their input; (N, C, H, W) -> the same.
+
+    Args:
+        channels: Channels.
+        normalisation: Kind of normalisation.
+    """
+
+    def __init__(self, channels: int, normalisation: Normalisation) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, kernel_size=3),
+            normalisation_layer(normalisation, channels),
+            nn.ReLU(inplace=True),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, kernel_size=3),
+            normalisation_layer(normalisation, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return cast("Tensor", x + self.body(x))
+
+
+class ResNetGeneratorNetwork(nn.Module):
+    """Two halvings, residual blocks, two doublings, tanh (Johnson et al. 2016, arXiv:1603.08155).
+
+    Args:
+        in_channels: Number of input bands.
+        out_channels: Number of output bands.
+        width: Channels of the first layer.
+        blocks: Number of residual blocks; nine for pictures of 256 pixels.
+        normalisation: Kind of normalisation.
+        upsampling: How to double.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: int = 64,
+        blocks: int = 9,
+        normalisation: Normalisation = "instance",
+        upsampling: Upsampling = "transposed",
+    ) -> None:
+        super().__init__()
+
+        def finished(channels: int) -> list[nn.Module]:
+            return [normalisation_layer(normalisation, channels), nn.ReLU(inplace=True)]
+
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, width, kernel_size=7)]
+        layers += finished(width)
+        for channels in (width, 2 * width):
+            layers += [nn.Conv2d(channels, 2 * channels, kernel_size=3, stride=2, padding=1), *finished(2 * channels)]
+        layers += [ResidualBlock(4 * width, normalisation) for _ in range(blocks)]
+        for channels in (4 * width, 2 * width):
+            layers += [doubling(channels, channels // 2, upsampling), *finished(channels // 2)]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, kernel_size=7), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) -> (N, out, H, W) in [-1, 1]; H and W are multiples of 4 and at least 8."""
+        return cast("Tensor", self.layers(x))
+
+
+class UNetGeneratorNetwork(nn.Module):
+    """U-Net of strided convolutions with skips, tanh; pix2pix's generator without its dropout, with reflected borders.
+
+    Zeros around the border, as in the paper, tell a network trained on small crops where the border is; on a larger
+    picture it then finds none and answers with blobs.
+
+    Args:
+        in_channels: Number of input bands.
+        out_channels: Number of output bands.
+        width: Channels of the first layer; doubled up to eight times as many.
+        depth: Number of halvings.
+        normalisation: Kind of normalisation.
+        upsampling: How to double.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: int = 64,
+        depth: int = 5,
+        normalisation: Normalisation = "instance",
+        upsampling: Upsampling = "transposed",
+    ) -> None:
+        super().__init__()
+        widths = [width * min(2**level, 8) for level in range(depth + 1)]
+        self.entry = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(in_channels, width, kernel_size=3))
+        self.down = nn.ModuleList(
+            nn.Sequential(
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(widths[level], widths[level + 1], kernel_size=4, stride=2, padding=1, padding_mode="reflect"),
+                normalisation_layer(normalisation, widths[level + 1]),
+            )
+            for level in range(depth)
+        )
+        self.up = nn.ModuleList(
+            nn.Sequential(
+                nn.ReLU(),
+                doubling(widths[level + 1] * (1 if level == depth - 1 else 2), widths[level], upsampling),
+                normalisation_layer(normalisation, widths[level]),
+            )
+            for level in reversed(range(depth))
+        )
+        self.head = nn.Sequential(
+            nn.ReLU(), nn.ReflectionPad2d(1), nn.Conv2d(2 * width, out_channels, kernel_size=3), nn.Tanh()
+        )
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) -> (N, out, H, W) in [-1, 1]; H and W are multiples of 2**depth, at least twice that."""
+        skips = [self.entry(x)]
+        for layer in self.down:
+            skips.append(layer(skips[-1]))
+        x = skips.pop()
+        for layer in self.up:
+            x = torch.cat([skips.pop(), layer(x)], dim=1)
+        return cast("Tensor", self.head(x))

@@ -1,0 +1,223 @@
+"""What networks there are, as plain declarations: a recipe names one, a model card keeps it, ``build`` makes it.
+
+Nothing here imports torch; :meth:`Specification.build` does so when it is called. To register a network, write a
+specification and add it to :data:`NetworkSpecification`.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder, VGG19Autoencoder
+from cloud_assets.networks.specification import Specification as Specification
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cloud_assets.networks.discriminators import PatchDiscriminatorNetwork
+
+
+class UNet(Specification):
+    """U-Net of contracting and expanding blocks with skips (Ronneberger et al. 2015, arXiv:1505.04597)."""
+
+    architecture: Literal["unet"] = "unet"
+    width: int = Field(default=32, ge=1, description="Channels of the first block; each further block doubles them.")
+    depth: int = Field(default=3, ge=1, le=6, description="Number of contracting (and of expanding) blocks.")
+
+    @property
+    def size_multiple(self) -> int:
+        """Each contracting block halves height and width."""
+        return int(2**self.depth)
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """See :meth:`Specification.build`; there are no pretrained weights."""
+        from cloud_assets.networks.unet import UNetNetwork
+
+        return UNetNetwork(in_channels, out_channels, self.width, self.depth)
+
+
+class AttentionUNet(Specification):
+    """The same U-Net with additive attention gates on its skips (Oktay et al. 2018, arXiv:1804.03999)."""
+
+    architecture: Literal["attention_unet"] = "attention_unet"
+    width: int = Field(default=32, ge=1, description="Channels of the first block; each further block doubles them.")
+    depth: int = Field(default=3, ge=1, le=6, description="Number of contracting (and of expanding) blocks.")
+
+    @property
+    def size_multiple(self) -> int:
+        """Each contracting block halves height and width."""
+        return int(2**self.depth)
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """See :meth:`Specification.build`; there are no pretrained weights."""
+        from cloud_assets.networks.attention_unet import AttentionUNetNetwork
+
+        return AttentionUNetNetwork(in_channels, out_channels, self.width, self.depth)
+
+
+class EfficientNetUNet(Specification):
+    """U-Net decoder on an EfficientNet encoder (Tan & Le 2019, arXiv:1905.11946), by segmentation-models-pytorch."""
+
+    architecture: Literal["efficientnet_unet"] = "efficientnet_unet"
+    encoder: Literal[
+        "efficientnet-b0", "efficientnet-b1", "efficientnet-b2", "efficientnet-b3", "efficientnet-b4", "efficientnet-b5"
+    ] = Field(default="efficientnet-b2", description="Size of the encoder.")
+    encoder_weights: str = Field(
+        default="none",
+        min_length=1,
+        description="'none', 'simulation' (comes with the package: the whole network, efficientnet-b2 on red, green, "
+        "blue and near infrared, learnt from simulated patches), 'imagenet' (downloaded once; an error where that is "
+        "impossible), or a weights file (.safetensors, .pt, .pth) of this encoder or of this whole network.",
+    )
+
+    @property
+    def size_multiple(self) -> int:
+        """The encoder halves height and width five times."""
+        return 32
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """See :meth:`Specification.build`.
+
+        Raises:
+            WeightsUnavailable: If the pretrained weights cannot be obtained.
+            WrongWeights: If the weights belong to another architecture.
+        """
+        from cloud_assets.networks.efficientnet_unet import build_efficientnet_unet
+
+        weights = self.encoder_weights if pretrained else "none"
+        return build_efficientnet_unet(self.encoder, weights, in_channels, out_channels)
+
+
+class Classifier(Specification):
+    """One answer for a whole patch: a backbone of timm, global pooling, dropout, a linear head.
+
+    ``mobilenet`` stands for MobileNetV3-large (Howard et al. 2019, arXiv:1905.02244), ``resnet50`` is He et al. 2016
+    (arXiv:1512.03385), ``inception_v3`` Szegedy et al. 2016 (arXiv:1512.00567). ``vgg16`` stands for VGG16 with batch
+    normalisation (``vgg16_bn``), without which it hardly trains from scratch, and without the two dense layers that
+    hold 120 of its 134 million weights; global pooling takes their place (Simonyan & Zisserman 2015, arXiv:1409.1556;
+    Lin et al. 2014, arXiv:1312.4400).
+    """
+
+    architecture: Literal["classifier"] = "classifier"
+    backbone: str = Field(
+        default="resnet50",
+        min_length=1,
+        description="resnet50, mobilenet, vgg16, inception_v3, or any other name of timm.",
+    )
+    weights: str = Field(
+        default="none",
+        min_length=1,
+        description="'none', 'imagenet' (downloaded once; an error where that is impossible), or a weights file "
+        "(.safetensors, .pt, .pth) of this backbone or of this whole network.",
+    )
+    dropout: float = Field(default=0.2, ge=0, lt=1, description="Share of the features dropped before the head.")
+    input_size: int | None = Field(
+        default=None,
+        ge=32,
+        le=1024,
+        description="Patches are resized to this edge. Unset: what the backbone was made for (224, Inception 299).",
+    )
+    head: Literal["categorical", "ordinal"] = Field(
+        default="categorical",
+        description="'categorical': one logit a class; 'ordinal': one a boundary between the ordered classes (CORN, "
+        "Shi et al. 2021, arXiv:2111.08851).",
+    )
+
+    def outputs(self, classes: int) -> int:
+        """Number of logits for a number of classes."""
+        return classes - 1 if self.head == "ordinal" else classes
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """See :meth:`Specification.build`; the network is (N, in_channels, H, W) -> (N, out_channels).
+
+        Raises:
+            UnknownBackbone: If timm has no such backbone.
+            WeightsUnavailable: If the pretrained weights cannot be obtained.
+            WrongWeights: If the weights belong to another architecture.
+        """
+        from cloud_assets.networks.classifiers import build_classifier
+
+        return build_classifier(self, in_channels, out_channels, pretrained=pretrained)
+
+
+class ResNetGenerator(Specification):
+    """Translates pictures through residual blocks, as CycleGAN does (Zhu et al. 2017, arXiv:1703.10593)."""
+
+    architecture: Literal["resnet_generator"] = "resnet_generator"
+    width: int = Field(default=64, ge=1, description="Channels of the first layer.")
+    blocks: int = Field(default=9, ge=1, description="Residual blocks; nine for patches of 256 pixels.")
+    normalisation: Literal["instance", "batch"] = Field(
+        default="instance",
+        description="'instance': each picture by itself in training, by fixed statistics afterwards; 'batch' keeps "
+        "differences of level between pictures, which for radar mean something.",
+    )
+    upsampling: Literal["transposed", "resize"] = Field(
+        default="transposed", description="'resize' and convolve leaves no checkerboard."
+    )
+
+    @property
+    def size_multiple(self) -> int:
+        """Two halvings, and enough pixels left for reflected borders."""
+        return 8
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """See :meth:`Specification.build`; output in [-1, 1]; there are no pretrained weights."""
+        from cloud_assets.networks.generators import ResNetGeneratorNetwork
+
+        return ResNetGeneratorNetwork(
+            in_channels, out_channels, self.width, self.blocks, self.normalisation, self.upsampling
+        )
+
+
+class UNetGenerator(Specification):
+    """Translates pictures through a U-Net of strided convolutions, as pix2pix does (Isola et al., arXiv:1611.07004)."""
+
+    architecture: Literal["unet_generator"] = "unet_generator"
+    width: int = Field(default=64, ge=1, description="Channels of the first layer; doubled up to eight times as many.")
+    depth: int = Field(default=5, ge=1, le=8, description="Number of halvings.")
+    normalisation: Literal["instance", "batch"] = Field(default="instance", description="As for the ResNet generator.")
+    upsampling: Literal["transposed", "resize"] = Field(
+        default="transposed", description="'resize' and convolve leaves no checkerboard."
+    )
+
+    @property
+    def size_multiple(self) -> int:
+        """Each halving halves height and width; two pixels must be left to normalise."""
+        return int(2 ** (self.depth + 1))
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """See :meth:`Specification.build`; output in [-1, 1]; there are no pretrained weights."""
+        from cloud_assets.networks.generators import UNetGeneratorNetwork
+
+        return UNetGeneratorNetwork(
+            in_channels, out_channels, self.width, self.depth, self.normalisation, self.upsampling
+        )
+
+
+class PatchDiscriminator(BaseModel):
+    """Judges patches of pictures; only used in training. Three layers see 70 x 70 pixels (arXiv:1611.07004)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: int = Field(default=64, ge=1, description="Channels of the first layer.")
+    layers: int = Field(default=3, ge=1, le=5, description="Strided layers: 1, 2, 3 see 16, 34, 70 pixels.")
+
+    def build(self, in_channels: int) -> "PatchDiscriminatorNetwork":
+        """Makes the network for pictures of ``in_channels`` bands."""
+        from cloud_assets.networks.discriminators import PatchDiscriminatorNetwork
+
+        return PatchDiscriminatorNetwork(in_channels, self.width, self.layers)
+
+
+NetworkSpecification = Annotated[
+    UNet
+    | AttentionUNet
+    | EfficientNetUNet
+    | Classifier
+    | ResNetGenerator
+    | UNetGenerator
+    | ConvAutoencoder
+    | VGG19Autoencoder,
+    Field(discriminator="architecture"),
+]
+"""Any registered network; the field ``architecture`` tells them apart in JSON."""

@@ -1,0 +1,1 @@
+"""Schedules, sensors and the jobs that they start."""

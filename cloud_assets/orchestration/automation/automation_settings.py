@@ -1,0 +1,135 @@
+"""What operators set in the environment about runs that start by themselves, and what those runs have in common."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from cloud_assets.errors import InvalidRecipe
+from cloud_assets.orchestration.common.console import LOGGER
+from cloud_assets.tasks import ALL_TASKS
+from cloud_assets.tasks.task import Task
+
+TASK_TAG = "cloud_assets/task"
+"""Tag of every run: the task that it is about."""
+CAUSE_TAG = "cloud_assets/started_by"
+"""Tag of runs that started by themselves: the schedule or sensor."""
+
+_UNFINISHED = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+
+
+def time_zone() -> str:
+    """The time zone of all schedules: ``CLOUD_ASSETS_TIMEZONE``, else UTC, which knows no clock changes.
+
+    Raises:
+        InvalidRecipe: If there is no such zone.
+    """
+    name = os.environ.get("CLOUD_ASSETS_TIMEZONE") or "UTC"
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise InvalidRecipe(f"CLOUD_ASSETS_TIMEZONE={name} is no time zone; give one such as Europe/Berlin.") from error
+    return name
+
+
+def retraining_cron(task: Task) -> str:
+    """When a task is trained again: each task on a day of the week of its own, at three, unless the environment says.
+
+    Args:
+        task: The task; ``CLOUD_ASSETS_RETRAINING_CRON_<TASK>`` is its own, ``CLOUD_ASSETS_RETRAINING_CRON`` all tasks'.
+    """
+    names = [other.name for other in ALL_TASKS]
+    day = names.index(task.name) % 7 if task.name in names else 0
+    return _cron("CLOUD_ASSETS_RETRAINING_CRON", task, f"0 3 * * {day}")
+
+
+def evaluation_cron(task: Task) -> str:
+    """When a task's champion is judged: every night at one, unless the environment says (``…EVALUATION_CRON``)."""
+    return _cron("CLOUD_ASSETS_EVALUATION_CRON", task, "0 1 * * *")
+
+
+def days_of_stale_scenes() -> int:
+    """How many days back scenes are made again when a champion changes: ``CLOUD_ASSETS_STALE_DAYS``, else 30.
+
+    Raises:
+        InvalidRecipe: If it is no number of days.
+    """
+    given = os.environ.get("CLOUD_ASSETS_STALE_DAYS") or "30"
+    if not given.isdigit():
+        raise InvalidRecipe(f"CLOUD_ASSETS_STALE_DAYS={given} is no number of days; 0 leaves old scenes alone.")
+    return int(given)
+
+
+def run_configuration(job: str) -> dict[str, Any]:
+    """The configuration of runs that start by themselves.
+
+    Args:
+        job: Name of the job.
+
+    Returns:
+        The content of ``<job>.yaml`` in the folder ``CLOUD_ASSETS_RUN_CONFIGS``; the job's defaults without one.
+
+    Raises:
+        InvalidRecipe: If the folder is not there.
+    """
+    config: dict[str, Any] = {"loggers": {LOGGER: {"config": {}}}}
+    folder = os.environ.get("CLOUD_ASSETS_RUN_CONFIGS")
+    if not folder:
+        return config
+    if not Path(folder).is_dir():
+        raise InvalidRecipe(f"CLOUD_ASSETS_RUN_CONFIGS={folder} is no folder; put <job>.yaml files there, or unset it.")
+    path = Path(folder) / f"{job}.yaml"
+    return {**config, **dg.config_from_files([str(path)])} if path.is_file() else config
+
+
+def run_tags(task: Task, cause: str) -> Mapping[str, str]:
+    """Tags of a run that started by itself.
+
+    Args:
+        task: The task that it is about.
+        cause: The schedule or sensor.
+    """
+    return {TASK_TAG: task.name, CAUSE_TAG: cause}
+
+
+def unfinished_run(instance: dg.DagsterInstance, task: Task, job: str | None = None) -> str | None:
+    """A run of the task that waits or is in progress: another one would only get in its way.
+
+    Args:
+        instance: The Dagster instance.
+        task: The task.
+        job: Only runs of this job count.
+
+    Returns:
+        One sentence about it; None if there is none.
+    """
+    wanted = dg.RunsFilter(job_name=job, tags={TASK_TAG: task.name}, statuses=_UNFINISHED)
+    runs = instance.get_run_records(wanted, limit=1)
+    if not runs:
+        return None
+    return f"Waits for run {runs[0].dagster_run.run_id} of {task.name}, which is not finished."
+
+
+def when_dependencies_change() -> dg.AutomationCondition[Any]:
+    """Declarative automation: once another data version of a dependency is there and nothing upstream is running."""
+    condition = dg.AutomationCondition
+    return (
+        condition.any_deps_match(condition.data_version_changed()).since_last_handled()
+        & ~condition.in_progress()
+        & ~condition.any_deps_in_progress()
+        & ~condition.any_deps_missing()
+    )
+
+
+def _cron(name: str, task: Task, default: str) -> str:
+    own = f"{name}_{task.name.upper()}"
+    return os.environ.get(own) or os.environ.get(name) or default

@@ -1,0 +1,1 @@
+"""Resources, IO manager, run configuration, metadata and terminal output."""

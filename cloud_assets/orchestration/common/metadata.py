@@ -1,0 +1,224 @@
+"""What an engineer finds on a materialisation in the Dagster UI: counts, tables, metrics, figures, links, cost."""
+
+import base64
+import io
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from cloud_assets.datasets.catalog import SceneCatalog
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.comparison import Comparison
+from cloud_assets.reports.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.lifecycle.promotion import PromotionRecord
+
+Metadata = dict[str, dg.MetadataValue]
+
+FIGURE_BYTES = 220_000
+"""Largest inline figure: base64 makes a third more of it, and every look at the asset loads all of its figures."""
+
+_CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
+@contextmanager
+def measured() -> Iterator[Metadata]:
+    """Measures the time and the peak memory of a block.
+
+    Yields:
+        Metadata that is filled when the block ends.
+    """
+    started = time.monotonic()
+    if _CLEAR_REFS.exists():
+        _CLEAR_REFS.write_text("5", encoding="ascii")  # resets the peak that the kernel keeps of this process
+    cost: Metadata = {}
+    yield cost
+    cost["seconds"] = dg.MetadataValue.float(round(time.monotonic() - started, 2))
+    cost["peak_memory_mb"] = dg.MetadataValue.float(round(_peak_memory(), 1))
+
+
+def scenes_metadata(catalog: SceneCatalog, folder: Path) -> Metadata:
+    """Raw scenes: where they are, how many, of what, and what had to be left out."""
+    summary = catalog.summary()
+    files = {band.path for scene in catalog for band in scene.bands.values()}
+    size = sum(Path(file).stat().st_size for file in files if Path(file).is_file())
+    metadata = {
+        "folder": dg.MetadataValue.path(folder),
+        "size_mb": dg.MetadataValue.float(round(size / 1e6, 1)),
+        **{name: _value(summary[name]) for name in ("dataset", "scenes", "groups", "skipped", "with_truth")},
+        "bands": dg.MetadataValue.text(", ".join(summary["bands"])),
+        "synthetic": dg.MetadataValue.bool(catalog.is_synthetic),
+    }
+    for name in ("instruments", "splits", "labels", "label_types"):
+        if summary[name]:
+            metadata[name] = counts_table(summary[name], name.removesuffix("s"))
+    if catalog.notes:
+        metadata["notes"] = _bullets(catalog.notes)
+    if catalog.skipped:
+        metadata["left_out"] = _bullets([str(item) for item in catalog.skipped[:50]])
+    return metadata
+
+
+def patches_metadata(store: PatchStore) -> Metadata:
+    """Patches: how many, how large, what they show."""
+    summary = store.summary()
+    metadata = {
+        **{name: _value(summary[name]) for name in ("patches", "groups", "dropped_blank", "skipped_scenes")},
+        "size_mb": _value(summary["megabytes"]),
+        "mean_valid_percentage": _value(round(100 * summary["mean_valid_fraction"], 2)),
+        "arrays": counts_table(summary["roles"], "role", "content"),
+        "synthetic": dg.MetadataValue.bool(store.is_synthetic),
+    }
+    if summary["mean_coverage"]:
+        metadata["class_balance"] = counts_table(summary["mean_coverage"], "class", "mean_percentage")
+    if store.manifest.notes:
+        metadata["notes"] = _bullets(store.manifest.notes)
+    return metadata
+
+
+def splits_metadata(splits: Splits) -> Metadata:
+    """Splits: patches, groups and classes in each."""
+    rows: list[dict[str, str | int]] = [{"split": name, **counts} for name, counts in splits.summary().items()]
+    return {
+        "splits": dg.MetadataValue.table([dg.TableRecord(row) for row in rows]),
+        "method": dg.MetadataValue.text(str(splits.details.get("method", ""))),
+        "patches": dg.MetadataValue.int(len(splits)),
+    }
+
+
+def model_metadata(bundle: "ModelBundle") -> Metadata:
+    """A trained model: size, threshold, how training went, validation metrics, learning curves."""
+    from cloud_assets.reports.curves import learning_curves
+
+    card, record = bundle.card, bundle.card.training
+    metadata = {
+        "size_mb": dg.MetadataValue.float(round(bundle.size / 1e6, 2)),
+        "bands": dg.MetadataValue.text(", ".join(card.bands)),
+        "epochs": dg.MetadataValue.int(record.epochs_run),
+        "best_epoch": dg.MetadataValue.int(record.best_epoch + 1),
+        "training_seconds": dg.MetadataValue.float(round(record.seconds, 1)),
+        "device": dg.MetadataValue.text(record.device),
+        "fingerprint": dg.MetadataValue.text(record.fingerprint),
+        "recipe": dg.MetadataValue.json(record.recipe),
+        **metric_values(card.metrics, "validation_"),
+    }
+    if card.threshold is not None:
+        metadata["threshold"] = dg.MetadataValue.float(card.threshold.value)
+    curves = learning_curves(record.history, record.best_epoch)
+    if curves is not None:
+        metadata["learning_curves"] = figure(curves, "learning curves")
+    return metadata
+
+
+def evaluation_metadata(evaluation: Evaluation, report: str) -> Metadata:
+    """An evaluation: its headline metrics, all metrics, figures, and where the report is."""
+    headline = {name: evaluation.metrics[name] for name in evaluation.headline if name in evaluation.metrics}
+    return {
+        **metric_values(headline or evaluation.metrics),
+        "all_metrics": dg.MetadataValue.json(dict(evaluation.metrics)),
+        "report": dg.MetadataValue.path(report),
+        **figures(evaluation.figures, evaluation.captions),
+        **({"notes": _bullets(evaluation.notes)} if evaluation.notes else {}),
+    }
+
+
+def comparison_metadata(comparison: Comparison, report: str) -> Metadata:
+    """A comparison: the ranking, as table and figure."""
+    return {
+        "best_variant": dg.MetadataValue.text(comparison.best),
+        comparison.gate.metric: dg.MetadataValue.float(comparison.metrics[comparison.best][comparison.gate.metric]),
+        "ranking": table(comparison.table),
+        "report": dg.MetadataValue.path(report),
+        **figures(comparison.figures, comparison.captions),
+    }
+
+
+def promotion_metadata(record: "PromotionRecord") -> Metadata:
+    """A promotion: who is champion, since which decision, and why."""
+    values = record.model_dump(mode="json")
+    shown = ("variant", "version", "promoted", "waits_for_approval", "reason", "metric", "challenger_variant",
+             "challenger_version")  # fmt: skip
+    maybe = ("challenger_value", "previous_version", "previous_value", "difference_low", "difference_high")
+    return {name: _value(values[name]) for name in (*shown, *maybe) if values[name] is not None}
+
+
+def metric_values(metrics: Mapping[str, float], prefix: str = "") -> Metadata:
+    """Metrics as numbers that the UI plots over materialisations."""
+    return {prefix + name: dg.MetadataValue.float(float(value)) for name, value in metrics.items()}
+
+
+def counts_table(counts: Mapping[str, Any], key: str, value: str = "count") -> dg.TableMetadataValue:
+    """A mapping as a table of two columns."""
+    return dg.MetadataValue.table([dg.TableRecord({key: name, value: count}) for name, count in counts.items()])
+
+
+def figure(png: bytes, caption: str) -> dg.MarkdownMetadataValue:
+    """A picture that the UI shows inline, made smaller until it is at most :data:`FIGURE_BYTES`.
+
+    Args:
+        png: A PNG image.
+        caption: What it shows.
+    """
+    kind, data = "png", png
+    if len(png) > FIGURE_BYTES:
+        kind, data = "jpeg", _smaller(png)
+    return dg.MetadataValue.md(f"![{caption}](data:image/{kind};base64,{base64.b64encode(data).decode('ascii')})")
+
+
+def _smaller(png: bytes) -> bytes:
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    while True:
+        stream = io.BytesIO()
+        picture.save(stream, "JPEG", quality=82, optimize=True)
+        if stream.tell() <= FIGURE_BYTES:
+            return stream.getvalue()
+        picture = picture.resize((max(1, picture.width * 4 // 5), max(1, picture.height * 4 // 5)))
+
+
+def figures(figures: Mapping[str, bytes], captions: Mapping[str, str]) -> Metadata:
+    """Pictures by name, inline, each with its caption."""
+    return {f"figure_{name}": figure(png, captions.get(name, name)) for name, png in figures.items()}
+
+
+def table(frame: "pd.DataFrame") -> dg.TableMetadataValue:
+    """A table as the UI shows it, numbers rounded."""
+    rounded = frame.round(4).astype(object).where(frame.notna(), "")
+    return dg.MetadataValue.table(
+        [dg.TableRecord({str(k): v for k, v in row.items()}) for row in rounded.to_dict("records")]
+    )
+
+
+def _bullets(lines: Sequence[str]) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md("\n".join(f"- {line}" for line in lines))
+
+
+def _value(value: Any) -> dg.MetadataValue:
+    if isinstance(value, bool):
+        return dg.MetadataValue.bool(value)
+    if isinstance(value, int):
+        return dg.MetadataValue.int(value)
+    if isinstance(value, float):
+        return dg.MetadataValue.float(value)
+    return dg.MetadataValue.text(str(value))
+
+
+def _peak_memory() -> float:
+    """Peak resident memory of this process in megabytes, since :func:`measured` began where the kernel tells."""
+    if _CLEAR_REFS.exists():
+        line = next(line for line in _STATUS.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1000
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1000

@@ -1,0 +1,146 @@
+"""The assets that choose among a task's variants: comparison and champion."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import dagster as dg
+
+from cloud_assets.errors import IncomparableEvaluations
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.lifecycle.promotion import Champion
+from cloud_assets.orchestration.common.asset_parts import common, run_link, upstream
+from cloud_assets.orchestration.common.config_schema import config_schema, from_config
+from cloud_assets.orchestration.common.io_manager import AssetFolders
+from cloud_assets.orchestration.common.metadata import comparison_metadata, measured, promotion_metadata
+from cloud_assets.orchestration.common.resources import Folders, Tracking
+from cloud_assets.orchestration.common.retries import RETRIES, only_outages_are_retried
+from cloud_assets.orchestration.lineage import checks
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.comparison import Comparison, compare, present_evaluations
+from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.gate import Gate
+from cloud_assets.tasks.task import Task
+
+
+def comparison_asset(task: Task) -> dg.AssetsDefinition:
+    """A task's variants, ranked."""
+    key = dg.AssetKey([task.name, "comparison"])
+
+    @dg.asset(
+        **common(task, ["comparison"], "The variants side by side, ranked by the gate's metric.", task.gate),
+        config_schema=config_schema(task.gate),
+        check_specs=checks.comparison_checks(key),
+        # Dependencies, not inputs: a variant that was never trained takes no part, and keeps nobody from comparing.
+        deps=[dg.AssetKey([task.name, variant, "evaluation_report"]) for variant in task.variants],
+        ins={"splits": upstream(task, "splits")},
+    )
+    def comparison(
+        context: dg.AssetExecutionContext,
+        folders: Folders,
+        io_manager: dg.ResourceParam[AssetFolders],
+        splits: Splits,
+    ) -> Iterator[dg.MaterializeResult[Comparison]]:
+        with measured() as cost:
+            found = {
+                variant: evaluation
+                for variant in task.variants
+                if (evaluation := io_manager.find((task.name, variant, "evaluation_report"), Evaluation)) is not None
+            }
+            present = present_evaluations(found, splits)
+            if len(present) < len(found):
+                earlier = ", ".join(variant for variant in found if variant not in present)
+                context.log.warning(f"Left out, for they were evaluated on other splits than the present: {earlier}")
+            compared = compare(present, from_config(task.gate, context.op_execution_context.op_config))
+        report = str(folders.results.joinpath(*key.path) / "report.html")
+        yield dg.MaterializeResult(
+            value=compared,
+            data_version=dg.DataVersion(compared.data_version),
+            metadata={**comparison_metadata(compared, report), **cost},
+            check_results=checks.check_comparison(compared),
+        )
+
+    return comparison
+
+
+def champion_asset(task: Task) -> dg.AssetsDefinition:
+    """A task's best model so far."""
+    key = dg.AssetKey([task.name, "champion"])
+
+    @dg.asset(
+        **common(task, ["champion"], "The task's best model so far, in MLflow's registry as champion.", task.gate),
+        check_specs=checks.champion_checks(key),
+        retry_policy=RETRIES,
+        # The default retraining is weekly.
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=22), warn_window=timedelta(days=8)),
+        deps=[
+            dg.AssetKey([task.name, variant, name])
+            for variant in task.variants
+            for name in ("trained_model", "evaluation_report")
+        ],
+        ins={
+            "comparison": upstream(task, "comparison"),
+            "labeled_patches": upstream(task, "labeled_patches"),
+            "splits": upstream(task, "splits"),
+        },
+    )
+    def champion(
+        context: dg.AssetExecutionContext,
+        folders: Folders,
+        tracking: Tracking,
+        io_manager: dg.ResourceParam[AssetFolders],
+        comparison: Comparison,
+        labeled_patches: PatchStore,
+        splits: Splits,
+    ) -> Iterator[dg.MaterializeResult[Champion]]:
+        from cloud_assets.lifecycle.promotion import CHAMPION, promote
+
+        bundle, evaluation = _best(task, comparison, io_manager)
+        tracker = tracking.tracker()
+        with measured() as cost, only_outages_are_retried():
+            workspace = folders.workspace(bundle)
+            judged = replace(task, gate=_gate(comparison))
+            decided = promote(judged, bundle, evaluation, workspace, labeled_patches, splits, tracker)
+        context.log.info(decided.record.reason)
+        registered = tracker.version_at(task.name, CHAMPION)
+        yield dg.MaterializeResult(
+            value=decided,
+            data_version=dg.DataVersion(decided.data_version),
+            metadata={
+                **promotion_metadata(decided.record),
+                "load": dg.MetadataValue.md(f'`mlflow.pyfunc.load_model("models:/{task.name}@champion")`'),
+                **run_link(tracking, decided.record.run_id),
+                **cost,
+            },
+            check_results=checks.check_champion(
+                decided.bundle.version, registered.tags.get("model_version") if registered else None
+            ),
+        )
+
+    return champion
+
+
+def _gate(comparison: Comparison) -> Gate:
+    """The gate that the comparison was configured with; the environment may ask for approval by a person."""
+    if os.environ.get("CLOUD_ASSETS_APPROVAL", "").lower() != "manual":
+        return comparison.gate
+    return comparison.gate.model_copy(update={"approval": "manual"})
+
+
+def _best(task: Task, comparison: Comparison, assets: AssetFolders) -> tuple[ModelBundle, Evaluation]:
+    """The best variant's model and its evaluation, which belong together."""
+    bundle = assets.find((task.name, comparison.best, "trained_model"), ModelBundle)
+    evaluation = assets.find((task.name, comparison.best, "evaluation_report"), Evaluation)
+    versions = {
+        "comparison": comparison.model_versions[comparison.best],
+        "trained_model": None if bundle is None else bundle.version,
+        "evaluation_report": None if evaluation is None else evaluation.model_version,
+    }
+    if bundle is None or evaluation is None or len(set(versions.values())) > 1:
+        raise IncomparableEvaluations(
+            f"{task.name}/{comparison.best}: trained model, evaluation and comparison are of different models "
+            f"({versions}). Materialise the variant's evaluation_report and the comparison again."
+        )
+    return bundle, evaluation

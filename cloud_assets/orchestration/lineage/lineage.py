@@ -1,0 +1,36 @@
+"""The one lineage that every task has: raw scenes, patches, splits, models, evaluations, comparison, champion."""
+
+import dagster as dg
+
+from cloud_assets.orchestration.lineage.ablation_asset import ablation_assets
+from cloud_assets.orchestration.lineage.champion_evaluation import champion_evaluation_asset
+from cloud_assets.orchestration.lineage.choice_assets import champion_asset, comparison_asset
+from cloud_assets.orchestration.lineage.data_assets import labeled_patches_asset, raw_scenes_asset, splits_asset
+from cloud_assets.orchestration.lineage.export_asset import export_assets
+from cloud_assets.orchestration.lineage.monitoring_assets import watching_assets
+from cloud_assets.orchestration.lineage.study_asset import study_assets
+from cloud_assets.orchestration.lineage.variant_assets import evaluation_report_asset, trained_model_asset
+from cloud_assets.tasks.task import Task
+
+
+def lineage(task: Task) -> list[dg.AssetsDefinition]:
+    """All assets of a task.
+
+    Args:
+        task: The task's declaration.
+
+    Returns:
+        Its assets, from the raw scenes to the champion.
+    """
+    assets = [raw_scenes_asset(task), labeled_patches_asset(task), splits_asset(task), *study_assets(task)]
+    for variant in task.variants:
+        assets += [trained_model_asset(task, variant), evaluation_report_asset(task, variant)]
+    return [
+        *assets,
+        comparison_asset(task),
+        champion_asset(task),
+        champion_evaluation_asset(task),
+        *export_assets(task),
+        *ablation_assets(task),
+        *watching_assets(task),
+    ]

@@ -1,0 +1,134 @@
+"""The assets of a variant: the trained model and its evaluation."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from cloud_assets.errors import TrackingUnavailable
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
+from cloud_assets.orchestration.common.asset_parts import GPU_POOL, common, dagster_link, run_link, upstream
+from cloud_assets.orchestration.common.config_schema import config_schema, from_config
+from cloud_assets.orchestration.common.metadata import evaluation_metadata, measured, model_metadata
+from cloud_assets.orchestration.common.resources import Folders, Tracking
+from cloud_assets.orchestration.common.retries import RETRIES, only_outages_are_retried
+from cloud_assets.orchestration.lineage import checks, quality_checks
+from cloud_assets.orchestration.lineage.references import reference_arguments, reference_keys
+from cloud_assets.orchestration.lineage.study_asset import USE_STUDY, study_fields, study_inputs, tuned
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.tasks.task import Task
+
+
+def trained_model_asset(task: Task, variant: str) -> dg.AssetsDefinition:
+    """A variant's model, trained once for the same recipe and data."""
+    defaults = task.variants[variant]
+    retrain = dg.Field(
+        bool, default_value=False, is_required=False, description="Train again even if this very training is finished."
+    )
+
+    @dg.asset(
+        **common(task, [variant, "trained_model"], f"The variant {variant}, trained.", defaults),
+        config_schema={**config_schema(defaults), **study_fields(task), "retrain": retrain},
+        ins={
+            "labeled_patches": upstream(task, "labeled_patches"),
+            "splits": upstream(task, "splits"),
+            **study_inputs(task),
+        },
+        pool=GPU_POOL,
+        # A training that is tried again goes on from its last checkpoint.
+        retry_policy=RETRIES,
+    )
+    def trained_model(
+        context: dg.AssetExecutionContext,
+        folders: Folders,
+        tracking: Tracking,
+        labeled_patches: PatchStore,
+        splits: Splits,
+        **studies: HyperparameterStudy,
+    ) -> Iterator[dg.MaterializeResult[ModelBundle]]:
+        from cloud_assets.lifecycle.training import train_variant
+
+        config = dict(context.op_execution_context.op_config)
+        again = config.pop("retrain")
+        use_study = config.pop(USE_STUDY, False)
+        tracker = tracking.tracker()
+        with measured() as cost, only_outages_are_retried():
+            trained = train_variant(
+                task.name,
+                variant,
+                tuned(from_config(defaults, config), variant, studies, use_study),
+                labeled_patches,
+                splits,
+                folders.training,
+                tracker,
+                tags=dagster_link(context),
+                warn=context.log.warning,
+                retrain=again,
+                keep=folders.kept_trainings,
+            )
+        record = trained.bundle.card.training
+        context.log.info(f"{trained.how}: {record.epochs_run} epochs, best is number {record.best_epoch + 1}")
+        yield dg.MaterializeResult(
+            value=trained.bundle,
+            data_version=dg.DataVersion(trained.bundle.version),
+            metadata={
+                "how": trained.how,
+                **model_metadata(trained.bundle),
+                **run_link(tracking, trained.run_id),
+                **cost,
+            },
+        )
+
+    return trained_model
+
+
+def evaluation_report_asset(task: Task, variant: str) -> dg.AssetsDefinition:
+    """How good a variant's model is on the test split."""
+    key = dg.AssetKey([task.name, variant, "evaluation_report"])
+
+    @dg.asset(
+        **common(task, [variant, "evaluation_report"], f"How good {variant} is on the test split.", task.evaluation),
+        config_schema=config_schema(task.evaluation),
+        check_specs=[*checks.evaluation_checks(key), *quality_checks.metric_checks(key)],
+        pool=GPU_POOL,
+        deps=reference_keys(task),
+        ins={
+            "trained_model": upstream(task, variant, "trained_model"),
+            "labeled_patches": upstream(task, "labeled_patches"),
+            "splits": upstream(task, "splits"),
+        },
+    )
+    def evaluation_report(
+        context: dg.AssetExecutionContext,
+        folders: Folders,
+        tracking: Tracking,
+        trained_model: ModelBundle,
+        labeled_patches: PatchStore,
+        splits: Splits,
+    ) -> Iterator[dg.MaterializeResult[Evaluation]]:
+        evaluator = from_config(task.evaluation, context.op_execution_context.op_config)
+        with measured() as cost:
+            rivals = reference_arguments(task, tracking, context.log.warning)
+            evaluation = evaluator.evaluate(trained_model, labeled_patches, splits, **rivals)
+        run_id = None
+        try:
+            run_id = tracking.tracker().known_run(folders.workspace(trained_model))
+            if run_id is not None:
+                tracking.tracker().log_evaluation(run_id, evaluation)
+        except TrackingUnavailable as error:
+            context.log.warning(str(error))
+        report = str(folders.results.joinpath(*key.path) / "report.html")
+        context.log.info(f"{task.gate.metric} {evaluation.metrics[task.gate.metric]:.4f}, report {report}")
+        yield dg.MaterializeResult(
+            value=evaluation,
+            data_version=dg.DataVersion(evaluation.data_version),
+            metadata={**evaluation_metadata(evaluation, report), **run_link(tracking, run_id), **cost},
+            check_results=[
+                *checks.check_evaluation(evaluation, task.gate),
+                *quality_checks.check_metric(evaluation, task.gate),
+            ],
+        )
+
+    return evaluation_report

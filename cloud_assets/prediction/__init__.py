@@ -1,1 +1,0 @@
-"""From raw digital numbers to a task's answer, as a model card describes it."""

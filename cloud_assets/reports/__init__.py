@@ -1,0 +1,1 @@
+"""Evaluations, comparisons and other findings, their figures and HTML pages."""

@@ -1,0 +1,144 @@
+"""Confidence intervals by resampling scenes: neighbouring pixels are no independent witnesses, scenes nearly are."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.errors import IncomparableEvaluations
+from cloud_assets.reports.confusion_counts import COUNT_COLUMNS, ratios
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RESAMPLES = 2000
+_WEIGHTS = ("samples", "patches")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its confidence interval."""
+
+    estimate: float
+    """The value on the test split itself."""
+    low: float
+    """Lower end of the interval."""
+    high: float
+    """Upper end of the interval."""
+    confidence: float
+    """Share of repetitions whose interval would hold the true value, e.g. 0.95."""
+    groups: int
+    """How many scenes were resampled; an interval from fewer than about 10 is a rough guide."""
+    unit: str = "scenes"
+    """What was resampled."""
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+def metric_interval(per_scene: pd.DataFrame, metric: str, confidence: float = 0.95, seed: int = 0) -> Interval | None:
+    """Confidence interval of a metric over scenes.
+
+    Args:
+        per_scene: An evaluation's ``per_scene`` table. With confusion counts the metric is that of all resampled
+            scenes' pixels together, else the mean of the table's column of that name, each scene counting as much as
+            it has ``samples`` or ``patches``.
+        metric: Name of the metric.
+        confidence: Confidence level.
+        seed: Seed of the resampling.
+
+    Returns:
+        The interval; None for fewer than two scenes.
+    """
+    return _interval(_Pooled(per_scene, metric), None, confidence, seed)
+
+
+def paired_difference(
+    candidate: pd.DataFrame, champion: pd.DataFrame, metric: str, confidence: float = 0.95, seed: int = 0
+) -> Interval | None:
+    """Confidence interval of candidate minus champion; the same scenes are drawn for both.
+
+    Args:
+        candidate: The candidate's ``per_scene`` table.
+        champion: The champion's on the same test split.
+        metric: Name of the metric.
+        confidence: Confidence level.
+        seed: Seed of the resampling.
+
+    Returns:
+        The interval; None for fewer than two scenes.
+
+    Raises:
+        IncomparableEvaluations: If the two tables are about different scenes.
+    """
+    groups = sorted(candidate["group"])
+    if groups != sorted(champion["group"]):
+        raise IncomparableEvaluations(
+            "The candidate's and the champion's per-scene tables are about different scenes. Evaluate both on the same "
+            "test split."
+        )
+    return _interval(_Pooled(candidate, metric), _Pooled(champion, metric), confidence, seed)
+
+
+class _Pooled:
+    """A metric of any selection of scenes, in the order of their names."""
+
+    def __init__(self, per_scene: pd.DataFrame, metric: str) -> None:
+        table = per_scene.sort_values("group", ignore_index=True)
+        self.metric = metric
+        self.size = len(table)
+        counted = set(COUNT_COLUMNS) <= set(table.columns) and metric in ratios(np.zeros(4, np.int64))
+        if not counted and metric not in table.columns:
+            raise IncomparableEvaluations(
+                f"The per-scene table has no column {metric!r} and no confusion counts. "
+                f"It has: {', '.join(table.columns)}."
+            )
+        weights = next((table[name] for name in _WEIGHTS if name in table.columns), None)
+        self.weights = np.ones(len(table)) if weights is None else weights.to_numpy(dtype=np.float64)
+        columns = list(COUNT_COLUMNS) if counted else [metric]
+        self.values: npt.NDArray[Any] = table[columns].to_numpy()
+        self.counted = counted
+
+    def __call__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The metric of each selection.
+
+        Args:
+            rows: (…, scenes) rows of the table.
+
+        Returns:
+            (…) values.
+        """
+        drawn = self.values[rows]
+        if self.counted:
+            return ratios(drawn.sum(axis=-2))[self.metric]
+        values, weights = drawn[..., 0], np.where(np.isnan(drawn[..., 0]), 0.0, self.weights[rows])
+        with np.errstate(invalid="ignore"):
+            return np.asarray((np.nan_to_num(values) * weights).sum(axis=-1) / weights.sum(axis=-1))
+
+
+def _interval(first: _Pooled, second: _Pooled | None, confidence: float, seed: int) -> Interval | None:
+    from scipy.stats import DegenerateDataWarning, bootstrap
+
+    if first.size < 2:
+        return None
+
+    def statistic(rows: npt.NDArray[np.int64], axis: int = -1) -> npt.NDArray[np.float64]:
+        rows = np.moveaxis(rows, axis, -1)
+        return first(rows) if second is None else first(rows) - second(rows)
+
+    scenes = np.arange(first.size)
+    estimate = float(statistic(scenes))
+    with warnings.catch_warnings():
+        # A draw of clear scenes only has no IoU. Such draws tell nothing; the percentiles below leave them out.
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        result = bootstrap(
+            (scenes,), statistic, n_resamples=RESAMPLES, batch=500, vectorized=True, confidence_level=confidence,
+            method="percentile", rng=np.random.default_rng(seed),
+        )  # fmt: skip
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.nanpercentile(result.bootstrap_distribution, [tail, 100 - tail])
+    return Interval(estimate, float(low), float(high), confidence, first.size)

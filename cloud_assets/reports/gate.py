@@ -1,0 +1,122 @@
+"""The gate that a model has to pass before it may become the champion of its task."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from cloud_assets.reports.bootstrap import Interval
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a model may become champion, and why."""
+
+    accepted: bool
+    """True if the candidate passes."""
+    reason: str
+    """One sentence for the log, the registry's tag and the asset's metadata."""
+
+
+class Gate(BaseModel):
+    """The rule by which variants are ranked and champions are chosen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: str = Field(description="Name of the metric that decides, as in metrics.json.")
+    mode: Literal["max", "min"] = Field("max", description="Whether more or less of the metric is better.")
+    minimum: float | None = Field(
+        None, description="The worst value that is let through: a lower bound, or an upper one where less is better."
+    )
+    must_beat: tuple[str, ...] = Field(
+        (), description="Metrics of trivial baselines in the same evaluation that the candidate's must be better than."
+    )
+    margin: float = Field(
+        0.0, ge=0, description="The candidate has to be better than the champion by more than this much."
+    )
+    evidence: Literal["interval", "estimate"] = Field(
+        "interval",
+        description="What has to lie above the margin: the whole confidence interval of the paired difference "
+        "(interval; where a test split is too small for one, the difference itself), or the difference (estimate).",
+    )
+    confidence: float = Field(0.95, gt=0, lt=1, description="Confidence level of the interval.")
+    approval: Literal["automatic", "manual"] = Field(
+        "automatic",
+        description="manual: a candidate that passes waits as challenger for `cloud-assets models approve <task>`. "
+        "CLOUD_ASSETS_APPROVAL=manual does the same for all tasks.",
+    )
+
+    def is_better(self, value: float, reference: float) -> bool:
+        """Whether ``value`` is strictly better than ``reference``."""
+        return value > reference if self.mode == "max" else value < reference
+
+    def passes(self, candidate: Mapping[str, float]) -> Decision:
+        """Decides whether a candidate is good enough at all.
+
+        Args:
+            candidate: The candidate's metrics on the test split.
+
+        Returns:
+            The decision. A metric that is absent or not finite never passes.
+        """
+        value = candidate.get(self.metric, math.nan)
+        if not math.isfinite(value):
+            return Decision(False, f"rejected: the candidate has no value for the gate's metric {self.metric!r}")
+        if self.minimum is not None and self.is_better(self.minimum, value):
+            bound = "at least" if self.mode == "max" else "at most"
+            return Decision(False, f"rejected: {self.metric} {value:.4f}, {bound} {self.minimum:.4f} is asked for")
+        for name in self.must_beat:
+            baseline = candidate.get(name, math.nan)
+            if not math.isfinite(baseline):
+                return Decision(False, f"rejected: the baseline {name!r} that has to be beaten was not measured")
+            if not self.is_better(value, baseline):
+                return Decision(False, f"rejected: {self.metric} {value:.4f} does not beat {name} {baseline:.4f}")
+        return Decision(True, f"accepted: {self.metric} {value:.4f} passes the gate")
+
+    def decide(
+        self,
+        candidate: Mapping[str, float],
+        champion: Mapping[str, float] | None,
+        difference: "Interval | None" = None,
+    ) -> Decision:
+        """Decides whether a candidate takes the champion's place.
+
+        Args:
+            candidate: The candidate's metrics on the test split.
+            champion: The present champion's metrics on the same test split; None if there is no champion yet.
+            difference: Confidence interval of candidate minus champion in this metric; None if there is none.
+
+        Returns:
+            The decision. A champion stays if its metric is absent or not finite.
+        """
+        passed = self.passes(candidate)
+        if not passed.accepted:
+            return passed
+        if champion is None:
+            return Decision(True, f"{passed.reason}; there is no champion yet")
+        value, reference = candidate[self.metric], champion.get(self.metric, math.nan)
+        if not math.isfinite(reference):
+            return Decision(
+                False,
+                f"rejected: the champion has no value for {self.metric!r}, so nothing shows that the candidate is not "
+                "worse; evaluate the champion on this test split",
+            )
+        sign = 1 if self.mode == "max" else -1
+        gain, least = sign * (value - reference), sign * (value - reference)
+        compared = f"{self.metric} {value:.4f} against the champion's {reference:.4f}"
+        if difference is not None:
+            gain, ends = sign * difference.estimate, sorted((sign * difference.low, sign * difference.high))
+            least = ends[0] if self.evidence == "interval" else gain
+            compared += (
+                f", better by {gain:.4f} [{ends[0]:.4f}, {ends[1]:.4f}] ({difference.confidence:.0%} interval of the "
+                f"paired difference over {difference.groups} {difference.unit})"
+            )
+        asked = f"more than {self.margin:g} is asked for" + (
+            " of the whole interval" if difference is not None and self.evidence == "interval" else ""
+        )
+        # An interval that could not be computed is no evidence.
+        accepted = math.isfinite(least) and least > self.margin
+        return Decision(accepted, f"{'accepted' if accepted else 'rejected'}: {compared}; {asked}")

@@ -1,0 +1,93 @@
+"""Runs a model over patches of a store, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.bands import INSTRUMENTS
+from cloud_assets.errors import NothingToEvaluate, UnknownBand
+from cloud_assets.patches.recipe import IMAGES
+
+if TYPE_CHECKING:
+    from cloud_assets.inference.predictor import Predictor
+    from cloud_assets.patches.store import PatchStore, Role
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some patches and what the model says about them."""
+
+    indices: npt.NDArray[np.int64]
+    """(N,) rows of the patch store."""
+    images: npt.NDArray[Any]
+    """(N, C, H, W) digital numbers, all bands of the store."""
+    answer: Mapping[str, npt.NDArray[Any]]
+    """What the predictor returned."""
+
+
+def predict_patches(
+    predictor: Predictor,
+    store: PatchStore,
+    indices: npt.NDArray[np.int64],
+    *,
+    batch_size: int,
+    title: str,
+    progress: bool,
+    role: str = IMAGES,
+) -> Iterator[Batch]:
+    """Predicts patches in the order given.
+
+    Args:
+        predictor: The model; it is handed the bands that its card names, in the card's order.
+        store: The patches.
+        indices: (N,) rows of the store.
+        batch_size: Patches a call.
+        title: What the progress bar says.
+        progress: Whether to show one.
+        role: Which array of the store the model reads.
+
+    Yields:
+        The batches.
+
+    Raises:
+        NothingToEvaluate: If the store lacks a band of the model.
+    """
+    from tqdm import tqdm
+
+    channels = band_channels(store.roles[role], predictor.card.preprocessing.bands)
+    images = store.array(role)
+    with tqdm(total=len(indices), desc=title, unit="patch", disable=not progress) as bar:
+        for start in range(0, len(indices), batch_size):
+            rows = indices[start : start + batch_size]
+            dn = images[rows]
+            yield Batch(rows, dn, predictor.predict(dn[:, channels]))
+            bar.update(len(rows))
+
+
+def band_channels(role: Role, bands: Sequence[str]) -> list[int]:
+    """Positions of bands in a role's array, by own or common name.
+
+    Args:
+        role: The role.
+        bands: Names of the wanted bands.
+
+    Returns:
+        One channel number a band.
+
+    Raises:
+        NothingToEvaluate: If the role does not hold one of them.
+    """
+    instrument = INSTRUMENTS[role.instrument]
+    own_names = [instrument.find(band).name for band in role.bands]
+    try:
+        return [own_names.index(instrument.find(band).name) for band in bands]
+    except (UnknownBand, ValueError) as error:
+        raise NothingToEvaluate(
+            f"The model reads the bands {', '.join(bands)}, the patches hold {', '.join(role.bands)} "
+            f"of {role.instrument}. Cut the patches again with all of the model's bands."
+        ) from error

@@ -1,0 +1,128 @@
+"""What a report says about the data, the splits and the model, in words; the same for every task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cloud_assets.inference.card import ModelCard
+    from cloud_assets.patches.splits import Splits
+    from cloud_assets.patches.store import PatchStore
+
+
+def report_facts(
+    store: PatchStore, card: ModelCard, *, model: Mapping[str, str] | None = None, **sections: Mapping[str, str]
+) -> dict[str, Mapping[str, str]]:
+    """The tables of a report that say what was judged, under their headings.
+
+    Args:
+        store: The patches.
+        card: The model card.
+        model: More lines about the model.
+        sections: More tables, by heading; they follow the model.
+    """
+    return {
+        "Data": data_facts(store),
+        "Model": {**model_facts(card), **(model or {})},
+        **sections,
+        "Training": training_facts(card),
+        "Recipe": recipe_facts(card),
+        "Software": dict(card.software),
+    }
+
+
+def data_facts(store: PatchStore) -> dict[str, str]:
+    """The patches: what they are and what was left out of them."""
+    manifest = store.manifest
+    facts = {
+        "data set": manifest.dataset,
+        "pixels": "simulated" if store.is_synthetic else "real imagery",
+        "patches": f"{len(store)} from {store.index['group'].nunique()} scenes or regions",
+    }
+    for name, role in store.roles.items():
+        channels, height, width = role.shape
+        facts[name] = (
+            f"{channels} bands ({', '.join(role.bands)}) of {role.instrument}, {height} × {width} px, {role.dtype}"
+        )
+    facts["left out"] = f"{len(manifest.skipped)} unreadable scenes, {manifest.dropped_blank} nearly blank patches"
+    return facts
+
+
+def model_facts(card: ModelCard) -> dict[str, str]:
+    """The model card's essentials."""
+    preprocessing = card.preprocessing
+    low, high = preprocessing.clip
+    facts = {
+        "network": _listed(card.network.model_dump()),
+        "bands": f"{', '.join(preprocessing.bands)} ({preprocessing.instrument})",
+        "scaling": f"clipped to {low:g} … {high:g}, {preprocessing.normalisation.replace('_', ' ')}",
+    }
+    if card.classes:
+        facts["classes"] = ", ".join(card.classes)
+    if card.threshold is not None:
+        facts["threshold"] = f"{card.threshold.unit} ≥ {card.threshold.value:.3g} ({card.threshold.method})"
+    if card.patch_size is not None:
+        facts["patch size"] = f"{card.patch_size} px"
+    return facts
+
+
+def training_facts(card: ModelCard) -> dict[str, str]:
+    """How the model was trained."""
+    record = card.training
+    return {
+        "trained on": "simulated patches" if card.is_synthetic_training_data else "real imagery",
+        "patches": record.patches_version,
+        "splits": record.splits_version,
+        "epochs": f"{record.epochs_run}, weights of epoch {record.best_epoch + 1} kept",
+        "time": f"{record.seconds / 60:.1f} min on {record.device}",
+        "seed": str(record.seed),
+        "fingerprint": record.fingerprint,
+        "finished": card.created.isoformat(timespec="seconds"),
+    }
+
+
+def recipe_facts(card: ModelCard) -> dict[str, str]:
+    """The training recipe, one line a setting."""
+    return {name.replace("_", " "): text for name, text in _flattened(card.training.recipe).items()}
+
+
+def splits_table(store: PatchStore, splits: Splits) -> pd.DataFrame:
+    """One row a split: ``split``, ``patches``, ``groups``, mean ``cloud_percentage`` (NaN without truth)."""
+    import pandas as pd
+
+    rows = []
+    for split in ("train", "validation", "test"):
+        chosen = store.index.loc[splits.indices(split)]
+        rows.append(
+            {
+                "split": split,
+                "patches": len(chosen),
+                "groups": int(chosen["group"].nunique()),
+                "cloud_percentage": float(chosen["cloud_percentage"].mean()),
+                "valid_percentage": 100 * float(chosen["valid_fraction"].mean()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            flat |= _flattened(value, f"{prefix}{name}: ")
+        elif value is not None:
+            flat[prefix + name] = _text(value)
+    return flat
+
+
+def _listed(content: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {_text(value)}" for name, value in content.items() if value is not None)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,1 +1,0 @@
-"""Training: recipes, Lightning modules, fitting, tuning, export."""
