@@ -7,7 +7,7 @@ import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from cloud_assets.errors import DamagedArchive, StorageFull, UnsafeArchive
+from cloud_assets.errors import InvalidData, StorageFull
 from cloud_assets.storage import atomic_file
 
 _STAMP = ".unpacking.json"
@@ -25,8 +25,8 @@ def unpack(archive: Path, target: Path, progress: bool) -> None:
         progress: Whether to show a progress bar.
 
     Raises:
-        UnsafeArchive: A member is a link or a device, or would be written outside ``target``; nothing of it is written.
-        DamagedArchive: The archive is truncated or no archive; the files before the damage stay.
+        InvalidData: A member is a link or a device, or would be written outside ``target``; nothing of it is written.
+        InvalidData: The archive is truncated or no archive; the files before the damage stay.
         StorageFull: The disk is full; call it again when there is room.
     """
     from tqdm import tqdm
@@ -58,7 +58,7 @@ def unpack(archive: Path, target: Path, progress: bool) -> None:
             raise StorageFull(f"The disk is full: {archive} was unpacked to {target} up to file {count}.") from error
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise DamagedArchive(
+        raise InvalidData(
             f"{archive} is truncated or damaged after {count} file(s) ({error}). Download it again; "
             f"its published size should be larger than {size:,} bytes."
         ) from error
@@ -68,10 +68,10 @@ def unpack(archive: Path, target: Path, progress: bool) -> None:
 def _check_member(member: tarfile.TarInfo, archive: Path) -> None:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in path.parts[0]:
-        raise UnsafeArchive(f"{archive} would write {member.name!r} outside its folder. Do not use this archive.")
+        raise InvalidData(f"{archive} would write {member.name!r} outside its folder. Do not use this archive.")
     if not (member.isfile() or member.isdir()):
         kind = "a link" if member.issym() or member.islnk() else "a device"
-        raise UnsafeArchive(
+        raise InvalidData(
             f"{archive}: {member.name!r} is {kind}; only plain files are unpacked. Do not use this archive."
         )
 

@@ -57,7 +57,7 @@ def public_table(name: str, place: Path) -> "pd.DataFrame":
 
     Raises:
         SourceUnreachable: There is no network, or the index does not list the data set.
-        IncompleteDataSet: A part's table cannot be read.
+        InvalidData: A part's table cannot be read.
     """
     import pandas as pd
     import requests

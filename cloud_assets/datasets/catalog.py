@@ -10,7 +10,7 @@ from typing import Any
 
 from cloud_assets.datasets.rasters import combined_digest
 from cloud_assets.datasets.scene import Scene
-from cloud_assets.errors import IncompleteDataSet
+from cloud_assets.errors import InvalidData
 
 _TABLE, _MANIFEST = "scenes.parquet", "catalog.json"
 
@@ -73,7 +73,7 @@ class SceneCatalog:
         """Reads what :meth:`save` wrote.
 
         Raises:
-            IncompleteDataSet: The folder holds no catalog, or its two files do not belong together.
+            InvalidData: The folder holds no catalog, or its two files do not belong together.
         """
         import pyarrow.parquet as pq
 
@@ -81,9 +81,7 @@ class SceneCatalog:
             manifest = json.loads((directory / _MANIFEST).read_text(encoding="utf-8"))
             records = pq.read_table(directory / _TABLE).to_pylist()
         except (OSError, ValueError) as error:
-            raise IncompleteDataSet(
-                f"{directory} holds no readable scene catalog ({error}). Catalog it again."
-            ) from error
+            raise InvalidData(f"{directory} holds no readable scene catalog ({error}). Catalog it again.") from error
         catalog = cls(
             dataset=manifest["dataset"],
             scenes=tuple(Scene.from_record(record) for record in records),
@@ -92,9 +90,7 @@ class SceneCatalog:
             notes=tuple(manifest["notes"]),
         )
         if catalog.data_version != manifest["data_version"]:
-            raise IncompleteDataSet(
-                f"{directory}: {_TABLE} is not the table that {_MANIFEST} describes. Catalog it again."
-            )
+            raise InvalidData(f"{directory}: {_TABLE} is not the table that {_MANIFEST} describes. Catalog it again.")
         return catalog
 
     def summary(self) -> dict[str, Any]:

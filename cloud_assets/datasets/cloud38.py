@@ -20,7 +20,7 @@ from cloud_assets.datasets.dataset import Collection, Dataset
 from cloud_assets.datasets.parallel_checks import check_all
 from cloud_assets.datasets.rasters import RasterHeader, combined_digest, file_digest, read_header
 from cloud_assets.datasets.scene import RasterBand, Scene, read_truth
-from cloud_assets.errors import IncompleteDataSet, InvalidRaster, MixedDataTypes
+from cloud_assets.errors import InvalidData
 
 _COLOURS: Mapping[str, str] = {"red": "B4", "green": "B3", "blue": "B2", "nir": "B5"}
 _CODES: Mapping[int, int] = {0: CLEAR, 1: THICK_CLOUD, 255: THICK_CLOUD}
@@ -66,13 +66,13 @@ class _Half:
         """
         match = _NAME.fullmatch(name)
         if match is None:
-            raise InvalidRaster("the name is not patch_<index>_<row>_by_<column>_<scene>")
+            raise InvalidData("the name is not patch_<index>_<row>_by_<column>_<scene>")
         paths = {colour: str(files[name]) for colour, files in self.bands.items() if name in files}
         absent = [f"{self.prefix}_{colour}" for colour in _COLOURS if colour not in paths]
         if not self.is_test and name not in self.truths:
             absent.append("train_gt")
         if absent:
-            raise IncompleteDataSet(f"there is no file in {', '.join(absent)}")
+            raise InvalidData(f"there is no file in {', '.join(absent)}")
         header = _common_header({path: read_header(path) for path in paths.values()})
         row, column = int(match["row"]), int(match["column"])
         if self.is_test:
@@ -83,7 +83,7 @@ class _Half:
             truth = RasterBand(str(self.truths[name]))
             mask, mask_digest = read_header(truth.path), file_digest(truth.path)
             if (mask.height, mask.width) != (header.height, header.width):
-                raise InvalidRaster(
+                raise InvalidData(
                     f"{truth.path} has {mask.height}x{mask.width} pixels, the image has {header.height}x{header.width}"
                 )
         read_truth(truth, _CODES)
@@ -151,7 +151,7 @@ class Cloud38(Dataset):
         path = half.folder / wanted
         if not path.is_file():
             if filtered:
-                raise IncompleteDataSet(f"nonempty_only needs the list {path}. Put it there or switch the option off.")
+                raise InvalidData(f"nonempty_only needs the list {path}. Put it there or switch the option off.")
             return None, []
         with path.open(newline="", encoding="utf-8-sig") as stream:
             names = [row[0].strip() for row in csv.reader(stream) if row and row[0].strip() not in ("", "name")]
@@ -175,15 +175,11 @@ def _common_header(headers: Mapping[str, RasterHeader]) -> RasterHeader:
     first = next(iter(headers.values()))
     for path, header in headers.items():
         if header.dtype not in _INSTRUMENTS:
-            raise InvalidRaster(
-                f"{path} holds {header.dtype}; 38-Cloud's bands are uint16, or uint8 in rescaled copies"
-            )
+            raise InvalidData(f"{path} holds {header.dtype}; 38-Cloud's bands are uint16, or uint8 in rescaled copies")
         if header.dtype != first.dtype:
-            raise MixedDataTypes(f"{path} holds {header.dtype}, {next(iter(headers))} holds {first.dtype}")
+            raise InvalidData(f"{path} holds {header.dtype}, {next(iter(headers))} holds {first.dtype}")
         if (header.height, header.width) != (first.height, first.width):
-            raise InvalidRaster(
-                f"{path} has {header.height}x{header.width} pixels, others {first.height}x{first.width}"
-            )
+            raise InvalidData(f"{path} has {header.height}x{header.width} pixels, others {first.height}x{first.width}")
     return first
 
 
@@ -207,7 +203,7 @@ def _window_in_scene(row: int, column: int, patch: RasterHeader, scene: RasterHe
     """
     rows, columns = -(-scene.height // patch.height), -(-scene.width // patch.width)
     if row > rows or column > columns:
-        raise InvalidRaster(f"row {row}, column {column} lies outside its scene of {rows} x {columns} patches")
+        raise InvalidData(f"row {row}, column {column} lies outside its scene of {rows} x {columns} patches")
     top = (rows * patch.height - scene.height) // 2
     left = (columns * patch.width - scene.width) // 2
     return (column - 1) * patch.width - left, (row - 1) * patch.height - top, patch.width, patch.height
@@ -221,7 +217,7 @@ def _refuse_mixed_types(scenes: list[Scene]) -> None:
     types = {instrument: dtype for dtype, instrument in _INSTRUMENTS.items()}
     rare = counts.most_common()[-1][0]
     files = [next(iter(scene.bands.values())).path for scene in scenes if scene.instrument == rare]
-    raise MixedDataTypes(
+    raise InvalidData(
         f"38-Cloud mixes data types: {', '.join(f'{number} x {types[name]}' for name, number in counts.items())}. "
         f"The {types[rare]} ones are: {', '.join(files[:10])}{' …' if len(files) > 10 else ''}. Keep one kind."
     )

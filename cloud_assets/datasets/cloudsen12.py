@@ -22,7 +22,7 @@ from cloud_assets.datasets.parallel_checks import check_all
 from cloud_assets.datasets.rasters import read_bands, read_header
 from cloud_assets.datasets.scene import CANONICAL_CODES, RasterBand, Scene, bands_of_file, read_truth
 from cloud_assets.datasets.stratified_sample import choose_samples, merge_groups
-from cloud_assets.errors import DataFolderMissing, IncompleteDataSet, InvalidRaster, InvalidRecipe, SourceUnreachable
+from cloud_assets.errors import DataNotFound, InvalidData, InvalidRecipe, SourceUnreachable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +117,7 @@ class CloudSEN12(Dataset):
             f"parts are missing: {', '.join(absent)}" if absent else self._count_problem(table) if published else ""
         )
         if problem and not self.allow_missing_parts:
-            raise IncompleteDataSet(
+            raise InvalidData(
                 f"{files[0].parent}: {problem}. Download what is missing, or set allow_missing_parts to do without."
             )
         if problem:
@@ -143,9 +143,9 @@ class CloudSEN12(Dataset):
                 place.rmdir()
                 place.parent.rmdir()
             missing = self.missing(folder, "there is no *.taco file in")
-            raise DataFolderMissing(f"{missing} Downloading was tried: {error}") from error
+            raise DataNotFound(f"{missing} Downloading was tried: {error}") from error
         if problem := self._count_problem(table):
-            raise IncompleteDataSet(f"The public {_PUBLIC_NAME}: {problem}. Delete {place}/*.parquet and try again.")
+            raise InvalidData(f"The public {_PUBLIC_NAME}: {problem}. Delete {place}/*.parquet and try again.")
         rows = self._choose(table, notes)
         localise([_byte_range(row) for row in _records(rows)], place, progress)
         notes.append(f"Samples of the public data set, downloaded to {place}.")
@@ -156,20 +156,18 @@ class CloudSEN12(Dataset):
 
     def _choose(self, table: "pd.DataFrame", notes: list[str]) -> "pd.DataFrame":
         if absent := [column for column in _NEEDED if column not in table.columns]:
-            raise IncompleteDataSet(
+            raise InvalidData(
                 f"{table[tortilla.SOURCE].iloc[0]} lacks the column(s) {', '.join(absent)} of CloudSEN12."
             )
         if repeated := tortilla.repeated_ids(table):
-            raise IncompleteDataSet(
-                f"{len(repeated)} sample ids occur twice, such as {repeated[0]}: is a file there twice?"
-            )
+            raise InvalidData(f"{len(repeated)} sample ids occur twice, such as {repeated[0]}: is a file there twice?")
         wanted = table["label_type"].isin(self.label_types)
         if not self.large_patches:
             wanted &= table["real_proj_shape"] <= _LARGEST_SMALL_PATCH
         rows = table[wanted]
         if rows.empty:
             size = "" if self.large_patches else " and ordinary size"
-            raise IncompleteDataSet(
+            raise InvalidData(
                 f"None of the {len(table):,} samples has label type {' or '.join(self.label_types)}{size}; "
                 f"the files hold {', '.join(sorted(set(table['label_type'])))}."
             )
@@ -190,19 +188,17 @@ def _check_sample(row: Mapping[str, Any]) -> Scene:
     try:
         data = read_range(_byte_range(row))
     except SourceUnreachable as error:
-        raise IncompleteDataSet(str(error)) from error
+        raise InvalidData(str(error)) from error
     files = tortilla.inner_files(data, f"sample {name} of {source}")
     if len(files) < 2:
-        raise IncompleteDataSet(
-            f"sample {name} of {source} holds {len(files)} file(s); image and target were expected."
-        )
+        raise InvalidData(f"sample {name} of {source} holds {len(files)} file(s); image and target were expected.")
     image, target = (f"/vsisubfile/{start + offset}_{length},{source}" for offset, length in files[:2])
     header, truth_header = read_header(image), read_header(target)
     if header.count != len(_BANDS) or header.dtype != "uint16":
-        raise InvalidRaster(f"the image has {header.count} bands of {header.dtype}, not {len(_BANDS)} of uint16")
+        raise InvalidData(f"the image has {header.count} bands of {header.dtype}, not {len(_BANDS)} of uint16")
     sizes = [f"{raster.height}x{raster.width}" for raster in (header, truth_header)]
     if sizes[0] != sizes[1]:
-        raise InvalidRaster(f"the image has {sizes[0]} pixels, the target {sizes[1]}")
+        raise InvalidData(f"the image has {sizes[0]} pixels, the target {sizes[1]}")
     window = unpadded_window(image, header, int(row["real_proj_shape"]))
     truth, codes = RasterBand(target, window=window), LABEL_CODES[row["label_type"]]
     read_truth(truth, codes)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cloud_assets.datasets.catalog import SceneCatalog, Skipped
 from cloud_assets.datasets.scene import Scene
-from cloud_assets.errors import DataFolderMissing, IncompleteDataSet, TooManySkipped
+from cloud_assets.errors import DataNotFound, InvalidData, too_many_skipped
 
 SYNTHETIC_MARKER = "SYNTHETIC.md"
 """A file of this name in a data set's folder says that the sample writer simulated its pixels."""
@@ -67,15 +67,15 @@ class Dataset(BaseModel, ABC):
             The catalog, in a reproducible order.
 
         Raises:
-            DataFolderMissing: The data set is not there; the message says what to set or to download.
-            IncompleteDataSet: A part that belongs to it is missing.
-            TooManySkipped: More items are unusable than :attr:`max_skipped_fraction` allows.
+            DataNotFound: The data set is not there; the message says what to set or to download.
+            InvalidData: A part that belongs to it is missing.
+            InvalidData: More items are unusable than :attr:`max_skipped_fraction` allows.
         """
         folder = self.find_folder(data_root)
         found = self.collect(folder, cache or data_root, progress)
         total = len(found.scenes) + len(found.skipped)
         if len(found.skipped) > self.max_skipped_fraction * total:
-            raise TooManySkipped(self.title, [str(item) for item in found.skipped], total, self.max_skipped_fraction)
+            raise too_many_skipped(self.title, [str(item) for item in found.skipped], total, self.max_skipped_fraction)
         if not found.scenes:
             raise self.missing(folder)
         scenes, notes = apply_split_list(folder / SPLIT_LIST, found.scenes)
@@ -95,16 +95,16 @@ class Dataset(BaseModel, ABC):
         """The data set's folder.
 
         Raises:
-            DataFolderMissing: There is none.
+            DataNotFound: There is none.
         """
         folder = data_root / self.folder
         if not folder.is_dir():
             raise self.missing(folder)
         return folder
 
-    def missing(self, folder: Path, what: str = "") -> DataFolderMissing:
+    def missing(self, folder: Path, what: str = "") -> DataNotFound:
         """The error for a data set that is not in its folder."""
-        return DataFolderMissing(
+        return DataNotFound(
             f"{self.title} was not found: {what or 'looked for its files in'} {folder.absolute()}. Set the environment "
             f"variable CLOUD_ASSETS_DATA to the folder that holds {self.folder}/ (unset it to work on the embedded "
             f"sample). {self.how_to_get}"
@@ -135,7 +135,7 @@ def apply_split_list(path: Path, scenes: Iterable[Scene]) -> tuple[list[Scene], 
         The scenes, and notes on what the list and the scenes do not share.
 
     Raises:
-        IncompleteDataSet: The list lacks a column or names a split that there is not.
+        InvalidData: The list lacks a column or names a split that there is not.
     """
     scenes = list(scenes)
     if not path.is_file():
@@ -143,12 +143,10 @@ def apply_split_list(path: Path, scenes: Iterable[Scene]) -> tuple[list[Scene], 
     with path.open(newline="", encoding="utf-8-sig") as stream:
         rows = list(csv.DictReader(stream))
     if not rows or not {"name", "split"} <= rows[0].keys():
-        raise IncompleteDataSet(f"{path} must be a table with the columns name,scene_id,split and at least one row.")
+        raise InvalidData(f"{path} must be a table with the columns name,scene_id,split and at least one row.")
     unknown = sorted({row["split"] for row in rows} - _SPLITS.keys())
     if unknown:
-        raise IncompleteDataSet(
-            f"{path} names the split(s) {', '.join(unknown)}; there are train, validation and test."
-        )
+        raise InvalidData(f"{path} names the split(s) {', '.join(unknown)}; there are train, validation and test.")
     listed = {row["name"]: row for row in rows}
     placed, used = [], set()
     unplaced = 0
@@ -179,7 +177,7 @@ def writable_folder(candidates: Iterable[Path], purpose: str) -> Path:
     """The first folder that can be made and written to.
 
     Raises:
-        DataFolderMissing: None of them can.
+        DataNotFound: None of them can.
     """
     tried = []
     for folder in candidates:
@@ -191,7 +189,7 @@ def writable_folder(candidates: Iterable[Path], purpose: str) -> Path:
         if os.access(folder, os.W_OK):
             return folder
         tried.append(str(folder))
-    raise DataFolderMissing(
+    raise DataNotFound(
         f"There is no folder to write {purpose} to; tried {', '.join(tried)}. "
         "Set the environment variable CLOUD_ASSETS_HOME to a folder that may be written to."
     )

@@ -11,7 +11,7 @@ from cloud_assets.datasets.dataset import Collection, Dataset
 from cloud_assets.datasets.parallel_checks import check_all
 from cloud_assets.datasets.rasters import RasterHeader, file_digest, open_raster, read_header
 from cloud_assets.datasets.scene import RasterBand, Scene
-from cloud_assets.errors import InvalidRaster, InvalidRecipe, TooFewImages
+from cloud_assets.errors import InvalidData, InvalidRecipe, NoUsablePatches
 
 NORMAL, CLOUDY = "noncloud", "cloud"
 """Names of the two folders, and labels of the pictures in them."""
@@ -67,7 +67,7 @@ class ImageFolders(Dataset):
         normal = sum(scene.label == NORMAL for scene in scenes)
         if normal < self.minimum_normal:
             reasons = "".join(f"\n  {item}" for item in skipped[:10])
-            raise TooFewImages(
+            raise NoUsablePatches(
                 f"{folder / NORMAL} holds {normal} usable picture(s) without clouds, at least {self.minimum_normal} "
                 f"are needed. Add some, or lower minimum_normal if you know what you do.{reasons}"
             )
@@ -93,7 +93,7 @@ class ImageFolders(Dataset):
 
     def _picture(self, folder: Path, label: str, file: Path) -> Scene:
         if file.suffix.lower() not in _SUFFIXES:
-            raise InvalidRaster(f"{file.name} is no picture of a known kind ({', '.join(_SUFFIXES)})")
+            raise InvalidData(f"{file.name} is no picture of a known kind ({', '.join(_SUFFIXES)})")
         path = str(file)
         header = read_header(path)
         channels, remark = _channels(path, header)
@@ -123,11 +123,11 @@ class ImageFolders(Dataset):
 
 def _channels(path: str, header: RasterHeader) -> tuple[tuple[int, int, int], str]:
     if header.has_palette:
-        raise InvalidRaster(f"{path} has a colour table: its values are no brightness. Convert it to RGB.")
+        raise InvalidData(f"{path} has a colour table: its values are no brightness. Convert it to RGB.")
     if header.dtype != "uint8":
-        raise InvalidRaster(f"{path} holds {header.dtype}, pictures have 8 bits a channel. Convert it.")
+        raise InvalidData(f"{path} holds {header.dtype}, pictures have 8 bits a channel. Convert it.")
     if header.count not in _CHANNELS:
-        raise InvalidRaster(f"{path} has {header.count} channels; pictures have one to four.")
+        raise InvalidData(f"{path} has {header.count} channels; pictures have one to four.")
     return _CHANNELS[header.count]
 
 

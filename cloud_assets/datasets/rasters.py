@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.errors import InvalidRaster
+from cloud_assets.errors import InvalidData
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -52,7 +52,7 @@ def open_raster(path: str) -> "Iterator[DatasetReader]":
         path: A file or a GDAL path such as ``/vsisubfile/200_4711,file.taco``.
 
     Raises:
-        InvalidRaster: It cannot be opened, or reading from it inside the block fails.
+        InvalidData: It cannot be opened, or reading from it inside the block fails.
     """
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -64,20 +64,20 @@ def open_raster(path: str) -> "Iterator[DatasetReader]":
         with rasterio.Env(**options), rasterio.open(path) as raster:
             yield raster
     except RasterioError as error:
-        raise InvalidRaster(f"{path} cannot be read: it is missing, truncated or no raster file ({error}).") from error
+        raise InvalidData(f"{path} cannot be read: it is missing, truncated or no raster file ({error}).") from error
 
 
 def read_header(path: str) -> RasterHeader:
     """Reads a file's header and makes sure that all blocks it promises are inside the file.
 
     Raises:
-        InvalidRaster: The file is missing, no raster, without bands, of mixed data types, or truncated.
+        InvalidData: The file is missing, no raster, without bands, of mixed data types, or truncated.
     """
     with open_raster(path) as raster:
         if raster.count == 0:
-            raise InvalidRaster(f"{path} holds no raster band.")
+            raise InvalidData(f"{path} holds no raster band.")
         if len(set(raster.dtypes)) > 1:
-            raise InvalidRaster(f"{path} mixes data types in one file: {', '.join(raster.dtypes)}.")
+            raise InvalidData(f"{path} mixes data types in one file: {', '.join(raster.dtypes)}.")
         if raster.driver == "GTiff":
             _check_blocks(raster, path)
         elif raster.driver == "PNG":
@@ -110,11 +110,11 @@ def read_bands(path: str, indexes: Sequence[int], window: Window | None, fill: f
         (bands, height, width) array in the file's data type.
 
     Raises:
-        InvalidRaster: The file cannot be read or has fewer bands.
+        InvalidData: The file cannot be read or has fewer bands.
     """
     with open_raster(path) as raster:
         if max(indexes) > raster.count:
-            raise InvalidRaster(f"{path} has {raster.count} band(s), band {max(indexes)} was asked for.")
+            raise InvalidData(f"{path} has {raster.count} band(s), band {max(indexes)} was asked for.")
         if window is None:
             values: npt.NDArray[Any] = raster.read(list(indexes))
             return values
@@ -140,7 +140,7 @@ def file_digest(path: str) -> str:
                 digest.update(chunk)
                 remaining -= len(chunk) if remaining >= 0 else 0
     except OSError as error:
-        raise InvalidRaster(f"{file} cannot be read ({error.strerror}).") from error
+        raise InvalidData(f"{file} cannot be read ({error.strerror}).") from error
     return digest.hexdigest()
 
 
@@ -160,7 +160,7 @@ def _check_blocks(raster: "DatasetReader", path: str) -> None:
                 offset = raster.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", bidx=band)
                 size = raster.get_tag_item(f"BLOCK_SIZE_{x}_{y}", "TIFF", bidx=band)
                 if offset and size and int(offset) + int(size) > length:
-                    raise InvalidRaster(f"{path} is truncated: its pixels go on after the end of the file.")
+                    raise InvalidData(f"{path} is truncated: its pixels go on after the end of the file.")
 
 
 def _check_chunks(path: str) -> None:
@@ -175,4 +175,4 @@ def _check_chunks(path: str) -> None:
             if head[4:] == b"IEND":
                 return
             stream.seek(end)
-    raise InvalidRaster(f"{path} is truncated: the picture does not come to its end.")
+    raise InvalidData(f"{path} is truncated: the picture does not come to its end.")

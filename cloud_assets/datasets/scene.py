@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from cloud_assets.bands import INSTRUMENTS, UNLABELLED, Instrument
 from cloud_assets.datasets.rasters import Window, combined_digest, read_bands, read_header
-from cloud_assets.errors import AbsentBand, InvalidRaster, MixedDataTypes, UnknownBand, UnknownLabelCode
+from cloud_assets.errors import InvalidData, UnknownBand
 
 CANONICAL_CODES: Mapping[int, int] = {0: 0, 1: 1, 2: 2, 3: 3, UNLABELLED: UNLABELLED}
 """Truth that is in the project's own cloud codes already."""
@@ -78,7 +78,7 @@ class Scene:
 
         Raises:
             UnknownBand: None of the scene's instruments has such a band.
-            AbsentBand: The instrument has it, this scene does not.
+            InvalidData: The instrument has it, this scene does not.
         """
         instruments = [INSTRUMENTS[name] for name in dict.fromkeys([self.instrument, *self.band_instruments.values()])]
         found = []
@@ -92,7 +92,7 @@ class Scene:
             found.append(name)
         if found:
             asked = band if band == found[0] else f"{band} ({found[0]})"
-            raise AbsentBand(
+            raise InvalidData(
                 f"Scene {self.scene_id} has no band {asked}: the data set does not hold it. "
                 f"Choose from {', '.join(self.bands)}."
             )
@@ -109,9 +109,9 @@ class Scene:
 
         Raises:
             UnknownBand: A name that no instrument of the scene knows.
-            AbsentBand: A band that this scene does not hold.
-            MixedDataTypes: The bands' files disagree in data type.
-            InvalidRaster: A file cannot be read, or sizes disagree.
+            InvalidData: A band that this scene does not hold.
+            InvalidData: The bands' files disagree in data type.
+            InvalidData: A file cannot be read, or sizes disagree.
         """
         names = [self.resolve(band) for band in bands]
         by_source: dict[tuple[str, Window | None], list[int]] = {}
@@ -126,9 +126,9 @@ class Scene:
         ordered = [layers[position] for position in range(len(names))]
         described = [f"{name}: {layer.dtype} {layer.shape}" for name, layer in zip(names, ordered, strict=True)]
         if len({layer.dtype for layer in ordered}) > 1:
-            raise MixedDataTypes(f"The bands of scene {self.scene_id} differ in data type: {'; '.join(described)}.")
+            raise InvalidData(f"The bands of scene {self.scene_id} differ in data type: {'; '.join(described)}.")
         if len({layer.shape for layer in ordered}) > 1:
-            raise InvalidRaster(f"The bands of scene {self.scene_id} differ in size: {'; '.join(described)}.")
+            raise InvalidData(f"The bands of scene {self.scene_id} differ in size: {'; '.join(described)}.")
         return np.stack(ordered)
 
     def read_truth(self) -> npt.NDArray[np.uint8]:
@@ -138,12 +138,12 @@ class Scene:
             (H, W) canonical cloud codes; 255 where the truth's window reaches past its raster.
 
         Raises:
-            AbsentBand: The scene has no truth.
-            UnknownLabelCode: The raster holds a code that the legend does not explain.
-            InvalidRaster: The file cannot be read.
+            InvalidData: The scene has no truth.
+            InvalidData: The raster holds a code that the legend does not explain.
+            InvalidData: The file cannot be read.
         """
         if self.truth is None:
-            raise AbsentBand(f"Scene {self.scene_id} comes without truth.")
+            raise InvalidData(f"Scene {self.scene_id} comes without truth.")
         return read_truth(self.truth, self.truth_codes)
 
     def grid(self) -> Grid:
@@ -194,13 +194,13 @@ def read_truth(truth: RasterBand, codes: Mapping[int, int]) -> npt.NDArray[np.ui
         (H, W) canonical codes; 255 outside the raster.
 
     Raises:
-        UnknownLabelCode: The raster holds a code that the legend does not explain.
-        InvalidRaster: The file cannot be read.
+        InvalidData: The raster holds a code that the legend does not explain.
+        InvalidData: The file cannot be read.
     """
     raw = read_bands(truth.path, [truth.index], truth.window, 0)[0]
     unknown = sorted(set(np.unique(raw).tolist()) - set(codes))
     if unknown:
-        raise UnknownLabelCode(
+        raise InvalidData(
             f"{truth.path} holds the label code(s) {', '.join(map(str, unknown))}, which the legend does not explain "
             f"(it knows {', '.join(map(str, sorted(codes)))}). Is this really the truth raster of this data set?"
         )

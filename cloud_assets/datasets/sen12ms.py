@@ -21,7 +21,7 @@ from cloud_assets.datasets.dataset import Collection, Dataset, writable_folder
 from cloud_assets.datasets.parallel_checks import check_all
 from cloud_assets.datasets.rasters import RasterHeader, combined_digest, file_digest, read_bands, read_header
 from cloud_assets.datasets.scene import Scene, bands_of_file
-from cloud_assets.errors import IncompleteDataSet, InvalidRaster
+from cloud_assets.errors import InvalidData
 
 Season = Literal["spring", "summer", "fall", "winter"]
 
@@ -123,11 +123,11 @@ class Sen12MS(Dataset):
             return set()
         path = folder / self.holdout_list
         if not path.is_file():
-            raise IncompleteDataSet(f"The hold-out list {path} is not there. Correct holdout_list or leave it empty.")
+            raise InvalidData(f"The hold-out list {path} is not there. Correct holdout_list or leave it empty.")
         found = [_FILE.search(line) for line in path.read_text(encoding="utf-8").splitlines()]
         names = {f"{match['season']}_{match['scene']}_p{match['patch']}" for match in found if match}
         if not names:
-            raise IncompleteDataSet(f"The hold-out list {path} names no patch such as ROIs2017_winter_s2_112_p797.")
+            raise InvalidData(f"The hold-out list {path} names no patch such as ROIs2017_winter_s2_112_p797.")
         return names
 
 
@@ -140,18 +140,18 @@ def _tree(folder: Path) -> Iterator[Path]:
 
 def _check_pair(pair: _Pair, split: str | None) -> Scene:
     if pair.name in _KNOWN_DAMAGED:
-        raise InvalidRaster("the published radar file of this pair is damaged")
+        raise InvalidData("the published radar file of this pair is damaged")
     if pair.s1 is None or pair.s2 is None:
         there, absent = ("s2", "s1") if pair.s1 is None else ("s1", "s2")
-        raise IncompleteDataSet(f"{pair.s1 or pair.s2} ({there}) has no {absent} partner")
+        raise InvalidData(f"{pair.s1 or pair.s2} ({there}) has no {absent} partner")
     paths = {"s1": str(pair.s1), "s2": str(pair.s2)}
     headers = {sensor: _check_header(path, sensor) for sensor, path in paths.items()}
     places = [(header.height, header.width, header.crs, header.transform) for header in headers.values()]
     if places[0] != places[1]:
-        raise InvalidRaster(f"{paths['s1']} and {paths['s2']} differ in size or georeference: {places[0]}, {places[1]}")
+        raise InvalidData(f"{paths['s1']} and {paths['s2']} differ in size or georeference: {places[0]}, {places[1]}")
     _check_backscatter(paths["s1"])
     if not read_bands(paths["s2"], range(1, len(_BANDS["s2"]) + 1), None, 0).any():
-        raise InvalidRaster(f"{paths['s2']} is blank")
+        raise InvalidData(f"{paths['s2']} is blank")
     return Scene(
         scene_id=pair.name,
         group=f"{pair.season}_{pair.scene}",
@@ -167,21 +167,21 @@ def _check_pair(pair: _Pair, split: str | None) -> Scene:
 def _check_header(path: str, sensor: str) -> RasterHeader:
     header = read_header(path)
     if header.count != len(_BANDS[sensor]):
-        raise InvalidRaster(f"{path} has {header.count} band(s), {sensor} patches have {len(_BANDS[sensor])}")
+        raise InvalidData(f"{path} has {header.count} band(s), {sensor} patches have {len(_BANDS[sensor])}")
     if header.dtype not in _DTYPES[sensor]:
-        raise InvalidRaster(f"{path} holds {header.dtype}, {sensor} patches hold {_DTYPES[sensor][0]}")
+        raise InvalidData(f"{path} holds {header.dtype}, {sensor} patches hold {_DTYPES[sensor][0]}")
     return header
 
 
 def _check_backscatter(path: str) -> None:
     values = read_bands(path, (1, 2), None, None)
     if unusable := int((~np.isfinite(values)).sum()):
-        raise InvalidRaster(f"{path} holds {unusable} backscatter values that are NaN or infinite")
+        raise InvalidData(f"{path} holds {unusable} backscatter values that are NaN or infinite")
     if not values.any():
-        raise InvalidRaster(f"{path} is blank")
+        raise InvalidData(f"{path} is blank")
     if values.min() >= 0:
         # No place on Earth scatters back more than it receives in every pixel: positive throughout is not decibel.
-        raise InvalidRaster(
+        raise InvalidData(
             f"{path} holds linear power (all values from {values.min():.3g} to {values.max():.3g} are positive), "
             "not decibel; convert it by 10 * log10"
         )

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud_assets.errors import IncompleteDataSet
+from cloud_assets.errors import InvalidData
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ def read_tables(sources: Sequence[str]) -> "pd.DataFrame":
         One row a sample, with the file's own columns and ``source``, sorted by id.
 
     Raises:
-        IncompleteDataSet: A file is truncated, cannot be reached, or is no TACO.
+        InvalidData: A file is truncated, cannot be reached, or is no TACO.
     """
     import pandas as pd
     import tacoreader.v1
@@ -47,7 +47,7 @@ def read_tables(sources: Sequence[str]) -> "pd.DataFrame":
         try:
             table = pd.DataFrame(tacoreader.v1.load(source))
         except Exception as error:  # whatever the reader's network and Parquet layers raise
-            raise IncompleteDataSet(
+            raise InvalidData(
                 f"{source} cannot be read as a TACO file ({type(error).__name__}: {error}). If it is truncated, "
                 "download it again; its last bytes hold the table of contents."
             ) from error
@@ -67,18 +67,18 @@ def inner_files(sample: bytes, name: str) -> list[tuple[int, int]]:
         (offset, length) of each file, counted from the beginning of ``sample``, in the order of its table.
 
     Raises:
-        IncompleteDataSet: The bytes are cut off or no tortilla.
+        InvalidData: The bytes are cut off or no tortilla.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     footer, length = (int.from_bytes(sample[start : start + 8], "little") for start in (2, 10))
     if sample[:2] not in _MAGIC or footer + length > len(sample):
-        raise IncompleteDataSet(f"{name} is cut off or is no tortilla: its table of contents is missing.")
+        raise InvalidData(f"{name} is cut off or is no tortilla: its table of contents is missing.")
     try:
         table = pq.read_table(io.BytesIO(sample[footer : footer + length]), columns=[OFFSET, LENGTH])
     except pa.ArrowException as error:
-        raise IncompleteDataSet(f"{name} has a damaged table of contents ({error}).") from error
+        raise InvalidData(f"{name} has a damaged table of contents ({error}).") from error
     return list(zip(table[OFFSET].to_pylist(), table[LENGTH].to_pylist(), strict=True))
 
 

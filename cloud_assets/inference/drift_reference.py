@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cloud_assets.errors import NoTrainingReference
+from cloud_assets.errors import InvalidModel
 from cloud_assets.inference.card import ModelCard
 
 CARD_DETAIL = "training_reference"
@@ -50,7 +50,7 @@ def reference_of(card: ModelCard) -> TrainingReference:
     """The reference in a model card.
 
     Raises:
-        NoTrainingReference: If the card has none, or one of another schema version.
+        InvalidModel: If the card has none, or one of another schema version.
     """
     content: Any = card.details.get(CARD_DETAIL)
     found = "none" if content is None else f"one of schema version {content.get('schema_version', 1)}"
@@ -59,7 +59,7 @@ def reference_of(card: ModelCard) -> TrainingReference:
             return TrainingReference.model_validate(content)
         except ValidationError as error:
             found = f"a damaged one ({error.error_count()} errors)"
-    raise NoTrainingReference(
+    raise InvalidModel(
         f"{card.task}/{card.variant}: drift is measured against a training reference of schema version "
         f"{SCHEMA_VERSION} in the model card; this card has {found}. Train the model again (retrain: true)."
     )

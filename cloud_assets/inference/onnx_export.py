@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from cloud_assets.errors import BackEndUnavailable, ExportMismatch, InvalidModel
+from cloud_assets.errors import BackEndUnavailable, InvalidModel
 from cloud_assets.inference.bundle import CARD_FILE, ModelBundle
 from cloud_assets.inference.card import ModelCard
 from cloud_assets.inference.export_recipe import INT8_FILE, NETWORK_FILE, ExportRecipe, ExportRecord
@@ -98,7 +98,7 @@ def export(bundle: ModelBundle, recipe: ExportRecipe, inputs: Pixels, calibratio
 
     Raises:
         BackEndUnavailable: If the ONNX libraries are not installed, or cannot take the network.
-        ExportMismatch: If the exported network gives other answers.
+        InvalidModel: If the exported network gives other answers.
     """
     network = bundle.network()
     content = to_onnx(network, inputs[:1], recipe.opset)
@@ -106,7 +106,7 @@ def export(bundle: ModelBundle, recipe: ExportRecipe, inputs: Pixels, calibratio
     expected, found = _logits(network, inputs), _logits(exported, inputs)
     difference = float(abs(expected - found).max())
     if not difference <= recipe.tolerance * max(1.0, float(abs(expected).max())):
-        raise ExportMismatch(
+        raise InvalidModel(
             f"{bundle.card.task}/{bundle.card.variant}: the exported network differs from the trained one by up to "
             f"{difference:.3g} on {len(inputs)} inputs. Try another opset, or report the backbone to the ONNX exporter."
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.errors import InvalidModel, WrongInput
+from cloud_assets.errors import InvalidData, InvalidModel
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.card import ModelCard
 
@@ -80,11 +80,11 @@ def check_input(dn: npt.NDArray[Any], card: ModelCard) -> npt.NDArray[Any]:
         The same array.
 
     Raises:
-        WrongInput: If it has another number of axes or bands, or no pixels.
+        InvalidData: If it has another number of axes or bands, or no pixels.
     """
     array = np.asarray(dn)
     if array.ndim != 4 or array.shape[1] != len(card.bands) or 0 in array.shape[2:]:
-        raise WrongInput(
+        raise InvalidData(
             f"{card.task}/{card.variant} takes digital numbers of shape (patches, {len(card.bands)}, height, width), "
             f"bands {', '.join(card.bands)} of {card.preprocessing.instrument}; got {array.shape}."
         )

@@ -51,7 +51,7 @@ class ServedModel:
             for nodata, and ``cloud_probability`` (N, H, W), float32.
 
         Raises:
-            WrongInput: If the number of bands is not the model's.
+            InvalidData: If the number of bands is not the model's.
         """
         channels_first = np.ascontiguousarray(np.moveaxis(model_input, -1, 1))
         answer = self._predictor.predict(channels_first)

@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor
 from tqdm import tqdm
 
-from cloud_assets.errors import StorageFull, TrainingDiverged
+from cloud_assets.errors import StorageFull, TrainingFailed
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.storage import atomic_file
 
@@ -219,8 +219,16 @@ class DivergenceGuard(Callback):
                 self._stop(name, value, trainer)
 
     def _stop(self, what: str, value: float, trainer: Trainer) -> None:
-        kept = (self._folder / BEST_CHECKPOINT).exists()
-        raise TrainingDiverged(what, value, trainer.global_step, trainer.current_epoch, str(self._folder), kept)
+        kept = (
+            f"The last good weights are kept in {self._folder}."
+            if (self._folder / BEST_CHECKPOINT).exists()
+            else "No epoch had been completed, so there are no good weights yet."
+        )
+        raise TrainingFailed(
+            f"training diverged: {what} is {value} at step {trainer.global_step} (epoch {trainer.current_epoch}). "
+            f"{kept} Lower the learning rate, set gradient_clip, use precision '32', or look for extreme values among "
+            "the training patches."
+        )
 
 
 class ProgressBar(Callback):

@@ -108,7 +108,7 @@ def fit(
         How it went.
 
     Raises:
-        TrainingDiverged: If the loss or the validation metric becomes infinite or not a number.
+        TrainingFailed: If the loss or the validation metric becomes infinite or not a number.
         InvalidRecipe: If the device or precision is not to be had.
     """
     device = choose_device(optimisation.device)

@@ -79,7 +79,7 @@ def ablate(
 
     Raises:
         InvalidRecipe: If a row's recipe is impossible.
-        WrongWeights: If a row starts from weights that do not fit it.
+        InvalidModel: If a row starts from weights that do not fit it.
         CloudAssetsError: Whatever a training raises.
     """
     variant, base = taken_apart(task, recipe)

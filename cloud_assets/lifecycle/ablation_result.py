@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloud_assets.errors import InvalidEvaluation
+from cloud_assets.errors import InvalidReport
 from cloud_assets.reports.contents import read_figures, read_tables, write_figures, write_tables
 from cloud_assets.storage import atomic_directory
 
@@ -140,7 +140,7 @@ class Ablation:
             directory: The ablation's folder.
 
         Raises:
-            InvalidEvaluation: If the folder holds none, half of one, or one of another schema version.
+            InvalidReport: If the folder holds none, half of one, or one of another schema version.
         """
         try:
             content = json.loads((directory / "ablation.json").read_text(encoding="utf-8"))
@@ -150,7 +150,7 @@ class Ablation:
             figures = read_figures(content.pop("figures"), directory / "figures")
             return cls(tables=tables, figures=figures, **content)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InvalidEvaluation(
+            raise InvalidReport(
                 f"{directory} holds no ablation that this version can read ({error}). Materialise it again: its "
                 "finished trainings are kept."
             ) from error

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cloud_assets.errors import CloudAssetsError, GateNotPassed, InvalidModel
+from cloud_assets.errors import CloudAssetsError, InvalidModel, NoChampion
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.held_out import unseen_test
 from cloud_assets.patches.splits import Splits
@@ -43,10 +43,10 @@ class Rival:
         """The champion after the challenger was turned down.
 
         Raises:
-            GateNotPassed: If it cannot be loaded.
+            NoChampion: If it cannot be loaded.
         """
         if self.bundle is None:
-            raise GateNotPassed(
+            raise NoChampion(
                 f"the champion of {self.version.task}, version {self.version.version}, cannot be loaded "
                 f"({self.trouble}), and the challenger does not take its place either. Train a better one, or return "
                 f"to an older version: cloud-assets models rollback {self.version.task}"

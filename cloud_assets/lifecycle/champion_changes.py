@@ -6,7 +6,7 @@ Only the registry is changed, and that at once. The champion's asset follows whe
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from cloud_assets.errors import DecisionPending, NoSuchVersion
+from cloud_assets.errors import AlreadyRunning, NoChampion
 from cloud_assets.lifecycle.promotion import (
     APPROVAL,
     APPROVED,
@@ -35,9 +35,9 @@ def approve(tracker: "Tracker", task: str, version: int | None = None) -> "Regis
         The new champion.
 
     Raises:
-        NoSuchVersion: If nothing waits, or there is no such version.
+        NoChampion: If nothing waits, or there is no such version.
         InvalidModel: If the version cannot be loaded any more.
-        DecisionPending: If the champion is another than the one that the challenger was compared with.
+        AlreadyRunning: If the champion is another than the one that the challenger was compared with.
     """
     with tracker.deciding(task):
         chosen = _waiting(tracker, task) if version is None else _version(tracker, task, version)
@@ -45,7 +45,7 @@ def approve(tracker: "Tracker", task: str, version: int | None = None) -> "Regis
         if version is None and chosen.tags.get("compared_with", "") != (
             "" if present is None else str(present.version)
         ):
-            raise DecisionPending(
+            raise AlreadyRunning(
                 f"version {chosen.version} of {task} was compared with another champion than the present one. "
                 f"Materialise {task}/champion again, or name the version: cloud-assets models approve {task} --version "
                 f"{chosen.version}"
@@ -70,13 +70,13 @@ def reject(tracker: "Tracker", task: str, reason: str, version: int | None = Non
         The rejected version.
 
     Raises:
-        NoSuchVersion: If nothing waits, there is no such version, or it is champion.
+        NoChampion: If nothing waits, there is no such version, or it is champion.
     """
     with tracker.deciding(task):
         chosen = _waiting(tracker, task) if version is None else _version(tracker, task, version)
         present = tracker.version_at(task, CHAMPION)
         if present is not None and present.version == chosen.version:
-            raise NoSuchVersion(
+            raise NoChampion(
                 f"version {chosen.version} is the champion of {task}. Take it back with: cloud-assets models rollback "
                 f"{task}"
             )
@@ -100,15 +100,15 @@ def rollback(
         The version that was taken back (None if it had been deleted) and the champion now.
 
     Raises:
-        NoSuchVersion: If there is no earlier champion.
+        NoChampion: If there is no earlier champion.
         InvalidModel: If the earlier champion cannot be loaded any more; nothing is changed then.
-        DecisionPending: If another machine changes the champion at this moment.
+        AlreadyRunning: If another machine changes the champion at this moment.
     """
     with tracker.deciding(task):
         present = tracker.version_at(task, CHAMPION)
         target = _earlier(tracker, task, present) if version is None else _version(tracker, task, version)
         if present is not None and target.version == present.version:
-            raise NoSuchVersion(f"version {target.version} is the champion of {task} already.")
+            raise NoChampion(f"version {target.version} is the champion of {task} already.")
         tracker.download(target)
         if present is not None:
             said = f"{_now()}, to version {target.version}: {reason}"
@@ -130,7 +130,7 @@ def _earlier(tracker: "Tracker", task: str, present: "RegisteredVersion | None")
         and (present is None or version.version != present.version)
     ]
     if not former:
-        raise NoSuchVersion(
+        raise NoChampion(
             f"{task} had no champion{there} that could be returned to. Name a version with --to; cloud-assets models "
             f"list {task} shows them."
         )
@@ -140,7 +140,7 @@ def _earlier(tracker: "Tracker", task: str, present: "RegisteredVersion | None")
 def _waiting(tracker: "Tracker", task: str) -> "RegisteredVersion":
     challenger = tracker.version_at(task, CHALLENGER)
     if challenger is None or challenger.tags.get(APPROVAL) != WAITING:
-        raise NoSuchVersion(
+        raise NoChampion(
             f"no challenger of {task} waits for approval. Name a version with --version; cloud-assets models list "
             f"{task} shows them."
         )
@@ -153,12 +153,12 @@ def _version(tracker: "Tracker", task: str, number: int) -> "RegisteredVersion":
         if version.version == number:
             return version
     known = ", ".join(str(version.version) for version in found) or "no versions"
-    raise NoSuchVersion(f"the registered model {task} has no version {number}. It has: {known}.")
+    raise NoChampion(f"the registered model {task} has no version {number}. It has: {known}.")
 
 
 def _move(tracker: "Tracker", version: "RegisteredVersion", present: "RegisteredVersion | None") -> None:
     if not make_champion(tracker, version, present):
-        raise DecisionPending(
+        raise AlreadyRunning(
             f"the champion of {version.task} was changed at this very moment. Look, then run this again."
         )
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cloud_assets.errors import GateNotPassed
+from cloud_assets.errors import NoChampion
 from cloud_assets.lifecycle.held_out import unseen_test
 from cloud_assets.lifecycle.promotion import CHAMPION
 from cloud_assets.patches.splits import Splits
@@ -43,13 +43,13 @@ def evaluate_champion(
         **rivals: What the evaluation is handed besides.
 
     Raises:
-        GateNotPassed: If the task has no champion.
+        NoChampion: If the task has no champion.
         InvalidModel: If the champion cannot be loaded any more.
         TrackingUnavailable: If MLflow is away.
     """
     version = tracker.version_at(task.name, CHAMPION)
     if version is None:
-        raise GateNotPassed(f"{task.name} has no champion to judge. Run its job once, or approve a challenger.")
+        raise NoChampion(f"{task.name} has no champion to judge. Run its job once, or approve a challenger.")
     fair, note = unseen_test(splits, version, tracker)
     evaluation = evaluator.evaluate(tracker.download(version), store, fair, **rivals)
     metric = task.gate.metric

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cloud_assets.errors import CloudAssetsError, NothingToEvaluate, NoTrainingReference
+from cloud_assets.errors import CloudAssetsError, InvalidModel, NoUsablePatches
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.drift_reference import TrainingReference, group_hash, reference_of
@@ -55,7 +55,7 @@ def drift_report(
         previous = DriftReport(task, version)
     try:
         judge = _Judge(reference_of(bundle.card), recipe)
-    except NoTrainingReference as error:
+    except InvalidModel as error:
         return DriftReport(task, version, notes=[str(error)], is_blind=True)
     observed, notes = _observe(task, bundle, scenes, previous, recipe)
     batches, features = list(previous.batches), previous.features
@@ -149,7 +149,7 @@ class _Judge:
             features = {name: np.asarray(values, np.float64) for name, values in columns.items()}
             try:
                 self._detectors.append(DriftDetector(Sample(features, np.asarray(groups, np.int64)), recipe))
-            except NothingToEvaluate as error:
+            except NoUsablePatches as error:
                 self.troubles.append(f"{what}: {error}")
 
     def __call__(self, batch: Sample) -> Drift | None:
@@ -158,7 +158,7 @@ class _Judge:
         for detector in self._detectors:
             try:
                 found.append(detector.compare(batch))
-            except NothingToEvaluate as error:
+            except NoUsablePatches as error:
                 self.troubles.append(str(error))
         return _together(found) if found else None
 

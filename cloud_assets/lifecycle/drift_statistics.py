@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.errors import NoUsablePatches
 
 Level = Literal["steady", "warning", "severe"]
 Array = npt.NDArray[np.float64]
@@ -123,13 +123,13 @@ class DriftDetector:
         recipe: How often to resample.
 
     Raises:
-        NothingToEvaluate: If the reference has fewer than four groups, or no feature.
+        NoUsablePatches: If the reference has fewer than four groups, or no feature.
     """
 
     def __init__(self, reference: Sample, recipe: DriftRecipe) -> None:
         groups = len(np.unique(reference.groups))
         if groups < _FEWEST_GROUPS or not reference.features:
-            raise NothingToEvaluate(
+            raise NoUsablePatches(
                 f"drift cannot be told: the reference has {len(reference.features)} features of {groups} scenes or "
                 f"regions, and it takes at least {_FEWEST_GROUPS}. Train on more scenes."
             )
@@ -148,12 +148,12 @@ class DriftDetector:
             the reference's are judged as if they had only that many: too mildly rather than too harshly.
 
         Raises:
-            NothingToEvaluate: If the batch is empty or has no feature of the reference.
+            NoUsablePatches: If the batch is empty or has no feature of the reference.
         """
         batch = _thinned(batch, int(np.median(self._reference.structure())))
         names = [name for name in self._reference.features if name in batch.features]
         if not names or not len(batch):
-            raise NothingToEvaluate(
+            raise NoUsablePatches(
                 f"drift cannot be told: {len(batch)} new patches with {len(names)} features of the reference. Look at "
                 "what came in: do the scenes hold data in the model's bands?"
             )

@@ -37,7 +37,7 @@ def export_model(
 
     Raises:
         InvalidRecipe: If models of this family cannot be exported.
-        ExportMismatch: If the exported network gives other answers.
+        InvalidModel: If the exported network gives other answers.
         BackEndUnavailable: If the ONNX libraries are not installed, or cannot take the network.
     """
     predictor: Any = load_predictor(bundle, "cpu")

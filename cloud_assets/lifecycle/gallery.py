@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
-from cloud_assets.errors import AssetMissing, CloudAssetsError
+from cloud_assets.errors import CloudAssetsError, DataNotFound
 from cloud_assets.lifecycle.drift_report import DriftReport
 from cloud_assets.lifecycle.gallery_page import SUMMARY_FILE, TaskResults, write_page
 from cloud_assets.lifecycle.promotion import Champion
@@ -39,7 +39,7 @@ def write_gallery(homes: Sequence[Path], out: Path, tasks: Sequence[Task]) -> di
         The pages written, by task.
 
     Raises:
-        AssetMissing: If no home holds results of any task.
+        DataNotFound: If no home holds results of any task.
     """
     written = {}
     for task in tasks:
@@ -47,7 +47,7 @@ def write_gallery(homes: Sequence[Path], out: Path, tasks: Sequence[Task]) -> di
         if found is not None:
             written[task.name] = write_page(task, found, out)
     if not written:
-        raise AssetMissing(
+        raise DataNotFound(
             f"{', '.join(map(str, homes))}: no evaluation of any task. Run a job first (dagster job execute -m "
             "cloud_assets.definitions -j demo), or name the folder of results (--home)."
         )

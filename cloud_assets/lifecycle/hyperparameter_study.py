@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloud_assets.errors import InvalidEvaluation
+from cloud_assets.errors import InvalidReport
 from cloud_assets.learning.search_space import Recipe, SearchSpace, Value
 from cloud_assets.learning.study_recipe import StudyOutcome, StudyRecipe, Trial
 from cloud_assets.reports.contents import read_figures, write_figures
@@ -155,7 +155,7 @@ class HyperparameterStudy:
             directory: The study's folder.
 
         Raises:
-            InvalidEvaluation: If the folder holds none, half of one, or one of another schema version.
+            InvalidReport: If the folder holds none, half of one, or one of another schema version.
         """
         try:
             content = json.loads((directory / "study.json").read_text(encoding="utf-8"))
@@ -172,7 +172,7 @@ class HyperparameterStudy:
             )
             return cls(outcome=outcome, figures=figures, **own)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InvalidEvaluation(
+            raise InvalidReport(
                 f"{directory} holds no study that this version can read ({error}). Materialise the study again: its "
                 "finished trials are kept in its storage."
             ) from error

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import UNLABELLED
-from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.translation.pairs import Pairs
 from cloud_assets.families.translation.predictor import target_of
 from cloud_assets.inference.bundle import ModelBundle
@@ -56,13 +56,13 @@ def suspicious_labels(
         The list.
 
     Raises:
-        NothingToEvaluate: If no patch has a label.
+        NoUsablePatches: If no patch has a label.
     """
     card = bundle.card
     learnt, certain = _learnt_from(bundle, store, splits)
     labelled = _labelled(card.family, store)
     if not len(labelled):
-        raise NothingToEvaluate(f"{card.task}: no patch of {store.directory} has a label to doubt.")
+        raise NoUsablePatches(f"{card.task}: no patch of {store.directory} has a label to doubt.")
     order = labelled[np.argsort(learnt[labelled], kind="stable")]
     rows = np.sort(order[: recipe.patches])
     found, picture = _DOUBTERS[card.family](load_predictor(bundle), store, rows, progress)
@@ -90,12 +90,12 @@ def _learnt_from(bundle: ModelBundle, store: PatchStore, splits: Splits) -> tupl
     if (training.patches_version, training.splits_version) == (store.data_version, splits.data_version):
         learnt[splits.indices("train")] = True
         return learnt, True
-    from cloud_assets.errors import NoTrainingReference
+    from cloud_assets.errors import InvalidModel
     from cloud_assets.inference.drift_reference import group_hash, reference_of
 
     try:
         known = reference_of(bundle.card).known_groups
-    except NoTrainingReference:
+    except InvalidModel:
         return ~learnt, False
     return store.index["group"].astype(str).map(group_hash).isin(known).to_numpy(dtype=bool), False
 
@@ -198,7 +198,7 @@ def _doubted_pictures(predictor: Predictor, store: PatchStore, rows: Rows, progr
 
     threshold = predictor.card.threshold
     if threshold is None:
-        raise NothingToEvaluate(f"{predictor.card.task}: a model without a threshold cannot doubt a label.")
+        raise NoUsablePatches(f"{predictor.card.task}: a model without a threshold cannot doubt a label.")
     batches = predict_patches(predictor, store, rows, batch_size=1, title="Doubting labels", progress=progress)
     scores = np.array([float(batch.answer["score"][0]) for batch in batches])
     labels = store.index["label"].to_numpy()[rows]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud_assets.errors import DecisionPending, GateNotPassed, InvalidModel, WaitsForApproval
+from cloud_assets.errors import AlreadyRunning, InvalidModel, NoChampion
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.challenge import Rival, decide_against, judge_rival
 from cloud_assets.patches.splits import Splits
@@ -136,9 +136,9 @@ def promote(
 
     Raises:
         TrackingUnavailable: If MLflow is away; nothing is decided then.
-        GateNotPassed: If the challenger is turned down and there is no other champion.
-        WaitsForApproval: If it has to be approved and there is no other champion.
-        DecisionPending: If other processes keep changing the champion.
+        NoChampion: If the challenger is turned down and there is no other champion.
+        NoChampion: If it has to be approved and there is no other champion.
+        AlreadyRunning: If other processes keep changing the champion.
     """
     run_id = tracker.publish(workspace, bundle)
     tracker.log_evaluation(run_id, evaluation)
@@ -176,7 +176,7 @@ def promote(
             if not decision.accepted or make_champion(tracker, challenger, present):
                 break
         else:
-            raise DecisionPending(
+            raise AlreadyRunning(
                 f"the champion of {task.name} changed {_ATTEMPTS} times while the challenger, version "
                 f"{challenger.version}, was compared with it. Materialise the champion again when that is over."
             )
@@ -185,9 +185,9 @@ def promote(
     elif rival is not None:
         champion, champion_bundle = rival.standing()
     elif waits:
-        raise WaitsForApproval(f"{task.name} has no champion yet; version {challenger.version} {decision.reason}.")
+        raise NoChampion(f"{task.name} has no champion yet; version {challenger.version} {decision.reason}.")
     else:
-        raise GateNotPassed(
+        raise NoChampion(
             f"{task.name} has no champion yet, and {bundle.card.variant} does not become one: {decision.reason}. Train "
             "longer or on more data, or lower the task's gate."
         )

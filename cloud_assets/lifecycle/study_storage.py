@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloud_assets.errors import StudyInUse, StudyMismatch, StudyStorageUnavailable
+from cloud_assets.errors import AlreadyRunning, InvalidRecipe, SourceUnreachable
 from cloud_assets.learning.search_space import SearchSpace
 from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.learning.training_run import TRAINING_VERSION, beyond_the_recipe
@@ -89,9 +89,9 @@ def opened_study(
         The study, without sampler and pruner of ours.
 
     Raises:
-        StudyInUse: If another process has it open.
-        StudyMismatch: If the study exists and is about something else.
-        StudyStorageUnavailable: If the storage cannot be opened.
+        AlreadyRunning: If another process has it open.
+        InvalidRecipe: If the study exists and is about something else.
+        SourceUnreachable: If the storage cannot be opened.
     """
     import optuna
     from filelock import FileLock, Timeout
@@ -103,7 +103,7 @@ def opened_study(
     try:
         lock.acquire()
     except Timeout:
-        raise StudyInUse(
+        raise AlreadyRunning(
             f"Another process is running a study in {workspace}. Wait for it, or end it; its finished trials are kept."
         ) from None
     try:
@@ -132,7 +132,7 @@ def _storage(url: str | None, workspace: Path) -> "optuna.storages.BaseStorage":
         return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     except Exception as error:  # drivers and servers each raise types of their own
         shown = re.sub(r"//[^@/]*@", "//…@", url) if url else str(journal_file(workspace))
-        raise StudyStorageUnavailable(
+        raise SourceUnreachable(
             f"the study's storage {shown} cannot be opened ({type(error).__name__}: {str(error)[:300]}). "
             "Check the URL, its server and its driver, or leave storage unset for a local journal."
         ) from error
@@ -164,7 +164,7 @@ def _check_identity(study: "optuna.Study", name: str, identity: dict[str, Any]) 
     differing = [what for what in identity if known.get(what) != identity[what]]
     if differing:
         described = "; ".join(f"{what.replace('_', ' ')} {known.get(what)}, now {identity[what]}" for what in differing)
-        raise StudyMismatch(
+        raise InvalidRecipe(
             f"there is already a study {name!r} about something else ({described}): their trials cannot be compared. "
             "Choose another name, leave the name unset, or delete the old study."
         )

@@ -14,7 +14,7 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
-from cloud_assets.errors import AlreadyTraining, TrackingUnavailable
+from cloud_assets.errors import AlreadyRunning, TrackingUnavailable
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.lifecycle.drift_reference_writer import with_training_reference
@@ -89,7 +89,7 @@ def train_variant(
         The model, its run, and whether it was trained now.
 
     Raises:
-        AlreadyTraining: If another process does the same at the moment.
+        AlreadyRunning: If another process does the same at the moment.
         CloudAssetsError: Whatever the recipe's training raises; the MLflow run is then marked as failed.
     """
     identity = fingerprint(recipe, store, splits)  # type: ignore[arg-type]
@@ -204,7 +204,7 @@ def _alone(workspace: Path, name: str) -> Iterator[None]:
         with FileLock(_lock_file(workspace), timeout=0):
             yield
     except Timeout as error:
-        raise AlreadyTraining(
+        raise AlreadyRunning(
             f"{name} is being trained by another process ({workspace}). Wait until it is finished; running this again "
             "then reuses its model."
         ) from error

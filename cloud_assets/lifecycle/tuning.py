@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from cloud_assets.errors import InvalidRecipe, StudyFailed
+from cloud_assets.errors import InvalidRecipe, TrainingFailed
 from cloud_assets.learning.search_space import SearchSpace, with_parameters
 from cloud_assets.learning.study_recipe import StudyOutcome, StudyRecipe, Trial
 from cloud_assets.learning.training_run import TrainingRun
@@ -59,10 +59,10 @@ def run_study(
 
     Raises:
         InvalidRecipe: If the search space does not fit the recipe, or no epoch has the metric.
-        StudyMismatch: If the study's name is taken by a study of something else.
-        StudyInUse: If another process runs it.
-        StudyStorageUnavailable: If the storage cannot be opened.
-        StudyFailed: If the first trials all fail.
+        InvalidRecipe: If the study's name is taken by a study of something else.
+        AlreadyRunning: If another process runs it.
+        SourceUnreachable: If the storage cannot be opened.
+        TrainingFailed: If the first trials all fail.
     """
     outcome = StudyOutcome(
         task=run.task,
@@ -247,7 +247,7 @@ class _Session:
         failed = [trial for trial in counted if trial.state == "failed"]
         if len(failed) == len(counted) >= _FAILURES_WITHOUT_SUCCESS:
             reasons = "\n".join(f"  trial {trial.number}: {trial.reason[:200]}" for trial in failed[-3:])
-            raise StudyFailed(
+            raise TrainingFailed(
                 f"all {len(failed)} trials so far have failed, the last for these reasons:\n{reasons}\n"
                 "Mend the recipe or the data and give the study another name."
             )

@@ -68,8 +68,8 @@ class VGG19Autoencoder(Specification):
         """See :meth:`Specification.build`; ``out_channels`` is ``in_channels``.
 
         Raises:
-            WeightsUnavailable: If the pretrained weights cannot be obtained.
-            WrongWeights: If the weights belong to another architecture.
+            InvalidModel: If the pretrained weights cannot be obtained.
+            InvalidModel: If the weights belong to another architecture.
         """
         from cloud_assets.networks.autoencoders import build_vgg19_autoencoder
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from cloud_assets.errors import UnknownBackbone, WeightsUnavailable
+from cloud_assets.errors import InvalidModel, InvalidRecipe
 from cloud_assets.networks.pretrained import hub_file, load_weights, names_match, read_weights
 from cloud_assets.networks.torchvision_pairing import ensure_torchvision
 
@@ -105,9 +105,9 @@ def build_classifier(
         (N, in_channels, H, W) normalised pixels -> (N, out_channels) logits.
 
     Raises:
-        UnknownBackbone: If timm has no such backbone.
-        WeightsUnavailable: If the weights cannot be obtained.
-        WrongWeights: If they belong to another architecture.
+        InvalidRecipe: If timm has no such backbone.
+        InvalidModel: If the weights cannot be obtained.
+        InvalidModel: If they belong to another architecture.
     """
     name = backbone_name(specification.backbone)
     backbone: Any = timm.create_model(
@@ -128,13 +128,13 @@ def backbone_name(backbone: str) -> str:
         backbone: Our name for it, or timm's.
 
     Raises:
-        UnknownBackbone: If there is none; the message names similar ones.
+        InvalidRecipe: If there is none; the message names similar ones.
     """
     name = _ALIASES.get(backbone, backbone)
     if not timm.is_model(name.partition(".")[0]):
         similar = difflib.get_close_matches(backbone, [*_ALIASES, *timm.list_models()], n=5, cutoff=0.5)
         hint = f"Did you mean {', '.join(similar)}?" if similar else "Usual ones are resnet50, mobilenet, inception_v3."
-        raise UnknownBackbone(f"timm {timm.__version__} has no backbone {backbone!r}. {hint}")
+        raise InvalidRecipe(f"timm {timm.__version__} has no backbone {backbone!r}. {hint}")
     return name
 
 
@@ -142,7 +142,7 @@ def input_size(specification: "Classifier") -> int:
     """Edge of the pictures that a classifier takes, pixels: as asked for, or what its backbone was made for.
 
     Raises:
-        UnknownBackbone: If timm has no such backbone.
+        InvalidRecipe: If timm has no such backbone.
     """
     if specification.input_size is not None:
         return specification.input_size
@@ -154,7 +154,7 @@ def input_range(specification: "Classifier") -> tuple[float, float]:
     """What a backbone was used to see as black and as white: pixels in 0…1 less its mean, over its deviation.
 
     Raises:
-        UnknownBackbone: If timm has no such backbone.
+        InvalidRecipe: If timm has no such backbone.
     """
     settings = timm.get_pretrained_cfg(backbone_name(specification.backbone))
     if settings is None:
@@ -175,7 +175,7 @@ def _weights_file(specification: "Classifier", settings: Mapping[str, Any]) -> P
         return Path(specification.weights).expanduser()
     repository = settings.get("hf_hub_id")
     if not repository:
-        raise WeightsUnavailable(
+        raise InvalidModel(
             f"timm has no pretrained weights of {specification.backbone} on its hub; set weights: none or give a file."
         )
     return hub_file(repository, "model.safetensors")

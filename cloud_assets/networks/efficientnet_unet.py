@@ -7,7 +7,7 @@ import segmentation_models_pytorch as smp
 from segmentation_models_pytorch.encoders import encoders
 from torch import Tensor, nn
 
-from cloud_assets.errors import WrongWeights
+from cloud_assets.errors import InvalidModel
 from cloud_assets.networks.pretrained import hub_file, load_weights, names_match, read_weights
 from cloud_assets.networks.shipped import SIMULATION, SIMULATION_WEIGHTS
 
@@ -28,8 +28,8 @@ def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int
         (N, in_channels, H, W) -> (N, out_channels, H, W); H and W are multiples of 32.
 
     Raises:
-        WeightsUnavailable: If the weights cannot be obtained.
-        WrongWeights: If they belong to another architecture.
+        InvalidModel: If the weights cannot be obtained.
+        InvalidModel: If they belong to another architecture.
     """
     # Never by name: the library would download, retry for most of a minute, and rebuild models from the network.
     network = cast(
@@ -56,10 +56,10 @@ def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int
         weights |= _head_for_other_classes(network, weights)
     try:
         load_weights(part, weights, str(path))
-    except WrongWeights as error:
+    except InvalidModel as error:
         if encoder_weights != SIMULATION:
             raise
-        raise WrongWeights(
+        raise InvalidModel(
             "encoder_weights: simulation is for an efficientnet-b2 on 6 channels (red, green, blue, near infrared and "
             f"their texture), not for {encoder} on {in_channels}. Set encoder_weights: none, or the encoder, the bands "
             "and texture: true."
@@ -75,18 +75,18 @@ def check_whole_start(network: nn.Module, encoder_weights: str) -> None:
         encoder_weights: What it was built from, ``simulation`` or a file.
 
     Raises:
-        WeightsUnavailable: If there is no such file.
-        WrongWeights: If the weights are those of an encoder, or of a network for other classes.
+        InvalidModel: If there is no such file.
+        InvalidModel: If the weights are those of an encoder, or of a network for other classes.
     """
     path = _local_file(encoder_weights)
     weights = read_weights(path)
     if not names_match(network, weights):
-        raise WrongWeights(
+        raise InvalidModel(
             f"start_share needs weights of the whole network, and {path} holds other ones, of an encoder perhaps: "
             "set start_share to 0."
         )
     if _head_for_other_classes(network, weights):
-        raise WrongWeights(
+        raise InvalidModel(
             f"start_share needs weights of a network for the same classes, and {path} is for others, so that the last "
             "layer starts at random: set start_share to 0, or change the recipe's classes."
         )

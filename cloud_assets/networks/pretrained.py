@@ -8,7 +8,7 @@ import requests
 import torch
 from torch import Tensor, nn
 
-from cloud_assets.errors import WeightsUnavailable, WrongWeights
+from cloud_assets.errors import InvalidModel
 
 _PROBE_SECONDS = 4.0
 
@@ -25,7 +25,7 @@ def hub_file(repository: str, filename: str, revision: str | None = None) -> Pat
         Where the file lies now.
 
     Raises:
-        WeightsUnavailable: If it is not cached and the hub does not answer within seconds, or has no such file.
+        InvalidModel: If it is not cached and the hub does not answer within seconds, or has no such file.
     """
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -40,15 +40,13 @@ def hub_file(repository: str, filename: str, revision: str | None = None) -> Pat
         "instead, or set encoder_weights: none."
     )
     if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}:
-        raise WeightsUnavailable(f"{wanted} is not in the local cache and HF_HUB_OFFLINE forbids downloads. {advice}")
+        raise InvalidModel(f"{wanted} is not in the local cache and HF_HUB_OFFLINE forbids downloads. {advice}")
     try:
         # The hub's client retries for most of a minute; one short question tells as much.
         requests.head(constants.ENDPOINT, timeout=_PROBE_SECONDS)
         return Path(hf_hub_download(repository, filename, revision=revision))
     except (requests.RequestException, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise WeightsUnavailable(
-            f"{wanted} cannot be downloaded ({type(error).__name__}: {error}). {advice}"
-        ) from error
+        raise InvalidModel(f"{wanted} cannot be downloaded ({type(error).__name__}: {error}). {advice}") from error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -61,11 +59,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         The state dict.
 
     Raises:
-        WeightsUnavailable: If there is no such file.
-        WrongWeights: If the file is damaged or holds anything but named tensors.
+        InvalidModel: If there is no such file.
+        InvalidModel: If the file is damaged or holds anything but named tensors.
     """
     if not path.is_file():
-        raise WeightsUnavailable(
+        raise InvalidModel(
             f"{path}: there is no such weights file. Correct the path, or set 'none', 'imagenet' or "
             "what else the network's field offers."
         )
@@ -76,13 +74,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen unrelated types for damaged or forbidden content
-        raise WrongWeights(
+        raise InvalidModel(
             f"{path}: not a readable weights file ({type(error).__name__}: {str(error)[:300]})."
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise WrongWeights(f"{path}: holds no state dict (named tensors only).")
+        raise InvalidModel(f"{path}: holds no state dict (named tensors only).")
     return dict(content)
 
 
@@ -103,7 +101,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) 
         source: Where they come from, for messages.
 
     Raises:
-        WrongWeights: If names or shapes belong to another architecture.
+        InvalidModel: If names or shapes belong to another architecture.
     """
     expected = module.state_dict()
     missing = [name for name in expected if name not in weights]
@@ -120,7 +118,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) 
         if names
     ]
     if complaints:
-        raise WrongWeights(f"{source}: these are weights of another architecture ({'; '.join(complaints)}).")
+        raise InvalidModel(f"{source}: these are weights of another architecture ({'; '.join(complaints)}).")
     module.load_state_dict(adapted)
 
 

@@ -79,8 +79,8 @@ class EfficientNetUNet(Specification):
         """See :meth:`Specification.build`.
 
         Raises:
-            WeightsUnavailable: If the pretrained weights cannot be obtained.
-            WrongWeights: If the weights belong to another architecture.
+            InvalidModel: If the pretrained weights cannot be obtained.
+            InvalidModel: If the weights belong to another architecture.
         """
         from cloud_assets.networks.efficientnet_unet import build_efficientnet_unet
 
@@ -131,9 +131,9 @@ class Classifier(Specification):
         """See :meth:`Specification.build`; the network is (N, in_channels, H, W) -> (N, out_channels).
 
         Raises:
-            UnknownBackbone: If timm has no such backbone.
-            WeightsUnavailable: If the pretrained weights cannot be obtained.
-            WrongWeights: If the weights belong to another architecture.
+            InvalidRecipe: If timm has no such backbone.
+            InvalidModel: If the pretrained weights cannot be obtained.
+            InvalidModel: If the weights belong to another architecture.
         """
         from cloud_assets.networks.classifiers import build_classifier
 

@@ -17,12 +17,11 @@ from cloud_assets.datasets.catalog import SceneCatalog
 from cloud_assets.datasets.scene import Grid, Scene
 from cloud_assets.errors import (
     CloudAssetsError,
-    InvalidRaster,
+    InvalidData,
     InvalidRecipe,
-    MixedPatches,
-    NoPatchesLeft,
-    TooManySkipped,
+    NoUsablePatches,
     UnknownBand,
+    too_many_skipped,
 )
 from cloud_assets.patches.from_arrays import role_of
 from cloud_assets.patches.patch import Patch
@@ -31,7 +30,7 @@ from cloud_assets.patches.resizing import resize, resize_codes
 from cloud_assets.patches.store import PatchStore, Role
 from cloud_assets.patches.store_writer import PatchStoreWriter, StoreOrigin
 
-_FATAL = (InvalidRecipe, MixedPatches, UnknownBand)
+_FATAL = (InvalidRecipe, InvalidData, UnknownBand)
 """Errors that concern every scene alike; all others leave out one scene."""
 
 Transform = tuple[float, float, float, float, float, float]
@@ -75,9 +74,9 @@ def cut_patches(
         The opened store.
 
     Raises:
-        TooManySkipped: If more scenes are unreadable than tolerated.
-        MixedPatches: If scenes differ in data type, instrument or (without a size in the recipe) in size.
-        NoPatchesLeft: If there is no scene, or every patch is blank.
+        InvalidData: If more scenes are unreadable than tolerated.
+        InvalidData: If scenes differ in data type, instrument or (without a size in the recipe) in size.
+        NoUsablePatches: If there is no scene, or every patch is blank.
         UnknownBand: If the recipe names a band that the instrument does not have.
         StorageFull: If the disk is full.
     """
@@ -87,7 +86,7 @@ def cut_patches(
     with closing(_readable_scenes(catalog, recipe, skipped, max_skipped_fraction, threads, progress)) as scenes:
         first = next(scenes, None)
         if first is None:
-            raise NoPatchesLeft(f"{catalog.dataset} has no readable scene: look at what was skipped: {skipped[:5]}.")
+            raise NoUsablePatches(f"{catalog.dataset} has no readable scene: look at what was skipped: {skipped[:5]}.")
         roles = _roles(first, recipe)
         with PatchStoreWriter(directory, recipe, roles, has_masks, origin) as writer:
             for read in chain((first,), scenes):
@@ -125,7 +124,7 @@ def _readable_scenes(
                 skipped.append((scene.scene_id, str(error)))
                 if len(skipped) > tolerance * total:
                     listed = [f"{item}: {reason}" for item, reason in skipped]
-                    raise TooManySkipped(catalog.dataset, listed, total, tolerance) from error
+                    raise too_many_skipped(catalog.dataset, listed, total, tolerance) from error
             else:
                 yield read
             ahead.extend((scene, pool.submit(_read, scene, recipe)) for scene in islice(waiting, 1))
@@ -152,9 +151,7 @@ def _read(scene: Scene, recipe: PatchRecipe) -> _ReadScene:
     if mask is not None:
         sizes["truth"] = mask.shape
     if len(set(sizes.values())) > 1:
-        raise InvalidRaster(
-            f"scene {scene.scene_id}: sizes differ, {'; '.join(f'{k}: {v}' for k, v in sizes.items())}."
-        )
+        raise InvalidData(f"scene {scene.scene_id}: sizes differ, {'; '.join(f'{k}: {v}' for k, v in sizes.items())}.")
     grid = scene.grid()
     if target:
         grid = _scaled(grid, target)
@@ -165,7 +162,7 @@ def _read(scene: Scene, recipe: PatchRecipe) -> _ReadScene:
 def _instrument(scene: Scene, bands: Sequence[str]) -> Instrument:
     instruments = {scene.band_instrument(scene.resolve(band)).name for band in bands}
     if len(instruments) > 1:
-        raise MixedPatches(
+        raise InvalidData(
             f"the bands {', '.join(bands)} of scene {scene.scene_id} come from {' and '.join(sorted(instruments))}: "
             "their digital numbers differ in meaning, so give each instrument a role of its own in the patch recipe."
         )
@@ -182,16 +179,16 @@ def _roles(read: _ReadScene, recipe: PatchRecipe) -> dict[str, Role]:
 
 
 def _check_alike(read: _ReadScene, roles: Mapping[str, Role], recipe: PatchRecipe) -> None:
-    """Raises :class:`MixedPatches` if a scene does not fit the store that the first scene founded."""
+    """Raises :class:`InvalidData` if a scene does not fit the store that the first scene founded."""
     for name, role in roles.items():
         image, instrument = read.images[name], _instrument(read.scene, role.bands).name
         if (str(image.dtype), instrument) != (role.dtype, role.instrument):
-            raise MixedPatches(
+            raise InvalidData(
                 f"scene {read.scene.scene_id} has {name} as {image.dtype} of {instrument}, the scenes before it as "
                 f"{role.dtype} of {role.instrument}: their digital numbers mean different things. Part the data set."
             )
         if recipe.size is None and image.shape != role.shape:
-            raise MixedPatches(
+            raise InvalidData(
                 f"scene {read.scene.scene_id} has {image.shape[1:]} pixels, the scenes before it {role.shape[1:]}: "
                 "set a size in the patch recipe."
             )

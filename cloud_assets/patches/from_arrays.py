@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.errors import MixedPatches
+from cloud_assets.errors import InvalidData
 from cloud_assets.patches.patch import Patch
 from cloud_assets.patches.recipe import IMAGES, PatchRecipe
 from cloud_assets.patches.store import PatchStore, Role
@@ -47,12 +47,12 @@ def store_arrays(
         notes: Anything a reader of a report should know.
 
     Raises:
-        MixedPatches: If the arrays do not fit each other or the bands.
+        InvalidData: If the arrays do not fit each other or the bands.
     """
     if images.ndim != 4 or images.shape[1] != len(bands):
-        raise MixedPatches(f"images of shape {images.shape} are not (patches, {len(bands)} bands, height, width).")
+        raise InvalidData(f"images of shape {images.shape} are not (patches, {len(bands)} bands, height, width).")
     if masks is not None and masks.shape != (len(images), *images.shape[2:]):
-        raise MixedPatches(f"masks of shape {masks.shape} do not fit images of shape {images.shape}.")
+        raise InvalidData(f"masks of shape {masks.shape} do not fit images of shape {images.shape}.")
     recipe = PatchRecipe(bands=tuple(bands), minimum_valid=minimum_valid)
     role = role_of(instrument, tuple(bands), images.dtype, images.shape[1:])
     origin = StoreOrigin(dataset, "in memory", is_synthetic, tuple(notes))

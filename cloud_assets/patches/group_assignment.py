@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.errors import TooFewGroups
+from cloud_assets.errors import InvalidRecipe
 
 _MOST_FOLDS = 20
 """Resolution of the fractions: 0.15 is three of twenty folds."""
@@ -39,12 +39,16 @@ def assign_groups(
         (N,) number of the split of each patch.
 
     Raises:
-        TooFewGroups: If there are fewer groups than splits with a share above 0.
+        InvalidRecipe: If there are fewer groups than splits with a share above 0.
     """
     names, members = np.unique(groups, return_inverse=True)
     wanted = [split for split, fraction in enumerate(fractions) if fraction > 0]
     if len(names) < len(wanted):
-        raise TooFewGroups(column, len(names), len(wanted))
+        raise InvalidRecipe(
+            f"the patches come from {len(names)} different values of {column!r}, but {len(wanted)} splits that share "
+            f"none need at least {len(wanted)}: add scenes, set a fraction to 0, or group by a finer column of the "
+            "index (for example by='scene_id')."
+        )
     folds = _folds(members, strata, min(_MOST_FOLDS, len(names)), seed)
     assigned = _share_out(folds, len(groups), fractions)
     of_group = np.array([assigned[members == group][0] for group in range(len(names))])
@@ -77,7 +81,7 @@ def carve_groups(
         (N,) split of each patch.
 
     Raises:
-        TooFewGroups: If the training patches come from a single group.
+        InvalidRecipe: If the training patches come from a single group.
     """
     train = assigned == 0
     parts = assign_groups(column, groups[train], strata[train], presence[train], (1 - share, share), seed)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cloud_assets.errors import InvalidRecipe, NothingToLearn
+from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.patches.group_assignment import assign_groups
 from cloud_assets.patches.splits import SPLITS, Splits
 from cloud_assets.patches.store import PatchStore
@@ -69,8 +69,8 @@ class NormalSplit(BaseModel):
             The splits; ``classes`` of their table is ``noncloud`` or ``cloud``.
 
         Raises:
-            NothingToLearn: If no patch is normal.
-            TooFewGroups: If the normal patches come from fewer than three groups.
+            NoUsablePatches: If no patch is normal.
+            InvalidRecipe: If the normal patches come from fewer than three groups.
             InvalidRecipe: If the index has no column ``by``.
         """
         index = store.index
@@ -79,7 +79,7 @@ class NormalSplit(BaseModel):
         classes = self.classes(index)
         if not (classes == NORMAL).any():
             found = ", ".join(sorted({str(label) for label in index["label"].dropna()})) or "none"
-            raise NothingToLearn(
+            raise NoUsablePatches(
                 f"no patch is normal: none is labelled {self.normal_label!r} (labels: {found}) and none without label "
                 f"is free of clouds, with at least {self.minimum_valid:.0%} valid pixels. Set normal_label, or lower "
                 "minimum_valid."

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import Field
 
-from cloud_assets.errors import TooFewGroups
+from cloud_assets.errors import InvalidRecipe
 from cloud_assets.patches.splits import Classes, GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
 
@@ -36,7 +36,7 @@ class PlaceSplit(GroupedSplit):
     def _whole(self, store: PatchStore) -> Splits:
         try:
             return super().split(store)
-        except TooFewGroups:
+        except InvalidRecipe:
             if store.index[self.by].nunique() < _PLACES_TO_TEST or self.fractions[1] == 0:
                 raise
             train, _, test = self.fractions

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.errors import DamagedStore, InvalidRecipe, SimulationFailed
+from cloud_assets.errors import InvalidData, InvalidRecipe, TrainingFailed
 from cloud_assets.patches.from_arrays import role_of
 from cloud_assets.patches.patch import Patch
 from cloud_assets.patches.recipe import IMAGES, PatchRecipe
@@ -59,7 +59,7 @@ def simulated_store(
     Raises:
         InvalidRecipe: If the instrument measures no reflectance, or the recipe contradicts itself.
         UnknownBand: If the instrument lacks a band.
-        SimulationFailed: If a simulating process ended early.
+        TrainingFailed: If a simulating process ended early.
     """
     if INSTRUMENTS[instrument].unit != "reflectance":
         raise InvalidRecipe(
@@ -74,7 +74,7 @@ def simulated_store(
     directory = cache / f"simulated_{version}"
     try:
         return PatchStore.open(directory)
-    except DamagedStore:
+    except InvalidData:
         _simulate(order, count, directory, version, workers, progress)
     return PatchStore.open(directory)
 
@@ -122,7 +122,7 @@ def _simulated(
             pixels = stream.read(dtype.itemsize * int(np.prod(shape)))
             mask = stream.read(order.size**2)
             if len(mask) < order.size**2:
-                raise SimulationFailed(
+                raise TrainingFailed(
                     f"the process that simulates patches ended at patch {number} of {count}: its message is above. "
                     "If there is none, it was killed, usually for want of memory; use fewer workers."
                 )

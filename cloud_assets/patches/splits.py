@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cloud_assets.errors import DamagedStore, InvalidRecipe, NoPatchesLeft
+from cloud_assets.errors import InvalidData, InvalidRecipe, NoUsablePatches
 from cloud_assets.patches.group_assignment import assign_groups, carve_groups
 from cloud_assets.patches.store import PatchStore
 
@@ -67,8 +67,8 @@ class GroupedSplit(BaseModel):
             store: The patches; only their index is read.
 
         Raises:
-            NoPatchesLeft: If no patch has one of the wanted label types.
-            TooFewGroups: If there are fewer groups than splits.
+            NoUsablePatches: If no patch has one of the wanted label types.
+            InvalidRecipe: If there are fewer groups than splits.
             InvalidRecipe: If the index has no column ``by``.
         """
         index = store.index
@@ -77,7 +77,7 @@ class GroupedSplit(BaseModel):
         chosen = _of_label_types(index, self.label_types)
         if not chosen.any():
             found = sorted(index["label_type"].dropna().unique())
-            raise NoPatchesLeft(
+            raise NoUsablePatches(
                 f"no patch has a label type in {self.label_types}; there are: {', '.join(found) or 'none'}."
             )
         table = index.loc[chosen, ["patch_id"]].assign(
@@ -173,7 +173,7 @@ class Splits:
         """Opens splits that :meth:`save` wrote.
 
         Raises:
-            DamagedStore: If a file is missing or damaged.
+            InvalidData: If a file is missing or damaged.
         """
         import pandas as pd
 
@@ -184,7 +184,7 @@ class Splits:
                 json.loads((directory / "splits.json").read_text(encoding="utf-8")),
             )
         except (OSError, ValueError) as error:
-            raise DamagedStore(
+            raise InvalidData(
                 f"{directory} holds no complete splits ({error}): materialise the splits again."
             ) from error
 

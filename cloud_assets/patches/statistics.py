@@ -8,7 +8,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cloud_assets.bands import INSTRUMENTS, Instrument
-from cloud_assets.errors import InvalidRecipe, NoPatchesLeft, UnknownBand
+from cloud_assets.errors import InvalidRecipe, NoUsablePatches, UnknownBand
 from cloud_assets.patches.preprocessing import Normalisation, Preprocessing
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.store import PatchStore, Role
@@ -60,7 +60,7 @@ def band_statistics(
         clip: Physical range that values are clipped to first, as the preprocessing will.
 
     Raises:
-        NoPatchesLeft: If no pixel is valid.
+        NoUsablePatches: If no pixel is valid.
     """
     described = store.roles[role]
     instrument = INSTRUMENTS[described.instrument]
@@ -74,7 +74,7 @@ def band_statistics(
             counts[band] += np.bincount(_level_numbers(numbers[valid]), minlength=len(levels))
     pixels = int(counts[0].sum())
     if pixels == 0:
-        raise NoPatchesLeft(f"no valid pixel among the chosen patches of {store.directory}: look at the splits.")
+        raise NoUsablePatches(f"no valid pixel among the chosen patches of {store.directory}: look at the splits.")
     physical = levels if clip is None else np.clip(levels, *clip)
     mean = counts @ physical / pixels
     variance = (counts * (physical - mean[:, None]) ** 2).sum(axis=1) / pixels
@@ -114,7 +114,7 @@ def fitted_preprocessing(
 
     Raises:
         UnknownBand: If the store does not hold one of the bands.
-        NoPatchesLeft: If no pixel is valid.
+        NoUsablePatches: If no pixel is valid.
         InvalidRecipe: If these values do not go together, or not with the store's bands.
     """
     described = store.roles[role]

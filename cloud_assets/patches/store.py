@@ -25,7 +25,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD
-from cloud_assets.errors import DamagedStore
+from cloud_assets.errors import InvalidData
 from cloud_assets.patches.recipe import IMAGES, PatchRecipe
 
 if TYPE_CHECKING:
@@ -114,17 +114,17 @@ class PatchStore:
             directory: The store's folder.
 
         Raises:
-            DamagedStore: If a part is missing, truncated or does not fit the manifest.
+            InvalidData: If a part is missing, truncated or does not fit the manifest.
         """
         directory = Path(directory)
         try:
             manifest = StoreManifest.model_validate_json((directory / "store.json").read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise DamagedStore(
+            raise InvalidData(
                 f"{directory} is no patch store (it has no store.json): materialise the patches first."
             ) from error
         except ValidationError as error:
-            raise DamagedStore(f"{directory}/store.json is damaged: {error}\nMaterialise the patches again.") from error
+            raise InvalidData(f"{directory}/store.json is damaged: {error}\nMaterialise the patches again.") from error
         store = cls(directory, manifest)
         for name in store.array_names:
             store.array(name)
@@ -172,7 +172,7 @@ class PatchStore:
             (N, C, H, W) digital numbers, or (N, H, W) uint8 codes; read-only.
 
         Raises:
-            DamagedStore: If the file is missing, truncated or has another shape or data type than the manifest says.
+            InvalidData: If the file is missing, truncated or has another shape or data type than the manifest says.
         """
         if name not in self._arrays:
             self._arrays[name] = self._map(name)
@@ -188,7 +188,7 @@ class PatchStore:
         """One row a patch, in the order of the arrays.
 
         Raises:
-            DamagedStore: If the table is missing, damaged, or has another number of rows than there are patches.
+            InvalidData: If the table is missing, damaged, or has another number of rows than there are patches.
         """
         import pandas as pd
 
@@ -196,9 +196,9 @@ class PatchStore:
         try:
             table = pd.read_parquet(path)
         except (OSError, ValueError) as error:
-            raise DamagedStore(f"{path} cannot be read ({error}): materialise the patches again.") from error
+            raise InvalidData(f"{path} cannot be read ({error}): materialise the patches again.") from error
         if len(table) != len(self):
-            raise DamagedStore(f"{path} has {len(table)} rows for {len(self)} patches: materialise the patches again.")
+            raise InvalidData(f"{path} has {len(table)} rows for {len(self)} patches: materialise the patches again.")
         return table
 
     def save(self, directory: Path) -> None:
@@ -232,7 +232,7 @@ class PatchStore:
 
     def _map(self, name: str) -> npt.NDArray[Any]:
         if name not in self.array_names:
-            raise DamagedStore(f"{self.directory} holds no {name!r}; it holds {', '.join(self.array_names)}.")
+            raise InvalidData(f"{self.directory} holds no {name!r}; it holds {', '.join(self.array_names)}.")
         path = self.directory / f"{name}.npy"
         role = self.roles.get(name)
         if role is None:
@@ -242,9 +242,9 @@ class PatchStore:
         try:
             array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise DamagedStore(f"{path} is missing or truncated ({error}): materialise the patches again.") from error
+            raise InvalidData(f"{path} is missing or truncated ({error}): materialise the patches again.") from error
         if f"{array.dtype} {array.shape}" != expected:
-            raise DamagedStore(f"{path} holds {array.dtype} {array.shape}, the manifest says {expected}.")
+            raise InvalidData(f"{path} holds {array.dtype} {array.shape}, the manifest says {expected}.")
         return array.view(np.ndarray)  # indexing the memmap subclass costs more than the read itself
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import UNLABELLED
-from cloud_assets.errors import MixedPatches, NoPatchesLeft, StorageFull
+from cloud_assets.errors import InvalidData, NoUsablePatches, StorageFull
 from cloud_assets.patches.patch import Patch, index_row, index_schema
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.store import Role, StoreManifest, write_manifest
@@ -94,7 +94,7 @@ class PatchStoreWriter:
             Whether the patch was added; blank ones are counted in the manifest instead.
 
         Raises:
-            MixedPatches: If an array has another shape or data type than its role.
+            InvalidData: If an array has another shape or data type than its role.
             StorageFull: If the disk is full.
         """
         valid_fraction = float(patch.valid.mean())
@@ -112,7 +112,7 @@ class PatchStoreWriter:
             for name, (dtype, shape) in self._arrays.items():
                 array = np.ascontiguousarray(arrays[name])
                 if (array.dtype, array.shape) != (dtype, shape):
-                    raise MixedPatches(
+                    raise InvalidData(
                         f"patch {patch.patch_id}: {name} is {array.dtype} {array.shape}, earlier ones are {dtype} "
                         f"{shape}. A store holds one data type and one size: give the recipe a size, or part the data."
                     )
@@ -138,7 +138,7 @@ class PatchStoreWriter:
 
     def _finish(self) -> None:
         if self.count == 0:
-            raise NoPatchesLeft(
+            raise NoUsablePatches(
                 f"no patch of {self.origin.dataset} is left: {self._blank_count} held less than "
                 f"{self.recipe.minimum_valid:.0%} valid pixels and {len(self.origin.skipped)} scenes were unreadable. "
                 "Look at the files, or lower minimum_valid."

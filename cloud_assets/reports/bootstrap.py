@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.errors import IncomparableEvaluations
+from cloud_assets.errors import InvalidReport
 from cloud_assets.reports.confusion_counts import COUNT_COLUMNS, ratios
 
 if TYPE_CHECKING:
@@ -73,11 +73,11 @@ def paired_difference(
         The interval; None for fewer than two scenes.
 
     Raises:
-        IncomparableEvaluations: If the two tables are about different scenes.
+        InvalidReport: If the two tables are about different scenes.
     """
     groups = sorted(candidate["group"])
     if groups != sorted(champion["group"]):
-        raise IncomparableEvaluations(
+        raise InvalidReport(
             "The candidate's and the champion's per-scene tables are about different scenes. Evaluate both on the same "
             "test split."
         )
@@ -93,7 +93,7 @@ class _Pooled:
         self.size = len(table)
         counted = set(COUNT_COLUMNS) <= set(table.columns) and metric in ratios(np.zeros(4, np.int64))
         if not counted and metric not in table.columns:
-            raise IncomparableEvaluations(
+            raise InvalidReport(
                 f"The per-scene table has no column {metric!r} and no confusion counts. "
                 f"It has: {', '.join(table.columns)}."
             )

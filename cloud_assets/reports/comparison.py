@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud_assets.errors import IncomparableEvaluations, InvalidEvaluation
+from cloud_assets.errors import InvalidReport
 from cloud_assets.reports.contents import read_figures, read_tables, write_figures, write_tables
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.formatting import readable
@@ -113,7 +113,7 @@ class Comparison:
             The same comparison.
 
         Raises:
-            InvalidEvaluation: If the folder holds none, half of one, or one of another schema version.
+            InvalidReport: If the folder holds none, half of one, or one of another schema version.
         """
         try:
             content = json.loads((directory / "comparison.json").read_text(encoding="utf-8"))
@@ -124,7 +124,7 @@ class Comparison:
             figures = read_figures(content.pop("figures"), directory / "figures")
             return cls(gate=gate, table=table, figures=figures, **content)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InvalidEvaluation(
+            raise InvalidReport(
                 f"{directory} holds no comparison that this version can read ({error}). Compare the variants again."
             ) from error
 
@@ -155,7 +155,7 @@ def compare(evaluations: Mapping[str, Evaluation], gate: Gate) -> Comparison:
         The comparison; variants with equal values keep their order.
 
     Raises:
-        IncomparableEvaluations: If there is none, if they differ in task or splits, or if one lacks the metric.
+        InvalidReport: If there is none, if they differ in task or splits, or if one lacks the metric.
     """
     first = _comparable(evaluations, gate)
     ranking = sorted(
@@ -183,17 +183,17 @@ def compare(evaluations: Mapping[str, Evaluation], gate: Gate) -> Comparison:
 def _comparable(evaluations: Mapping[str, Evaluation], gate: Gate) -> Evaluation:
     """The first evaluation, after a check that all are about the same task and test split and have the metric."""
     if not evaluations:
-        raise IncomparableEvaluations("There is nothing to compare: no variant of the task has been evaluated.")
+        raise InvalidReport("There is nothing to compare: no variant of the task has been evaluated.")
     first_name, first = next(iter(evaluations.items()))
     for variant, evaluation in evaluations.items():
         for what in ("task", "patches_version", "splits_version"):
             if getattr(evaluation, what) != getattr(first, what):
-                raise IncomparableEvaluations(
+                raise InvalidReport(
                     f"{variant} and {first_name} differ in their {what.replace('_', ' ')} "
                     f"({getattr(evaluation, what)}, {getattr(first, what)}). Evaluate both on the same splits."
                 )
         if gate.metric not in evaluation.metrics:
-            raise IncomparableEvaluations(
+            raise InvalidReport(
                 f"{variant} has no value for the gate's metric {gate.metric!r}. "
                 f"It has: {', '.join(evaluation.metrics)}."
             )

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import INSTRUMENTS, Instrument
-from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.errors import NoUsablePatches
 from cloud_assets.reports.predictions import band_channels
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def composite(dn: npt.NDArray[Any], role: Role, bands: tuple[str, str, str]) -> 
         return None
     try:
         channels = band_channels(role, bands)
-    except NothingToEvaluate:
+    except NoUsablePatches:
         return None
     instrument = instrument_of(role)
     shown, valid = instrument.to_physical(dn[channels]), instrument.valid(dn)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloud_assets.errors import InvalidEvaluation
+from cloud_assets.errors import InvalidReport
 from cloud_assets.reports.contents import read_figures, read_tables, write_figures, write_tables
 from cloud_assets.storage import atomic_directory
 
@@ -29,7 +29,7 @@ class Evaluation:
     (one self-contained page) and ``evaluation.json`` (everything else).
 
     Raises:
-        InvalidEvaluation: If a metric is not a finite number. What cannot be measured is left out and noted.
+        InvalidReport: If a metric is not a finite number. What cannot be measured is left out and noted.
     """
 
     task: str
@@ -65,7 +65,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         wrong = [name for name, value in self.metrics.items() if not math.isfinite(value)]
         if wrong:
-            raise InvalidEvaluation(
+            raise InvalidReport(
                 f"{self.task}/{self.variant}: the metrics {', '.join(wrong)} are not finite numbers. Leave out what "
                 "the test split cannot tell and say so in the notes."
             )
@@ -119,7 +119,7 @@ class Evaluation:
             The same evaluation.
 
         Raises:
-            InvalidEvaluation: If the folder holds none, half of one, or one of another schema version.
+            InvalidReport: If the folder holds none, half of one, or one of another schema version.
         """
         try:
             content = json.loads((directory / "evaluation.json").read_text(encoding="utf-8"))
@@ -130,7 +130,7 @@ class Evaluation:
             figures = read_figures(content.pop("figures"), directory / "figures")
             return cls(metrics=metrics, tables=tables, figures=figures, **content)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InvalidEvaluation(
+            raise InvalidReport(
                 f"{directory} holds no evaluation that this version can read ({error}). Evaluate the model again."
             ) from error
 

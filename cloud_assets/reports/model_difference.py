@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.errors import IncomparableEvaluations
+from cloud_assets.errors import InvalidReport
 from cloud_assets.patches.normal_split import ANOMALOUS
 from cloud_assets.reports.bootstrap import RESAMPLES, Interval, paired_difference
 
@@ -42,7 +42,7 @@ def model_difference(
         pictures = [evaluation.tables.get("per_patch") for evaluation in (candidate, champion)]
         if metric == "auroc" and pictures[0] is not None and pictures[1] is not None:
             return _auroc_difference(pictures[0], pictures[1], confidence, seed)
-    except IncomparableEvaluations:
+    except InvalidReport:
         return None
     return None
 
@@ -54,7 +54,7 @@ def _auroc_difference(first: pd.DataFrame, second: pd.DataFrame, confidence: flo
         return None
     first, second = (table.sort_values("patch_id", ignore_index=True) for table in (first, second))
     if first["patch_id"].tolist() != second["patch_id"].tolist():
-        raise IncomparableEvaluations("The two evaluations are about different pictures.")
+        raise InvalidReport("The two evaluations are about different pictures.")
     is_anomalous = first[_TRUTH].to_numpy() == ANOMALOUS
     wins = [_wins(table[_SCORE].to_numpy(dtype=np.float64), is_anomalous) for table in (first, second)]
     anomalous, normal = wins[0].shape

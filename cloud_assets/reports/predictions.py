@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.errors import NothingToEvaluate, UnknownBand
+from cloud_assets.errors import NoUsablePatches, UnknownBand
 from cloud_assets.patches.recipe import IMAGES
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def predict_patches(
         The batches.
 
     Raises:
-        NothingToEvaluate: If the store lacks a band of the model.
+        NoUsablePatches: If the store lacks a band of the model.
     """
     from tqdm import tqdm
 
@@ -80,14 +80,14 @@ def band_channels(role: Role, bands: Sequence[str]) -> list[int]:
         One channel number a band.
 
     Raises:
-        NothingToEvaluate: If the role does not hold one of them.
+        NoUsablePatches: If the role does not hold one of them.
     """
     instrument = INSTRUMENTS[role.instrument]
     own_names = [instrument.find(band).name for band in role.bands]
     try:
         return [own_names.index(instrument.find(band).name) for band in bands]
     except (UnknownBand, ValueError) as error:
-        raise NothingToEvaluate(
+        raise NoUsablePatches(
             f"The model reads the bands {', '.join(bands)}, the patches hold {', '.join(role.bands)} "
             f"of {role.instrument}. Cut the patches again with all of the model's bands."
         ) from error

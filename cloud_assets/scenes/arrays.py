@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.datasets.scene import Grid, RasterBand
-from cloud_assets.errors import UnknownSensor, WrongInput
+from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.families.segmentation.products import segment
 from cloud_assets.imagery.formats.array_reader import ArrayReader
 from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource
@@ -39,17 +39,17 @@ def predict_array(
         ``mask`` (H, W) uint8 cloud codes, 255 for nodata; ``cloud_probability`` (H, W) float32, NaN for nodata.
 
     Raises:
-        UnknownSensor: If there is no such instrument.
-        WrongInput: If names and bands do not match.
-        AbsentBand: If a band of the model is missing.
-        WrongLevel: If the model was trained on another processing level.
+        InvalidScene: If there is no such instrument.
+        InvalidData: If names and bands do not match.
+        InvalidData: If a band of the model is missing.
+        InvalidScene: If the model was trained on another processing level.
     """
     if instrument not in INSTRUMENTS:
-        raise UnknownSensor(f"there is no instrument {instrument!r}; there are {', '.join(INSTRUMENTS)}.")
+        raise InvalidScene(f"there is no instrument {instrument!r}; there are {', '.join(INSTRUMENTS)}.")
     profile = INSTRUMENTS[instrument]
     names = [profile.find(band).name for band in bands]
     if dn.ndim != 3 or len(names) != len(dn) or len(set(names)) != len(names):
-        raise WrongInput(
+        raise InvalidData(
             f"{len(bands)} different band names go with an array ({len(bands)}, height, width), not {dn.shape}."
         )
     chosen = options or SceneOptions()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud_assets.errors import CloudAssetsError, SceneNameTaken, StorageFull
+from cloud_assets.errors import CloudAssetsError, InvalidScene, StorageFull
 from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.inference.bundle import ModelBundle
@@ -107,7 +107,7 @@ class SceneBatch:
             return SceneOutcome(path, None, radar)
         other = names.setdefault(source.name, path)
         if other != path:
-            error = SceneNameTaken(f"{path} has the name of {other}, so their products would overwrite each other.")
+            error = InvalidScene(f"{path} has the name of {other}, so their products would overwrite each other.")
             return SceneOutcome(path, None, error)
         try:
             products = scene_products(source, self._champions, self._out_dir, self._options, radar, progress)

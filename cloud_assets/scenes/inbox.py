@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloud_assets.errors import InvalidScene, OutsideInbox
+from cloud_assets.errors import InvalidScene
 from cloud_assets.imagery.formats.landsat_collection2 import metadata_file
 from cloud_assets.imagery.formats.scene_formats import RASTER_SUFFIXES, is_radar, radar_beside
 from cloud_assets.imagery.formats.sentinel2_safe import is_safe
@@ -84,12 +84,12 @@ def scene_path(inbox: Path, key: str) -> Path:
         key: The scene's name in it, as :func:`look_into` gave it.
 
     Raises:
-        OutsideInbox: If the key, or a link behind it, leads out of the inbox.
+        InvalidScene: If the key, or a link behind it, leads out of the inbox.
         InvalidScene: If there is nothing of that name.
     """
     path = inbox / key
     if Path(key).name != key or key in (".", "..") or not path.resolve().is_relative_to(inbox.resolve()):
-        raise OutsideInbox(f"{key!r} leads out of the inbox {inbox}; scenes must lie in it themselves.")
+        raise InvalidScene(f"{key!r} leads out of the inbox {inbox}; scenes must lie in it themselves.")
     if not path.exists():
         there = ", ".join(scene_keys(inbox)[:_NAMED]) or "nothing"
         raise InvalidScene(

@@ -65,8 +65,8 @@ def plan_scene(
 
     Raises:
         NoModelForProduct: If a product is asked for that no model makes, or none is possible at all.
-        AbsentBand, UnknownBand, WrongLevel, InvalidRecipe: Why the model of a wanted product does not suit the scene.
-        InvalidScene: If the scene cannot be brought to the resolution asked for.
+        InvalidData, UnknownBand, InvalidRecipe: Why the model of a wanted product does not suit the scene.
+        InvalidScene: Likewise, or if the scene cannot be brought to the resolution asked for.
     """
     if options.resolution_metres is not None:
         source = source.at_resolution(options.resolution_metres)

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.errors import CloudAssetsError, InvalidRecipe, NoModelForProduct, WrongLevel
+from cloud_assets.errors import CloudAssetsError, InvalidRecipe, InvalidScene, NoModelForProduct
 from cloud_assets.families.segmentation.back_end_choice import choose_back_end
 from cloud_assets.families.segmentation.scene_segmenter import SceneSegmenter
 from cloud_assets.imagery.formats.scene_source import SceneSource, level_of
@@ -76,7 +76,7 @@ class Champions:
 
         Raises:
             NoModelForProduct: If there is no segmentation model at all.
-            AbsentBand, UnknownBand, WrongLevel, InvalidRecipe: Why the best of them does not suit either.
+            InvalidData, UnknownBand, InvalidScene, InvalidRecipe: Why the best of them does not suit either.
         """
         if not self.segmenters:
             raise NoModelForProduct(f"no segmentation model was given, which the mask of {source.location} needs.")
@@ -95,8 +95,8 @@ class Champions:
         """A model's preprocessing, made to fit the instrument of a scene.
 
         Raises:
-            WrongLevel: If the model was trained on another processing level.
-            AbsentBand, UnknownBand: If the scene lacks a band of the model.
+            InvalidScene: If the model was trained on another processing level.
+            InvalidData, UnknownBand: If the scene lacks a band of the model.
             InvalidRecipe: If the model reads another kind of instrument.
         """
         own = card.preprocessing
@@ -105,7 +105,7 @@ class Champions:
         source.resolve(fitted.bands)
         trained_on = level_of(INSTRUMENTS[own.instrument])
         if trained_on != source.level and not self._options.accept_other_level:
-            raise WrongLevel(
+            raise InvalidScene(
                 f"{source.location} holds {source.level} reflectance, {card.task}/{card.variant} was trained on "
                 f"{trained_on} reflectance ({own.instrument}). Give the other level of the scene, or accept a less "
                 "certain result (--accept-other-level)."
@@ -120,7 +120,7 @@ class Champions:
 
         Raises:
             NoModelForProduct: If there is none.
-            AbsentBand, UnknownBand, WrongLevel, InvalidRecipe: If it does not suit the scene.
+            InvalidData, UnknownBand, InvalidScene, InvalidRecipe: If it does not suit the scene.
         """
         bundle = self._others.get(family)
         if bundle is None:
@@ -132,7 +132,7 @@ class Champions:
 
         Raises:
             NoModelForProduct: If there is none.
-            AbsentBand, UnknownBand, WrongLevel, InvalidRecipe: If it does not suit the scene.
+            InvalidData, UnknownBand, InvalidScene, InvalidRecipe: If it does not suit the scene.
         """
         preprocessing = self.check(family, source)
         key = (family, source.instrument)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from cloud_assets.errors import InvalidScene, SceneBusy, SceneNameTaken
+from cloud_assets.errors import AlreadyRunning, InvalidScene
 from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.writing.pictures import (
@@ -95,10 +95,10 @@ def scene_products(
         The products.
 
     Raises:
-        SceneNameTaken: If the folder holds the products of another scene.
-        SceneBusy: If another process is making them.
-        NoModelForProduct, AbsentBand, UnknownBand, WrongLevel, InvalidRecipe: If a wanted product is impossible.
-        DamagedScene: If a part of the scene cannot be read.
+        InvalidScene: If the folder holds the products of another scene.
+        AlreadyRunning: If another process is making them.
+        NoModelForProduct, InvalidData, UnknownBand, InvalidScene, InvalidRecipe: If a wanted product is impossible.
+        InvalidData: If a part of the scene cannot be read.
         StorageFull: If the disk is full.
     """
     from filelock import FileLock, Timeout
@@ -111,7 +111,9 @@ def scene_products(
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise SceneBusy(f"another process is making {directory}; wait for it, or write to another folder.") from error
+        raise AlreadyRunning(
+            f"another process is making {directory}; wait for it, or write to another folder."
+        ) from error
     try:
         finished = _finished(directory, plan, chosen)
         if finished is not None:
@@ -134,7 +136,7 @@ def _finished(directory: Path, plan: ScenePlan, options: SceneOptions) -> SceneP
     except InvalidScene:
         return None
     if Path(found.source) != Path(plan.source.location).absolute() and not options.overwrite:
-        raise SceneNameTaken(
+        raise InvalidScene(
             f"{directory} holds the products of another scene of the same name, {found.source}. Write to another "
             "folder, rename one of the scenes, or replace the products (--overwrite)."
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cloud_assets.errors import DecisionPending, InvalidModel
+from cloud_assets.errors import AlreadyRunning, InvalidModel
 from cloud_assets.inference.bundle import CARD_FILE, ModelBundle
 from cloud_assets.tracking.runs import MODEL_TAG
 from cloud_assets.tracking.store import Store, unless
@@ -107,7 +107,7 @@ class Registry(Store):
             seconds: How long to wait for another decision to be taken.
 
         Raises:
-            DecisionPending: If another process takes longer than that.
+            AlreadyRunning: If another process takes longer than that.
             TrackingUnavailable: If the store's folder cannot be written to.
         """
         folder = self.store_folder or Path(tempfile.gettempdir()) / f"cloud-assets-{os.getuid()}"
@@ -118,7 +118,7 @@ class Registry(Store):
         try:
             lock.acquire(timeout=seconds)
         except Timeout as error:
-            raise DecisionPending(
+            raise AlreadyRunning(
                 f"Another process has been deciding on the champion of {task} for {seconds:.0f} s. Wait until it is "
                 "done, or end it, and run this again: nothing was changed."
             ) from error

@@ -8,7 +8,7 @@ import pytest
 from cloud_assets.datasets.catalog import SceneCatalog, Skipped
 from cloud_assets.datasets.dataset import SYNTHETIC_MARKER, Collection, Dataset, apply_split_list, official_split
 from cloud_assets.datasets.scene import RasterBand, Scene
-from cloud_assets.errors import DataFolderMissing, IncompleteDataSet, TooManySkipped
+from cloud_assets.errors import DataNotFound, InvalidData
 
 
 def scene(name: str, **changes: object) -> Scene:
@@ -47,9 +47,9 @@ def test_a_catalog_of_two_versions_is_refused(tmp_path: Path) -> None:
         folder.mkdir()
         SceneCatalog("Any", (scene(name),)).save(folder)
     (first / "scenes.parquet").write_bytes((second / "scenes.parquet").read_bytes())
-    with pytest.raises(IncompleteDataSet, match="not the table"):
+    with pytest.raises(InvalidData, match="not the table"):
         SceneCatalog.open(first)
-    with pytest.raises(IncompleteDataSet, match="no readable scene catalog"):
+    with pytest.raises(InvalidData, match="no readable scene catalog"):
         SceneCatalog.open(tmp_path)
 
 
@@ -71,7 +71,7 @@ def test_the_summary_counts() -> None:
 
 
 def test_a_missing_folder_says_where_it_looked_and_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataFolderMissing, match=r"(?s)listed.*CLOUD_ASSETS_DATA.*Write it down") as caught:
+    with pytest.raises(DataNotFound, match=r"(?s)listed.*CLOUD_ASSETS_DATA.*Write it down") as caught:
         Listed().catalog(tmp_path, progress=False)
     assert str(tmp_path / "listed") in str(caught.value)
 
@@ -88,11 +88,11 @@ def test_scenes_come_sorted_and_the_marker_says_synthetic(tmp_path: Path) -> Non
 def test_more_unusable_items_than_tolerated_are_fatal_and_listed(tmp_path: Path) -> None:
     (tmp_path / "listed").mkdir()
     assert len(Listed(good=19, bad=1).catalog(tmp_path, progress=False).skipped) == 1
-    with pytest.raises(TooManySkipped, match=r"(?s)2 of 20 items.*file 0: is broken\n.*file 1: is broken"):
+    with pytest.raises(InvalidData, match=r"(?s)2 of 20 items.*file 0: is broken\n.*file 1: is broken"):
         Listed(good=18, bad=2).catalog(tmp_path, progress=False)
     tolerant = Listed(good=18, bad=2, max_skipped_fraction=0.1).catalog(tmp_path, progress=False)
     assert len(tolerant) == 18
-    with pytest.raises(DataFolderMissing):
+    with pytest.raises(DataNotFound):
         Listed(good=0).catalog(tmp_path, progress=False)
 
 
@@ -122,7 +122,7 @@ def test_a_local_split_list_wins_over_the_official_one(tmp_path: Path) -> None:
 def test_a_wrong_split_list_is_refused(tmp_path: Path, text: str, message: str) -> None:
     table = tmp_path / "splits.csv"
     table.write_text(text)
-    with pytest.raises(IncompleteDataSet, match=message):
+    with pytest.raises(InvalidData, match=message):
         apply_split_list(table, [scene("a")])
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from cloud_assets.datasets.catalog import SceneCatalog
 from cloud_assets.datasets.image_folders import ImageFolders
-from cloud_assets.errors import DataFolderMissing, TooFewImages, TooManySkipped
+from cloud_assets.errors import DataNotFound, InvalidData, NoUsablePatches
 
 DRIVERS = {".png": "PNG", ".jpg": "JPEG", ".tif": "GTiff", ".TIFF": "GTiff", ".jpeg": "JPEG"}
 
@@ -91,7 +91,7 @@ def test_files_that_are_no_usable_pictures_are_skipped_with_their_reasons(
     with rasterio.open(palette, "r+") as file:
         file.write_colormap(1, {value: (value, 0, 0, 255) for value in range(256)})
     (folder / "cloud" / ".hidden").write_text("left alone")
-    with pytest.raises(TooManySkipped, match="8 of 20"):
+    with pytest.raises(InvalidData, match="8 of 20"):
         catalog(folder)
     found = catalog(folder, max_skipped_fraction=0.5)
     reasons = {Path(item.item).name: item.reason for item in found.skipped}
@@ -108,7 +108,9 @@ def test_files_that_are_no_usable_pictures_are_skipped_with_their_reasons(
 
 def test_too_few_normal_pictures_are_an_error_with_a_way_out(folder: Path) -> None:
     next((folder / "noncloud").glob("*.png")).unlink()
-    with pytest.raises(TooFewImages, match=r"holds 9 usable picture\(s\) without clouds, at least 10.*minimum_normal"):
+    with pytest.raises(
+        NoUsablePatches, match=r"holds 9 usable picture\(s\) without clouds, at least 10.*minimum_normal"
+    ):
         catalog(folder)
     assert len(catalog(folder, minimum_normal=9)) == 11
 
@@ -117,10 +119,10 @@ def test_too_few_normal_pictures_are_an_error_with_a_way_out(folder: Path) -> No
 def test_an_empty_or_missing_folder_is_named(folder: Path, name: str) -> None:
     for file in (folder / name).iterdir():
         file.unlink()
-    with pytest.raises(DataFolderMissing, match=rf"{name}/ is empty.*{name}"):
+    with pytest.raises(DataNotFound, match=rf"{name}/ is empty.*{name}"):
         catalog(folder)
     (folder / name).rmdir()
-    with pytest.raises(DataFolderMissing, match=rf"{name}/ is not there"):
+    with pytest.raises(DataNotFound, match=rf"{name}/ is not there"):
         catalog(folder)
 
 

@@ -16,7 +16,7 @@ from cloud_assets.datasets import byte_range_download
 from cloud_assets.datasets.byte_range_download import ByteRange, localise, localised_path, read_range
 from cloud_assets.datasets.catalog import SceneCatalog
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
-from cloud_assets.errors import DataFolderMissing, IncompleteDataSet, SourceUnreachable
+from cloud_assets.errors import DataNotFound, InvalidData, SourceUnreachable
 
 PARTS = ("cloudsen12-l1c.0000.part.taco", "cloudsen12-l1c.0001.part.taco")
 
@@ -168,7 +168,7 @@ def test_a_part_that_is_not_served_is_an_error_not_a_smaller_data_set(
     server: PublicServer, published: list[object], data_root: Path
 ) -> None:
     (server.folder / PARTS[1]).unlink()
-    with pytest.raises(IncompleteDataSet, match=re.escape(PARTS[1])):
+    with pytest.raises(InvalidData, match=re.escape(PARTS[1])):
         catalog(data_root)
     assert not list((data_root / "cloudsen12" / "localised").glob("*"))
 
@@ -176,7 +176,7 @@ def test_a_part_that_is_not_served_is_an_error_not_a_smaller_data_set(
 def test_a_public_set_of_unexpected_size_is_refused(
     server: PublicServer, published: list[object], data_root: Path
 ) -> None:
-    with pytest.raises(IncompleteDataSet, match=r"the files hold 12 samples, the data set has 50,249"):
+    with pytest.raises(InvalidData, match=r"the files hold 12 samples, the data set has 50,249"):
         CloudSEN12().catalog(data_root, progress=False)
 
 
@@ -188,7 +188,7 @@ def test_without_network_the_error_comes_at_once_and_says_what_to_do(
         port = unused.getsockname()[1]
     monkeypatch.setattr(byte_range_download, "PUBLIC_INDEX", f"http://127.0.0.1:{port}/tacos.json")
     start = time.monotonic()
-    with pytest.raises(DataFolderMissing, match=r"(?s)no \*\.taco file.*CLOUD_ASSETS_DATA.*Downloading was tried"):
+    with pytest.raises(DataNotFound, match=r"(?s)no \*\.taco file.*CLOUD_ASSETS_DATA.*Downloading was tried"):
         catalog(data_root)
     assert time.monotonic() - start < 5
     assert list(data_root.iterdir()) == []

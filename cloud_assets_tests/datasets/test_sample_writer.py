@@ -23,7 +23,7 @@ from cloud_assets.datasets.samples import (
 )
 from cloud_assets.datasets.samples.sample_writer import WRITERS, write_sample
 from cloud_assets.datasets.sen12ms import Sen12MS
-from cloud_assets.errors import InvalidRecipe, SimulationFailed, WouldOverwriteData
+from cloud_assets.errors import InvalidData, InvalidRecipe, TrainingFailed
 
 SMALL = 0.01
 
@@ -183,7 +183,7 @@ def kill_itself(job: int) -> int:
 
 
 def test_killed_worker_is_a_clear_error() -> None:
-    with pytest.raises(SimulationFailed, match="smaller scale"):
+    with pytest.raises(TrainingFailed, match="smaller scale"):
         list(sample_files.run_jobs(kill_itself, range(3), 3, "test", progress=False, workers=2))
 
 
@@ -210,7 +210,7 @@ def test_data_that_are_no_sample_are_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "cloudsen12"
     folder.mkdir()
     (folder / "my.taco").write_bytes(b"mine")
-    with pytest.raises(WouldOverwriteData, match="left untouched"):
+    with pytest.raises(InvalidData, match="left untouched"):
         write_sample(tmp_path, ("cloudsen12",), progress=False)
     assert (folder / "my.taco").read_bytes() == b"mine"
 

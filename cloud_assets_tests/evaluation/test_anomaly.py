@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.anomaly.baselines import baseline_scores
 from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
 from cloud_assets.families.anomaly.metrics import (
@@ -178,7 +178,7 @@ def test_a_broken_promise_is_called_so(store: PatchStore, bundle: Callable[..., 
 def test_without_anomalies_there_is_nothing_to_evaluate(store: PatchStore, bundle: Callable[..., ModelBundle]) -> None:
     splits = NormalSplit().split(store)
     normal = Splits(splits.table[splits.table["classes"] == "noncloud"], splits.details)
-    with pytest.raises(NothingToEvaluate, match="0 anomalous"):
+    with pytest.raises(NoUsablePatches, match="0 anomalous"):
         AnomalyEvaluation().evaluate(bundle(), store, normal, progress=False)
 
 

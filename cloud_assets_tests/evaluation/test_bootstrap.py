@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cloud_assets.errors import IncomparableEvaluations
+from cloud_assets.errors import InvalidReport
 from cloud_assets.reports.bootstrap import metric_interval, paired_difference
 from cloud_assets.reports.confusion_counts import scene_table
 
@@ -69,11 +69,11 @@ def test_other_tables_are_averaged_by_column() -> None:
     assert interval is not None
     assert interval.estimate == 23
     assert 20 <= interval.low < 23 < interval.high <= 26
-    with pytest.raises(IncomparableEvaluations, match="no column 'ssim'"):
+    with pytest.raises(InvalidReport, match="no column 'ssim'"):
         metric_interval(table, "ssim")
 
 
 def test_one_scene_has_no_interval_and_other_scenes_cannot_be_paired() -> None:
     assert metric_interval(scenes(1, 0, 0.8), "iou") is None
-    with pytest.raises(IncomparableEvaluations, match="different scenes"):
+    with pytest.raises(InvalidReport, match="different scenes"):
         paired_difference(scenes(3, 0, 0.8), scenes(4, 0, 0.8), "iou")

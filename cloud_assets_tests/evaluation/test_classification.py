@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.classification.baselines import classify_by_mask, fit_bright_share
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, label_windows
 from cloud_assets.families.classification.evaluation import ClassificationEvaluation
@@ -194,12 +194,12 @@ def test_windows_of_masks_are_cut_from_one_prediction(cover: tuple[PatchStore, S
     assert found.shape == (30,)
     card = classifier_card()
     bundle = ModelBundle(card, card.network.build(4, 4).state_dict())
-    with pytest.raises(NothingToEvaluate, match="makes no masks"):
+    with pytest.raises(NoUsablePatches, match="makes no masks"):
         classify_by_mask(bundle, store, windows, CLASSES, title="", progress=False)
 
 
 def test_refused_samples_are_not_scored(cover: tuple[PatchStore, Splits]) -> None:
-    with pytest.raises(NothingToEvaluate, match="refused all 40"):
+    with pytest.raises(NoUsablePatches, match="refused all 40"):
         judge(CountingClassifier(refuses=True), cover)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cloud_assets.errors import IncomparableEvaluations, InvalidEvaluation
+from cloud_assets.errors import InvalidReport
 from cloud_assets.reports.comparison import Comparison, compare
 from cloud_assets.reports.gate import Gate
 from cloud_assets_tests.evaluation.test_evaluation import make_evaluation
@@ -48,19 +48,19 @@ def test_a_saved_comparison_comes_back_the_same(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_no_comparison(tmp_path: Path) -> None:
-    with pytest.raises(InvalidEvaluation, match="Compare the variants again"):
+    with pytest.raises(InvalidReport, match="Compare the variants again"):
         Comparison.open(tmp_path)
 
 
 @pytest.mark.parametrize("what", ["task", "patches_version", "splits_version"])
 def test_evaluations_of_different_data_are_not_compared(what: str) -> None:
     other = replace(VARIANTS["unet"], **{what: "another"})
-    with pytest.raises(IncomparableEvaluations, match=what.replace("_", " ")):
+    with pytest.raises(InvalidReport, match=what.replace("_", " ")):
         compare({**VARIANTS, "unet": other}, Gate(metric="iou"))
 
 
 def test_a_metric_that_was_not_measured_is_named() -> None:
-    with pytest.raises(IncomparableEvaluations, match=r"'psnr'.*iou"):
+    with pytest.raises(InvalidReport, match=r"'psnr'.*iou"):
         compare(VARIANTS, Gate(metric="psnr"))
-    with pytest.raises(IncomparableEvaluations, match="nothing to compare"):
+    with pytest.raises(InvalidReport, match="nothing to compare"):
         compare({}, Gate(metric="iou"))

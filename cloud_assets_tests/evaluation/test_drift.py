@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from cloud_assets.errors import InvalidReport, NothingToEvaluate
+from cloud_assets.errors import InvalidReport, NoUsablePatches
 from cloud_assets.lifecycle.drift_report import BatchDrift, DriftReport, drawn
 from cloud_assets.lifecycle.drift_statistics import (
     DriftDetector,
@@ -85,9 +85,9 @@ def test_many_patches_of_one_scene_are_no_more_evidence_than_a_few() -> None:
 def test_a_large_batch_or_too_few_groups_are_no_crash() -> None:
     rng = np.random.default_rng(0)
     assert 0 < DriftDetector(world(rng, 6), RECIPE).compare(world(rng, 50, first=100)).p_value <= 1
-    with pytest.raises(NothingToEvaluate, match="at least 4"):
+    with pytest.raises(NoUsablePatches, match="at least 4"):
         DriftDetector(world(rng, 3), RECIPE)
-    with pytest.raises(NothingToEvaluate, match="0 features"):
+    with pytest.raises(NoUsablePatches, match="0 features"):
         DriftDetector(world(rng, 6), RECIPE).compare(Sample({"other": np.zeros(3)}, np.zeros(3, np.int64)))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cloud_assets.errors import InvalidEvaluation
+from cloud_assets.errors import InvalidReport
 from cloud_assets.reports.evaluation import Evaluation
 
 
@@ -55,7 +55,7 @@ def test_metrics_json_is_a_flat_object_of_finite_numbers(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_metric_that_is_no_number_is_refused_by_name(value: float) -> None:
-    with pytest.raises(InvalidEvaluation, match="clouds/unet: the metrics iou are not finite"):
+    with pytest.raises(InvalidReport, match="clouds/unet: the metrics iou are not finite"):
         make_evaluation(iou=value)
 
 
@@ -78,11 +78,11 @@ def test_the_old_version_stays_if_saving_fails(tmp_path: Path) -> None:
 
 
 def test_a_damaged_folder_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(InvalidEvaluation, match="Evaluate the model again"):
+    with pytest.raises(InvalidReport, match="Evaluate the model again"):
         Evaluation.open(tmp_path)
     make_evaluation().save(tmp_path / "evaluation")
     (tmp_path / "evaluation" / "figures" / "first.png").unlink()
-    with pytest.raises(InvalidEvaluation, match=r"first\.png"):
+    with pytest.raises(InvalidReport, match=r"first\.png"):
         Evaluation.open(tmp_path / "evaluation")
 
 
@@ -90,7 +90,7 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     make_evaluation().save(tmp_path)
     path = tmp_path / "evaluation.json"
     path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 0'))
-    with pytest.raises(InvalidEvaluation, match="another schema version"):
+    with pytest.raises(InvalidReport, match="another schema version"):
         Evaluation.open(tmp_path)
 
 

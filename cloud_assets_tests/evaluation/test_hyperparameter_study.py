@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cloud_assets.errors import InvalidEvaluation, InvalidRecipe
+from cloud_assets.errors import InvalidRecipe, InvalidReport
 from cloud_assets.learning.optimisation import Optimisation
 from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace
 from cloud_assets.learning.study_recipe import StudyOutcome, StudyRecipe, Trial, TrialState
@@ -129,5 +129,5 @@ def _of_tomorrow(folder: Path) -> None:
 def test_damaged_study_is_refused(damage: Callable[[Path], None], tmp_path: Path) -> None:
     HyperparameterStudy.of(outcome(TRIALS[:1]), Optimisation()).save(tmp_path / "study")
     damage(tmp_path / "study")
-    with pytest.raises(InvalidEvaluation, match="finished trials are kept"):
+    with pytest.raises(InvalidReport, match="finished trials are kept"):
         HyperparameterStudy.open(tmp_path / "study")

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
 from cloud_assets.families.segmentation.metrics import SegmentationScores
 from cloud_assets.patches.from_arrays import store_arrays
@@ -141,14 +141,14 @@ def test_notes_tell_what_a_reader_has_to_know(random_evaluation: Evaluation) -> 
 
 def test_missing_bands_are_named(random_store: Data) -> None:
     card = make_card(in_channels=1, preprocessing=Preprocessing(instrument="landsat8_l1", bands=("swir16",)))
-    with pytest.raises(NothingToEvaluate, match=r"swir16.*red, green, blue, nir"):
+    with pytest.raises(NoUsablePatches, match=r"swir16.*red, green, blue, nir"):
         evaluate(random_store, RulePredictor(red_is_probability, card))
 
 
 def test_nothing_to_test_is_an_error(random_store: Data, tmp_path: Path) -> None:
     store, splits = random_store
     only_training = Splits(splits.table[splits.table["split"] != "test"], splits.details)
-    with pytest.raises(NothingToEvaluate, match="test split of these patches is empty"):
+    with pytest.raises(NoUsablePatches, match="test split of these patches is empty"):
         evaluate((store, only_training))
     unlabelled = store_arrays(
         tmp_path / "unlabelled",
@@ -157,7 +157,7 @@ def test_nothing_to_test_is_an_error(random_store: Data, tmp_path: Path) -> None
         bands=BANDS,
         instrument="landsat8_l1",
     )
-    with pytest.raises(NothingToEvaluate, match="no labelled pixel"):
+    with pytest.raises(NoUsablePatches, match="no labelled pixel"):
         evaluate((unlabelled, splits))
 
 

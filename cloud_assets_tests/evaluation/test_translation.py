@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.translation.evaluation import TranslationEvaluation
 from cloud_assets.networks.specifications import ResNetGenerator
 from cloud_assets.patches.place_split import PlaceSplit
@@ -154,5 +154,5 @@ def test_report(perfect: Evaluation, tmp_path: Path) -> None:
 def test_an_empty_test_split_is_refused(pairs: tuple[PatchStore, Splits]) -> None:
     store, splits = pairs
     without = Splits(splits.table[splits.table["split"] != "test"].reset_index(drop=True), splits.details)
-    with pytest.raises(NothingToEvaluate, match="test split is empty"):
+    with pytest.raises(NoUsablePatches, match="test split is empty"):
         evaluate((store, without), reflectance_of)

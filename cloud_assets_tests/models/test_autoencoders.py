@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cloud_assets.errors import WeightsUnavailable
+from cloud_assets.errors import InvalidModel
 from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder, VGG19Autoencoder
 
 
@@ -55,6 +55,6 @@ def test_parts_keep_less_for_the_way_back() -> None:
 
 
 def test_missing_weights_are_an_error(tmp_path: object) -> None:
-    with pytest.raises(WeightsUnavailable, match="no such weights file"):
+    with pytest.raises(InvalidModel, match="no such weights file"):
         VGG19Autoencoder(encoder_weights=f"{tmp_path}/absent.safetensors").build(3, 3)
     VGG19Autoencoder(encoder_weights=f"{tmp_path}/absent.safetensors").build(3, 3, pretrained=False)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cloud_assets.errors import UnknownBackbone, WeightsUnavailable, WrongWeights
+from cloud_assets.errors import InvalidModel, InvalidRecipe
 from cloud_assets.networks.classifiers import STAGES, ClassifierNetwork, class_probability, input_range, input_size
 from cloud_assets.networks.specifications import Classifier
 
@@ -68,9 +68,9 @@ def test_ordinal_probabilities_follow_the_chain_rule() -> None:
 
 
 def test_unknown_backbone_is_refused_with_similar_names() -> None:
-    with pytest.raises(UnknownBackbone, match="resnet50"):
+    with pytest.raises(InvalidRecipe, match="resnet50"):
         Classifier(backbone="resnet5O").build(3, 4)
-    with pytest.raises(UnknownBackbone):
+    with pytest.raises(InvalidRecipe):
         input_size(Classifier(backbone="no such thing"))
 
 
@@ -104,16 +104,16 @@ def test_backbone_comes_from_weights_for_other_classes_and_bands(tmp_path: Path,
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     save_file(build().state_dict(), tmp_path / "weights.safetensors")
-    with pytest.raises(WrongWeights, match="another architecture"):
+    with pytest.raises(InvalidModel, match="another architecture"):
         Classifier(backbone="test_efficientnet", weights=str(tmp_path / "weights.safetensors")).build(3, 4)
 
 
 def test_weights_that_cannot_be_had_are_never_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(WeightsUnavailable, match="no such weights file"):
+    with pytest.raises(InvalidModel, match="no such weights file"):
         build(weights=str(tmp_path / "none.safetensors"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    with pytest.raises(WeightsUnavailable):
+    with pytest.raises(InvalidModel):
         build(weights="imagenet")
     # A model bundle brings its own weights: nothing is looked up.
     Classifier(backbone=TINY, weights="imagenet").build(3, 4, pretrained=False)

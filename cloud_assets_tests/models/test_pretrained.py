@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cloud_assets.errors import WeightsUnavailable, WrongWeights
+from cloud_assets.errors import InvalidModel
 from cloud_assets.networks.pretrained import hub_file, load_weights, read_weights
 from cloud_assets.networks.specifications import EfficientNetUNet
 
@@ -39,14 +39,14 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_offline_weights_are_refused_at_once(offline: None) -> None:
     started = time.monotonic()
-    with pytest.raises(WeightsUnavailable, match="encoder_weights: none"):
+    with pytest.raises(InvalidModel, match="encoder_weights: none"):
         EfficientNetUNet(encoder_weights="imagenet").build(3, 1)
     assert time.monotonic() - started < 10
 
 
 def test_forbidden_downloads_are_not_tried(offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(WeightsUnavailable, match="HF_HUB_OFFLINE"):
+    with pytest.raises(InvalidModel, match="HF_HUB_OFFLINE"):
         hub_file("owner/name", "model.safetensors")
 
 
@@ -79,10 +79,10 @@ def test_a_torch_file_with_tensors_only(tmp_path: Path, encoder_file: Path) -> N
 
 
 def test_weights_of_another_architecture_are_refused_by_name(encoder_file: Path) -> None:
-    with pytest.raises(WrongWeights, match=r"another architecture \(missing: .*_blocks") as caught:
+    with pytest.raises(InvalidModel, match=r"another architecture \(missing: .*_blocks") as caught:
         EfficientNetUNet(encoder="efficientnet-b2", encoder_weights=str(encoder_file)).build(3, 1)
     assert str(encoder_file) in str(caught.value)
-    with pytest.raises(WrongWeights, match=r"of another shape: weight \(2, 3\) instead of \(3, 2\)"):
+    with pytest.raises(InvalidModel, match=r"of another shape: weight \(2, 3\) instead of \(3, 2\)"):
         load_weights(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2).state_dict(), "a file")
 
 
@@ -93,17 +93,17 @@ class Evil:
 
 def test_nothing_is_unpickled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"weights": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(WrongWeights, match=r"not a readable weights file"):
+    with pytest.raises(InvalidModel, match=r"not a readable weights file"):
         with_weights(tmp_path / "evil.pth").build(3, 1)
     assert "unpickled" not in capsys.readouterr().out
 
 
 def test_a_damaged_and_a_missing_file(tmp_path: Path) -> None:
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
-    with pytest.raises(WrongWeights, match=r"junk\.safetensors"):
+    with pytest.raises(InvalidModel, match=r"junk\.safetensors"):
         with_weights(tmp_path / "junk.safetensors").build(3, 1)
-    with pytest.raises(WeightsUnavailable, match="no such weights file"):
+    with pytest.raises(InvalidModel, match="no such weights file"):
         with_weights(tmp_path / "none.safetensors").build(3, 1)
     torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(WrongWeights, match="no state dict"):
+    with pytest.raises(InvalidModel, match="no state dict"):
         with_weights(tmp_path / "list.pt").build(3, 1)

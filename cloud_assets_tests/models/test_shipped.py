@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cloud_assets.datasets.cloud38 import Cloud38
-from cloud_assets.errors import WrongWeights
+from cloud_assets.errors import InvalidModel
 from cloud_assets.families.segmentation.baselines import fit_brightness_threshold
 from cloud_assets.families.segmentation.mask_rules import MaskRule, ModelMask
 from cloud_assets.families.segmentation.mask_scores import score_masks
@@ -120,9 +120,9 @@ def test_other_classes_get_a_last_layer_of_their_own() -> None:
 
 
 def test_other_bands_and_encoders_are_refused_with_advice() -> None:
-    with pytest.raises(WrongWeights, match=r"not for efficientnet-b2 on 13\. Set encoder_weights: none"):
+    with pytest.raises(InvalidModel, match=r"not for efficientnet-b2 on 13\. Set encoder_weights: none"):
         NETWORK.build(13, 1)
-    with pytest.raises(WrongWeights, match=r"not for efficientnet-b0 on 6\."):
+    with pytest.raises(InvalidModel, match=r"not for efficientnet-b0 on 6\."):
         EfficientNetUNet(encoder="efficientnet-b0", encoder_weights=SIMULATION).build(6, 1)
 
 

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 from upath import UPath
 
-from cloud_assets.errors import AssetMissing
+from cloud_assets.errors import DataNotFound
 from cloud_assets.orchestration.common.io_manager import POINTER_FILE, AssetFolders
 
 
@@ -68,7 +68,7 @@ def test_an_interrupted_write_leaves_the_old_version(manager: AssetFolders) -> N
 
 
 def test_a_missing_asset_is_named(manager: AssetFolders) -> None:
-    with pytest.raises(AssetMissing, match="task/absent"):
+    with pytest.raises(DataNotFound, match="task/absent"):
         read(manager, ("task", "absent"))
 
 

@@ -9,7 +9,7 @@ import pytest
 import rasterio
 
 from cloud_assets.definitions import defs
-from cloud_assets.errors import InvalidScene, NoModelForProduct, ScenesFailed
+from cloud_assets.errors import InvalidScene, NoModelForProduct
 from cloud_assets.orchestration.automation.scene_job import JOB
 from cloud_assets.orchestration.common.resources import Folders
 from cloud_assets.orchestration.lineage.scene_assets import SCENE_PRODUCTS
@@ -100,7 +100,7 @@ def test_one_corrupt_scene_does_not_stop_the_others_of_its_run(
     assert set(made(result)) == {keys[0], keys[2]}
     (failure,) = [event for event in result.all_events if event.is_step_failure]
     said = str(failure.step_failure_data.error.cause.message)
-    assert ScenesFailed.__name__ in str(failure.step_failure_data.error.cause.cls_name)
+    assert InvalidScene.__name__ in str(failure.step_failure_data.error.cause.cls_name)
     assert "1 of 3 scenes failed" in said
     assert keys[1] in said
     assert "rows" in said, "the window is named"
@@ -175,9 +175,9 @@ def test_an_empty_inbox_and_keys_that_are_none(execute: Execute, inbox: Path, in
     inbox.mkdir()
     with pytest.raises(InvalidScene, match="There is no scene in"):
         execute()
-    with pytest.raises(ScenesFailed, match="leads out of the inbox"):
+    with pytest.raises(InvalidScene, match="leads out of the inbox"):
         execute("../secret.tif")
-    with pytest.raises(ScenesFailed, match="is gone"):
+    with pytest.raises(InvalidScene, match="is gone"):
         execute("a.tif")
     assert instance.get_dynamic_partitions("scenes") == []
 

@@ -8,7 +8,7 @@ import pytest
 import rasterio
 from PIL import Image
 
-from cloud_assets.errors import DataFolderMissing, InvalidRecipe, TooManySkipped
+from cloud_assets.errors import DataNotFound, InvalidData, InvalidRecipe
 from cloud_assets.families.classification.class_folder_export import export_class_folders, label_masks
 from cloud_assets.families.classification.coverage_labels import CoverageClasses
 from cloud_assets.patches.from_arrays import store_arrays
@@ -141,8 +141,8 @@ def test_any_folder_of_masks_gets_labels(tmp_path: Path) -> None:
 
 def test_masks_with_unknown_codes_are_named(tmp_path: Path) -> None:
     write_mask(tmp_path / "masks" / "odd.tif", np.full((4, 4), 77))
-    with pytest.raises(TooManySkipped, match=r"odd\.tif.*77"):
+    with pytest.raises(InvalidData, match=r"odd\.tif.*77"):
         label_masks(tmp_path / "masks", tmp_path / "labels.csv", {0: 0})
     assert not (tmp_path / "labels.csv").exists()
-    with pytest.raises(DataFolderMissing):
+    with pytest.raises(DataNotFound):
         label_masks(tmp_path / "nothing", tmp_path / "labels.csv", {0: 0})

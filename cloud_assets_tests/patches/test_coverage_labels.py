@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cloud_assets.errors import InvalidRecipe, NothingToLearn
+from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.families.classification.coverage_labels import (
     CoverageClasses,
     cloud_percentage,
@@ -109,9 +109,9 @@ def test_patch_with_few_labelled_pixels_is_refused(tmp_path: Path) -> None:
     windows = label_windows(store, np.arange(3), CLASSES, count=1)
     assert windows.rows.tolist() == [0, 2]
     assert windows.refused == 1
-    with pytest.raises(NothingToLearn, match="20%"):
+    with pytest.raises(NoUsablePatches, match="20%"):
         label_windows(store, np.array([1]), CLASSES, count=1)
-    with pytest.raises(NothingToLearn):
+    with pytest.raises(NoUsablePatches):
         label_windows(store, np.array([], np.int64), CLASSES, count=1)
 
 

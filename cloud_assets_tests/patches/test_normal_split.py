@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cloud_assets.errors import NothingToLearn
+from cloud_assets.errors import NoUsablePatches
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.normal_split import ANOMALOUS, NORMAL, NormalSplit, classes_of
 from cloud_assets.patches.splits import Splits
@@ -87,7 +87,7 @@ def test_validation_may_hold_anomalies_for_a_threshold_by_f1_but_training_never(
 
 def test_errors_say_what_to_do(tmp_path: Path) -> None:
     store = labelled_store(tmp_path / "store")
-    with pytest.raises(NothingToLearn, match="Set normal_label"):
+    with pytest.raises(NoUsablePatches, match="Set normal_label"):
         NormalSplit(normal_label="clear").split(store)
     with pytest.raises(ValidationError, match="test split"):
         NormalSplit(anomalies_in=("validation",))

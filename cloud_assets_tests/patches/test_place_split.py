@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud_assets.errors import TooFewGroups
+from cloud_assets.errors import InvalidRecipe
 from cloud_assets.patches.place_split import PlaceSplit
 from cloud_assets.patches.store import PatchStore
 from cloud_assets_tests.radar_pairs import backscatter, reflectance_of, write_pairs
@@ -23,7 +23,7 @@ def test_two_places_leave_no_validation(tmp_path: Path) -> None:
 
 
 def test_one_place_cannot_be_split(tmp_path: Path) -> None:
-    with pytest.raises(TooFewGroups):
+    with pytest.raises(InvalidRecipe):
         PlaceSplit().split(store(tmp_path, ("a", "a", "a")))
 
 

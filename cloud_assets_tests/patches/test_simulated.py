@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud_assets.errors import InvalidRecipe, SimulationFailed, UnknownBand
+from cloud_assets.errors import InvalidRecipe, TrainingFailed, UnknownBand
 from cloud_assets.patches import simulated
 from cloud_assets.patches.simulated import simulated_store
 from cloud_assets.patches.store import PatchStore
@@ -60,7 +60,7 @@ def test_a_damaged_cache_entry_is_made_anew(tmp_path: Path) -> None:
 
 def test_a_killed_worker_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulated.sys, "executable", "/bin/false")
-    with pytest.raises(SimulationFailed, match="ended at patch 0 of 5"):
+    with pytest.raises(TrainingFailed, match="ended at patch 0 of 5"):
         store(tmp_path)
     assert not any(tmp_path.iterdir())
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cloud_assets.errors import DamagedStore, InvalidRecipe, NoPatchesLeft, TooFewGroups
+from cloud_assets.errors import InvalidData, InvalidRecipe, NoUsablePatches
 from cloud_assets.patches.splits import SPLITS, GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
 
@@ -78,7 +78,7 @@ def test_shadow_is_clear_when_cloud_is_told_from_everything_else(coverage_store:
 
 def test_too_few_groups_says_how_many_are_needed(coverage_store: Make) -> None:
     store = coverage_store(["clear thick"] * 8, groups=["north", "south"] * 4)
-    with pytest.raises(TooFewGroups, match=r"2 different values of 'group', but 3 splits .* need at least 3"):
+    with pytest.raises(InvalidRecipe, match=r"2 different values of 'group', but 3 splits .* need at least 3"):
         GroupedSplit().split(store)
     two = GroupedSplit(fractions=(0.5, 0.5, 0.0)).split(store)
     assert [len(two.indices(name)) for name in SPLITS] == [4, 4, 0]
@@ -140,7 +140,7 @@ def test_label_types_are_chosen(coverage_store: Make, tmp_path: Path) -> None:
         assert len(held_out.indices(name))
         assert (held_out.indices(name) % 3 == 0).all()
     assert set(range(30)) - set(range(0, 30, 3)) <= set(held_out.indices("train"))
-    with pytest.raises(NoPatchesLeft, match="there are: high, scribble"):
+    with pytest.raises(NoUsablePatches, match="there are: high, scribble"):
         GroupedSplit(label_types=("nolabel",)).split(store)
 
 
@@ -166,7 +166,7 @@ def test_splits_come_back_as_saved(coverage_store: Make, tmp_path: Path) -> None
     for name in SPLITS:
         np.testing.assert_array_equal(opened.indices(name), splits.indices(name))
     (tmp_path / "splits" / "splits.json").unlink()
-    with pytest.raises(DamagedStore, match="no complete splits"):
+    with pytest.raises(InvalidData, match="no complete splits"):
         Splits.open(tmp_path / "splits")
 
 

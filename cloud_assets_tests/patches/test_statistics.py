@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud_assets.errors import InvalidRecipe, NoPatchesLeft, UnknownBand
+from cloud_assets.errors import InvalidRecipe, NoUsablePatches, UnknownBand
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.statistics import PERCENTILES, band_positions, band_statistics, fitted_preprocessing
 from cloud_assets.patches.store import PatchStore
@@ -58,7 +58,7 @@ def test_clipping_comes_first(store: PatchStore) -> None:
 def test_only_the_given_rows_count(store: PatchStore) -> None:
     rows = np.array([1, 3])
     assert band_statistics(store, rows).mean[0] == pytest.approx((store.array()[rows, 0] * 2e-5 - 0.1).mean(), abs=1e-6)
-    with pytest.raises(NoPatchesLeft, match="no valid pixel"):
+    with pytest.raises(NoUsablePatches, match="no valid pixel"):
         band_statistics(store, np.array([], np.int64))
 
 

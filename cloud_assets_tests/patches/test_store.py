@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud_assets.errors import DamagedStore, MixedPatches
+from cloud_assets.errors import InvalidData
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.store import PatchStore
 from cloud_assets_tests.patches.conftest import BANDS
@@ -38,7 +38,7 @@ def test_a_store_without_truth_has_no_masks(tmp_path: Path) -> None:
     assert not store.has_masks
     assert list(store.index["label"]) == ["a", "b"]
     assert store.index["cloud_percentage"].isna().all()
-    with pytest.raises(DamagedStore, match="holds no 'masks'"):
+    with pytest.raises(InvalidData, match="holds no 'masks'"):
         store.array("masks")
 
 
@@ -71,30 +71,30 @@ def test_worker_processes_get_a_path_not_the_pixels(store: PatchStore) -> None:
 
 
 def test_no_store_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DamagedStore, match="no patch store"):
+    with pytest.raises(InvalidData, match="no patch store"):
         PatchStore.open(tmp_path)
 
 
 def test_a_truncated_array_is_found_at_opening(store: PatchStore) -> None:
     path = store.directory / "images.npy"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DamagedStore, match=r"images\.npy is missing or truncated"):
+    with pytest.raises(InvalidData, match=r"images\.npy is missing or truncated"):
         PatchStore.open(store.directory)
 
 
 def test_a_missing_array_is_found_at_opening(store: PatchStore) -> None:
     (store.directory / "masks.npy").unlink()
-    with pytest.raises(DamagedStore, match=r"masks\.npy is missing"):
+    with pytest.raises(InvalidData, match=r"masks\.npy is missing"):
         PatchStore.open(store.directory)
 
 
 def test_parts_of_different_stores_are_found(store: PatchStore, coverage_store: Callable[..., PatchStore]) -> None:
     other = coverage_store(["clear", "thick"])
     (other.directory / "masks.npy").rename(store.directory / "masks.npy")
-    with pytest.raises(DamagedStore, match=r"\(2, 8, 8\), the manifest says uint8 \(3, 8, 8\)"):
+    with pytest.raises(InvalidData, match=r"\(2, 8, 8\), the manifest says uint8 \(3, 8, 8\)"):
         PatchStore.open(store.directory)
     (other.directory / "index.parquet").rename(store.directory / "index.parquet")
-    with pytest.raises(DamagedStore, match="2 rows for 3 patches"):
+    with pytest.raises(InvalidData, match="2 rows for 3 patches"):
         _ = store.index
 
 
@@ -102,13 +102,13 @@ def test_a_damaged_manifest_is_said(store: PatchStore) -> None:
     manifest = json.loads((store.directory / "store.json").read_text())
     del manifest["roles"]
     (store.directory / "store.json").write_text(json.dumps(manifest))
-    with pytest.raises(DamagedStore, match=r"store\.json is damaged"):
+    with pytest.raises(InvalidData, match=r"store\.json is damaged"):
         PatchStore.open(store.directory)
 
 
 def test_pickled_arrays_are_refused(store: PatchStore) -> None:
     np.save(store.directory / "images.npy", np.array([{"run": "me"}]), allow_pickle=True)
-    with pytest.raises(DamagedStore):
+    with pytest.raises(InvalidData):
         PatchStore.open(store.directory)
 
 
@@ -120,7 +120,7 @@ def test_summary_counts(store: PatchStore) -> None:
 
 def test_arrays_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     images = np.ones((2, 4, 8, 8), np.uint16)
-    with pytest.raises(MixedPatches, match="3 bands"):
+    with pytest.raises(InvalidData, match="3 bands"):
         store_arrays(tmp_path / "s", images, bands=BANDS[:3], instrument="landsat8_l1")
-    with pytest.raises(MixedPatches, match="do not fit"):
+    with pytest.raises(InvalidData, match="do not fit"):
         store_arrays(tmp_path / "s", images, np.zeros((2, 8, 9), np.uint8), bands=BANDS, instrument="landsat8_l1")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud_assets.errors import MixedPatches, NoPatchesLeft, StorageFull
+from cloud_assets.errors import InvalidData, NoUsablePatches, StorageFull
 from cloud_assets.patches.from_arrays import role_of
 from cloud_assets.patches.patch import Patch, coverage
 from cloud_assets.patches.recipe import PatchRecipe
@@ -101,7 +101,7 @@ def test_blank_patches_are_counted_not_written(tmp_path: Path) -> None:
 
 
 def test_nothing_but_blank_patches_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(NoPatchesLeft, match="3 held less than 20% valid"):
+    with pytest.raises(NoUsablePatches, match="3 held less than 20% valid"):
         write(tmp_path / "s", patches(3, valid=np.zeros((SIZE, SIZE), bool)))
     assert not any(tmp_path.iterdir())
 
@@ -151,7 +151,7 @@ def test_another_shape_or_type_is_refused(tmp_path: Path) -> None:
     small = {"images": np.ones((4, SIZE, SIZE - 1), np.uint16)}
     bytes_ = {"images": np.ones((4, SIZE, SIZE), np.uint8)}
     for images in (small, bytes_):
-        with pytest.raises(MixedPatches, match="patch odd: images is"):
+        with pytest.raises(InvalidData, match="patch odd: images is"):
             write(tmp_path / "s", patches(1, images=images, patch_id="odd"))
 
 

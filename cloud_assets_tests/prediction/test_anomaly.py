@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from cloud_assets.errors import InvalidModel, WrongInput
+from cloud_assets.errors import InvalidData, InvalidModel
 from cloud_assets.families.anomaly.predictor import AnomalyPredictor
 from cloud_assets.families.anomaly.scores import (
     discrimination_scores,
@@ -147,7 +147,7 @@ def test_only_autoencoders_reconstruct(bundle: ModelBundle, make_card: Callable[
 
 
 def test_wrong_input_and_unknown_scores_are_told(bundle: ModelBundle) -> None:
-    with pytest.raises(WrongInput, match="3"):
+    with pytest.raises(InvalidData, match="3"):
         AnomalyPredictor(bundle).predict(np.zeros((1, 2, 48, 48), np.uint8))
     with pytest.raises(InvalidModel, match="rmse"):
         AnomalyPredictor(bundle.with_card(details={**bundle.card.details, "score": "magic"}))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cloud_assets.errors import WrongInput
+from cloud_assets.errors import InvalidData
 from cloud_assets.families.classification.predictor import REFUSED, ClassificationPredictor, decide
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.predictor import load_predictor
@@ -74,7 +74,7 @@ def test_no_patches_no_answers(bundle: ModelBundle) -> None:
 
 
 def test_wrong_bands_are_refused(bundle: ModelBundle) -> None:
-    with pytest.raises(WrongInput, match="3"):
+    with pytest.raises(InvalidData, match="3"):
         ClassificationPredictor(bundle, "cpu").predict(patches(1)[:, :2])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cloud_assets.errors import InvalidModel, WrongInput
+from cloud_assets.errors import InvalidData, InvalidModel
 from cloud_assets.families.segmentation.predictor import class_probability, decide
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.mirrored_padding import reflect_pad
@@ -88,7 +88,7 @@ def test_a_mirrored_border_is_what_a_mirrored_patch_gives(make_bundle: Bundle, h
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 4, 32, 32), (1, 32, 32, 3), (1, 3, 0, 5)])
 def test_a_wrong_shape_is_told(make_bundle: Bundle, shape: tuple[int, ...]) -> None:
-    with pytest.raises(WrongInput, match=r"3, height, width\), bands B04, B03, B02 of sentinel2_l1c"):
+    with pytest.raises(InvalidData, match=r"3, height, width\), bands B04, B03, B02 of sentinel2_l1c"):
         load_predictor(make_bundle()).predict(np.ones(shape, np.uint16))
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cloud_assets.errors import WrongInput
+from cloud_assets.errors import InvalidData
 from cloud_assets.families.translation.predictor import TranslationPredictor
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.card import ModelCard, TrainingRecord
@@ -64,12 +64,12 @@ def test_no_reflectance_where_there_is_no_radar(value: float) -> None:
 
 
 def test_linear_power_is_refused() -> None:
-    with pytest.raises(WrongInput, match=r"linear power.*log10"):
+    with pytest.raises(InvalidData, match=r"linear power.*log10"):
         load_predictor(make_bundle()).predict(10 ** (radar(32, 32) / 10))
 
 
 def test_wrong_number_of_bands_is_refused() -> None:
-    with pytest.raises(WrongInput, match="VV, VH"):
+    with pytest.raises(InvalidData, match="VV, VH"):
         load_predictor(make_bundle()).predict(radar(32, 32)[:, :1])
 
 

@@ -6,7 +6,7 @@ import rasterio
 import torch
 from scipy import ndimage
 
-from cloud_assets.errors import AbsentBand, InvalidRecipe, UnknownSensor, WrongInput, WrongLevel
+from cloud_assets.errors import InvalidData, InvalidRecipe, InvalidScene
 from cloud_assets.families.segmentation.predictor import SegmentationPredictor
 from cloud_assets.imagery.tiling.windows import Tiling
 from cloud_assets.networks.specifications import UNet
@@ -189,11 +189,11 @@ def test_torchs_threads_are_as_before(make_champions):
 @pytest.mark.parametrize(
     ("bands", "instrument", "error", "message"),
     [
-        (RGBN, "spot", UnknownSensor, "no instrument 'spot'"),
-        (RGBN[:3], "landsat8_l1", WrongInput, "3 different band names"),
-        (("red", "red", "blue", "nir"), "landsat8_l1", WrongInput, "different band names"),
-        (("red", "green", "blue", "swir16"), "landsat8_l1", AbsentBand, r"B5 \(nir\)"),
-        (("B04", "B03", "B02", "B08"), "sentinel2_l2a", WrongLevel, "holds surface reflectance"),
+        (RGBN, "spot", InvalidScene, "no instrument 'spot'"),
+        (RGBN[:3], "landsat8_l1", InvalidData, "3 different band names"),
+        (("red", "red", "blue", "nir"), "landsat8_l1", InvalidData, "different band names"),
+        (("red", "green", "blue", "swir16"), "landsat8_l1", InvalidData, r"B5 \(nir\)"),
+        (("B04", "B03", "B02", "B08"), "sentinel2_l2a", InvalidScene, "holds surface reflectance"),
     ],
 )
 def test_wrong_input_is_named(make_champions, bands, instrument, error, message):

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from cloud_assets.command_line import app
-from cloud_assets.errors import InvalidRecipe, InvalidScene, SceneNameTaken, StorageFull
+from cloud_assets.errors import InvalidRecipe, InvalidScene, StorageFull
 from cloud_assets.scenes.batch import SceneBatch
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.predict_command import parsed_products, run_batch
@@ -64,7 +64,7 @@ def test_two_scenes_of_one_name_do_not_overwrite_each_other(scenes, make_champio
     twin = write_geotiff(tmp_path / "elsewhere" / "a.tif", DN)
     outcomes = list(make_batch([scenes[0], twin], tmp_path / "out").run(lambda pixels: None))
     assert outcomes[0].error is None
-    assert isinstance(outcomes[1].error, SceneNameTaken)
+    assert isinstance(outcomes[1].error, InvalidScene)
     assert SceneProducts.open(tmp_path / "out" / "a").source == str(scenes[0])
 
 

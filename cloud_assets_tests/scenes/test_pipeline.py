@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.errors import DamagedScene
+from cloud_assets.errors import InvalidData
 from cloud_assets.imagery.formats.array_reader import ArrayReader
 from cloud_assets.imagery.tiling.pipeline import predict_windows
 from cloud_assets.imagery.tiling.windows import Tiling, Window
@@ -54,14 +54,14 @@ def test_windows_without_a_valid_pixel_never_reach_the_model():
 class BrokenReader(ArrayReader):
     def read(self, window: Window):
         if window.row > 0:
-            raise DamagedScene(f"{window} cannot be read")
+            raise InvalidData(f"{window} cannot be read")
         return super().read(window)
 
 
 def test_a_reading_error_ends_everything_and_names_the_window():
     before = threading.active_count()
     broken = BrokenReader(np.ones((1, 150, 210), np.uint16), INSTRUMENTS["landsat8_l1"])
-    with pytest.raises(DamagedScene, match=r"rows \d+-\d+, columns"):
+    with pytest.raises(InvalidData, match=r"rows \d+-\d+, columns"):
         list(predict_windows(broken, TILING, mean_of_bands, batch_size=2, workers=3))
     assert threading.active_count() == before
 

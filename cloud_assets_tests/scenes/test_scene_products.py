@@ -10,14 +10,7 @@ from filelock import FileLock
 from rio_cogeo.cogeo import cog_validate
 from scipy import ndimage
 
-from cloud_assets.errors import (
-    AbsentBand,
-    DamagedScene,
-    NoModelForProduct,
-    SceneBusy,
-    SceneNameTaken,
-    WrongLevel,
-)
+from cloud_assets.errors import AlreadyRunning, InvalidData, InvalidScene, NoModelForProduct
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.product_record import SceneProducts
@@ -216,7 +209,7 @@ def test_products_that_lost_a_file_are_made_again(made, scene, make_champions, t
 def test_another_scene_of_the_same_name_does_not_replace_products(made, dn, scene, make_champions, tmp_path):
     other = write_geotiff(tmp_path / "elsewhere" / scene.name, dn)
     before = made.paths["mask"].read_bytes()
-    with pytest.raises(SceneNameTaken, match="another scene of the same name"):
+    with pytest.raises(InvalidScene, match="another scene of the same name"):
         predict_scene(other, make_champions(), tmp_path / "out", SMALL)
     assert made.paths["mask"].read_bytes() == before
     replaced = predict_scene(
@@ -227,7 +220,7 @@ def test_another_scene_of_the_same_name_does_not_replace_products(made, dn, scen
 
 def test_a_scene_that_another_process_works_on_is_left_alone(scene, make_champions, tmp_path):
     (tmp_path / "out").mkdir()
-    with FileLock(tmp_path / "out" / f".{scene.stem}.lock"), pytest.raises(SceneBusy, match="another process"):
+    with FileLock(tmp_path / "out" / f".{scene.stem}.lock"), pytest.raises(AlreadyRunning, match="another process"):
         predict_scene(scene, make_champions(), tmp_path / "out", SMALL)
 
 
@@ -249,7 +242,7 @@ def test_a_corrupt_block_fails_the_scene_and_leaves_the_old_products(dn, make_ch
     old = predict_scene(path, champions, tmp_path / "out", SMALL, instrument="landsat8_l1")
     before = old.paths["mask"].read_bytes()
     corrupt(path, 200, 200)
-    with pytest.raises(DamagedScene, match=r"a\.tif: rows \d+-\d+, columns \d+-\d+ cannot be read"):
+    with pytest.raises(InvalidData, match=r"a\.tif: rows \d+-\d+, columns \d+-\d+ cannot be read"):
         predict_scene(path, champions, tmp_path / "out", SMALL, instrument="landsat8_l1")
     assert old.paths["mask"].read_bytes() == before
     assert [entry.name for entry in (tmp_path / "out").iterdir() if entry.is_dir()] == ["a"]
@@ -309,11 +302,11 @@ def test_a_product_that_nobody_can_make_is_refused_before_anything_is_computed(
 
 def test_a_missing_band_and_the_wrong_level_are_refused(dn, reflectance, make_champions, tmp_path):
     three = write_geotiff(tmp_path / "rgb.tif", dn[:3], RGBN[:3])
-    with pytest.raises(AbsentBand, match=r"B5 \(nir\)"):
+    with pytest.raises(InvalidData, match=r"B5 \(nir\)"):
         predict_scene(three, make_champions(), tmp_path / "out", SMALL, instrument="landsat8_l1")
     bands = dict(zip(("B04", "B03", "B02", "B08"), reflectance[:, :60, :60], strict=True))
     surface = write_safe(tmp_path, bands, level="L2A")
-    with pytest.raises(WrongLevel, match="surface"):
+    with pytest.raises(InvalidScene, match="surface"):
         predict_scene(surface, make_champions(), tmp_path / "out", SMALL)
 
 

@@ -6,7 +6,7 @@ import pytest
 import rasterio
 
 from cloud_assets.datasets.scene import Grid, RasterBand, Scene
-from cloud_assets.errors import DamagedScene, InvalidScene
+from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.imagery.formats.scene_source import source_from_scene
 from cloud_assets.imagery.tiling.windows import Window
@@ -53,7 +53,7 @@ def test_a_corrupt_block_is_named_with_its_window_and_the_rest_stays_readable(tm
     corrupt(path, 100, 200)
     with open_scene(path, instrument="landsat8_l1").open(["red"]) as reader:
         np.testing.assert_array_equal(reader.read(Window(0, 0, 60, 256)), pixels[:, :60])
-        with pytest.raises(DamagedScene, match=r"rows 70-129, columns 150-249 cannot be read from .*a\.tif"):
+        with pytest.raises(InvalidData, match=r"rows 70-129, columns 150-249 cannot be read from .*a\.tif"):
             reader.read(Window(70, 150, 60, 100))
 
 

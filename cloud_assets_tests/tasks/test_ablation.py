@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud_assets.errors import InvalidEvaluation, InvalidRecipe, WrongWeights
+from cloud_assets.errors import InvalidModel, InvalidRecipe, InvalidReport
 from cloud_assets.families.segmentation.ablation_recipe import PLAIN, AblationRecipe, Ingredient
 from cloud_assets.families.segmentation.few_labels import RANDOM_SENSORS
 from cloud_assets.families.segmentation.mask_rules import UkisMask
@@ -133,7 +133,7 @@ def test_it_is_saved_and_opened(done: tuple[Ablation, Path, list[str]], tmp_path
     assert "averaged weights" in page
     assert "±" in page
     (tmp_path / "ablation" / "ablation.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(InvalidEvaluation, match="trainings are kept"):
+    with pytest.raises(InvalidReport, match="trainings are kept"):
         Ablation.open(tmp_path / "ablation")
 
 
@@ -208,7 +208,7 @@ def test_rows_that_cannot_start_are_refused_before_anything_is_trained(
     declared = cloudsen12_segmentation.TASK
     assert declared.ablation is not None
     recipe = declared.ablation.model_copy(update={"variant": "unet_any_sensor", "epochs": 1, "steps_per_epoch": 1})
-    with pytest.raises(WrongWeights, match="normalisation range instead of patch_standardise"):
+    with pytest.raises(InvalidModel, match="normalisation range instead of patch_standardise"):
         ablate(declared, recipe, *patches, tmp_path, tell=lambda said: None, progress=False)
     assert not list(tmp_path.rglob("model"))
     assert landsat_segmentation.TASK.ablation is not None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloud_assets.errors import AssetMissing
+from cloud_assets.errors import DataNotFound
 from cloud_assets.lifecycle.gallery import write_gallery
 from cloud_assets.lifecycle.gallery_page import smaller_png
 from cloud_assets.reports.evaluation import Evaluation
@@ -70,7 +70,7 @@ def test_pages_of_other_homes_stay_and_stay_listed(tmp_path: Path) -> None:
 
 
 def test_a_home_without_results_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(AssetMissing, match="--home"):
+    with pytest.raises(DataNotFound, match="--home"):
         write_gallery([tmp_path], tmp_path / "docs", ALL_TASKS)
 
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cloud_assets.command_line import app
-from cloud_assets.errors import NoSuchVersion
+from cloud_assets.errors import NoChampion
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.tracking import Tracker
 
@@ -48,7 +48,7 @@ def test_a_champion_is_listed_approved_and_rolled_back(registry: Tracker) -> Non
     assert "version 2 is champion instead of version 3" in run("rollback", "clouds", "--reason", "striped")
     assert "version 1 is champion instead of version 2" in run("rollback", "clouds", "--to", "1")
     assert "striped" in run("list", "clouds")
-    with pytest.raises(NoSuchVersion):
+    with pytest.raises(NoChampion):
         run("approve", "clouds")
 
 

@@ -14,15 +14,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from pydantic import BaseModel
 
-from cloud_assets.errors import (
-    DecisionPending,
-    GateNotPassed,
-    InvalidModel,
-    NoSuchVersion,
-    NothingToEvaluate,
-    TrackingUnavailable,
-    WaitsForApproval,
-)
+from cloud_assets.errors import AlreadyRunning, InvalidModel, NoChampion, NoUsablePatches, TrackingUnavailable
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.champion_changes import approve, reject, rollback
 from cloud_assets.lifecycle.promotion import Champion, promote
@@ -46,7 +38,7 @@ class FixedEvaluator(BaseModel):
         self.asked.append(bundle.version)
         bundle.network()
         if not self.comparable:
-            raise NothingToEvaluate("the patches lack a band")
+            raise NoUsablePatches("the patches lack a band")
         if self.meanwhile is not None:
             self.meanwhile()
         return judged(bundle, self.values[bundle.version], splits)
@@ -198,7 +190,7 @@ def test_a_card_of_another_schema_version_is_told_and_replaced(attempt: Any, tra
     second = attempt(1, 0.5)
     assert second.record.promoted
     assert "version 1, cannot be loaded" in second.record.reason
-    worse = pytest.raises(GateNotPassed, match="rollback clouds")
+    worse = pytest.raises(NoChampion, match="rollback clouds")
     for path in Path(tracker.store_folder or "").rglob("model_card.json"):
         path.write_text("{")
     with worse:
@@ -295,7 +287,7 @@ def test_two_retrainings_at_once_promote_one_after_the_other(
 
 
 def test_a_challenger_waits_for_approval(attempt: Any, tracker: Tracker) -> None:
-    with pytest.raises(WaitsForApproval, match="models approve clouds"):
+    with pytest.raises(NoChampion, match="models approve clouds"):
         attempt(0, 0.5, gate={"approval": "manual"})
     assert aliases(tracker) == {"challenger": 1}
     approve(tracker, "clouds")
@@ -308,7 +300,7 @@ def test_a_challenger_waits_for_approval(attempt: Any, tracker: Tracker) -> None
     assert approve(tracker, "clouds").version == 2
     assert aliases(tracker) == {"challenger": 2, "champion": 2}
     assert "approved by hand" in tracker.version_at("clouds", "champion").tags["decision"]  # type: ignore[union-attr]
-    with pytest.raises(NoSuchVersion, match="no challenger"):
+    with pytest.raises(NoChampion, match="no challenger"):
         approve(tracker, "clouds")
 
 
@@ -317,7 +309,7 @@ def test_approval_is_of_the_comparison_that_was_seen(attempt: Any, tracker: Trac
     attempt(1, 0.6)
     attempt(2, 0.7, gate={"approval": "manual"})
     tracker.set_alias("clouds", "champion", 1)
-    with pytest.raises(DecisionPending, match="another champion"):
+    with pytest.raises(AlreadyRunning, match="another champion"):
         approve(tracker, "clouds")
     assert approve(tracker, "clouds", 3).version == 3
 
@@ -329,7 +321,7 @@ def test_what_a_person_rejected_is_not_promoted_later(attempt: Any, tracker: Tra
     again = attempt(1, 0.6)
     assert not again.record.promoted
     assert "was rejected" in again.record.reason
-    with pytest.raises(NoSuchVersion, match="is the champion"):
+    with pytest.raises(NoChampion, match="is the champion"):
         reject(tracker, "clouds", "no", 1)
 
 
@@ -344,11 +336,11 @@ def test_a_rollback_returns_to_the_champion_before_and_stays(attempt: Any, track
     assert "striped masks" in again.record.reason
     assert aliases(tracker)["champion"] == 2
     assert rollback(tracker, "clouds", "still striped")[1].version == 1
-    with pytest.raises(NoSuchVersion, match="no champion before version 1"):
+    with pytest.raises(NoChampion, match="no champion before version 1"):
         rollback(tracker, "clouds", "worse")
     assert approve(tracker, "clouds", 3).version == 3
     assert rollback(tracker, "clouds", "named", 2)[1].version == 2
-    with pytest.raises(NoSuchVersion, match="It has: 3, 2, 1"):
+    with pytest.raises(NoChampion, match="It has: 3, 2, 1"):
         rollback(tracker, "clouds", "named", 7)
 
 
@@ -374,7 +366,7 @@ def test_a_rollback_from_a_deleted_champion(attempt: Any, tracker: Tracker) -> N
 
 
 def test_nothing_becomes_champion_that_fails_the_gate(attempt: Any, tracker: Tracker) -> None:
-    with pytest.raises(GateNotPassed, match="baseline_iou"):
+    with pytest.raises(NoChampion, match="baseline_iou"):
         attempt(0, 0.1)
     assert aliases(tracker) == {"challenger": 1}
 

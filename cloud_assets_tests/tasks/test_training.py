@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from cloud_assets.errors import AlreadyTraining
+from cloud_assets.errors import AlreadyRunning
 from cloud_assets.learning.training_run import fingerprint
 from cloud_assets.lifecycle.held_out import SEEN_FILE, seen_groups
 from cloud_assets.lifecycle.training import KEPT_TRAININGS, TrainedVariant, train_variant, workspace_of
@@ -166,7 +166,7 @@ def test_a_training_notes_what_it_has_seen(train: Train, recipe: Any, tracker: T
 def test_two_at_once_are_refused(train: Train, recipe: Any, store: PatchStore, splits: Splits, tmp_path: Path) -> None:
     class Nested(recipe):  # type: ignore[misc]
         def train(self, run: Any) -> Any:
-            with pytest.raises(AlreadyTraining, match="clouds/unet"):
+            with pytest.raises(AlreadyRunning, match="clouds/unet"):
                 train(self)
             return super().train(run)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cloud_assets.errors import InvalidRecipe, NothingToLearn
+from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.families.anomaly.recipe import ThresholdRule
 from cloud_assets.families.anomaly.threshold import choose_threshold, conformal_rank
 
@@ -52,7 +52,7 @@ def test_best_f1_lies_in_the_gap() -> None:
 
 def test_fixed_and_nothing_to_go_by() -> None:
     assert choose_threshold(ThresholdRule(method="fixed", value=0.3), NOBODY, NOBODY, "x").value == 0.3
-    with pytest.raises(NothingToLearn):
+    with pytest.raises(NoUsablePatches):
         choose_threshold(ThresholdRule(), NOBODY, NOBODY, "x")
     with pytest.raises(ValidationError):
         ThresholdRule(method="fixed")

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cloud_assets.errors import InvalidRecipe, NothingToLearn
+from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.families.classification.batches import (
     COVER_CELLS,
     TrainingWindows,
@@ -177,7 +177,7 @@ def test_class_without_any_window_is_named(tmp_path: Path) -> None:
         tmp_path / "store", images, masks, bands=BANDS, instrument="sentinel2_l1c", official_splits=splits
     )
     run = TrainingRun("cover", "tiny", store, GroupedSplit().split(store), tmp_path / "run", progress=False)
-    with pytest.raises(NothingToLearn, match=r"scattered \(25-50 %\) or broken"):
+    with pytest.raises(NoUsablePatches, match=r"scattered \(25-50 %\) or broken"):
         recipe().train(run)
 
 

@@ -8,7 +8,7 @@ import onnx
 import pytest
 import torch
 
-from cloud_assets.errors import ExportMismatch, InvalidModel
+from cloud_assets.errors import InvalidModel
 from cloud_assets.families.classification.predictor import ClassificationPredictor
 from cloud_assets.inference import onnx_export as exporting
 from cloud_assets.inference.bundle import ModelBundle
@@ -97,7 +97,7 @@ def test_export_that_differs_is_refused(bundle: ModelBundle, monkeypatch: pytest
     content = exporting.to_onnx(other, np.zeros((1, 4, 32, 32), np.float32), 18)
     monkeypatch.setattr(exporting, "to_onnx", lambda *_: content)
     inputs = np.random.default_rng(0).random((4, 4, 32, 32)).astype(np.float32)
-    with pytest.raises(ExportMismatch, match="differs from the trained one"):
+    with pytest.raises(InvalidModel, match="differs from the trained one"):
         export(bundle, ExportRecipe(), inputs, inputs)
 
 

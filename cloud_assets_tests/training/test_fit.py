@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cloud_assets.errors import InvalidRecipe, StorageFull, TrainingDiverged
+from cloud_assets.errors import InvalidRecipe, StorageFull, TrainingFailed
 from cloud_assets.families.segmentation import train
 from cloud_assets.families.segmentation.few_labels import RANDOM_SENSORS
 from cloud_assets.families.segmentation.recipe import Segmentation
@@ -128,7 +128,7 @@ def test_an_infinite_loss_stops_it_and_keeps_the_last_good_weights(
 
     monkeypatch.setattr(train.SegmentationModule, "training_step", spoiled)
     run = toy_run()
-    with pytest.raises(TrainingDiverged, match=r"training loss is nan at step 6 \(epoch 1\)") as caught:
+    with pytest.raises(TrainingFailed, match=r"training loss is nan at step 6 \(epoch 1\)") as caught:
         toy_recipe(steps_per_epoch=4).train(run)
     assert caught.value.step == 6
     assert str(run.checkpoints) in str(caught.value)

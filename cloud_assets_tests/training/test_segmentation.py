@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score
 
-from cloud_assets.errors import InvalidRecipe, NothingToLearn, UnknownBand, WrongWeights
+from cloud_assets.errors import InvalidModel, InvalidRecipe, NoUsablePatches, UnknownBand
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.families.segmentation.train import SegmentationModule, class_codes
 from cloud_assets.inference.bundle import ModelBundle
@@ -126,10 +126,10 @@ def test_splits_without_labels_are_refused(toy_recipe: Recipe, toy_run: Run, tmp
     masks[3:5] = 255
     keywords = {"bands": BANDS, "instrument": "sentinel2_l1c", "official_splits": kinds}
     unlabelled = store_arrays(tmp_path / "unlabelled", images, masks, **keywords)
-    with pytest.raises(NothingToLearn, match="none of the 2 patches of the validation split"):
+    with pytest.raises(NoUsablePatches, match="none of the 2 patches of the validation split"):
         toy_recipe().train(toy_run(store=unlabelled, splits=GroupedSplit(classes="none").split(unlabelled)))
     maskless = store_arrays(tmp_path / "maskless", images, **keywords)
-    with pytest.raises(NothingToLearn, match="no truth masks"):
+    with pytest.raises(NoUsablePatches, match="no truth masks"):
         toy_recipe().train(toy_run(store=maskless, splits=GroupedSplit(classes="none").split(maskless)))
 
 
@@ -141,7 +141,7 @@ def test_simulation_alone_needs_no_label(toy_recipe: Recipe, toy_run: Run, tmp_p
     recipe = toy_recipe(**alone, max_epochs=1, steps_per_epoch=1)
     bundle = recipe.train(toy_run(store=store, splits=GroupedSplit(classes="none").split(store)))
     assert np.isfinite(bundle.card.metrics["val_iou"])
-    with pytest.raises(NothingToLearn, match="no truth masks"):
+    with pytest.raises(NoUsablePatches, match="no truth masks"):
         toy_recipe(**{**alone, "real_validation": True}).train(
             toy_run("judged", store=store, splits=GroupedSplit(classes="none").split(store))
         )
@@ -151,7 +151,7 @@ def test_simulation_alone_needs_no_label(toy_recipe: Recipe, toy_run: Run, tmp_p
 
 def test_shipped_weights_are_refused_for_other_bands_and_scales(toy_recipe: Recipe, toy_run: Run) -> None:
     network = EfficientNetUNet(encoder="efficientnet-b2", encoder_weights="simulation")
-    with pytest.raises(WrongWeights, match=r"needs bands \('red', 'green', 'blue', 'nir'\) instead of .*, clip"):
+    with pytest.raises(InvalidModel, match=r"needs bands \('red', 'green', 'blue', 'nir'\) instead of .*, clip"):
         toy_recipe(network=network).train(toy_run())
 
 

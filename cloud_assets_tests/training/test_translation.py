@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from cloud_assets.errors import InvalidRecipe, TrainingCollapsed, TrainingDiverged
+from cloud_assets.errors import InvalidRecipe, TrainingFailed
 from cloud_assets.families.translation.image_pool import ImagePool
 from cloud_assets.families.translation.monitor import CollapseMonitor
 from cloud_assets.families.translation.recipe import Translation, TranslationLoss, cyclegan, pix2pix
@@ -200,7 +200,7 @@ def test_ndvi_needs_red_and_near_infrared(pairs: PatchStore, tiny: Recipes, tmp_
 
 
 def test_an_infinite_loss_ends_the_training(pairs: PatchStore, tiny: Recipes, tmp_path: Path) -> None:
-    with pytest.raises(TrainingDiverged):
+    with pytest.raises(TrainingFailed):
         train(tiny(cyclegan(*OPTICAL), learning_rate=1e18, max_epochs=5), pairs, tmp_path)
 
 
@@ -238,7 +238,7 @@ def test_the_monitor_ends_a_diverged_training() -> None:
 
 
 def test_a_generator_that_never_answered_has_no_good_weights() -> None:
-    with pytest.raises(TrainingCollapsed, match="no good weights"):
+    with pytest.raises(TrainingFailed, match="no good weights"):
         _watch(CollapseMonitor(2), [(25, 0.001)] * 2)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud_assets.errors import InvalidRecipe, StudyFailed, StudyInUse, StudyMismatch, StudyStorageUnavailable
+from cloud_assets.errors import AlreadyRunning, InvalidRecipe, SourceUnreachable, TrainingFailed
 from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace
 from cloud_assets.learning.study_recipe import StudyRecipe, Trial
 from cloud_assets.learning.training_run import TrainingRun
@@ -159,10 +159,10 @@ def test_other_search_space_under_the_same_name_is_refused(bowl: Any, data: Path
     run = training_run(data, tmp_path / "work")
     run_study(StudyRecipe(trials=1, name="bowls"), SPACE, bowl(), run)
     other = SearchSpace({"optimisation.rate": FloatRange(low=0.01, high=0.5)})
-    with pytest.raises(StudyMismatch, match=r"search space.*another name"):
+    with pytest.raises(InvalidRecipe, match=r"search space.*another name"):
         run_study(StudyRecipe(trials=2, name="bowls"), other, bowl(), run)
     assert len(run_study(StudyRecipe(trials=1, name="bowls"), SPACE, bowl(), run).trials) == 1
-    with pytest.raises(StudyMismatch, match="recipe"):
+    with pytest.raises(InvalidRecipe, match="recipe"):
         run_study(StudyRecipe(trials=2, name="bowls"), SPACE, bowl(seconds=0.1), run)
     # What is varied anyway does not make it another study; without a name of its own, another recipe does.
     elsewhere = bowl(shape="square")
@@ -185,9 +185,9 @@ def test_failing_trial_is_recorded_and_the_study_goes_on(bowl: Any, data: Path, 
 
 def test_study_whose_trials_all_fail_stops(bowl: Any, data: Path, tmp_path: Path) -> None:
     run = training_run(data, tmp_path / "work")
-    with pytest.raises(StudyFailed, match="the bowl is broken"):
+    with pytest.raises(TrainingFailed, match="the bowl is broken"):
         run_study(StudyRecipe(trials=50), SPACE, bowl(fault="raise"), run)
-    with pytest.raises(StudyFailed):
+    with pytest.raises(TrainingFailed):
         run_study(StudyRecipe(trials=50), SPACE, bowl(fault="raise"), run)
 
 
@@ -231,7 +231,7 @@ def test_second_process_is_kept_out(bowl: Any, data: Path, tmp_path: Path, monke
     from filelock import FileLock
 
     monkeypatch.setattr("cloud_assets.lifecycle.study_storage._LOCK_SECONDS", 0.1)
-    with FileLock(tmp_path / "study.lock"), pytest.raises(StudyInUse, match="Another process"):
+    with FileLock(tmp_path / "study.lock"), pytest.raises(AlreadyRunning, match="Another process"):
         run_study(StudyRecipe(trials=1), SPACE, bowl(), training_run(data, tmp_path))
 
 
@@ -246,6 +246,6 @@ def test_any_storage_url_serves(bowl: Any, data: Path, tmp_path: Path) -> None:
 
 def test_unreachable_storage_keeps_the_password_to_itself(bowl: Any, data: Path, tmp_path: Path) -> None:
     recipe = StudyRecipe(trials=1, storage=f"sqlite://user:secret@/{tmp_path}/none/study.db")
-    with pytest.raises(StudyStorageUnavailable, match="cannot be opened") as caught:
+    with pytest.raises(SourceUnreachable, match="cannot be opened") as caught:
         run_study(recipe, SPACE, bowl(), training_run(data, tmp_path / "work"))
     assert "secret" not in str(caught.value)

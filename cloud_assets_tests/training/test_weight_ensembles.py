@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cloud_assets.errors import WrongWeights
+from cloud_assets.errors import InvalidModel
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.learning.weight_mixing import between
@@ -78,9 +78,9 @@ def test_nothing_is_kept_of_a_random_start(toy_recipe: Recipe, spec: UNet | Effi
 
 
 def test_nor_of_one_that_is_random_in_part(toy_recipe: Recipe, toy_run: Run, start: Path, tmp_path: Path) -> None:
-    with pytest.raises(WrongWeights, match="for the same classes"):
+    with pytest.raises(InvalidModel, match="for the same classes"):
         toy_recipe(network=network(start), start_share=0.5, classes="four").train(toy_run("four"))
     encoder = network("none").build(len(BANDS), 1).encoder.state_dict()  # type: ignore[union-attr]
     save_file(encoder, tmp_path / "encoder.safetensors")
-    with pytest.raises(WrongWeights, match="of the whole network"):
+    with pytest.raises(InvalidModel, match="of the whole network"):
         toy_recipe(network=network(tmp_path / "encoder.safetensors"), start_share=0.5).train(toy_run("encoder"))

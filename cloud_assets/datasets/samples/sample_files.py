@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from cloud_assets.datasets.dataset import SYNTHETIC_MARKER
-from cloud_assets.errors import SimulationFailed
+from cloud_assets.errors import TrainingFailed
 
 STATEMENT = "SYNTHETIC: simulated by Cloud Assets, not observed by a satellite"
 """Stands in the metadata of every file of a sample."""
@@ -111,7 +111,7 @@ def run_jobs(
         One result a job.
 
     Raises:
-        SimulationFailed: A process was killed.
+        TrainingFailed: A process was killed.
     """
     workers = min(workers or min(os.cpu_count() or 1, MAXIMUM_WORKERS), count)
     with tqdm(total=count, desc=label, disable=not progress, unit="item") as bar:
@@ -130,7 +130,7 @@ def run_jobs(
                     yield result
                     bar.update()
             except BrokenProcessPool as error:
-                raise SimulationFailed(
+                raise TrainingFailed(
                     f"A process that simulates {label} was killed, usually for want of memory. Nothing was changed; "
                     "try again with a smaller scale."
                 ) from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_assets.datasets.dataset import SYNTHETIC_MARKER
-from cloud_assets.errors import InvalidRecipe, WouldOverwriteData
+from cloud_assets.errors import InvalidData, InvalidRecipe
 from cloud_assets.storage import atomic_directory
 
 
@@ -82,7 +82,7 @@ def write_sample(
 
     Raises:
         InvalidRecipe: A data set is unknown, or the scale is not positive.
-        WouldOverwriteData: A folder holds something that is not such a sample.
+        InvalidData: A folder holds something that is not such a sample.
     """
     unknown = [name for name in datasets if name not in WRITERS]
     if unknown:
@@ -103,7 +103,7 @@ def write_sample(
 
 def _refuse_foreign(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()) and not (folder / SYNTHETIC_MARKER).is_file():
-        raise WouldOverwriteData(
+        raise InvalidData(
             f"{folder} holds data that are no synthetic sample (there is no {SYNTHETIC_MARKER} in it) and were left "
             "untouched. Choose another folder, or move them away."
         )

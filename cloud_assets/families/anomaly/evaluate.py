@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.anomaly.baselines import baseline_scores
 from cloud_assets.families.anomaly.gallery import CAPTIONS, anomaly_figures, anomaly_notes
 from cloud_assets.families.anomaly.metrics import (
@@ -48,7 +48,7 @@ def evaluate(
     rows = splits.indices("test")
     is_anomalous = classes_of(splits, rows) == ANOMALOUS
     if not is_anomalous.any() or is_anomalous.all() or card.threshold is None:
-        raise NothingToEvaluate(
+        raise NoUsablePatches(
             f"{card.task}/{card.variant}: the test split holds {int((~is_anomalous).sum())} normal and "
             f"{int(is_anomalous.sum())} anomalous pictures; both are needed, and a model with a threshold. Look at the "
             "splits and the data."

@@ -43,7 +43,7 @@ class AnomalyEvaluation(BaseModel):
             The evaluation: test metrics by their own names, those of the best trivial rule with ``baseline_``.
 
         Raises:
-            NothingToEvaluate: If the test split lacks normal or anomalous pictures, or the patches a band of the model.
+            NoUsablePatches: If the test split lacks normal or anomalous pictures, or the patches a band of the model.
         """
         from cloud_assets.families.anomaly.evaluate import evaluate
 

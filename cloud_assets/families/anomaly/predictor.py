@@ -66,7 +66,7 @@ class AnomalyPredictor:
             name (N,).
 
         Raises:
-            WrongInput: If the shape does not fit the card.
+            InvalidData: If the shape does not fit the card.
         """
         pixels, valid = self._card.preprocessing(check_input(dn, self._card))
         names = [name for name, unit in UNITS.items() if METHODS[unit.method] is self._scores]

@@ -117,9 +117,9 @@ class AnomalyRecipe(BaseModel):
 
         Raises:
             InvalidRecipe: If the recipe does not fit the patches, or an anomalous patch is among those to train on.
-            NothingToLearn: If a split holds no normal patch.
-            TrainingDiverged: If the loss becomes infinite or not a number.
-            WeightsUnavailable: If pretrained weights are asked for and cannot be obtained.
+            NoUsablePatches: If a split holds no normal patch.
+            TrainingFailed: If the loss becomes infinite or not a number.
+            InvalidModel: If pretrained weights are asked for and cannot be obtained.
         """
         from cloud_assets.families.anomaly.train import train
 

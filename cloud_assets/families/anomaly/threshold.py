@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.errors import InvalidRecipe, NothingToLearn
+from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.inference.card import Threshold
 
 Scores = npt.NDArray[np.float64]
@@ -47,13 +47,13 @@ def choose_threshold(rule: Rule, normal: Scores, anomalous: Scores, unit: str) -
         The threshold with its method and unit.
 
     Raises:
-        NothingToLearn: If there is no normal score.
+        NoUsablePatches: If there is no normal score.
         InvalidRecipe: If F1 is asked for without labelled anomalies.
     """
     if rule.method == "fixed" and rule.value is not None:
         return Threshold(value=rule.value, method="fixed by the recipe", unit=unit)
     if not len(normal):
-        raise NothingToLearn("no validation picture has a score, so no threshold can be chosen. Look at the splits.")
+        raise NoUsablePatches("no validation picture has a score, so no threshold can be chosen. Look at the splits.")
     if rule.method == "f1":
         return Threshold(
             value=_best_f1(normal, anomalous),

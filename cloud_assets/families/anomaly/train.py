@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from cloud_assets.bands import UNLABELLED
-from cloud_assets.errors import InvalidRecipe, NothingToLearn
+from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.families.anomaly.batches import Clouding, NormalBatches, NormalChecks, Pictures
 from cloud_assets.families.anomaly.predictor import AnomalyPredictor
 from cloud_assets.families.anomaly.recipe import AnomalyRecipe, Reconstruction, SyntheticAnomalies
@@ -238,7 +238,7 @@ def _normals(recipe: AnomalyRecipe, run: TrainingRun) -> _Normals:
             rows = rows[classes_of(splits, rows) != ANOMALOUS]
         _refuse_clouds(run, rows)
         if not len(rows):
-            raise NothingToLearn(f"{run.task}: the {split} split holds no normal picture. Look at the splits.")
+            raise NoUsablePatches(f"{run.task}: the {split} split holds no normal picture. Look at the splits.")
         chosen[split] = Pictures(store, rows, channels)
     preprocessing = fitted_preprocessing(store, chosen["train"].indices, bands=recipe.bands, clip=recipe.clip)
     return _Normals(chosen["train"], chosen["validation"], preprocessing)

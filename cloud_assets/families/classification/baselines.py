@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.errors import InvalidModel, NothingToEvaluate
+from cloud_assets.errors import InvalidModel, NoUsablePatches
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows, cloud_percentage
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.reports.composites import TRUE_COLOUR, instrument_of
@@ -48,7 +48,7 @@ def fit_bright_share(store: PatchStore, windows: Windows, classes: CoverageClass
     try:
         band_channels(role, TRUE_COLOUR)
         bands: tuple[str, ...] = TRUE_COLOUR
-    except NothingToEvaluate:
+    except NoUsablePatches:
         bands = tuple(role.bands)
     shares = np.stack([_bright_shares(pixels, _THRESHOLDS) for pixels in _brightness(store, windows, bands)])
     accuracy = (classes.classify(shares) == windows.labels[:, None]).mean(axis=0)
@@ -73,20 +73,20 @@ def classify_by_mask(
         (K,) class numbers.
 
     Raises:
-        NothingToEvaluate: If the model is for another instrument, lacks a band, or does not make masks.
+        NoUsablePatches: If the model is for another instrument, lacks a band, or does not make masks.
     """
     from cloud_assets.inference.predictor import load_predictor
 
     instrument = store.roles[IMAGES].instrument
     if bundle.card.preprocessing.instrument != instrument or bundle.card.family != "segmentation":
-        raise NothingToEvaluate(
+        raise NoUsablePatches(
             f"{bundle.card.task}/{bundle.card.variant} makes no masks of {instrument}: it is a {bundle.card.family} "
             f"model for {bundle.card.preprocessing.instrument}."
         )
     try:
         predictor = load_predictor(bundle)
     except InvalidModel as error:
-        raise NothingToEvaluate(f"{bundle.card.task}/{bundle.card.variant} cannot be loaded: {error}") from error
+        raise NoUsablePatches(f"{bundle.card.task}/{bundle.card.variant} cannot be loaded: {error}") from error
     found = np.zeros(len(windows), np.int64)
     rows = np.unique(windows.rows)
     for batch in predict_patches(predictor, store, rows, batch_size=1, title=title, progress=progress):

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.errors import CloudAssetsError, DataFolderMissing, InvalidRecipe, TooManySkipped
+from cloud_assets.errors import CloudAssetsError, DataNotFound, InvalidRecipe, too_many_skipped
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, cloud_percentage
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import Splits
@@ -136,17 +136,15 @@ def label_masks(
         Number of masks of each class, and ``refused``.
 
     Raises:
-        DataFolderMissing: If there is no mask.
-        TooManySkipped: If more masks than tolerated are unreadable or hold unknown codes.
+        DataNotFound: If there is no mask.
+        InvalidData: If more masks than tolerated are unreadable or hold unknown codes.
     """
     from cloud_assets.datasets.scene import RasterBand, read_truth
 
     classes = classes or CoverageClasses()
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _MASK_SUFFIXES)
     if not files:
-        raise DataFolderMissing(
-            f"{folder} holds no mask ({', '.join(sorted(_MASK_SUFFIXES))}): give the masks' folder."
-        )
+        raise DataNotFound(f"{folder} holds no mask ({', '.join(sorted(_MASK_SUFFIXES))}): give the masks' folder.")
     rows: list[tuple[str, str, str]] = []
     skipped: list[str] = []
     counts = {**dict.fromkeys(classes.names, 0), "refused": 0}
@@ -162,7 +160,7 @@ def label_masks(
         counts[name or "refused"] += 1
         rows.append((file.relative_to(folder).as_posix(), f"{percentage:.3f}", name))
     if len(skipped) > max_skipped_fraction * len(files):
-        raise TooManySkipped(str(folder), skipped, len(files), max_skipped_fraction)
+        raise too_many_skipped(str(folder), skipped, len(files), max_skipped_fraction)
     with atomic_file(table) as path, path.open("w", newline="", encoding="utf-8") as out:
         csv.writer(out).writerows([("file", "cloud_percentage", "class"), *rows])
     return counts

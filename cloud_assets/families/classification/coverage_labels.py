@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
-from cloud_assets.errors import InvalidRecipe, NothingToLearn
+from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.patches.store import PatchStore
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def label_windows(
         Whole patches first, then random windows.
 
     Raises:
-        NothingToLearn: If the split holds no patch with enough labelled pixels.
+        NoUsablePatches: If the split holds no patch with enough labelled pixels.
     """
     height, width = store.masks.shape[1:]
     tables = ((row, *_areas(store.masks[row])) for row in indices)
@@ -177,7 +177,7 @@ def label_windows(
     refused = int((~usable[drawn[:, 7] == 1]).sum())
     drawn = drawn[usable]
     if not len(drawn):
-        raise NothingToLearn(
+        raise NoUsablePatches(
             f"none of the {len(indices)} patches of this split has {minimum_valid:.0%} labelled pixels: "
             "look at the splits, the label types, and the masks."
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cloud_assets.errors import NothingToEvaluate, NothingToLearn
+from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.classification.baselines import classify_by_mask, fit_bright_share
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows, label_windows
 from cloud_assets.families.classification.gallery import (
@@ -108,7 +108,7 @@ class _Judge:
         progress: bool,
     ) -> None:
         if not store.has_masks:
-            raise NothingToEvaluate(f"{store.directory} holds no masks, so nothing is known of its patches' cover.")
+            raise NoUsablePatches(f"{store.directory} holds no masks, so nothing is known of its patches' cover.")
         self._recipe, self._store, self._splits = recipe, store, splits
         self._classes, self._minimum_valid, self._progress = classes, minimum_valid, progress
 
@@ -124,8 +124,8 @@ class _Judge:
                 minimum_valid=self._minimum_valid,
                 seed=SPLITS.index(split),
             )
-        except NothingToLearn as error:
-            raise NothingToEvaluate(f"the {split} split cannot be scored: {error}") from error
+        except NoUsablePatches as error:
+            raise NoUsablePatches(f"the {split} split cannot be scored: {error}") from error
 
     def score(self, predictor: Predictor, split: str) -> Scored:
         """The model's answers to a split."""
@@ -141,7 +141,7 @@ class _Judge:
             found[position], probability[position] = answer["class"][0], answer["class_probability"][0]
         answered = np.flatnonzero(found != _REFUSED)
         if not len(answered):
-            raise NothingToEvaluate(f"the model refused all {len(windows)} samples of the {split} split.")
+            raise NoUsablePatches(f"the model refused all {len(windows)} samples of the {split} split.")
         kept = windows.subset(answered)
         answers = Answers(kept.labels, found[answered], probability[answered])
         return Scored(kept, answers, len(windows) - len(answered))
@@ -160,7 +160,7 @@ class _Judge:
                 found = classify_by_mask(
                     bundle, self._store, windows, self._classes, title=f"masks of {name}", progress=self._progress
                 )
-            except NothingToEvaluate as error:
+            except NoUsablePatches as error:
                 notes.append(f"No baseline from the champion of {name}: {error}")
                 continue
             rule = f"coverage of {name}'s mask"

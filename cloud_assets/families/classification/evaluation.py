@@ -58,7 +58,7 @@ class ClassificationEvaluation(BaseModel):
             them, those of the best rule without a classifier with ``baseline_``.
 
         Raises:
-            NothingToEvaluate: If the test split holds no labelled patch, or the patches lack a band of the model.
+            NoUsablePatches: If the test split holds no labelled patch, or the patches lack a band of the model.
         """
         from cloud_assets.inference.predictor import load_predictor
 

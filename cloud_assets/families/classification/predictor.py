@@ -61,7 +61,7 @@ class ClassificationPredictor:
             ``class_probability`` (N, K) float32, NaN there; ``valid_fraction`` (N,) float32.
 
         Raises:
-            WrongInput: If the shape does not fit the card.
+            InvalidData: If the shape does not fit the card.
         """
         pixels, valid = self.network_input(dn)
         probability = self._class_probability(pixels)

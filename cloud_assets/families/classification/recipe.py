@@ -122,10 +122,10 @@ class Classification(BaseModel):
 
         Raises:
             InvalidRecipe: If the recipe does not fit the patches.
-            NothingToLearn: If a split is empty or unlabelled, or the training split lacks a class.
-            TrainingDiverged: If the loss becomes infinite or not a number.
-            UnknownBackbone: If timm has no such backbone.
-            WeightsUnavailable: If pretrained weights are asked for and cannot be obtained.
+            NoUsablePatches: If a split is empty or unlabelled, or the training split lacks a class.
+            TrainingFailed: If the loss becomes infinite or not a number.
+            InvalidRecipe: If timm has no such backbone.
+            InvalidModel: If pretrained weights are asked for and cannot be obtained.
         """
         from cloud_assets.families.classification.train import train
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa
 
-from cloud_assets.errors import InvalidRecipe, NothingToLearn
+from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.families.classification.batches import TrainingWindows, ValidationWindows, WindowSource
 from cloud_assets.families.classification.coverage_labels import Windows, label_windows
 from cloud_assets.families.classification.predictor import decide
@@ -221,7 +221,7 @@ def train(recipe: Classification, run: TrainingRun) -> ModelBundle:
 
 def _check_patches(run: TrainingRun) -> None:
     if not run.store.has_masks:
-        raise NothingToLearn(f"{run.task}: the patches of {run.store.directory} have no truth masks to learn from.")
+        raise NoUsablePatches(f"{run.task}: the patches of {run.store.directory} have no truth masks to learn from.")
     version = run.splits.details.get("patches_version", run.store.data_version)
     if version != run.store.data_version:
         raise InvalidRecipe(f"{run.task}: the splits were made for other patches ({version}); make them anew.")
@@ -265,7 +265,7 @@ def _class_weights(recipe: Classification, run: TrainingRun, real: Windows, simu
         shares = shares + recipe.simulated_fraction * simulated.class_counts(len(names)) / len(simulated)
     absent = [name for name, share in zip(recipe.classes.describe(), shares, strict=True) if share == 0]
     if absent:
-        raise NothingToLearn(
+        raise NoUsablePatches(
             f"{run.task}: no window of the training split is {' or '.join(absent)}. Add scenes with that cover, move "
             "the boundaries of the classes, widen window_scale, or mix in simulated patches."
         )

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import CLEAR, THICK_CLOUD, THIN_CLOUD, UNLABELLED
-from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.errors import NoUsablePatches
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.reports.composites import TRUE_COLOUR, instrument_of
 from cloud_assets.reports.confusion_counts import Counts, histogram_samples
@@ -67,7 +67,7 @@ def fit_brightness_threshold(
     try:
         band_channels(role, TRUE_COLOUR)
         bands: tuple[str, ...] = TRUE_COLOUR
-    except NothingToEvaluate:
+    except NoUsablePatches:
         bands = tuple(role.bands)
     chosen = indices[np.linspace(0, len(indices) - 1, min(len(indices), most_patches)).astype(np.int64)]
     histogram = np.zeros((2, _BINS), np.int64)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.segmentation.baselines import (
     BrightnessThreshold,
     all_cloud_counts,
@@ -70,7 +70,7 @@ def evaluate(
     card = predictor.card
     test = splits.indices("test")
     if not len(test) or not store.has_masks:
-        raise NothingToEvaluate(
+        raise NoUsablePatches(
             f"{card.task}/{card.variant}: the test split of these patches is empty or has no masks. Look at the splits."
         )
     baseline = fit_brightness_threshold(store, splits.indices("train"), recipe.baseline_patches)
@@ -79,7 +79,7 @@ def evaluate(
     tested = scorer.score(test, "Testing", official)
     validated = scorer.score(splits.indices("validation"), "Validating", ())
     if not tested.model.counts.sum():
-        raise NothingToEvaluate(f"{card.task}/{card.variant}: the test split holds no labelled pixel with data.")
+        raise NoUsablePatches(f"{card.task}/{card.variant}: the test split holds no labelled pixel with data.")
 
     baselines = _baselines(tested, baseline)
     metrics = tested.model.metrics() | prefixed("validation_", validated.model.metrics())

@@ -44,7 +44,7 @@ class SegmentationEvaluation(BaseModel):
             and the official score's with ``official_``.
 
         Raises:
-            NothingToEvaluate: If the test split holds no labelled pixel, or the patches lack a band of the model.
+            NoUsablePatches: If the test split holds no labelled pixel, or the patches lack a band of the model.
         """
         from cloud_assets.inference.predictor import load_predictor
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, UNLABELLED
-from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.errors import NoUsablePatches
 from cloud_assets.reports.composites import instrument_of
 from cloud_assets.reports.predictions import band_channels
 
@@ -64,7 +64,7 @@ class UkisMask:
         """The rule for a role; None if the package is not installed or the role lacks one of its bands."""
         try:
             band_channels(role, _UKIS_BANDS)
-        except NothingToEvaluate:
+        except NoUsablePatches:
             return None
         return cls(role) if cls.is_installed() else None
 

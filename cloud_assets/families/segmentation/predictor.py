@@ -60,7 +60,7 @@ class SegmentationPredictor:
             ``class_probability`` (N, K, H, W) float32 in the order of the card's classes.
 
         Raises:
-            WrongInput: If the shape does not fit the card.
+            InvalidData: If the shape does not fit the card.
         """
         pixels, valid = self._card.preprocessing(check_input(dn, self._card))
         rows, columns = (slice(self._border, self._border + side) for side in dn.shape[2:])

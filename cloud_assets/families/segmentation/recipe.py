@@ -113,10 +113,10 @@ class Segmentation(BaseModel):
 
         Raises:
             InvalidRecipe: If the recipe does not fit the patches.
-            NothingToLearn: If a split is empty or unlabelled.
-            TrainingDiverged: If the loss becomes infinite or not a number.
-            WeightsUnavailable: If pretrained weights are asked for and cannot be obtained.
-            WrongWeights: If they do not fit the network, its bands or their scale.
+            NoUsablePatches: If a split is empty or unlabelled.
+            TrainingFailed: If the loss becomes infinite or not a number.
+            InvalidModel: If pretrained weights are asked for and cannot be obtained.
+            InvalidModel: If they do not fit the network, its bands or their scale.
         """
         from cloud_assets.families.segmentation.train import train
 

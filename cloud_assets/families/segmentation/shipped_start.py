@@ -1,7 +1,7 @@
 """Whether a training may start from the weights that come with the package."""
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.errors import WrongWeights
+from cloud_assets.errors import InvalidModel
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.networks.shipped import SIMULATION, SIMULATION_MODEL
@@ -20,7 +20,7 @@ def check_start(recipe: Segmentation, store: PatchStore) -> None:
 
     Raises:
         UnknownBand: If the instrument of the patches lacks a band of the recipe.
-        WrongWeights: If bands, clip or normalisation are others.
+        InvalidModel: If bands, clip or normalisation are others.
     """
     if not isinstance(recipe.network, EfficientNetUNet) or recipe.network.encoder_weights != SIMULATION:
         return
@@ -30,7 +30,7 @@ def check_start(recipe: Segmentation, store: PatchStore) -> None:
     differing = [name for name in expected if expected[name] != found[name]]
     if differing:
         wanted = ", ".join(f"{name} {expected[name]} instead of {found[name]}" for name in differing)
-        raise WrongWeights(
+        raise InvalidModel(
             f"encoder_weights: simulation needs {wanted}. Change the recipe, or set encoder_weights: none."
         )
 

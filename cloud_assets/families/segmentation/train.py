@@ -13,7 +13,7 @@ from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, Multi
 from tqdm import tqdm
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
-from cloud_assets.errors import InvalidRecipe, NothingToLearn
+from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.families.segmentation.batches import Composition, PatchSource, TrainingBatches, ValidationBatches
 from cloud_assets.families.segmentation.predictor import SegmentationPredictor, class_probability
 from cloud_assets.families.segmentation.recipe import Segmentation
@@ -112,10 +112,10 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
 
     Raises:
         InvalidRecipe: If the recipe does not fit the patches.
-        NothingToLearn: If a split is empty or unlabelled.
-        TrainingDiverged: If the loss becomes infinite or not a number.
-        WeightsUnavailable: If pretrained weights are asked for and cannot be obtained.
-        WrongWeights: If they do not fit the network, its bands or their scale.
+        NoUsablePatches: If a split is empty or unlabelled.
+        TrainingFailed: If the loss becomes infinite or not a number.
+        InvalidModel: If pretrained weights are asked for and cannot be obtained.
+        InvalidModel: If they do not fit the network, its bands or their scale.
     """
     check_start(recipe, run.store)
     training, validation = (_labelled(run, split, recipe) for split in ("train", "validation"))
@@ -254,7 +254,7 @@ def _labelled(run: TrainingRun, split: str, recipe: Segmentation) -> npt.NDArray
     if not run.store.has_masks and not is_used:
         return np.zeros(0, np.int64)
     if not run.store.has_masks:
-        raise NothingToLearn(f"{run.task}: the patches of {run.store.directory} have no truth masks to learn from.")
+        raise NoUsablePatches(f"{run.task}: the patches of {run.store.directory} have no truth masks to learn from.")
     version = run.splits.details.get("patches_version", run.store.data_version)
     if version != run.store.data_version:
         raise InvalidRecipe(f"{run.task}: the splits were made for other patches ({version}); make them anew.")
@@ -262,7 +262,7 @@ def _labelled(run: TrainingRun, split: str, recipe: Segmentation) -> npt.NDArray
     coverage = run.store.index["cloud_percentage"].to_numpy(dtype=np.float64)
     labelled: npt.NDArray[np.int64] = indices[~np.isnan(coverage[indices])]
     if len(labelled) == 0 and is_used:
-        raise NothingToLearn(
+        raise NoUsablePatches(
             f"{run.task}: none of the {len(indices)} patches of the {split} split has a labelled pixel. Give the split "
             "a larger fraction, or add labelled scenes."
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.errors import NoUsablePatches
 
 if TYPE_CHECKING:
     from cloud_assets.families.translation.pairs import Pairs
@@ -93,7 +93,7 @@ def fit_baselines(
         window: Side of its window, pixels.
 
     Raises:
-        NothingToEvaluate: If there is no valid training pixel.
+        NoUsablePatches: If there is no valid training pixel.
     """
     rng = np.random.default_rng(0)
     share = max(1, -(-pixels // max(len(indices), 1)))
@@ -110,7 +110,7 @@ def fit_baselines(
         inputs.append(found.reshape(len(found), -1)[:, chosen].T)
         outputs.append(reflectance.reshape(len(reflectance), -1)[:, chosen].T)
     if count == 0:
-        raise NothingToEvaluate("the training split holds no valid pixel, so there is no mean colour to compare with.")
+        raise NoUsablePatches("the training split holds no valid pixel, so there is no mean colour to compare with.")
     return {
         MEAN_COLOUR: MeanColour(sums / count),
         LINEAR: LinearBackscatter(np.concatenate(inputs), np.concatenate(outputs), window),

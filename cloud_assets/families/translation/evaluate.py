@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import vegetation_positions
-from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.translation.baselines import LINEAR, MEAN_COLOUR, fit_baselines
 from cloud_assets.families.translation.gallery import CAPTIONS, translation_figures
 from cloud_assets.families.translation.metrics import TranslationScores, with_gain
@@ -62,14 +62,14 @@ def evaluate(
     pairs = Pairs(store, card, target)
     test, validation = splits.indices("test"), splits.indices("validation")
     if not len(test):
-        raise NothingToEvaluate(f"{card.task}/{card.variant}: the test split is empty. Look at the splits.")
+        raise NoUsablePatches(f"{card.task}/{card.variant}: the test split is empty. Look at the splits.")
     baselines = fit_baselines(
         pairs, splits.indices("train"), pixels=recipe.baseline_pixels, window=recipe.baseline_window
     )
     judge = _Judge(recipe, predictor, pairs, baselines, target, progress)
     tested = judge.score(test, "Testing")
     if not tested.scores[MODEL].pixels:
-        raise NothingToEvaluate(f"{card.task}/{card.variant}: no pixel of the test split was seen by both sensors.")
+        raise NoUsablePatches(f"{card.task}/{card.variant}: no pixel of the test split was seen by both sensors.")
     found = tested.metrics()
     metrics = dict(found[MODEL])
     if len(validation) and (validated := judge.score(validation, "Validating")).scores[MODEL].pixels:

@@ -47,7 +47,7 @@ class TranslationEvaluation(BaseModel):
             them, those of the mean colour with ``baseline_``, those of the linear regression with ``linear_``.
 
         Raises:
-            NothingToEvaluate: If the test split is empty, or the patches lack a band of the model.
+            NoUsablePatches: If the test split is empty, or the patches lack a band of the model.
         """
         from cloud_assets.inference.predictor import load_predictor
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from cloud_assets.errors import TrainingCollapsed
+from cloud_assets.errors import TrainingFailed
 from cloud_assets.learning.training_run import TrainingRun
 
 _SMALLEST_RESPONSE = 0.02
@@ -54,9 +54,7 @@ class CollapseMonitor(Callback):
     def _end(self, trainer: Trainer, reason: str) -> None:
         advice = "Lower the learning rate or the weight of the adversarial loss, or use pairs."
         if not self._has_answered:
-            raise TrainingCollapsed(
-                f"{reason}, and it never was otherwise: there are no good weights to keep. {advice}"
-            )
+            raise TrainingFailed(f"{reason}, and it never was otherwise: there are no good weights to keep. {advice}")
         self.reason = f"{reason}; training ended after epoch {trainer.current_epoch}, the best weights were kept"
         logging.getLogger(__name__).warning("%s. %s", self.reason, advice)
         trainer.should_stop = True

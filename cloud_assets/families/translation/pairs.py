@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.errors import NothingToEvaluate
+from cloud_assets.errors import NoUsablePatches
 from cloud_assets.reports.predictions import band_channels
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Pairs:
         target: Bands and scaling of the model's output.
 
     Raises:
-        NothingToEvaluate: If the store lacks a role or a band.
+        NoUsablePatches: If the store lacks a role or a band.
     """
 
     def __init__(self, store: PatchStore, card: ModelCard, target: Preprocessing) -> None:
@@ -33,7 +33,7 @@ class Pairs:
         self.input_role, self.output_role = card.details["input_role"], card.details["output_role"]
         for role in (self.input_role, self.output_role):
             if role not in store.roles:
-                raise NothingToEvaluate(f"{store.directory} has no role {role!r}; it has {', '.join(store.roles)}.")
+                raise NoUsablePatches(f"{store.directory} has no role {role!r}; it has {', '.join(store.roles)}.")
         self._input = card.preprocessing
         self._input_channels = band_channels(store.roles[self.input_role], card.bands)
         self._output_channels = band_channels(store.roles[self.output_role], target.bands)

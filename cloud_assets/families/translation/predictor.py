@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.errors import WrongInput
+from cloud_assets.errors import InvalidData
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.card import ModelCard
 from cloud_assets.inference.device import choose_device
@@ -63,7 +63,7 @@ class TranslationPredictor:
             radar pixel; of a model with such a head also ``ndvi`` (N, H, W) float32.
 
         Raises:
-            WrongInput: If the shape does not fit the card, or the values are linear power.
+            InvalidData: If the shape does not fit the card, or the values are linear power.
         """
         dn = check_input(dn, self._card)
         check_decibel(dn, self._card)
@@ -119,13 +119,13 @@ def check_decibel(dn: npt.NDArray[Any], card: ModelCard) -> None:
         card: The model's card.
 
     Raises:
-        WrongInput: If every finite value is positive, which no place on Earth is in decibel.
+        InvalidData: If every finite value is positive, which no place on Earth is in decibel.
     """
     if INSTRUMENTS[card.preprocessing.instrument].unit != "dB":
         return
     finite = dn[np.isfinite(dn)]
     if finite.size > _FEW_PIXELS and finite.min() >= 0:
-        raise WrongInput(
+        raise InvalidData(
             f"{card.task}/{card.variant} reads backscatter in decibel; these {finite.size} values lie between "
             f"{finite.min():.3g} and {finite.max():.3g}, so they are linear power. Convert them by 10 * log10 first."
         )

@@ -51,7 +51,7 @@ def write_optical(
         progress: Called with the number of finished pixels.
 
     Raises:
-        WrongInput: If the scene holds linear power.
+        InvalidData: If the scene holds linear power.
         StorageFull: If the disk is full.
     """
     bands = len(draft.form.bands)

@@ -136,9 +136,9 @@ class Translation(BaseModel):
 
         Raises:
             InvalidRecipe: If the recipe does not fit the patches.
-            NothingToLearn: If there is no training patch.
-            TrainingDiverged: If the loss becomes infinite or not a number.
-            TrainingCollapsed: If the generator never answered to its input.
+            NoUsablePatches: If there is no training patch.
+            TrainingFailed: If the loss becomes infinite or not a number.
+            TrainingFailed: If the generator never answered to its input.
         """
         from cloud_assets.families.translation.train import train
 

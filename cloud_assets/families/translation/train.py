@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.errors import InvalidRecipe, NothingToLearn
+from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.families.translation.batches import PairSource, TrainingPairs, WholePairs
 from cloud_assets.families.translation.module import TranslationModule
 from cloud_assets.families.translation.monitor import CollapseMonitor, SamplePictures
@@ -41,16 +41,16 @@ def train(recipe: Translation, run: TrainingRun) -> ModelBundle:
 
     Raises:
         InvalidRecipe: If the recipe does not fit the patches.
-        NothingToLearn: If there is no training patch.
-        TrainingDiverged: If the loss becomes infinite or not a number.
-        TrainingCollapsed: If the generator never answered to its input.
+        NoUsablePatches: If there is no training patch.
+        TrainingFailed: If the loss becomes infinite or not a number.
+        TrainingFailed: If the generator never answered to its input.
     """
     version = run.splits.details.get("patches_version", run.store.data_version)
     if version != run.store.data_version:
         raise InvalidRecipe(f"{run.task}: the splits were made for other patches ({version}); make them anew.")
     training, validation = (run.splits.indices(split) for split in ("train", "validation"))
     if len(training) == 0:
-        raise NothingToLearn(f"{run.task}: there is no training patch. Give the training split a larger fraction.")
+        raise NoUsablePatches(f"{run.task}: there is no training patch. Give the training split a larger fraction.")
     source = _source(recipe, run, training)
     in_channels, out_channels = len(source.channels[0]), len(source.channels[1])
     if recipe.loss.identity and in_channels != out_channels:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import Instrument
-from cloud_assets.errors import WrongInput
+from cloud_assets.errors import InvalidData
 from cloud_assets.imagery.tiling.windows import Window
 
 
@@ -18,12 +18,12 @@ class ArrayReader:
         profile: The instrument that took them.
 
     Raises:
-        WrongInput: If the array has another number of axes, or no pixels.
+        InvalidData: If the array has another number of axes, or no pixels.
     """
 
     def __init__(self, dn: npt.NDArray[Any], profile: Instrument) -> None:
         if dn.ndim != 3 or dn.size == 0:
-            raise WrongInput(f"A scene is an array (bands, height, width) of digital numbers; got {dn.shape}.")
+            raise InvalidData(f"A scene is an array (bands, height, width) of digital numbers; got {dn.shape}.")
         self._dn = dn
         self._profile = profile
 

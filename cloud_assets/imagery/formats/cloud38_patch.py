@@ -26,7 +26,7 @@ def open_patch(path: Path) -> SceneSource:
         path: The file of one of its bands.
 
     Raises:
-        InvalidRaster: If the file cannot be read.
+        InvalidData: If the file cannot be read.
     """
     folder, file = _FOLDER.fullmatch(path.parent.name), _FILE.fullmatch(path.stem)
     if folder is None or file is None:

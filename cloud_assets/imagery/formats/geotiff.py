@@ -9,7 +9,7 @@ import numpy as np
 from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.datasets.rasters import RasterHeader, open_raster, read_header
 from cloud_assets.datasets.scene import Grid, RasterBand
-from cloud_assets.errors import InvalidRecipe, InvalidScene, UnknownBand, UnknownSensor, UnnamedBands
+from cloud_assets.errors import InvalidRecipe, InvalidScene, UnknownBand
 from cloud_assets.imagery.formats.file_names import bands_from_name, instrument_from_name, safe_name, time_from_name
 from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource, file_fingerprint
 
@@ -35,10 +35,10 @@ def open_geotiff(path: Path, bands: Sequence[str] | None = None, instrument: str
         instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`.
 
     Raises:
-        InvalidRaster: If the file is truncated or is no raster.
+        InvalidData: If the file is truncated or is no raster.
         InvalidScene: If it is a raster of another format, or its data type cannot be this instrument's.
-        UnknownSensor: If nothing tells the instrument.
-        UnnamedBands: If nothing tells which band is which, or the names do not fit the number of bands.
+        InvalidScene: If nothing tells the instrument.
+        InvalidScene: If nothing tells which band is which, or the names do not fit the number of bands.
         UnknownBand: If the instrument has no such band.
     """
     header = read_header(str(path))
@@ -68,12 +68,12 @@ def _profile(path: Path, raster: "DatasetReader", header: RasterHeader, instrume
     if name is None and header.driver in ("PNG", "JPEG"):
         name = "rgb_8bit"
     if name is None:
-        raise UnknownSensor(
+        raise InvalidScene(
             f"{path}: nothing tells which instrument took this scene. Say so (--instrument), one of "
             f"{', '.join(INSTRUMENTS)}; or keep the name that the space agency gave the file."
         )
     if name not in INSTRUMENTS:
-        raise UnknownSensor(f"{path}: there is no instrument {name!r}; there are {', '.join(INSTRUMENTS)}.")
+        raise InvalidScene(f"{path}: there is no instrument {name!r}; there are {', '.join(INSTRUMENTS)}.")
     if (name, header.dtype) == ("landsat8_l1", "uint8"):
         name = "landsat8_l1_8bit"
     profile = INSTRUMENTS[name]
@@ -93,7 +93,7 @@ def _band_names(
     """The own name of each band of the file; None for those that are no band of the instrument, such as alpha."""
     if given is not None:
         if len(given) != raster.count or len({profile.find(name).name for name in given}) != len(given):
-            raise UnnamedBands(
+            raise InvalidScene(
                 f"{path} has {raster.count} bands, {len(given)} names were given ({', '.join(given)}): name each band "
                 "of the file once, in its order."
             )
@@ -102,13 +102,13 @@ def _band_names(
     known = [name for name in described if name is not None]
     if known:
         if len(set(known)) != len(known):
-            raise UnnamedBands(f"{path} describes two bands by the same name: {', '.join(known)}.")
+            raise InvalidScene(f"{path} describes two bands by the same name: {', '.join(known)}.")
         return [*described]
     listed = bands_from_name(path.stem, raster.count, profile)
     if listed is None and profile.name == "rgb_8bit" and raster.count in (3, 4):
         listed = profile.names
     if listed is None:
-        raise UnnamedBands(
+        raise InvalidScene(
             f"{path}: nothing tells which of its {raster.count} bands is which. Name them in the file's order "
             f"(--bands red,green,…), or write band descriptions into it; {profile.name} has {', '.join(profile.names)}."
         )

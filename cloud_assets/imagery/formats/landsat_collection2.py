@@ -11,7 +11,7 @@ from pathlib import Path
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.datasets.rasters import read_header
 from cloud_assets.datasets.scene import Grid, RasterBand
-from cloud_assets.errors import AbsentBand, InvalidScene, UnknownSensor, UnsafeArchive
+from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.file_names import safe_name
 from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneBand, SceneSource, file_fingerprint
 
@@ -32,10 +32,10 @@ def open_landsat(folder: Path) -> SceneSource:
 
     Raises:
         InvalidScene: If the metadata are missing or damaged.
-        UnknownSensor: If it is of another satellite.
-        AbsentBand: If no band file of the metadata is there.
-        UnsafeArchive: If the metadata name a file outside the folder.
-        InvalidRaster: If the first band cannot be opened.
+        InvalidScene: If it is of another satellite.
+        InvalidData: If no band file of the metadata is there.
+        InvalidData: If the metadata name a file outside the folder.
+        InvalidData: If the first band cannot be opened.
     """
     file = metadata_file(folder)
     if file is None or file.stat().st_size > _LARGEST_METADATA:
@@ -43,7 +43,7 @@ def open_landsat(folder: Path) -> SceneSource:
     entries = dict(_LINE.findall(file.read_text(encoding="utf-8", errors="replace")))
     satellite, level = entries.get("SPACECRAFT_ID", ""), entries.get("PROCESSING_LEVEL", "")
     if satellite not in ("LANDSAT_8", "LANDSAT_9"):
-        raise UnknownSensor(f"{file}: the satellite is {satellite or 'not named'}; Landsat 8 and 9 are read.")
+        raise InvalidScene(f"{file}: the satellite is {satellite or 'not named'}; Landsat 8 and 9 are read.")
     if not re.match(r"L[12]", level):
         raise InvalidScene(f"{file}: PROCESSING_LEVEL is {level!r}, not L1… or L2…: the file is damaged.")
     profile = INSTRUMENTS[f"landsat8_l{level[1]}"]
@@ -54,13 +54,13 @@ def open_landsat(folder: Path) -> SceneSource:
         if listed is None:
             continue
         if Path(listed).name != listed:
-            raise UnsafeArchive(f"{file} names a band file outside its folder: {listed!r}. Do not use this scene.")
+            raise InvalidData(f"{file} names a band file outside its folder: {listed!r}. Do not use this scene.")
         if not (folder / listed).is_file():
             continue
         scale, offset = (_number(entries, f"REFLECTANCE_{what}_BAND_{number}", file) for what in ("MULT", "ADD"))
         bands[name] = SceneBand(RasterBand(str(folder / listed)), scale, offset, nodata=0)
     if not bands:
-        raise AbsentBand(f"{folder}: none of the band files that {file.name} lists is there.")
+        raise InvalidData(f"{folder}: none of the band files that {file.name} lists is there.")
     # The panchromatic band has a grid of its own, twice as fine.
     first = next(name for name in sorted(bands, key=lambda name: name == "B8"))
     header = read_header(bands[first].raster.path)

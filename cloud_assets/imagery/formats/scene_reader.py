@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cloud_assets.bands import Instrument
 from cloud_assets.datasets.scene import Grid
-from cloud_assets.errors import DamagedScene, InvalidRaster, InvalidScene
+from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource
 from cloud_assets.imagery.geometry import thumbnail_shape
 from cloud_assets.imagery.tiling.windows import Window
@@ -62,7 +62,7 @@ class SceneReader:
             (C, height, width) digital numbers as in the instrument's profile, nodata too.
 
         Raises:
-            DamagedScene: If the pixels cannot be read; the message names the window and the file.
+            InvalidData: If the pixels cannot be read; the message names the window and the file.
         """
         inside = window.inside(self.source.grid.height, self.source.grid.width)
         return window.mirrored(self._read(inside, (inside.height, inside.width)), inside)
@@ -74,7 +74,7 @@ class SceneReader:
             (C, h, w) digital numbers as in the instrument's profile.
 
         Raises:
-            DamagedScene: If the pixels cannot be read.
+            InvalidData: If the pixels cannot be read.
         """
         grid = self.source.grid
         shape = thumbnail_shape(grid, longest)
@@ -114,7 +114,7 @@ class _BandFile:
                 raster = files.enter_context(rasterio.open(self._path))
                 self._raster = self._on_grid(raster, files)
             except RasterioError as error:
-                raise InvalidRaster(
+                raise InvalidData(
                     f"{self._path} cannot be opened: missing, truncated or no raster file ({error})."
                 ) from error
             from rasterio.enums import MaskFlags
@@ -135,7 +135,7 @@ class _BandFile:
         try:
             values, is_missing = self._read(window, shape)
         except RasterioError as error:
-            raise DamagedScene(
+            raise InvalidData(
                 f"{self._source.location}: {window} cannot be read from {self._path} ({error}). "
                 "The file is damaged there: copy or download it again."
             ) from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.datasets.scene import Grid, RasterBand, Scene
-from cloud_assets.errors import AbsentBand, InvalidScene
+from cloud_assets.errors import InvalidData, InvalidScene
 
 if TYPE_CHECKING:
     from cloud_assets.imagery.formats.scene_reader import SceneReader
@@ -76,12 +76,12 @@ class SceneSource:
 
         Raises:
             UnknownBand: The instrument has no such band.
-            AbsentBand: The instrument has it, this scene does not.
+            InvalidData: The instrument has it, this scene does not.
         """
         names = tuple(self.profile.find(band).name for band in bands)
         missing = [f"{name} ({self.profile.find(name).common_name})" for name in names if name not in self.bands]
         if missing:
-            raise AbsentBand(
+            raise InvalidData(
                 f"{self.location} has no band {', '.join(missing)}; it has {', '.join(self.bands)}. "
                 "Add the missing files, or use a model that does without these bands."
             )
@@ -101,8 +101,8 @@ class SceneSource:
 
         Raises:
             UnknownBand: The instrument has no such band.
-            AbsentBand: This scene does not hold one of them.
-            InvalidRaster: A file cannot be opened.
+            InvalidData: This scene does not hold one of them.
+            InvalidData: A file cannot be opened.
         """
         from cloud_assets.imagery.formats.scene_reader import SceneReader
 

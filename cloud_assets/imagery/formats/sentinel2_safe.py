@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.datasets.rasters import read_header
 from cloud_assets.datasets.scene import Grid, RasterBand
-from cloud_assets.errors import AbsentBand, DamagedArchive, InvalidScene, UnsafeArchive
+from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.file_names import safe_name
 from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneBand, SceneSource, file_fingerprint
 
@@ -68,10 +68,10 @@ def open_safe(path: Path) -> SceneSource:
 
     Raises:
         InvalidScene: If metadata are missing or damaged.
-        UnsafeArchive: If a member of the archive, or a link in the folder, leads out of it.
-        DamagedArchive: If the archive is truncated or is none.
-        AbsentBand: If there is no band at all.
-        InvalidRaster: If the raster that gives the grid cannot be opened.
+        InvalidData: If a member of the archive, or a link in the folder, leads out of it.
+        InvalidData: If the archive is truncated or is none.
+        InvalidData: If there is no band at all.
+        InvalidData: If the raster that gives the grid cannot be opened.
     """
     product = _zipped(path) if path.is_file() else _unpacked(path)
     metadata = next((name for name in product.members if _METADATA.fullmatch(name)), None)
@@ -102,7 +102,7 @@ def open_safe(path: Path) -> SceneSource:
         if name in finest
     }
     if not bands:
-        raise AbsentBand(f"{path}: no GRANULE/*/IMG_DATA/*_B??.jp2 in it. Download the whole product again.")
+        raise InvalidData(f"{path}: no GRANULE/*/IMG_DATA/*_B??.jp2 in it. Download the whole product again.")
     grid, is_upsampled = _finest_grid([band.raster.path for band in bands.values()])
     return SceneSource(
         name=safe_name(product.name.removesuffix(".SAFE")),
@@ -130,7 +130,7 @@ def _unpacked(path: Path) -> _Product:
     files = [file for file in sorted(path.rglob("*")) if file.is_file() or file.is_symlink()]
     for file in files:
         if not file.resolve().is_relative_to(root):
-            raise UnsafeArchive(f"{file} leads out of the product, to {file.resolve()}. Do not use this product.")
+            raise InvalidData(f"{file} leads out of the product, to {file.resolve()}. Do not use this product.")
     members = {file.relative_to(path).as_posix(): file.stat().st_size for file in files if file.is_file()}
     return _Product(path, str(path), path.name, members, file_fingerprint([file for file in files if file.is_file()]))
 
@@ -140,13 +140,13 @@ def _zipped(path: Path) -> _Product:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError) as error:
-        raise DamagedArchive(f"{path} is truncated or no zip archive ({error}). Download it again.") from error
+        raise InvalidData(f"{path} is truncated or no zip archive ({error}). Download it again.") from error
     for member in members:
         parts = PurePosixPath(member.filename.replace("\\", "/")).parts
         if not parts or parts[0].startswith("/") or ":" in parts[0] or ".." in parts:
-            raise UnsafeArchive(f"{path} holds {member.filename!r}, which leads out of its folder. Do not use it.")
+            raise InvalidData(f"{path} holds {member.filename!r}, which leads out of its folder. Do not use it.")
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise UnsafeArchive(f"{path} holds the link {member.filename!r}; no product has one. Do not use it.")
+            raise InvalidData(f"{path} holds the link {member.filename!r}; no product has one. Do not use it.")
     roots = {PurePosixPath(member.filename).parts[0] for member in members if _METADATA.search(member.filename)}
     if len(roots) != 1:
         raise InvalidScene(f"{path} holds {len(roots)} Sentinel-2 products; give archives of exactly one.")
@@ -165,7 +165,7 @@ def _parsed(product: _Product, member: str) -> "Element":
     content = product.read(member)
     # ESA's files declare no entities; one that does wants to name other files, or to grow without end.
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-        raise UnsafeArchive(f"{product.location}: {member} declares XML entities; no product does. Do not use it.")
+        raise InvalidData(f"{product.location}: {member} declares XML entities; no product does. Do not use it.")
     try:
         return fromstring(content)  # noqa: S314  entities are refused above
     except ParseError as error:

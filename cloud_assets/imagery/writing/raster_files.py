@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cloud_assets.datasets.rasters import read_header
 from cloud_assets.datasets.scene import Grid
-from cloud_assets.errors import InvalidRaster, StorageFull
+from cloud_assets.errors import InvalidData, StorageFull
 from cloud_assets.imagery.tiling.windows import Window
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def write_cog(draft: RasterDraft, path: Path, tags: Mapping[str, str], threads: 
 
     Raises:
         StorageFull: If the disk is full.
-        InvalidRaster: If the file turns out not to be whole.
+        InvalidData: If the file turns out not to be whole.
     """
     import rasterio
     import rasterio.shutil
@@ -200,10 +200,10 @@ def write_cog(draft: RasterDraft, path: Path, tags: Mapping[str, str], threads: 
         is_valid, errors, _ = cog_validate(path, quiet=True)
     try:
         read_header(str(path))
-    except InvalidRaster as error:
+    except InvalidData as error:
         raise _storage_full(path, "the file is not whole") from error
     if not is_valid:
-        raise InvalidRaster(f"{path} was not written as a Cloud-Optimised GeoTIFF: {'; '.join(errors)}.")
+        raise InvalidData(f"{path} was not written as a Cloud-Optimised GeoTIFF: {'; '.join(errors)}.")
 
 
 def _overview_factors(grid: Grid) -> list[int]:

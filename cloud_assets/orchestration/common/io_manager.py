@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkabl
 
 import dagster as dg
 
-from cloud_assets.errors import AssetMissing
+from cloud_assets.errors import DataNotFound
 from cloud_assets.storage import atomic_directory, recover_directory
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class AssetFolders(dg.UPathIOManager):
             path: The asset's folder.
 
         Raises:
-            AssetMissing: If the asset was never materialised, or not with this home.
+            DataNotFound: If the asset was never materialised, or not with this home.
         """
         kind = context.dagster_type.typing_type
         if not hasattr(kind, "open"):
@@ -101,7 +101,7 @@ class AssetFolders(dg.UPathIOManager):
         """
         try:
             return kind.open(self._folder("/".join(key), self._home.joinpath(*key)))
-        except AssetMissing:
+        except DataNotFound:
             return None
 
     def _folder(self, name: str, path: "UPath") -> Path:
@@ -112,7 +112,7 @@ class AssetFolders(dg.UPathIOManager):
                 return local
         elif (path / POINTER_FILE).exists():
             return self._downloaded(path)
-        raise AssetMissing(
+        raise DataNotFound(
             f"{name} is not there: {path} holds nothing. Materialise it first (its job does, from the start of the "
             "lineage), or set CLOUD_ASSETS_HOME to the folder that has it."
         )

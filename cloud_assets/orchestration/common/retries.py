@@ -5,12 +5,12 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from cloud_assets.errors import CloudAssetsError, SourceUnreachable, StudyStorageUnavailable, TrackingUnavailable
+from cloud_assets.errors import CloudAssetsError, SourceUnreachable, TrackingUnavailable
 
 RETRIES = dg.RetryPolicy(max_retries=3, delay=3, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """Three more tries after about 3, 6 and 12 seconds, scattered so that steps do not all come back at once."""
 
-_OUTAGES = (SourceUnreachable, StudyStorageUnavailable, TrackingUnavailable)
+_OUTAGES = (SourceUnreachable, SourceUnreachable, TrackingUnavailable)
 
 
 @contextmanager

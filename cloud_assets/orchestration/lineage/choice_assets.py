@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from cloud_assets.errors import IncomparableEvaluations
+from cloud_assets.errors import InvalidReport
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.promotion import Champion
 from cloud_assets.orchestration.common.asset_parts import common, run_link, upstream
@@ -139,7 +139,7 @@ def _best(task: Task, comparison: Comparison, assets: AssetFolders) -> tuple[Mod
         "evaluation_report": None if evaluation is None else evaluation.model_version,
     }
     if bundle is None or evaluation is None or len(set(versions.values())) > 1:
-        raise IncomparableEvaluations(
+        raise InvalidReport(
             f"{task.name}/{comparison.best}: trained model, evaluation and comparison are of different models "
             f"({versions}). Materialise the variant's evaluation_report and the comparison again."
         )

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 import dagster as dg
 
-from cloud_assets.errors import InvalidScene, ScenesFailed
+from cloud_assets.errors import InvalidScene
 from cloud_assets.orchestration.common.config_schema import config_schema, from_config
 from cloud_assets.orchestration.common.provenance import provenance_tags
 from cloud_assets.orchestration.common.resources import Folders, Tracking
@@ -120,7 +120,12 @@ def _scene_products() -> dg.AssetsDefinition:
             )
         yield from scene_check_results(findings)
         if failed:
-            raise ScenesFailed(failed, len(keys))
+            lines = "\n".join(f"  {scene}: {reason}" for scene, reason in failed.items())
+            raise InvalidScene(
+                f"{len(failed)} of {len(keys)} scenes failed; the products of the others are finished.\n{lines}\n"
+                "Mend or replace these scenes in the inbox (its sensor asks for changed ones by itself), or "
+                "materialise their partitions again."
+            )
 
     return scene_products
 
