@@ -130,7 +130,6 @@ def test_an_infinite_loss_stops_it_and_keeps_the_last_good_weights(
     run = toy_run()
     with pytest.raises(TrainingFailed, match=r"training loss is nan at step 6 \(epoch 1\)") as caught:
         toy_recipe(steps_per_epoch=4).train(run)
-    assert caught.value.step == 6
     assert str(run.checkpoints) in str(caught.value)
     kept = torch.load(run.checkpoints / "best.ckpt", weights_only=True)["state_dict"]
     assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.values())

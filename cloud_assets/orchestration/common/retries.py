@@ -10,7 +10,7 @@ from cloud_assets.errors import CloudAssetsError, SourceUnreachable, TrackingUna
 RETRIES = dg.RetryPolicy(max_retries=3, delay=3, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """Three more tries after about 3, 6 and 12 seconds, scattered so that steps do not all come back at once."""
 
-_OUTAGES = (SourceUnreachable, SourceUnreachable, TrackingUnavailable)
+_OUTAGES = (SourceUnreachable, TrackingUnavailable)
 
 
 @contextmanager
