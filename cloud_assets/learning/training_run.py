@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from cloud_assets.networks.shipped import SIMULATION, SIMULATION_WEIGHTS
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.simulation.version import physics_version
+from cloud_assets.simulation import PHYSICS_VERSION
 
 _SIMULATED = frozenset({"simulation", "clouds"})
 """Fields of recipes that say how patches or clouds are simulated."""
@@ -85,9 +85,9 @@ def beyond_the_recipe(recipe: Mapping[str, Any]) -> list[str]:
         recipe: The recipe as plain values.
 
     Returns:
-        Hashes.
+        The version of the physics, if patches or clouds are simulated, and hashes of weights files.
     """
-    parts = [physics_version()] if _SIMULATED & set(recipe) else []
+    parts = [f"physics {PHYSICS_VERSION}"] if _SIMULATED & set(recipe) else []
     network = recipe.get("network")
     names = [network.get(field) for field in _WEIGHTS] if isinstance(network, Mapping) else []
     for name in names:

@@ -21,8 +21,8 @@ from cloud_assets.patches.recipe import IMAGES, PatchRecipe
 from cloud_assets.patches.simulation_worker import SimulationOrder
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.patches.store_writer import PatchStoreWriter, StoreOrigin
+from cloud_assets.simulation import PHYSICS_VERSION
 from cloud_assets.simulation.patch import SimulationRecipe
-from cloud_assets.simulation.version import physics_version
 
 NOTE = "Simulated pixels: land, clouds, shadows and sensor are made up, no satellite saw them."
 
@@ -43,7 +43,7 @@ def simulated_store(
 
     Args:
         cache: Folder of such stores; each has a folder of its own, named by a hash of the recipe, the arguments and the
-            source of the simulation. Only complete stores are ever seen there.
+            version of the physics. Only complete stores are ever seen there.
         instrument: Instrument whose digital numbers are simulated.
         bands: Band names, native or common, in channel order.
         size: Edge of the patches in pixels.
@@ -70,7 +70,7 @@ def simulated_store(
     order = SimulationOrder(
         instrument=instrument, bands=tuple(bands), size=size, seed=seed, recipe=recipe or SimulationRecipe()
     )
-    version = blake2b(f"{order.model_dump_json()} {count} {physics_version()}".encode(), digest_size=16).hexdigest()
+    version = blake2b(f"{order.model_dump_json()} {count} {PHYSICS_VERSION}".encode(), digest_size=16).hexdigest()
     directory = cache / f"simulated_{version}"
     try:
         return PatchStore.open(directory)

@@ -18,6 +18,7 @@ from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.simulation import PHYSICS_VERSION
 from cloud_assets_tests.training.conftest import BANDS, bright_squares
 
 Recipe = Callable[..., Segmentation]
@@ -166,7 +167,7 @@ def test_a_training_is_another_one_if_what_its_recipe_names_has_changed(
         file.write_bytes(content)
         identities.append(fingerprint(recipe, run.store, run.splits))
     assert identities[0] == identities[2] != identities[1]
-    monkeypatch.setattr("cloud_assets.learning.training_run.physics_version", lambda: "other physics")
+    monkeypatch.setattr("cloud_assets.learning.training_run.PHYSICS_VERSION", PHYSICS_VERSION + 1)
     assert fingerprint(recipe, run.store, run.splits) != identities[0]
 
 
