@@ -43,7 +43,7 @@ VALIDATION, TEST = 2, 6
 FIRST_SCENES = 2
 RUN_CONFIG = f"""
 ops:
-  {TASK}__unet__trained_model:
+  {TASK}__unet_model:
     config: &tiny
       network: {{width: 8, depth: 3}}
       crop: 128
@@ -51,7 +51,7 @@ ops:
       simulated_validation: 0
       composited_fraction: 0.0
       optimisation: {{max_epochs: 1, steps_per_epoch: STEPS, batch_size: 4, learning_rate: 0.005, budget_minutes: null}}
-  {TASK}__attention_unet__trained_model:
+  {TASK}__attention_unet_model:
     config: *tiny
   {TASK}__comparison:
     config: {{margin: 0.005, evidence: estimate}}

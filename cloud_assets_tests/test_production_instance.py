@@ -36,4 +36,4 @@ def test_training_steps_share_the_pool() -> None:
         for asset in defs.resolve_asset_graph().asset_nodes
         if asset.is_executable and asset.pools == {"gpu"}
     }
-    assert {"trained_model", "evaluation_report", "champion_evaluation", "hyperparameter_study"} <= pooled
+    assert {"unet_model", "unet_report", "champion_evaluation", "hyperparameter_study"} <= pooled

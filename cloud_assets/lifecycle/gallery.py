@@ -63,7 +63,7 @@ def task_results(home: Path, task: Task) -> TaskResults | None:
     ranked = [] if champion is None else [champion.record.variant]
     ranked += [] if comparison is None else list(comparison.ranking)
     for variant in dict.fromkeys([*ranked, *task.variants]):
-        evaluation = _opened(Evaluation, folder / variant / "evaluation_report")
+        evaluation = _opened(Evaluation, folder / f"{variant}_report")
         if evaluation is not None:
             return TaskResults(
                 comparison,

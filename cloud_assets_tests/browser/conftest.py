@@ -84,7 +84,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[[str, str
         versions = (bundle.version, store.data_version, divided.data_version)
         metrics = {"iou": 0.8 - number / 10, "all_cloud_iou": 0.3}
         Evaluation(TASK, variant, metrics, *versions, is_synthetic=True, headline=("iou",)).save(
-            home / variant / "evaluation_report"
+            home / f"{variant}_report"
         )
         version = tracker.register(tracker.publish(folder / variant, bundle), bundle, {})
         tracker.set_alias(TASK, "champion" if variant == "unet" else "challenger", version.version)

@@ -40,11 +40,11 @@ def test_from_pictures_to_a_served_champion(home: Path) -> None:
     quick = run_config(JOB, "quick")
     short = {"max_epochs": 1, "steps_per_epoch": 2, "batch_size": 2}
     changes: dict[str, Any] = {
-        f"{JOB}__{variant}__trained_model": {"config": {"optimisation": short}}
+        f"{JOB}__{variant}_model": {"config": {"optimisation": short}}
         for variant in ("conv_autoencoder", "vgg19_autoencoder")
     }
     changes[f"{JOB}__labeled_patches"] = {"config": {"size": 64}}
-    changes[f"{JOB}__synthetic_clouds__trained_model"] = {
+    changes[f"{JOB}__synthetic_clouds_model"] = {
         "config": {
             "crop": 64,
             "simulated_normals": 30,
@@ -59,7 +59,7 @@ def test_from_pictures_to_a_served_champion(home: Path) -> None:
     checks = {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
     assert checks["every_class"]  # no cloudy picture is in training or validation
     reports = {
-        variant: json.loads((home / JOB / variant / "evaluation_report" / "metrics.json").read_text())
+        variant: json.loads((home / JOB / f"{variant}_report" / "metrics.json").read_text())
         for variant in ("conv_autoencoder", "vgg19_autoencoder", "synthetic_clouds")
     }
     for metrics in reports.values():

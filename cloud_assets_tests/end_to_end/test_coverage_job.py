@@ -31,10 +31,10 @@ ops:
         training_windows: 120
         validation_windows: 60
         optimisation: &short {max_epochs: 5, batch_size: 8, learning_rate: 0.003, weight_decay: 0.0, threads: 1}
-  coverage_classification__resnet50__trained_model: {config: {<<: *recipe, use_study: false}}
-  coverage_classification__mobilenet__trained_model: {config: {<<: *recipe, optimisation: {<<: *short, max_epochs: 1}}}
-  coverage_classification__vgg16__trained_model: {config: {<<: *recipe, optimisation: {<<: *short, max_epochs: 1}}}
-  coverage_classification__inception_v3__trained_model:
+  coverage_classification__resnet50_model: {config: {<<: *recipe, use_study: false}}
+  coverage_classification__mobilenet_model: {config: {<<: *recipe, optimisation: {<<: *short, max_epochs: 1}}}
+  coverage_classification__vgg16_model: {config: {<<: *recipe, optimisation: {<<: *short, max_epochs: 1}}}
+  coverage_classification__inception_v3_model:
     config: {<<: *recipe, optimisation: {<<: *short, max_epochs: 1}}
 """
 
@@ -81,7 +81,7 @@ def results(place: Workplace, printed: str) -> Path:
 
 
 def metrics_of(results: Path, variant: str) -> dict[str, float]:
-    content: dict[str, float] = json.loads((results / variant / "evaluation_report" / "metrics.json").read_text())
+    content: dict[str, float] = json.loads((results / f"{variant}_report" / "metrics.json").read_text())
     return content
 
 
@@ -94,14 +94,14 @@ def test_champion_beats_what_needs_no_classifier(results: Path) -> None:
         assert {"quadratic_weighted_kappa", "mean_absolute_class_error", "auroc"} <= metrics_of(results, variant).keys()
     ranking = (results / "comparison" / "tables" / "ranking.csv").read_text()
     assert "share of bright pixels" in ranking
-    assert "No segmentation champion" in (results / "resnet50" / "evaluation_report" / "report.html").read_text()
+    assert "No segmentation champion" in (results / "resnet50_report" / "report.html").read_text()
 
 
 def test_study_feeds_the_trainings(results: Path, place: Workplace) -> None:
     best = json.loads((results / "hyperparameter_study" / "best_recipe.json").read_text())
     assert best["parameters"].keys() >= {"optimisation.learning_rate", "network.dropout", "augmentation.brightness"}
-    tuned = json.loads((results / "mobilenet" / "trained_model" / "model_card.json").read_text())["training"]["recipe"]
-    own = json.loads((results / "resnet50" / "trained_model" / "model_card.json").read_text())["training"]["recipe"]
+    tuned = json.loads((results / "mobilenet_model" / "model_card.json").read_text())["training"]["recipe"]
+    own = json.loads((results / "resnet50_model" / "model_card.json").read_text())["training"]["recipe"]
     assert tuned["optimisation"]["learning_rate"] == best["parameters"]["optimisation.learning_rate"]
     assert own["optimisation"]["learning_rate"] == 0.003
     shown = place.materialisation(TASK, "hyperparameter_study").metadata

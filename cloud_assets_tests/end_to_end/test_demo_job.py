@@ -10,7 +10,7 @@ CONFIG = """
 ops:
   cloudsen12_segmentation__raw_scenes:
     config: {source: sample, sample_scale: 0.1}
-  cloudsen12_segmentation__unet_efficientnet_b2__trained_model:
+  cloudsen12_segmentation__unet_efficientnet_b2_model:
     config:
       network: {encoder: efficientnet-b0, encoder_weights: none}
       crop: 64
@@ -24,9 +24,9 @@ ops:
 def test_the_demo_makes_its_own_data(workplace: Workplace) -> None:
     workplace.start(workplace.job("demo", CONFIG)).wait(timeout=400)
     # Two steps of training teach nothing: the gate may end the run after the evaluation.
-    assert f"✓ {TASK}/unet_efficientnet_b2/evaluation_report" in workplace.printed()
+    assert f"✓ {TASK}/unet_efficientnet_b2_report" in workplace.printed()
     assert (workplace.folder / "data" / "sample-0.1" / "cloudsen12" / SYNTHETIC_MARKER).is_file()
     folder = workplace.folder / "data" / TASK
-    evaluation = json.loads((folder / "unet_efficientnet_b2" / "evaluation_report" / "evaluation.json").read_text())
+    evaluation = json.loads((folder / "unet_efficientnet_b2_report" / "evaluation.json").read_text())
     assert evaluation["is_synthetic"] is True
     assert workplace.materialisation(TASK, "raw_scenes").metadata["synthetic"].value is True

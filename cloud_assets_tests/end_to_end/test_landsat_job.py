@@ -23,7 +23,7 @@ ops:
   landsat_segmentation__splits:
     config:
       fractions: [0.6, 0.2, 0.2]
-  landsat_segmentation__unet__trained_model:
+  landsat_segmentation__unet_model:
     config: &tiny
       network: {{width: 4}}
       crop: null
@@ -37,17 +37,17 @@ ops:
         batch_size: 4
         learning_rate: 0.02
         budget_minutes: null
-  landsat_segmentation__attention_unet__trained_model:
+  landsat_segmentation__attention_unet_model:
     config: *tiny
 """
 ASSETS = [
     "raw_scenes",
     "labeled_patches",
     "splits",
-    "unet/trained_model",
-    "attention_unet/trained_model",
-    "unet/evaluation_report",
-    "attention_unet/evaluation_report",
+    "unet_model",
+    "attention_unet_model",
+    "unet_report",
+    "attention_unet_report",
     "comparison",
     "champion",
 ]
@@ -81,11 +81,11 @@ def test_every_asset_has_its_folder(place: Workplace, first_run: str) -> None:
     for name in ("raw_scenes/scenes.parquet", "labeled_patches/images.npy", "splits/splits.parquet"):
         assert (folder / name).is_file(), name
     for variant in ("unet", "attention_unet"):
-        assert (folder / variant / "trained_model" / "weights.safetensors").is_file()
-        metrics = json.loads((folder / variant / "evaluation_report" / "metrics.json").read_text())
+        assert (folder / f"{variant}_model" / "weights.safetensors").is_file()
+        metrics = json.loads((folder / f"{variant}_report" / "metrics.json").read_text())
         assert metrics["iou"] > 0.5
         assert all(isinstance(value, float | int) for value in metrics.values())
-        assert "<html" in (folder / variant / "evaluation_report" / "report.html").read_text()[:200]
+        assert "<html" in (folder / f"{variant}_report" / "report.html").read_text()[:200]
     assert (folder / "comparison" / "report.html").is_file()
     assert json.loads((folder / "champion" / "decision.json").read_text())["promoted"] is True
     assert list(place.folder.rglob("*.pkl")) == []
@@ -100,12 +100,12 @@ def test_the_console_says_what_happened(place: Workplace, first_run: str) -> Non
 
 
 def test_the_ui_shows_numbers_and_figures(place: Workplace, first_run: str) -> None:
-    metadata = place.materialisation(TASK, "unet", "evaluation_report").metadata
+    metadata = place.materialisation(TASK, "unet_report").metadata
     assert metadata["iou"].value > 0.5
     inline = [value.value for name, value in metadata.items() if name.startswith("figure_")]
     assert inline
     assert all(text.startswith("![") and "base64" in text for text in inline)
-    model = place.materialisation(TASK, "unet", "trained_model").metadata
+    model = place.materialisation(TASK, "unet_model").metadata
     assert {"learning_curves", "mlflow_run", "seconds", "peak_memory_mb", "size_mb", "recipe"} <= set(model)
     splits = place.materialisation(TASK, "splits").metadata["splits"].records
     assert [record.data["split"] for record in splits] == ["train", "validation", "test"]
@@ -141,7 +141,7 @@ def test_the_registered_champion_gives_the_mask_of_the_evaluation(place: Workpla
     cloud = np.isin(np.load(place.folder / "mask.npy"), (1, 2))
     truth = store.masks[test] == 1
     iou = (cloud & truth).sum() / (cloud | truth).sum()
-    report = folder / champion.tags["variant"] / "evaluation_report" / "metrics.json"
+    report = folder / f"{champion.tags['variant']}_report" / "metrics.json"
     assert json.loads(report.read_text())["iou"] == pytest.approx(iou, abs=1e-6)
 
 

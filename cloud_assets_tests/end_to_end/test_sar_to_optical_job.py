@@ -35,7 +35,7 @@ def _config() -> str:
             "learning_rate": 4e-3,
             "weight_averaging": None,
         }
-        ops[f"sar_to_optical__{variant}__trained_model"] = {
+        ops[f"sar_to_optical__{variant}_model"] = {
             "config": {
                 "network": {"width": 8 if is_paired else 4, **size},
                 "discriminator": {"width": 4, "layers": 1},
@@ -55,7 +55,7 @@ def test_from_archives_to_a_served_champion(workplace: Workplace) -> None:
     place.run(place.job("sar_to_optical", _config()))
     results = place.folder / "data" / "sar_to_optical"
     for variant in TASK.variants:
-        metrics = json.loads((results / variant / "evaluation_report" / "metrics.json").read_text())
+        metrics = json.loads((results / f"{variant}_report" / "metrics.json").read_text())
         assert {"psnr", "psnr_gain", "ssim", "ms_ssim", "r2", "sam", "linear_psnr_gain"} <= metrics.keys()
         assert ("ndvi_rmse" in metrics) == variant.endswith("rgb_nir")
     assert json.loads((results / "champion" / "decision.json").read_text())["challenger_value"] > 0

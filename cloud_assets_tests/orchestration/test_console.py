@@ -27,7 +27,7 @@ def shown(*assets: dg.AssetsDefinition, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def body(work: Callable[[dg.AssetExecutionContext], None]) -> dg.AssetsDefinition:
-    @dg.asset(key=["task", "unet", "trained_model"])
+    @dg.asset(key=["task", "unet_model"])
     def asset(context: dg.AssetExecutionContext) -> None:
         work(context)
 
@@ -40,9 +40,9 @@ def test_a_step_is_one_line_with_its_messages(monkeypatch: pytest.MonkeyPatch) -
         context.log.info("36 scenes [of 40]")
 
     lines = shown(body(work), monkeypatch=monkeypatch).splitlines()
-    assert lines[0] == "▸ task/unet/trained_model"
+    assert lines[0] == "▸ task/unet_model"
     assert lines[1] == "  36 scenes [of 40]"
-    assert lines[2].startswith("✓ task/unet/trained_model 0.")
+    assert lines[2].startswith("✓ task/unet_model 0.")
     assert len(lines) == 3
 
 
@@ -51,7 +51,7 @@ def test_an_error_of_ours_is_its_message_alone(monkeypatch: pytest.MonkeyPatch) 
         raise InvalidRecipe("clip must rise, not [0.5, 0.1].")
 
     text = shown(body(work), monkeypatch=monkeypatch)
-    assert "✗ task/unet/trained_model\ncloud_assets.errors.InvalidRecipe: clip must rise, not [0.5, 0.1]." in text
+    assert "✗ task/unet_model\ncloud_assets.errors.InvalidRecipe: clip must rise, not [0.5, 0.1]." in text
     assert "Traceback" not in text
     assert "File " not in text
     assert "is kept" in text

@@ -156,7 +156,7 @@ def test_a_rollback_is_not_undone_by_the_next_run(place: Place) -> None:
     better = place.run(
         dg.RunRequest(
             asset_selection=[
-                *(dg.AssetKey(["clouds", "first", name]) for name in ("trained_model", "evaluation_report")),
+                *(dg.AssetKey(["clouds", f"first_{name}"]) for name in ("model", "report")),
                 *(request.asset_selection or []),
             ]
         ),
@@ -174,7 +174,7 @@ def test_a_rollback_is_not_undone_by_the_next_run(place: Place) -> None:
 
 def test_a_challenger_below_the_gate_is_turned_down_with_the_reason(place: Place) -> None:
     before = place.tracker.version_at("clouds", "champion")
-    keys = [["first", "trained_model"], ["first", "evaluation_report"], ["comparison"], ["champion"]]
+    keys = [["first_model"], ["first_report"], ["comparison"], ["champion"]]
     request = dg.RunRequest(asset_selection=[dg.AssetKey(["clouds", *key]) for key in keys])
     assert place.run(request, quality=0.1).success
     record = Champion.open(place.results / "champion").record

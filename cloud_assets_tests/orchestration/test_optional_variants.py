@@ -21,11 +21,11 @@ def test_a_variant_joins_when_it_is_there_and_leaves_with_its_data(
     results = tmp_path / "home" / "clouds"
     with dg.DagsterInstance.ephemeral() as instance:
         assert job.execute_in_process(instance=instance).success
-        assert not (results / "second").exists()
+        assert not (results / "second_model").exists()
         assert list(Comparison.open(results / "comparison").ranking) == ["first"]
         assert Champion.open(results / "champion").record.variant == "first"
 
-        chosen = [dg.AssetKey(["clouds", "second", name]) for name in ("trained_model", "evaluation_report")]
+        chosen = [dg.AssetKey(["clouds", f"second_{name}"]) for name in ("model", "report")]
         chosen += [dg.AssetKey(["clouds", name]) for name in ("comparison", "champion")]
         assert everything.execute_in_process(instance=instance, asset_selection=chosen).success
         assert list(Comparison.open(results / "comparison").ranking) == ["second", "first"]
@@ -42,7 +42,7 @@ def test_the_job_leaves_optional_variants_out(tmp_path: Path) -> None:
         key.path[1]
         for key in definitions(small_task(), tmp_path).resolve_job_def("clouds").asset_layer.executable_asset_keys
     }
-    assert keys == {"raw_scenes", "labeled_patches", "splits", "first", "comparison", "champion"}
+    assert keys == {"raw_scenes", "labeled_patches", "splits", "first_model", "first_report", "comparison", "champion"}
 
 
 def test_only_known_variants_are_optional_and_not_all() -> None:
@@ -59,9 +59,9 @@ def test_models_and_evaluations_must_belong_together(tmp_path: Path) -> None:
     defs = definitions(small_task(), tmp_path)
     with dg.DagsterInstance.ephemeral() as instance:
         assert defs.resolve_job_def("clouds").execute_in_process(instance=instance).success
-        config = {"ops": {"clouds__first__trained_model": {"config": {"quality": 0.7}}}}
+        config = {"ops": {"clouds__first_model": {"config": {"quality": 0.7}}}}
         everything = defs.resolve_implicit_global_asset_job_def()
-        chosen = [dg.AssetKey(["clouds", "first", "trained_model"]), dg.AssetKey(["clouds", "champion"])]
+        chosen = [dg.AssetKey(["clouds", "first_model"]), dg.AssetKey(["clouds", "champion"])]
         done = everything.execute_in_process(
             instance=instance, asset_selection=chosen, run_config=config, raise_on_error=False
         )

@@ -41,8 +41,7 @@ def test_a_training_that_is_tried_again_resumes(tmp_path: Path) -> None:
     write_patches(tmp_path, range(10))
     task = small_task(variants={"first": Made(dies=True)}, optional_variants=())
     keys = [
-        dg.AssetKey(["clouds", *name])
-        for name in (["raw_scenes"], ["labeled_patches"], ["splits"], ["first", "trained_model"])
+        dg.AssetKey(["clouds", *name]) for name in (["raw_scenes"], ["labeled_patches"], ["splits"], ["first_model"])
     ]
     with dg.DagsterInstance.ephemeral() as instance:
         done = (

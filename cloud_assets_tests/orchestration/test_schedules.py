@@ -103,10 +103,10 @@ def test_runs_take_their_configuration_from_a_folder(
     assert set(run_configuration("clouds")) == {"loggers"}
     monkeypatch.setenv("CLOUD_ASSETS_RUN_CONFIGS", str(tmp_path))
     assert set(run_configuration("clouds")) == {"loggers"}
-    (tmp_path / "clouds.yaml").write_text("ops: {clouds__first__trained_model: {config: {quality: 0.7}}}")
+    (tmp_path / "clouds.yaml").write_text("ops: {clouds__first_model: {config: {quality: 0.7}}}")
     request = tick(schedules(small_task())[0], datetime(2026, 1, 4, 3, tzinfo=UTC), instance)
     assert isinstance(request, dg.RunRequest)
-    assert request.run_config["ops"]["clouds__first__trained_model"] == {"config": {"quality": 0.7}}
+    assert request.run_config["ops"]["clouds__first_model"] == {"config": {"quality": 0.7}}
     monkeypatch.setenv("CLOUD_ASSETS_RUN_CONFIGS", str(tmp_path / "absent"))
     with pytest.raises(InvalidRecipe, match="absent"):
         run_configuration("clouds")

@@ -34,7 +34,7 @@ def evaluated(home: Path, task: str, variant: str, **changes: object) -> None:
         "notes": ("Few scenes.",),
         "facts": {"Model": {"network": "unet"}, "Recipe": {"seed": "0"}},
     }
-    Evaluation(task, variant, **{**given, **changes}).save(home / task / variant / "evaluation_report")  # type: ignore[arg-type]
+    Evaluation(task, variant, **{**given, **changes}).save(home / task / f"{variant}_report")  # type: ignore[arg-type]
 
 
 def test_a_page_has_numbers_figures_and_card(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ The first has patches and splits refreshed, the second has a challenger trained 
 import dagster as dg
 
 from cloud_assets.orchestration.automation.automation_settings import run_configuration, run_tags, unfinished_run
+from cloud_assets.orchestration.common.asset_parts import variant_keys
 from cloud_assets.orchestration.common.resources import Folders
 from cloud_assets.tasks.task import Task
 
@@ -26,11 +27,7 @@ def data_keys(task: Task) -> list[dg.AssetKey]:
 
 def challenger_keys(task: Task) -> list[dg.AssetKey]:
     """The assets that make a challenger of the data and put it up for promotion."""
-    variants = [
-        dg.AssetKey([task.name, variant, name])
-        for variant in task.required_variants
-        for name in ("trained_model", "evaluation_report")
-    ]
+    variants = variant_keys(task, task.required_variants)
     study = [] if task.search_space is None else [dg.AssetKey([task.name, "hyperparameter_study"])]
     export = [] if task.export is None else [dg.AssetKey([task.name, "exported_model"])]
     choice = [dg.AssetKey([task.name, name]) for name in ("comparison", "champion")]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
 import dagster as dg
@@ -26,46 +26,55 @@ class Common(TypedDict):
     key: dg.AssetKey
     group_name: str
     description: str
+    metadata: dict[str, dg.MetadataValue]
     tags: dict[str, str]
     owners: list[str]
     kinds: set[str]
     code_version: str
 
 
-def common(task: Task, name: list[str], what: str, recipe: Any) -> Common:
-    """What all assets have; the description shows the recipe."""
-    settings = json.dumps(recipe.model_dump(mode="json"), indent=2)
+def common(task: Task, name: str, what: str, recipe: Any, kinds: set[str]) -> Common:
+    """What all assets have.
+
+    Args:
+        task: The task.
+        name: Last part of the key.
+        what: One line about the asset.
+        recipe: Its settings, a pydantic model; they are shown and decide the code version.
+        kinds: Formats and libraries, for the icons of the lineage graph.
+    """
+    settings = recipe.model_dump(mode="json")
+    content = f"{_VERSION}\n{json.dumps(settings, indent=2)}"
     return {
-        "key": dg.AssetKey([task.name, *name]),
+        "key": dg.AssetKey([task.name, name]),
         "group_name": task.name,
-        "description": f"{what}\n\n{task.title}. {task.description}\n\n```json\n{settings}\n```",
+        "description": what,
+        "metadata": {"recipe": dg.MetadataValue.json(settings)},
         "tags": dict(task.tags),
         "owners": list(task.owners),
-        "kinds": KINDS[name[-1]],
-        "code_version": hashlib.blake2b(f"{_VERSION}\n{settings}".encode(), digest_size=8).hexdigest(),
+        "kinds": kinds,
+        "code_version": hashlib.blake2b(content.encode(), digest_size=8).hexdigest(),
     }
 
 
-KINDS: Mapping[str, set[str]] = {
-    "raw_scenes": {"gdal", "geotiff"},
-    "labeled_patches": {"numpy", "parquet"},
-    "splits": {"scikitlearn", "parquet"},
-    "trained_model": {"pytorch", "mlflow"},
-    "evaluation_report": {"torchmetrics", "html"},
-    "comparison": {"pandas", "html"},
-    "champion": {"mlflow", "pytorch"},
-    "champion_evaluation": {"torchmetrics", "html"},
-    "hyperparameter_study": {"optuna", "mlflow"},
-    "exported_model": {"onnx"},
-    "ablation": {"pytorch", "html"},
-    "drift_report": {"scipy", "html"},
-    "suspicious_labels": {"pandas", "html"},
-}
+def model_key(task: Task, variant: str) -> dg.AssetKey:
+    """Key of a variant's trained model."""
+    return dg.AssetKey([task.name, f"{variant}_model"])
 
 
-def upstream(task: Task, *name: str, kind: Any = None) -> dg.AssetIn:
+def report_key(task: Task, variant: str) -> dg.AssetKey:
+    """Key of a variant's evaluation."""
+    return dg.AssetKey([task.name, f"{variant}_report"])
+
+
+def variant_keys(task: Task, variants: Iterable[str]) -> list[dg.AssetKey]:
+    """Keys of the models and evaluations of some variants."""
+    return [key(task, variant) for variant in variants for key in (model_key, report_key)]
+
+
+def upstream(task: Task, name: str, kind: Any = None) -> dg.AssetIn:
     """Another asset of the task as an input; ``kind`` is its type where the argument's annotation does not tell."""
-    key = dg.AssetKey([task.name, *name])
+    key = dg.AssetKey([task.name, name])
     return dg.AssetIn(key=key) if kind is None else dg.AssetIn(key=key, dagster_type=kind)
 
 

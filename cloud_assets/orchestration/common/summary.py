@@ -54,7 +54,7 @@ def print_summary(
     console.print(table)
     if comparison.is_synthetic:
         console.print("The test images are simulated: these numbers say nothing about real imagery.", style="yellow")
-    report = folder / record.challenger_variant / "evaluation_report" / "report.html"
+    report = folder / f"{record.challenger_variant}_report" / "report.html"
     home = "" if "DAGSTER_HOME" in os.environ else "  (in this folder: dagster.yaml keeps its runs in .dagster/)"
     lines = [
         f"★ champion  models:/{comparison.task}@champion, version {record.version}",

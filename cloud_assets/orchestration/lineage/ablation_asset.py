@@ -26,7 +26,9 @@ def _ablation(task: Task, defaults: AblationRecipe) -> dg.AssetsDefinition:
     key = dg.AssetKey([task.name, ABLATION])
 
     @dg.asset(
-        **common(task, [ABLATION], "What each ingredient of the training recipe is worth.", defaults),
+        **common(
+            task, ABLATION, "What each ingredient of the training recipe is worth.", defaults, {"pytorch", "html"}
+        ),
         config_schema=config_schema(defaults),
         ins={"labeled_patches": upstream(task, "labeled_patches"), "splits": upstream(task, "splits")},
     )

@@ -48,7 +48,13 @@ def champion_evaluation_asset(task: Task) -> dg.AssetsDefinition:
     key = dg.AssetKey([task.name, NAME])
 
     @dg.asset(
-        **common(task, [NAME], "How good the registered champion is on the present test split.", task.evaluation),
+        **common(
+            task,
+            NAME,
+            "How good the registered champion is on the present test split.",
+            task.evaluation,
+            {"torchmetrics", "html"},
+        ),
         config_schema=config_schema(task.evaluation),
         check_specs=champion_evaluation_checks(key),
         pool=GPU_POOL,

@@ -10,7 +10,14 @@ import dagster as dg
 from cloud_assets.errors import InvalidReport
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.promotion import Champion
-from cloud_assets.orchestration.common.asset_parts import common, run_link, upstream
+from cloud_assets.orchestration.common.asset_parts import (
+    common,
+    model_key,
+    report_key,
+    run_link,
+    upstream,
+    variant_keys,
+)
 from cloud_assets.orchestration.common.config_schema import config_schema, from_config
 from cloud_assets.orchestration.common.io_manager import AssetFolders
 from cloud_assets.orchestration.common.metadata import comparison_metadata, measured, promotion_metadata
@@ -30,11 +37,13 @@ def comparison_asset(task: Task) -> dg.AssetsDefinition:
     key = dg.AssetKey([task.name, "comparison"])
 
     @dg.asset(
-        **common(task, ["comparison"], "The variants side by side, ranked by the gate's metric.", task.gate),
+        **common(
+            task, "comparison", "The variants side by side, ranked by the gate's metric.", task.gate, {"pandas", "html"}
+        ),
         config_schema=config_schema(task.gate),
         check_specs=checks.comparison_checks(key),
         # Dependencies, not inputs: a variant that was never trained takes no part, and keeps nobody from comparing.
-        deps=[dg.AssetKey([task.name, variant, "evaluation_report"]) for variant in task.variants],
+        deps=[report_key(task, variant) for variant in task.variants],
         ins={"splits": upstream(task, "splits")},
     )
     def comparison(
@@ -47,7 +56,7 @@ def comparison_asset(task: Task) -> dg.AssetsDefinition:
             found = {
                 variant: evaluation
                 for variant in task.variants
-                if (evaluation := io_manager.find((task.name, variant, "evaluation_report"), Evaluation)) is not None
+                if (evaluation := io_manager.find(report_key(task, variant).path, Evaluation)) is not None
             }
             present = present_evaluations(found, splits)
             if len(present) < len(found):
@@ -70,16 +79,18 @@ def champion_asset(task: Task) -> dg.AssetsDefinition:
     key = dg.AssetKey([task.name, "champion"])
 
     @dg.asset(
-        **common(task, ["champion"], "The task's best model so far, in MLflow's registry as champion.", task.gate),
+        **common(
+            task,
+            "champion",
+            "The task's best model so far, in MLflow's registry as champion.",
+            task.gate,
+            {"mlflow", "pytorch"},
+        ),
         check_specs=checks.champion_checks(key),
         retry_policy=RETRIES,
         # The default retraining is weekly.
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=22), warn_window=timedelta(days=8)),
-        deps=[
-            dg.AssetKey([task.name, variant, name])
-            for variant in task.variants
-            for name in ("trained_model", "evaluation_report")
-        ],
+        deps=variant_keys(task, task.variants),
         ins={
             "comparison": upstream(task, "comparison"),
             "labeled_patches": upstream(task, "labeled_patches"),
@@ -131,16 +142,16 @@ def _gate(comparison: Comparison) -> Gate:
 
 def _best(task: Task, comparison: Comparison, assets: AssetFolders) -> tuple[ModelBundle, Evaluation]:
     """The best variant's model and its evaluation, which belong together."""
-    bundle = assets.find((task.name, comparison.best, "trained_model"), ModelBundle)
-    evaluation = assets.find((task.name, comparison.best, "evaluation_report"), Evaluation)
+    bundle = assets.find(model_key(task, comparison.best).path, ModelBundle)
+    evaluation = assets.find(report_key(task, comparison.best).path, Evaluation)
     versions = {
         "comparison": comparison.model_versions[comparison.best],
-        "trained_model": None if bundle is None else bundle.version,
-        "evaluation_report": None if evaluation is None else evaluation.model_version,
+        "model": None if bundle is None else bundle.version,
+        "report": None if evaluation is None else evaluation.model_version,
     }
     if bundle is None or evaluation is None or len(set(versions.values())) > 1:
         raise InvalidReport(
             f"{task.name}/{comparison.best}: trained model, evaluation and comparison are of different models "
-            f"({versions}). Materialise the variant's evaluation_report and the comparison again."
+            f"({versions}). Materialise {comparison.best}_report and the comparison again."
         )
     return bundle, evaluation

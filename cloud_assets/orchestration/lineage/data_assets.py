@@ -35,7 +35,7 @@ def raw_scenes_asset(task: Task) -> dg.AssetsDefinition:
     key = dg.AssetKey([task.name, "raw_scenes"])
 
     @dg.asset(
-        **common(task, ["raw_scenes"], f"Scenes of {task.dataset.title}.", task.dataset),
+        **common(task, "raw_scenes", f"Scenes of {task.dataset.title}.", task.dataset, {"gdal", "geotiff"}),
         config_schema=schema,
         check_specs=quality_checks.scene_checks(key),
         retry_policy=RETRIES,
@@ -63,7 +63,13 @@ def labeled_patches_asset(task: Task) -> dg.AssetsDefinition:
     key = dg.AssetKey([task.name, "labeled_patches"])
 
     @dg.asset(
-        **common(task, ["labeled_patches"], "Patches with their truth, as memory-mapped arrays.", task.patches),
+        **common(
+            task,
+            "labeled_patches",
+            "Patches with their truth, as memory-mapped arrays.",
+            task.patches,
+            {"numpy", "parquet"},
+        ),
         config_schema=config_schema(task.patches),
         check_specs=[*checks.patch_checks(key), *quality_checks.value_checks(key)],
         retry_policy=RETRIES,
@@ -99,7 +105,13 @@ def splits_asset(task: Task) -> dg.AssetsDefinition:
     key = dg.AssetKey([task.name, "splits"])
 
     @dg.asset(
-        **common(task, ["splits"], "Training, validation and test patches; no group is in two of them.", task.split),
+        **common(
+            task,
+            "splits",
+            "Training, validation and test patches; no group is in two of them.",
+            task.split,
+            {"scikitlearn", "parquet"},
+        ),
         config_schema=config_schema(task.split),
         check_specs=checks.split_checks(key),
         ins={"labeled_patches": upstream(task, "labeled_patches")},

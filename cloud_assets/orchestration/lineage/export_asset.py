@@ -30,7 +30,13 @@ def export_assets(task: Task) -> list[dg.AssetsDefinition]:
 
 def _exported_model(task: Task, defaults: ExportRecipe) -> dg.AssetsDefinition:
     @dg.asset(
-        **common(task, [EXPORTED], "The champion for machines without PyTorch: ONNX, and in 8-bit integers.", defaults),
+        **common(
+            task,
+            EXPORTED,
+            "The champion for machines without PyTorch: ONNX, and in 8-bit integers.",
+            defaults,
+            {"onnx"},
+        ),
         config_schema=config_schema(defaults),
         # A champion that was approved or rolled back by hand reaches its exported form, too.
         automation_condition=when_dependencies_change(),

@@ -6,6 +6,7 @@ import dagster as dg
 
 from cloud_assets import run_configs
 from cloud_assets.orchestration.automation.automation_settings import TASK_TAG
+from cloud_assets.orchestration.common.asset_parts import variant_keys
 from cloud_assets.orchestration.common.console import LOGGER
 from cloud_assets.orchestration.common.summary import summary_after_champion
 from cloud_assets.orchestration.lineage.ablation_asset import ABLATION
@@ -60,11 +61,7 @@ def run_config(job: str, size: str) -> dict[str, Any]:
 
 def _left_out(task: Task) -> dg.AssetSelection:
     """Optional variants, and what looks at a champion that is there already and has jobs of its own."""
-    keys = [
-        dg.AssetKey([task.name, variant, name])
-        for variant in task.optional_variants
-        for name in ("trained_model", "evaluation_report")
-    ]
+    keys = variant_keys(task, task.optional_variants)
     if task.ablation is not None:
         keys.append(dg.AssetKey([task.name, ABLATION]))
     return dg.AssetSelection.assets(dg.AssetKey([task.name, CHAMPION_EVALUATION]), *watching_keys(task), *keys)

@@ -9,7 +9,7 @@ from cloud_assets.orchestration.lineage.data_assets import labeled_patches_asset
 from cloud_assets.orchestration.lineage.export_asset import export_assets
 from cloud_assets.orchestration.lineage.monitoring_assets import watching_assets
 from cloud_assets.orchestration.lineage.study_asset import study_assets
-from cloud_assets.orchestration.lineage.variant_assets import evaluation_report_asset, trained_model_asset
+from cloud_assets.orchestration.lineage.variant_assets import model_asset, report_asset
 from cloud_assets.tasks.task import Task
 
 
@@ -24,7 +24,7 @@ def lineage(task: Task) -> list[dg.AssetsDefinition]:
     """
     assets = [raw_scenes_asset(task), labeled_patches_asset(task), splits_asset(task), *study_assets(task)]
     for variant in task.variants:
-        assets += [trained_model_asset(task, variant), evaluation_report_asset(task, variant)]
+        assets += [model_asset(task, variant), report_asset(task, variant)]
     return [
         *assets,
         comparison_asset(task),

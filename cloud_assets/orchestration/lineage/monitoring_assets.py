@@ -42,7 +42,11 @@ def _drift_report(task: Task) -> dg.AssetsDefinition:
 
     @dg.asset(
         **common(
-            task, [DRIFT], "New scenes and patches against the data that the champion was trained with.", defaults
+            task,
+            DRIFT,
+            "New scenes and patches against the data that the champion was trained with.",
+            defaults,
+            {"scipy", "html"},
         ),
         config_schema=config_schema(defaults),
         check_specs=monitoring_checks.drift_checks(key),
@@ -84,7 +88,13 @@ def _suspicious_labels(task: Task) -> dg.AssetsDefinition:
     key, defaults = dg.AssetKey([task.name, LABELS]), SuspicionRecipe()
 
     @dg.asset(
-        **common(task, [LABELS], "Patches whose label the champion confidently contradicts, worst first.", defaults),
+        **common(
+            task,
+            LABELS,
+            "Patches whose label the champion confidently contradicts, worst first.",
+            defaults,
+            {"pandas", "html"},
+        ),
         config_schema=config_schema(defaults),
         check_specs=monitoring_checks.label_checks(key),
         deps=[dg.AssetKey([task.name, "champion"])],

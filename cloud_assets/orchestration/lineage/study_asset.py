@@ -61,11 +61,11 @@ def _hyperparameter_study(task: Task) -> dg.AssetsDefinition:
         dict,
         default_value={},
         is_required=False,
-        description="Fields of the searched variant's recipe that trials start from, as in its trained_model.",
+        description="Fields of the searched variant's recipe that trials start from, as in that of its model.",
     )
 
     @dg.asset(
-        **common(task, [STUDY], "Search for the best training recipe, with Optuna.", task.study),
+        **common(task, STUDY, "Search for the best training recipe, with Optuna.", task.study, {"optuna", "mlflow"}),
         config_schema={**config_schema(task.study), "recipe": start},
         check_specs=[
             dg.AssetCheckSpec(

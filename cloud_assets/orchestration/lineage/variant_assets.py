@@ -7,7 +7,7 @@ import dagster as dg
 from cloud_assets.errors import TrackingUnavailable
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
-from cloud_assets.orchestration.common.asset_parts import GPU_POOL, common, dagster_link, run_link, upstream
+from cloud_assets.orchestration.common.asset_parts import GPU_POOL, common, dagster_link, report_key, run_link, upstream
 from cloud_assets.orchestration.common.config_schema import config_schema, from_config
 from cloud_assets.orchestration.common.metadata import evaluation_metadata, measured, model_metadata
 from cloud_assets.orchestration.common.resources import Folders, Tracking
@@ -21,7 +21,7 @@ from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.tasks.task import Task
 
 
-def trained_model_asset(task: Task, variant: str) -> dg.AssetsDefinition:
+def model_asset(task: Task, variant: str) -> dg.AssetsDefinition:
     """A variant's model, trained once for the same recipe and data."""
     defaults = task.variants[variant]
     retrain = dg.Field(
@@ -29,7 +29,7 @@ def trained_model_asset(task: Task, variant: str) -> dg.AssetsDefinition:
     )
 
     @dg.asset(
-        **common(task, [variant, "trained_model"], f"The variant {variant}, trained.", defaults),
+        **common(task, f"{variant}_model", f"The variant {variant}, trained.", defaults, {"pytorch", "mlflow"}),
         config_schema={**config_schema(defaults), **study_fields(task), "retrain": retrain},
         ins={
             "labeled_patches": upstream(task, "labeled_patches"),
@@ -40,7 +40,7 @@ def trained_model_asset(task: Task, variant: str) -> dg.AssetsDefinition:
         # A training that is tried again goes on from its last checkpoint.
         retry_policy=RETRIES,
     )
-    def trained_model(
+    def model(
         context: dg.AssetExecutionContext,
         folders: Folders,
         tracking: Tracking,
@@ -81,54 +81,60 @@ def trained_model_asset(task: Task, variant: str) -> dg.AssetsDefinition:
             },
         )
 
-    return trained_model
+    return model
 
 
-def evaluation_report_asset(task: Task, variant: str) -> dg.AssetsDefinition:
+def report_asset(task: Task, variant: str) -> dg.AssetsDefinition:
     """How good a variant's model is on the test split."""
-    key = dg.AssetKey([task.name, variant, "evaluation_report"])
+    key = report_key(task, variant)
 
     @dg.asset(
-        **common(task, [variant, "evaluation_report"], f"How good {variant} is on the test split.", task.evaluation),
+        **common(
+            task,
+            f"{variant}_report",
+            f"How good {variant} is on the test split.",
+            task.evaluation,
+            {"torchmetrics", "html"},
+        ),
         config_schema=config_schema(task.evaluation),
         check_specs=[*checks.evaluation_checks(key), *quality_checks.metric_checks(key)],
         pool=GPU_POOL,
         deps=reference_keys(task),
         ins={
-            "trained_model": upstream(task, variant, "trained_model"),
+            "model": upstream(task, f"{variant}_model"),
             "labeled_patches": upstream(task, "labeled_patches"),
             "splits": upstream(task, "splits"),
         },
     )
-    def evaluation_report(
+    def report(
         context: dg.AssetExecutionContext,
         folders: Folders,
         tracking: Tracking,
-        trained_model: ModelBundle,
+        model: ModelBundle,
         labeled_patches: PatchStore,
         splits: Splits,
     ) -> Iterator[dg.MaterializeResult[Evaluation]]:
         evaluator = from_config(task.evaluation, context.op_execution_context.op_config)
         with measured() as cost:
             rivals = reference_arguments(task, tracking, context.log.warning)
-            evaluation = evaluator.evaluate(trained_model, labeled_patches, splits, **rivals)
+            evaluation = evaluator.evaluate(model, labeled_patches, splits, **rivals)
         run_id = None
         try:
-            run_id = tracking.tracker().known_run(folders.workspace(trained_model))
+            run_id = tracking.tracker().known_run(folders.workspace(model))
             if run_id is not None:
                 tracking.tracker().log_evaluation(run_id, evaluation)
         except TrackingUnavailable as error:
             context.log.warning(str(error))
-        report = str(folders.results.joinpath(*key.path) / "report.html")
-        context.log.info(f"{task.gate.metric} {evaluation.metrics[task.gate.metric]:.4f}, report {report}")
+        page = str(folders.results.joinpath(*key.path) / "report.html")
+        context.log.info(f"{task.gate.metric} {evaluation.metrics[task.gate.metric]:.4f}, report {page}")
         yield dg.MaterializeResult(
             value=evaluation,
             data_version=dg.DataVersion(evaluation.data_version),
-            metadata={**evaluation_metadata(evaluation, report), **run_link(tracking, run_id), **cost},
+            metadata={**evaluation_metadata(evaluation, page), **run_link(tracking, run_id), **cost},
             check_results=[
                 *checks.check_evaluation(evaluation, task.gate),
                 *quality_checks.check_metric(evaluation, task.gate),
             ],
         )
 
-    return evaluation_report
+    return report
