@@ -215,6 +215,28 @@ _LANDSAT8_SURFACE = _bands(
     ]
 )
 _LANDSAT8 = (*_LANDSAT8_SURFACE, Band("B8", "pan", 589.5, 15.0), Band("B9", "cirrus", 1373.4, 30.0))
+# Landsat 4 and 5 Thematic Mapper, and the Enhanced Thematic Mapper Plus of Landsat 7 (Chander et al. 2009, table 1).
+_TM = _bands(
+    [
+        ("B1", "blue", 485.0, 30.0),
+        ("B2", "green", 569.0, 30.0),
+        ("B3", "red", 660.0, 30.0),
+        ("B4", "nir", 840.0, 30.0),
+        ("B5", "swir16", 1676.0, 30.0),
+        ("B7", "swir22", 2223.0, 30.0),
+    ]
+)
+_ETM_SURFACE = _bands(
+    [
+        ("B1", "blue", 483.0, 30.0),
+        ("B2", "green", 560.0, 30.0),
+        ("B3", "red", 662.0, 30.0),
+        ("B4", "nir", 835.0, 30.0),
+        ("B5", "swir16", 1648.0, 30.0),
+        ("B7", "swir22", 2206.0, 30.0),
+    ]
+)
+_ETM = (*_ETM_SURFACE, Band("B8", "pan", 706.0, 15.0))
 _RADAR = _bands([("VV", "vv", 55.466e6, 10.0), ("VH", "vh", 55.466e6, 10.0)])
 _PICTURE = _bands([("red", "red", 660.0, None), ("green", "green", 560.0, None), ("blue", "blue", 485.0, None)])
 
@@ -242,6 +264,11 @@ INSTRUMENTS: Final[Mapping[str, Instrument]] = MappingProxyType(
             # Level 1 squeezed into 8 bits, white for white: 255 stands for 65535.
             Instrument("landsat8_l1_8bit", _LANDSAT8, "reflectance", 2e-5 * 257, -0.1, 0, None, "uint8"),
             Instrument("landsat8_l2", _LANDSAT8_SURFACE, "reflectance", 2.75e-5, -0.2, 0, 65535, "uint16"),
+            # Level 1 comes in 8 bits with a scale of its own a scene; readers hand out Landsat 8's numbers.
+            Instrument("landsat_tm_l1", _TM, "reflectance", 2e-5, -0.1, 0, 65535, "uint16"),
+            Instrument("landsat_tm_l2", _TM, "reflectance", 2.75e-5, -0.2, 0, 65535, "uint16"),
+            Instrument("landsat_etm_l1", _ETM, "reflectance", 2e-5, -0.1, 0, 65535, "uint16"),
+            Instrument("landsat_etm_l2", _ETM_SURFACE, "reflectance", 2.75e-5, -0.2, 0, 65535, "uint16"),
             # Backscatter is kept in decibels, as the analysis-ready products give it.
             Instrument("sentinel1_grd", _RADAR, "dB", 1.0, 0.0, float("nan"), None, "float32"),
             Instrument("rgb_8bit", _PICTURE, "reflectance", _PREVIEW_WHITE / 255, 0.0, 0, None, "uint8"),

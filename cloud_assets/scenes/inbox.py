@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_assets.errors import InvalidScene
-from cloud_assets.imagery.formats.landsat_collection2 import metadata_file
+from cloud_assets.imagery.formats.landsat_metadata import metadata_files
 from cloud_assets.imagery.formats.scene_formats import RASTER_SUFFIXES, is_radar, radar_beside
 from cloud_assets.imagery.formats.sentinel2_safe import is_safe
 
@@ -107,7 +107,7 @@ def _is_scene(path: Path) -> bool:
     if path.name.startswith((".", "~")) or path.is_symlink() or is_radar(path):
         return False
     if path.is_dir():
-        return is_safe(path) or metadata_file(path) is not None
+        return is_safe(path) or bool(metadata_files(path))
     return path.suffix.lower() in RASTER_SUFFIXES | {".zip"}
 
 

@@ -1,5 +1,6 @@
 """Tiny scenes in the agencies' own layouts: Sentinel-2 SAFE and Landsat Collection 2."""
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -115,37 +116,116 @@ def zip_safe(safe: Path, extra: dict[str, bytes] | None = None) -> Path:
     return path
 
 
-def write_landsat(folder: Path, reflectance: dict[str, np.ndarray], *, level: str = "L1TP") -> Path:
-    """Writes ``folder/LC09_…`` with a ``*_MTL.txt``; band 8, if given, has pixels of half the size."""
-    name = LANDSAT.replace("L1TP", level)
-    scene = folder / name
-    gain, bias = (2e-5, -0.1) if level.startswith("L1") else (2.75e-5, -0.2)
-    middle = "" if level.startswith("L1") else "SR_"
-    lines = []
+def write_landsat(
+    folder: Path,
+    reflectance: dict[str, np.ndarray],
+    *,
+    level: str = "L1TP",
+    satellite: str = "LANDSAT_9",
+    collection: int = 2,
+    metadata: str = "txt",
+    sun_elevation: float = 50.0,
+    name: str | None = None,
+) -> Path:
+    """Writes ``folder/<product>`` with a metadata file whose groups repeat keys as the publisher's do.
+
+    Args:
+        folder: Where to.
+        reflectance: Band -> (H, W), before the sun-angle correction at level 1; band 8 has pixels of half the size.
+        level: Processing level.
+        satellite: ``LANDSAT_4`` … ``LANDSAT_9``; 8 bits a pixel at level 1 before Landsat 8.
+        collection: 2, 1, or 0 for products of before the collections (radiance only before Landsat 8).
+        metadata: ``txt``, ``xml`` or ``json`` (Collection 2).
+        sun_elevation: Degrees.
+        name: Product identifier.
+    """
+    sensor = {"4": "TM", "5": "TM", "7": "ETM"}.get(satellite[-1], "OLI_TIRS")
+    prefix = {"TM": "LT", "ETM": "LE"}.get(sensor, "LC")
+    product = name or f"{prefix}0{satellite[-1]}_{level}_193028_20230615_20230615_0{collection}_T1"
+    scene = folder / product
+    is_surface, is_byte = level.startswith("L2"), level.startswith("L1") and prefix != "LC"
+    gain, bias = (2.75e-5, -0.2) if is_surface else (1 / 255, -0.004) if is_byte else (2e-5, -0.1)
+    files, rescaling, radiance = {}, {}, {}
     for band, values in reflectance.items():
-        dn = np.where(values > 0, np.rint((values - bias) / gain), 0).astype(np.uint16)
-        file = f"{name}_{middle}{band}.TIF"
-        write_band(scene / file, dn, 15.0 if band == "B8" else 30.0, epsg=32633)
+        dn = np.where(values > 0, np.rint((values - bias) / gain), 0).astype(np.uint8 if is_byte else np.uint16)
         number = band.removeprefix("B")
-        lines.append(f'    FILE_NAME_BAND_{number} = "{file}"')
-        lines.append(f"    REFLECTANCE_MULT_BAND_{number} = {gain:.4E}")
-        lines.append(f"    REFLECTANCE_ADD_BAND_{number} = {bias:.6f}")
-    text = "\n".join(
-        [
-            "GROUP = LANDSAT_METADATA_FILE",
-            "  GROUP = PRODUCT_CONTENTS",
-            f'    LANDSAT_PRODUCT_ID = "{name}"',
-            f'    PROCESSING_LEVEL = "{level}"',
-            "  END_GROUP = PRODUCT_CONTENTS",
-            "  GROUP = IMAGE_ATTRIBUTES",
-            '    SPACECRAFT_ID = "LANDSAT_9"',
-            "    DATE_ACQUIRED = 2023-06-15",
-            '    SCENE_CENTER_TIME = "10:03:12.1234560Z"',
-            *lines,
-            "  END_GROUP = IMAGE_ATTRIBUTES",
-            "END_GROUP = LANDSAT_METADATA_FILE",
-            "END",
-        ]
-    )
-    (scene / f"{name}_MTL.txt").write_text(text)
+        files[f"FILE_NAME_BAND_{number}"] = f"{product}_{'SR_' if is_surface else ''}{band}.TIF"
+        write_band(scene / files[f"FILE_NAME_BAND_{number}"], dn, 15.0 if band == "B8" else 30.0, epsg=32633)
+        rescaling[f"REFLECTANCE_MULT_BAND_{number}"] = f"{gain:.6E}"
+        rescaling[f"REFLECTANCE_ADD_BAND_{number}"] = f"{bias:.6f}"
+        if is_byte:  # the same reflectance as radiance, on the day and for the sun's light of Landsat 5 or 7
+            light = {"1": 1983, "2": 1796, "3": 1536, "4": 1031, "5": 220.0, "7": 83.44}[number]
+            light /= np.pi * (1 - 0.01672 * np.cos(np.radians(0.9856 * (166 - 4)))) ** 2
+            radiance[f"RADIANCE_MULT_BAND_{number}"] = f"{gain * light:.6E}"
+            radiance[f"RADIANCE_ADD_BAND_{number}"] = f"{bias * light:.6f}"
+    image = {
+        "SPACECRAFT_ID": satellite,
+        "SENSOR_ID": sensor,
+        "DATE_ACQUIRED": "2023-06-15",
+        "SCENE_CENTER_TIME": "10:03:12.1234560Z",
+        "SUN_AZIMUTH": "140.5",
+        "SUN_ELEVATION": f"{sun_elevation}",
+    }
+    source = product.replace(level, "L1TP")
+    level1 = dict(rescaling)
+    if is_surface:  # what its level-1 source was scaled by, and the files of that
+        level1 = {
+            key: "2.0000E-05" if "MULT" in key else "-0.100000" for key in [*rescaling, "REFLECTANCE_MULT_BAND_8"]
+        }
+    if collection == 2:
+        processing = {"LANDSAT_PRODUCT_ID": product, "PROCESSING_LEVEL": level}
+        sources = {key: value.replace(product, source).replace("_SR_", "_") for key, value in files.items()}
+        groups = {
+            "PRODUCT_CONTENTS": {**processing, "COLLECTION_NUMBER": "02", **files},
+            "IMAGE_ATTRIBUTES": image,
+            **({"LEVEL2_PROCESSING_RECORD": processing} if is_surface else {}),
+            **({"LEVEL2_SURFACE_REFLECTANCE_PARAMETERS": rescaling} if is_surface else {}),
+            "LEVEL1_PROCESSING_RECORD": {
+                "LANDSAT_PRODUCT_ID": source,
+                "PROCESSING_LEVEL": "L1TP",
+                **sources,
+                "FILE_NAME_BAND_8": f"{source}_B8.TIF",
+            },
+            "LEVEL1_RADIOMETRIC_RESCALING": {**radiance, **level1},
+        }
+    else:
+        rows = {**radiance, **(rescaling if collection or not is_byte else {})}
+        groups = {
+            "METADATA_FILE_INFO": {
+                "LANDSAT_SCENE_ID": product,
+                **({"LANDSAT_PRODUCT_ID": product} if collection else {}),
+            },
+            "PRODUCT_METADATA": {"DATA_TYPE": level, **{key: image[key] for key in list(image)[:4]}, **files},
+            "IMAGE_ATTRIBUTES": {key: image[key] for key in list(image)[4:]},
+            "RADIOMETRIC_RESCALING": rows,
+        }
+    root = "LANDSAT_METADATA_FILE" if collection == 2 else "L1_METADATA_FILE"
+    (scene / f"{product}_MTL.{metadata}").write_text(_landsat_metadata(root, groups, metadata))
     return scene
+
+
+def _landsat_metadata(root: str, groups: dict[str, dict[str, str]], form: str) -> str:
+    if form == "json":
+        return json.dumps({root: groups})
+    if form == "xml":
+        rows = "".join(
+            f"<{group}>{''.join(f'<{key}>{value}</{key}>' for key, value in entries.items())}</{group}>"
+            for group, entries in groups.items()
+        )
+        return f'<?xml version="1.0" encoding="UTF-8"?><{root}>{rows}</{root}>'
+    lines = [f"GROUP = {root}"]
+    for group, entries in groups.items():
+        lines += [f"  GROUP = {group}"]
+        lines += [
+            f"    {key} = {value if _is_number(value) else chr(34) + value + chr(34)}" for key, value in entries.items()
+        ]
+        lines += [f"  END_GROUP = {group}"]
+    return "\n".join([*lines, f"END_GROUP = {root}", "END", ""])
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

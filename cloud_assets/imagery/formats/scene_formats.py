@@ -1,4 +1,4 @@
-"""One door for all scenes: finds out what a path holds."""
+"""Opens a scene of any format: finds out what a path holds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,13 +6,14 @@ from pathlib import Path
 from cloud_assets.errors import InvalidScene
 from cloud_assets.imagery.formats.cloud38_patch import is_patch, open_patch
 from cloud_assets.imagery.formats.geotiff import open_geotiff
-from cloud_assets.imagery.formats.landsat_collection2 import metadata_file, open_landsat
+from cloud_assets.imagery.formats.landsat import open_landsat
+from cloud_assets.imagery.formats.landsat_metadata import SUFFIXES, metadata_files
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.formats.sentinel2_safe import is_safe, open_safe
 
 RASTER_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg"})
 _RADAR = "_s1.tif"
-ACCEPTED = "a GeoTIFF, a Sentinel-2 .SAFE folder or its zip archive, or a folder of a Landsat 8/9 Collection 2 scene"
+ACCEPTED = "a GeoTIFF, a Sentinel-2 .SAFE folder or its zip archive, or the folder or metadata file of a Landsat scene"
 
 
 def radar_beside(path: Path) -> Path | None:
@@ -30,8 +31,8 @@ def open_scene(path: Path, bands: Sequence[str] | None = None, instrument: str |
     """Describes the scene at a path; nothing but headers and metadata is read.
 
     Args:
-        path: A GeoTIFF or other raster file; a Sentinel-2 SAFE folder or its zip archive; a folder with a Landsat 8 or
-            9 Collection 2 scene; the metadata file of one of these; or a band of a 38-Cloud patch.
+        path: A GeoTIFF or other raster file; a Sentinel-2 SAFE folder or its zip archive; a folder with a Landsat
+            scene; the metadata file of one of these; or a band of a 38-Cloud patch.
         bands: Names of the bands of a raster file in their order, where the file does not tell.
         instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`, where a raster file does not tell; one that is named
             as a radar partner (``…_s1.tif``) tells.
@@ -44,11 +45,13 @@ def open_scene(path: Path, bands: Sequence[str] | None = None, instrument: str |
     """
     if not path.exists():
         raise InvalidScene(f"{path} does not exist.")
-    if path.name.startswith("MTD_MSIL") or path.name.endswith("_MTL.txt"):
+    if path.name.endswith(SUFFIXES):
+        return open_landsat(path)
+    if path.name.startswith("MTD_MSIL"):
         path = path.parent
     if is_safe(path):
         return open_safe(path)
-    if path.is_dir() and metadata_file(path) is not None:
+    if path.is_dir() and metadata_files(path):
         return open_landsat(path)
     if path.is_file() and is_patch(path):
         return open_patch(path)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 STATED_CLOUD = "stated_cloud_percentage"
 """Attribute of a scene whose metadata tell how cloudy it is, by the agency's own rule of thumb."""
-_SURFACE = frozenset({"sentinel2_l2a", "landsat8_l2"})
+_SURFACE = ("_l2", "_l2a")
+"""How the names of instruments end whose products are of the surface."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def level_of(instrument: Instrument) -> str:
     """Where an instrument's signal is from: "surface" or "top of atmosphere"; for radar "backscatter"."""
     if instrument.unit != "reflectance":
         return "backscatter"
-    return "surface" if instrument.name in _SURFACE else "top of atmosphere"
+    return "surface" if instrument.name.endswith(_SURFACE) else "top of atmosphere"
 
 
 def source_from_scene(scene: Scene) -> SceneSource:

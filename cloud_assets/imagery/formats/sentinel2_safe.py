@@ -19,6 +19,7 @@ from cloud_assets.datasets.rasters import read_header
 from cloud_assets.datasets.scene import Grid, RasterBand
 from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.file_names import safe_name
+from cloud_assets.imagery.formats.safe_xml import parsed_xml
 from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneBand, SceneSource, file_fingerprint
 
 if TYPE_CHECKING:
@@ -160,16 +161,7 @@ def _zipped(path: Path) -> _Product:
 
 
 def _parsed(product: _Product, member: str) -> "Element":
-    from xml.etree.ElementTree import ParseError, fromstring
-
-    content = product.read(member)
-    # ESA's files declare no entities; one that does wants to name other files, or to grow without end.
-    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-        raise InvalidData(f"{product.location}: {member} declares XML entities; no product does. Do not use it.")
-    try:
-        return fromstring(content)  # noqa: S314  entities are refused above
-    except ParseError as error:
-        raise InvalidScene(f"{product.location}: {member} is damaged ({error}). Download the product again.") from error
+    return parsed_xml(product.read(member), f"{product.location}: {member}")
 
 
 def _offsets(tree: "Element", path: Path) -> dict[str, float]:

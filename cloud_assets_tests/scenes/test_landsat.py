@@ -39,6 +39,73 @@ def test_reflectance_comes_out_at_both_levels(reflectance, tmp_path, level):
     np.testing.assert_allclose(source.profile.to_physical(dn)[:, valid], expected[:, valid], atol=3e-5)
 
 
+@pytest.mark.parametrize("metadata", ["txt", "xml", "json"])
+@pytest.mark.parametrize("level", ["L1TP", "L2SP"])
+def test_all_forms_of_the_metadata_say_the_same(reflectance, tmp_path, level, metadata):
+    bands = {name: reflectance[name] for name in ("B2", "B4")}
+    text = open_scene(write_landsat(tmp_path / "text", bands, level=level))
+    other = open_scene(write_landsat(tmp_path / metadata, bands, level=level, metadata=metadata))
+    assert (other.name, other.instrument, other.acquired) == (text.name, text.instrument, text.acquired)
+    assert {name: (band.scale, band.offset) for name, band in other.bands.items()} == {
+        name: (band.scale, band.offset) for name, band in text.bands.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("satellite", "level", "collection", "instrument"),
+    [
+        ("LANDSAT_5", "L1TP", 2, "landsat_tm_l1"),
+        ("LANDSAT_5", "L2SP", 2, "landsat_tm_l2"),
+        ("LANDSAT_5", "L1TP", 1, "landsat_tm_l1"),
+        ("LANDSAT_5", "L1T", 0, "landsat_tm_l1"),
+        ("LANDSAT_7", "L1TP", 2, "landsat_etm_l1"),
+        ("LANDSAT_7", "L2SP", 2, "landsat_etm_l2"),
+        ("LANDSAT_8", "L1GT", 1, "landsat8_l1"),
+        ("LANDSAT_8", "L1T", 0, "landsat8_l1"),
+    ],
+)
+def test_satellites_and_collections(reflectance, tmp_path, satellite, level, collection, instrument):
+    bands = {name: reflectance[name] for name in ("B2", "B3", "B4")}
+    source = open_scene(write_landsat(tmp_path, bands, level=level, satellite=satellite, collection=collection))
+    assert source.instrument == instrument
+    with source.open(["B3", "B4"]) as reader:
+        dn = reader.read(WHOLE)
+        valid = reader.valid(dn)
+    np.testing.assert_array_equal(valid, reflectance["B4"] > 0)
+    expected = np.stack([reflectance["B3"], reflectance["B4"]])[:, valid]
+    step = 1 / 255 if satellite < "LANDSAT_8" and level.startswith("L1") else 2e-5
+    np.testing.assert_allclose(source.profile.to_physical(dn)[:, valid], expected, atol=0.51 * step + 3e-5)
+
+
+def test_a_folder_of_several_scenes_is_several_scenes(reflectance, tmp_path):
+    bands = {"B4": reflectance["B4"]}
+    darker = {"B4": reflectance["B4"] / 2}
+    for number, (values, level) in enumerate([(bands, "L1TP"), (darker, "L1TP"), (bands, "L2SP")]):
+        scene = write_landsat(tmp_path / "apart", values, level=level, name=f"LC09_{level}_19302{number}_20230615")
+        shutil.copytree(scene, tmp_path / "together", dirs_exist_ok=True)
+    folder = tmp_path / "together"
+    with pytest.raises(InvalidScene, match="holds 3 scenes"):
+        open_scene(folder)
+    files = sorted(folder.glob("*_MTL.txt"))
+    sources = [open_scene(file) for file in files]
+    assert [source.name for source in sources] == [file.name.removesuffix("_MTL.txt") for file in files]
+    assert [source.instrument for source in sources] == ["landsat8_l1", "landsat8_l1", "landsat8_l2"]
+    means = []
+    for source in sources[:2]:
+        with source.open(["red"]) as reader:
+            dn = reader.read(WHOLE)
+            means.append(source.profile.to_physical(dn)[:, reader.valid(dn)].mean())
+    assert means[0] == pytest.approx(2 * means[1], rel=1e-3)
+
+
+def test_night_is_refused_and_a_low_sun_is_told(reflectance, tmp_path):
+    bands = {"B4": reflectance["B4"]}
+    with pytest.raises(InvalidScene, match=r"59\.0 degrees below the horizon"):
+        open_scene(write_landsat(tmp_path / "night", bands, sun_elevation=-59.0))
+    (warning,) = open_scene(write_landsat(tmp_path / "low", bands, sun_elevation=3.0)).warnings
+    assert "3.0 degrees" in warning
+
+
 def test_what_the_metadata_tell(scene):
     source = open_scene(scene)
     assert source.name == LANDSAT
@@ -70,7 +137,8 @@ def test_a_missing_band_file_is_missed_only_when_it_is_needed(scene, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "error", "message"),
     [
-        ("LANDSAT_9", "LANDSAT_5", InvalidScene, "LANDSAT_5"),
+        ("LANDSAT_9", "LANDSAT_3", InvalidScene, "LANDSAT_3"),
+        ("OLI_TIRS", "MSS", InvalidScene, "MSS"),
         ('"L1TP"', '"RAW"', InvalidScene, "RAW"),
         (f'"{LANDSAT}_B4.TIF"', '"../../etc/passwd"', InvalidData, "outside its folder"),
         ("REFLECTANCE_MULT_BAND_4", "NOTHING", InvalidScene, "REFLECTANCE_MULT_BAND_4"),

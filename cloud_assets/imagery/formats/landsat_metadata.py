@@ -1,0 +1,260 @@
+"""Landsat metadata files (``*_MTL.txt``, ``.xml``, ``.json``) of all collections, parsed group by group.
+
+A level-2 file repeats the keys of its level-1 source, so a key means nothing without its group. Formats: Landsat 8-9
+Data Format Control Books LSDS-1822 (level 1) and LSDS-1328 (level 2); Landsat 4-7 LSDS-1414 and LSDS-1618; Collection 1
+LSDS-1656; before the collections LSDS-272 (Landsat 4-7) and LSDS-809 (Landsat 8).
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from cloud_assets.errors import InvalidScene
+from cloud_assets.imagery.formats.safe_xml import parsed_xml
+
+SUFFIXES: Final = ("_MTL.txt", "_MTL.xml", "_MTL.json")
+"""How metadata files end, the preferred one first: all three say the same."""
+_LARGEST = 4 << 20
+_LINE = re.compile(r"^\s*(\w+)\s*=\s*\"?([^\"\n]*?)\"?\s*$", re.MULTILINE)
+
+Groups = Mapping[str, Mapping[str, str]]
+
+# Mean exoatmospheric solar irradiance, W m-2 um-1 (Chander, Markham & Helder 2009, https://doi.org/10.1016/
+# j.rse.2009.01.007, table 4): products of before the collections give radiance only.
+_SOLAR_IRRADIANCE: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType(
+    {
+        "LANDSAT_4": {"1": 1983, "2": 1795, "3": 1539, "4": 1028, "5": 219.8, "7": 83.49},
+        "LANDSAT_5": {"1": 1983, "2": 1796, "3": 1536, "4": 1031, "5": 220.0, "7": 83.44},
+        "LANDSAT_7": {"1": 1997, "2": 1812, "3": 1533, "4": 1039, "5": 230.8, "7": 84.90, "8": 1362},
+    }
+)
+
+
+@dataclass(frozen=True)
+class LandsatBand:
+    """A band file and how its digital numbers become reflectance."""
+
+    file: str
+    """Name of the file, in the folder of the metadata."""
+    scale: float
+    """Reflectance a digital number; at level 1 before the division by the sine of the sun's elevation."""
+    offset: float
+    """Reflectance."""
+
+
+@dataclass(frozen=True)
+class LandsatMetadata:
+    """What a metadata file says about its scene."""
+
+    file: Path
+    """The metadata file."""
+    product: str
+    """Product or scene identifier."""
+    satellite: str
+    """``LANDSAT_4`` … ``LANDSAT_9``."""
+    sensor: str
+    """``TM``, ``ETM`` or ``OLI``."""
+    level: str
+    """Processing level such as ``L1TP``, ``L2SP``."""
+    bands: Mapping[str, LandsatBand]
+    """Reflective bands by their number."""
+    sun_elevation: float | None
+    """Degrees above the horizon at the scene's centre."""
+    sun_azimuth: float | None
+    """Degrees, clockwise from north."""
+    acquired: datetime | None
+    cloud_cover: str | None
+    """Percent, by the agency's own rule."""
+
+
+def metadata_files(folder: Path) -> list[Path]:
+    """The metadata files in a folder, one a scene, in the order of their names."""
+    found: dict[str, Path] = {}
+    for suffix in SUFFIXES:
+        for file in folder.glob(f"*{suffix}"):
+            found.setdefault(file.name.removesuffix(suffix), file)
+    return [found[name] for name in sorted(found)]
+
+
+def read_metadata(file: Path) -> LandsatMetadata:
+    """Reads a metadata file.
+
+    Args:
+        file: The file, in any of the three forms.
+
+    Raises:
+        InvalidScene: If it is damaged, of another satellite, or lacks what turns its bands into reflectance.
+    """
+    groups = _groups(file)
+    everything = _merged(groups)
+    satellite = re.sub(r"^LANDSAT_?(\d)$", r"LANDSAT_\1", everything.get("SPACECRAFT_ID", "").upper())
+    if not re.fullmatch(r"LANDSAT_[4-9]", satellite):
+        raise InvalidScene(f"{file}: the satellite is {satellite or 'not named'}; Landsat 4 to 9 are read.")
+    sensor = next((name for name in ("OLI", "ETM", "TM") if everything.get("SENSOR_ID", "").startswith(name)), None)
+    if sensor is None:
+        raise InvalidScene(
+            f"{file}: the sensor is {everything.get('SENSOR_ID') or 'not named'}; TM, ETM+ and OLI are read, which see "
+            "reflected light in the bands that cloud masks need."
+        )
+    contents = groups.get("PRODUCT_CONTENTS", everything)
+    level = _first(contents, "PROCESSING_LEVEL", "DATA_TYPE", "PRODUCT_TYPE") or ""
+    if not re.match(r"L[12]", level):
+        raise InvalidScene(f"{file}: the processing level is {level!r}, not L1… or L2…: the file is damaged.")
+    elevation = _number_or_none(everything, "SUN_ELEVATION")
+    rescaling = _rescaling(groups, everything, level)
+    names = {
+        match[1] or match[2]: value
+        for key, value in contents.items()
+        if (match := re.fullmatch(r"FILE_NAME_BAND_(\d+)|BAND(\d)_FILE_NAME", key))
+    }
+    bands = {
+        number: LandsatBand(name, *_reflectance(file, number, rescaling, everything, satellite))
+        for number, name in names.items()
+        if number in _reflective(sensor)
+    }
+    product = _first(contents, "LANDSAT_PRODUCT_ID") or _first(everything, "LANDSAT_PRODUCT_ID", "LANDSAT_SCENE_ID")
+    return LandsatMetadata(
+        file=file,
+        product=product or _stem(file),
+        satellite=satellite,
+        sensor=sensor,
+        level=level,
+        bands=bands,
+        sun_elevation=elevation,
+        sun_azimuth=_number_or_none(everything, "SUN_AZIMUTH"),
+        acquired=_time(everything),
+        cloud_cover=everything.get("CLOUD_COVER"),
+    )
+
+
+def _stem(file: Path) -> str:
+    return next((file.name.removesuffix(suffix) for suffix in SUFFIXES if file.name.endswith(suffix)), file.stem)
+
+
+def _reflective(sensor: str) -> frozenset[str]:
+    return frozenset("123456789") if sensor == "OLI" else frozenset("1234578" if sensor == "ETM" else "123457")
+
+
+def _groups(file: Path) -> dict[str, dict[str, str]]:
+    """The file's groups by name, the keys of each in their order."""
+    if file.stat().st_size > _LARGEST:
+        raise InvalidScene(f"{file} is larger than any metadata file of a scene is.")
+    content = file.read_bytes()
+    if file.suffix == ".xml":
+        root = parsed_xml(content, str(file))
+        found = {group.tag: {entry.tag: (entry.text or "").strip() for entry in group} for group in root}
+    elif file.suffix == ".json":
+        try:
+            (groups,) = json.loads(content).values()
+            found = {group: {key: str(value) for key, value in entries.items()} for group, entries in groups.items()}
+        except (ValueError, AttributeError) as error:
+            raise InvalidScene(f"{file} is damaged ({error}). Download it again.") from error
+    else:
+        found = _text_groups(content.decode("utf-8", errors="replace"))
+    if not found:
+        raise InvalidScene(f"{file} holds no group of metadata: it is damaged. Download it again.")
+    return found
+
+
+def _text_groups(text: str) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    open_groups: list[str] = []
+    for key, value in _LINE.findall(text):
+        if key == "GROUP":
+            open_groups.append(value)
+        elif key == "END_GROUP":
+            open_groups = open_groups[:-1]
+        elif open_groups:
+            found.setdefault(open_groups[-1], {})[key] = value
+    return found
+
+
+def _merged(groups: Groups) -> dict[str, str]:
+    """All keys of a file; of those that several groups have, the first group's."""
+    merged: dict[str, str] = {}
+    for entries in groups.values():
+        for key, value in entries.items():
+            merged.setdefault(key, value)
+    return merged
+
+
+def _rescaling(groups: Groups, everything: Mapping[str, str], level: str) -> Mapping[str, str]:
+    names = (
+        ("LEVEL2_SURFACE_REFLECTANCE_PARAMETERS",)
+        if level.startswith("L2")
+        else ("LEVEL1_RADIOMETRIC_RESCALING", "RADIOMETRIC_RESCALING")
+    )
+    return next((groups[name] for name in names if name in groups), everything)
+
+
+def _reflectance(
+    file: Path, number: str, rescaling: Mapping[str, str], everything: Mapping[str, str], satellite: str
+) -> tuple[float, float]:
+    """Scale and offset of a band; from radiance where the file gives no reflectance."""
+    if f"REFLECTANCE_MULT_BAND_{number}" in rescaling or satellite >= "LANDSAT_8":
+        return (
+            _number(rescaling, f"REFLECTANCE_MULT_BAND_{number}", file),
+            _number(rescaling, f"REFLECTANCE_ADD_BAND_{number}", file),
+        )
+    if f"RADIANCE_MULT_BAND_{number}" in rescaling:
+        gain = _number(rescaling, f"RADIANCE_MULT_BAND_{number}", file)
+        bias = _number(rescaling, f"RADIANCE_ADD_BAND_{number}", file)
+    else:
+        darkest, brightest, lowest, highest = (
+            _number_of_band(everything, what, number, file)
+            for what in (
+                "LMIN|RADIANCE_MINIMUM",
+                "LMAX|RADIANCE_MAXIMUM",
+                "QCALMIN|QUANTIZE_CAL_MIN",
+                "QCALMAX|QUANTIZE_CAL_MAX",
+            )
+        )
+        gain = (brightest - darkest) / (highest - lowest)
+        bias = darkest - gain * lowest
+    acquired = _time(everything)
+    if acquired is None:
+        raise InvalidScene(f"{file} gives radiance only, and no date for the distance of the sun. Download it again.")
+    distance = 1 - 0.01672 * math.cos(math.radians(0.9856 * (acquired.timetuple().tm_yday - 4)))
+    factor = math.pi * distance**2 / _SOLAR_IRRADIANCE[satellite][number]
+    return gain * factor, bias * factor
+
+
+def _number_of_band(entries: Mapping[str, str], names: Sequence[str], number: str, file: Path) -> float:
+    keys = [f"{name}_BAND{separator}{number}" for name in names for separator in ("", "_")]
+    return _number(entries, next((key for key in keys if key in entries), keys[0]), file)
+
+
+def _first(entries: Mapping[str, Any], *keys: str) -> str | None:
+    return next((str(entries[key]) for key in keys if entries.get(key)), None)
+
+
+def _number(entries: Mapping[str, str], key: str, file: Path) -> float:
+    number = _number_or_none(entries, key)
+    if number is None:
+        raise InvalidScene(f"{file}: {key} is missing or is no number. Download the metadata file again.")
+    return number
+
+
+def _number_or_none(entries: Mapping[str, str], key: str) -> float | None:
+    try:
+        number = float(entries[key])
+    except (KeyError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _time(entries: Mapping[str, str]) -> datetime | None:
+    date = _first(entries, "DATE_ACQUIRED", "ACQUISITION_DATE")
+    clock = _first(entries, "SCENE_CENTER_TIME", "SCENE_CENTER_SCAN_TIME") or "00:00:00"
+    # The metadata give seven digits after the second, Python reads six.
+    short = re.sub(r"(\.\d{6})\d*", r"\1", clock).rstrip("Z")
+    try:
+        return datetime.fromisoformat(f"{date}T{short}").replace(tzinfo=UTC)
+    except ValueError:
+        return None
