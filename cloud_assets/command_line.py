@@ -1,6 +1,5 @@
 """The command ``cloud-assets``."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cloud_assets.lifecycle.models_command import app as models_app
+from cloud_assets.settings import settings
 
 if TYPE_CHECKING:
     from cloud_assets.families.classification.coverage_labels import CoverageClasses
@@ -147,7 +147,7 @@ def gallery(
     from cloud_assets.storage import atomic_file
     from cloud_assets.tasks import ALL_TASKS, landsat_segmentation
 
-    homes = home or [Path(os.environ.get("CLOUD_ASSETS_HOME") or "data")]
+    homes = home or [Path(settings().home)]
     with atomic_file(out / LINEAGE) as picture:
         picture.write_text(lineage_svg(landsat_segmentation.TASK), encoding="utf-8")
     for name, page in write_gallery(homes, out, ALL_TASKS).items():
@@ -178,7 +178,7 @@ def export_patches(
     if image_format not in FORMATS or validation not in VALIDATION_FOLDERS:
         known = f"{', '.join(FORMATS)}; validation: {', '.join(VALIDATION_FOLDERS)}"
         raise InvalidRecipe(f"--format {image_format} --validation {validation}: there are {known}.")
-    results = Path(os.environ.get("CLOUD_ASSETS_HOME") or "data") / task
+    results = Path(settings().home) / task
     summary = export_class_folders(
         PatchStore.open(results / "labeled_patches"),
         Splits.open(results / "splits"),

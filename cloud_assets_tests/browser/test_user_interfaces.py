@@ -1,6 +1,6 @@
 """What an operator sees: groups, an asset materialised by a click, its figure; registered models and their aliases.
 
-Set ``CLOUD_ASSETS_SCREENSHOTS`` to a folder to keep pictures of the pages.
+Set ``BROWSER_TEST_SCREENSHOTS`` to a folder to keep pictures of the pages.
 """
 
 import os
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.browser
 
 
 def keep(page: "Page", name: str) -> None:
-    folder = os.environ.get("CLOUD_ASSETS_SCREENSHOTS")
+    folder = os.environ.get("BROWSER_TEST_SCREENSHOTS")
     if folder:
         page.screenshot(path=Path(folder) / f"{name}.png")
 

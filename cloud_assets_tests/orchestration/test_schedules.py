@@ -15,9 +15,9 @@ from cloud_assets.orchestration.automation.automation_settings import (
     evaluation_cron,
     retraining_cron,
     run_configuration,
-    time_zone,
 )
 from cloud_assets.orchestration.automation.schedules import schedules
+from cloud_assets.settings import settings
 from cloud_assets.tasks import ALL_TASKS
 from cloud_assets_tests.orchestration.small_task import small_task
 
@@ -56,7 +56,7 @@ def test_the_time_zone_is_stated_and_must_exist(monkeypatch: pytest.MonkeyPatch)
     assert {schedule.execution_timezone for schedule in schedules(small_task())} == {"Europe/Berlin"}
     monkeypatch.setenv("CLOUD_ASSETS_TIMEZONE", "Europe/Nowhere")
     with pytest.raises(InvalidRecipe, match="Europe/Nowhere"):
-        time_zone()
+        settings()
 
 
 @pytest.mark.parametrize(("month", "day"), [(3, 28), (10, 24)], ids=["clocks go forward", "clocks go back"])

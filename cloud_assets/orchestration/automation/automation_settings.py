@@ -1,15 +1,12 @@
-"""What operators set in the environment about runs that start by themselves, and what those runs have in common."""
+"""Schedules, configuration and tags of runs that schedules and sensors start."""
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from cloud_assets.errors import InvalidRecipe
 from cloud_assets.orchestration.common.console import LOGGER
+from cloud_assets.settings import settings
 from cloud_assets.tasks import ALL_TASKS
 from cloud_assets.tasks.task import Task
 
@@ -27,46 +24,20 @@ _UNFINISHED = (
 )
 
 
-def time_zone() -> str:
-    """The time zone of all schedules: ``CLOUD_ASSETS_TIMEZONE``, else UTC, which knows no clock changes.
-
-    Raises:
-        InvalidRecipe: If there is no such zone.
-    """
-    name = os.environ.get("CLOUD_ASSETS_TIMEZONE") or "UTC"
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:
-        raise InvalidRecipe(f"CLOUD_ASSETS_TIMEZONE={name} is no time zone; give one such as Europe/Berlin.") from error
-    return name
-
-
 def retraining_cron(task: Task) -> str:
     """When a task is trained again: each task on a day of the week of its own, at three, unless the environment says.
 
     Args:
-        task: The task; ``CLOUD_ASSETS_RETRAINING_CRON_<TASK>`` is its own, ``CLOUD_ASSETS_RETRAINING_CRON`` all tasks'.
+        task: The task.
     """
     names = [other.name for other in ALL_TASKS]
     day = names.index(task.name) % 7 if task.name in names else 0
-    return _cron("CLOUD_ASSETS_RETRAINING_CRON", task, f"0 3 * * {day}")
+    return settings().cron("retraining_cron", task.name, f"0 3 * * {day}")
 
 
 def evaluation_cron(task: Task) -> str:
-    """When a task's champion is judged: every night at one, unless the environment says (``…EVALUATION_CRON``)."""
-    return _cron("CLOUD_ASSETS_EVALUATION_CRON", task, "0 1 * * *")
-
-
-def days_of_stale_scenes() -> int:
-    """How many days back scenes are made again when a champion changes: ``CLOUD_ASSETS_STALE_DAYS``, else 30.
-
-    Raises:
-        InvalidRecipe: If it is no number of days.
-    """
-    given = os.environ.get("CLOUD_ASSETS_STALE_DAYS") or "30"
-    if not given.isdigit():
-        raise InvalidRecipe(f"CLOUD_ASSETS_STALE_DAYS={given} is no number of days; 0 leaves old scenes alone.")
-    return int(given)
+    """When a task's champion is evaluated: every night at one, unless the environment says."""
+    return settings().cron("evaluation_cron", task.name, "0 1 * * *")
 
 
 def run_configuration(job: str) -> dict[str, Any]:
@@ -82,13 +53,9 @@ def run_configuration(job: str) -> dict[str, Any]:
         InvalidRecipe: If the folder is not there.
     """
     config: dict[str, Any] = {"loggers": {LOGGER: {"config": {}}}}
-    folder = os.environ.get("CLOUD_ASSETS_RUN_CONFIGS")
-    if not folder:
-        return config
-    if not Path(folder).is_dir():
-        raise InvalidRecipe(f"CLOUD_ASSETS_RUN_CONFIGS={folder} is no folder; put <job>.yaml files there, or unset it.")
-    path = Path(folder) / f"{job}.yaml"
-    return {**config, **dg.config_from_files([str(path)])} if path.is_file() else config
+    folder = settings().run_configs
+    path = None if folder is None else folder / f"{job}.yaml"
+    return {**config, **dg.config_from_files([str(path)])} if path is not None and path.is_file() else config
 
 
 def run_tags(task: Task, cause: str) -> Mapping[str, str]:
@@ -128,8 +95,3 @@ def when_dependencies_change() -> dg.AutomationCondition[Any]:
         & ~condition.any_deps_in_progress()
         & ~condition.any_deps_missing()
     )
-
-
-def _cron(name: str, task: Task, default: str) -> str:
-    own = f"{name}_{task.name.upper()}"
-    return os.environ.get(own) or os.environ.get(name) or default

@@ -5,10 +5,11 @@ import time
 
 import dagster as dg
 
-from cloud_assets.orchestration.automation.automation_settings import CAUSE_TAG, days_of_stale_scenes
+from cloud_assets.orchestration.automation.automation_settings import CAUSE_TAG
 from cloud_assets.orchestration.automation.scene_job import JOB, neighbours, run_request
 from cloud_assets.orchestration.common.resources import Tracking
 from cloud_assets.orchestration.lineage.scene_assets import GROUP, SCENE_PRODUCTS
+from cloud_assets.settings import settings
 from cloud_assets.tasks import ALL_TASKS
 
 NAME = "champion_changed"
@@ -49,7 +50,7 @@ def champion_sensor() -> dg.SensorDefinition:
         if not changed:
             return dg.SensorResult(skip_reason="Every champion is the one that it was.", cursor=cursor)
         why = ", ".join(f"{name}: {before.get(name, 'none')} → {version}" for name, version in changed.items())
-        stale = recent_scenes(context.instance, days_of_stale_scenes())
+        stale = recent_scenes(context.instance, settings().stale_days)
         if not stale:
             return dg.SensorResult(skip_reason=f"Champions changed ({why}); no scene is recent enough.", cursor=cursor)
         order = context.instance.get_dynamic_partitions(GROUP)

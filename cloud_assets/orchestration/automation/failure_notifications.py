@@ -1,7 +1,6 @@
-"""Tells people about failed runs: by a command or a webhook that the environment names. Off until it is switched on."""
+"""Notifications of failed runs, by a command or a webhook that the settings name. Off until it is switched on."""
 
 import json
-import os
 import shlex
 import subprocess
 from collections.abc import Callable, Sequence
@@ -10,9 +9,10 @@ from urllib.parse import urlsplit
 import dagster as dg
 
 from cloud_assets.orchestration.common.asset_parts import run_url
+from cloud_assets.settings import PREFIX, settings
 
 NAME = "run_failure_notification"
-COMMAND, WEBHOOK = "CLOUD_ASSETS_NOTIFY_COMMAND", "CLOUD_ASSETS_NOTIFY_WEBHOOK"
+COMMAND, WEBHOOK = f"{PREFIX}NOTIFY_COMMAND", f"{PREFIX}NOTIFY_WEBHOOK"
 _SECONDS = 30
 _MESSAGE_LENGTH = 4000
 
@@ -58,7 +58,7 @@ def notify(message: dict[str, object], warn: Callable[[str], None]) -> None:
             secret.
     """
     body = json.dumps(message)
-    command, webhook = os.environ.get(COMMAND), os.environ.get(WEBHOOK)
+    command, webhook = settings().notify_command, settings().notify_webhook
     if not command and not webhook:
         warn(f"Nobody was told of run {message.get('run_id')}: set {COMMAND} or {WEBHOOK}.")
     if command:
@@ -67,7 +67,7 @@ def notify(message: dict[str, object], warn: Callable[[str], None]) -> None:
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             warn(f"{COMMAND} failed: {error}")
     if webhook:
-        _post(webhook, body, warn)
+        _post(webhook.get_secret_value(), body, warn)
 
 
 def _post(webhook: str, body: str, warn: Callable[[str], None]) -> None:

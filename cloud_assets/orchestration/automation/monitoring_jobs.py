@@ -8,11 +8,11 @@ from cloud_assets.orchestration.automation.automation_settings import (
     TASK_TAG,
     run_configuration,
     run_tags,
-    time_zone,
     unfinished_run,
 )
 from cloud_assets.orchestration.common.console import LOGGER
 from cloud_assets.orchestration.lineage.monitoring_assets import DRIFT, LEVEL, watching_keys
+from cloud_assets.settings import settings
 from cloud_assets.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def watching_schedule(task: Task) -> dg.ScheduleDefinition:
         name=f"{job}_nightly",
         cron_schedule=_CRON,
         job_name=job,
-        execution_timezone=time_zone(),
+        execution_timezone=settings().timezone,
         default_status=dg.DefaultScheduleStatus.STOPPED,
-        description=f"Looks for drift and suspicious labels of {task.name} at {_CRON} ({time_zone()}).",
+        description=f"Looks for drift and suspicious labels of {task.name} at {_CRON} ({settings().timezone}).",
     )
 
 

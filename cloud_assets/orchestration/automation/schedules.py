@@ -13,10 +13,10 @@ from cloud_assets.orchestration.automation.automation_settings import (
     retraining_cron,
     run_configuration,
     run_tags,
-    time_zone,
     unfinished_run,
 )
 from cloud_assets.orchestration.lineage.champion_evaluation import champion_evaluation_job_name
+from cloud_assets.settings import settings
 from cloud_assets.tasks.task import Task
 
 
@@ -42,7 +42,7 @@ def schedules(task: Task) -> list[dg.ScheduleDefinition]:
 
 
 def _schedule(task: Task, name: str, job: str, cron: str, what: str) -> dg.ScheduleDefinition:
-    zone = time_zone()
+    zone = settings().timezone
 
     @dg.schedule(
         cron,

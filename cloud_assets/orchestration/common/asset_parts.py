@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
@@ -10,6 +9,7 @@ import dagster as dg
 
 from cloud_assets.errors import TrackingUnavailable
 from cloud_assets.orchestration.common.resources import Tracking
+from cloud_assets.settings import settings
 from cloud_assets.tasks.task import Task
 
 _VERSION = "1"
@@ -89,8 +89,8 @@ def dagster_link(context: dg.AssetExecutionContext) -> dict[str, str]:
 
 
 def run_url(run_id: str) -> str:
-    """Where the Dagster UI shows a run: below ``CLOUD_ASSETS_DAGSTER_URL``, else ``http://127.0.0.1:3000``."""
-    return f"{os.environ.get('CLOUD_ASSETS_DAGSTER_URL', 'http://127.0.0.1:3000').rstrip('/')}/runs/{run_id}"
+    """Where the Dagster UI shows a run."""
+    return f"{settings().dagster_url.rstrip('/')}/runs/{run_id}"
 
 
 def run_link(tracking: Tracking, run_id: str | None) -> Mapping[str, dg.MetadataValue]:

@@ -1,6 +1,5 @@
 """What asset bodies ask for: the folders of data and results, and MLflow."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -9,9 +8,9 @@ from filelock import FileLock
 from pydantic import Field
 
 from cloud_assets.datasets.dataset import SYNTHETIC_MARKER, Dataset
-from cloud_assets.errors import InvalidRecipe
 from cloud_assets.orchestration.common.io_manager import AssetFolders, is_local
 from cloud_assets.scenes.product_record import RECORD_FILE
+from cloud_assets.settings import settings
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -40,7 +39,7 @@ class Folders(dg.ConfigurableResource["Folders"]):
         """Where results go; absolute."""
         from upath import UPath
 
-        place = UPath(self.home or os.environ.get("CLOUD_ASSETS_HOME") or "data")
+        place = UPath(self.home or settings().home)
         return place.absolute() if is_local(place) else place
 
     @property
@@ -52,8 +51,8 @@ class Folders(dg.ConfigurableResource["Folders"]):
     @property
     def incoming(self) -> Path:
         """The folder that scenes are dropped into."""
-        given = self.inbox or os.environ.get("CLOUD_ASSETS_INBOX")
-        return Path(given).expanduser().absolute() if given else self.working / "inbox"
+        given = Path(self.inbox).expanduser().absolute() if self.inbox else settings().inbox
+        return given or self.working / "inbox"
 
     @property
     def scenes(self) -> Path:
@@ -82,16 +81,8 @@ class Folders(dg.ConfigurableResource["Folders"]):
         return workspace_of(self.training, card.task, card.variant, card.training.fingerprint)
 
     @property
-    def kept_trainings(self) -> int:
-        """How many workspaces of a variant are kept: ``CLOUD_ASSETS_KEEP_TRAININGS``, else 3.
-
-        Raises:
-            InvalidRecipe: If that is no number from 1.
-        """
-        given = os.environ.get("CLOUD_ASSETS_KEEP_TRAININGS") or "3"
-        if not given.isdigit() or int(given) < 1:
-            raise InvalidRecipe(f"CLOUD_ASSETS_KEEP_TRAININGS={given} is no number of trainings, from 1.")
-        return int(given)
+    def _given_data(self) -> Path | None:
+        return Path(self.data).expanduser().absolute() if self.data else settings().data
 
     def present_data(self, dataset: Dataset) -> Path:
         """The data set's own folder that the next run would read; it may not be there yet.
@@ -99,9 +90,7 @@ class Folders(dg.ConfigurableResource["Folders"]):
         Args:
             dataset: The data set.
         """
-        given = self.data or os.environ.get("CLOUD_ASSETS_DATA", "")
-        root = Path(given).expanduser().absolute() if given else self.working / "sample"
-        return root / dataset.folder
+        return (self._given_data or self.working / "sample") / dataset.folder
 
     def raw_data(self, dataset: Dataset, source: Source, sample_scale: float) -> Path:
         """The folder to read a data set from; makes the embedded sample if there is nothing else.
@@ -114,9 +103,8 @@ class Folders(dg.ConfigurableResource["Folders"]):
         Returns:
             The folder that holds the data set's own.
         """
-        given = self.data or os.environ.get("CLOUD_ASSETS_DATA", "")
-        if given and source == "auto":
-            return Path(given).expanduser().absolute()
+        if self._given_data and source == "auto":
+            return self._given_data
         root = self.working / ("sample" if sample_scale == 1 else f"sample-{sample_scale:g}")
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{dataset.folder}.lock"):

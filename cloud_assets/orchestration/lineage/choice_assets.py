@@ -1,6 +1,5 @@
 """The assets that choose among a task's variants: comparison and champion."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -29,6 +28,7 @@ from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.comparison import Comparison, compare, present_evaluations
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.gate import Gate
+from cloud_assets.settings import settings
 from cloud_assets.tasks.task import Task
 
 
@@ -135,7 +135,7 @@ def champion_asset(task: Task) -> dg.AssetsDefinition:
 
 def _gate(comparison: Comparison) -> Gate:
     """The gate that the comparison was configured with; the environment may ask for approval by a person."""
-    if os.environ.get("CLOUD_ASSETS_APPROVAL", "").lower() != "manual":
+    if settings().approval != "manual":
         return comparison.gate
     return comparison.gate.model_copy(update={"approval": "manual"})
 

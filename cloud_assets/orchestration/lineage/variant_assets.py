@@ -18,6 +18,7 @@ from cloud_assets.orchestration.lineage.study_asset import USE_STUDY, study_fiel
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.settings import settings
 from cloud_assets.tasks.task import Task
 
 
@@ -66,7 +67,7 @@ def model_asset(task: Task, variant: str) -> dg.AssetsDefinition:
                 tags=dagster_link(context),
                 warn=context.log.warning,
                 retrain=again,
-                keep=folders.kept_trainings,
+                keep=settings().keep_trainings,
             )
         record = trained.bundle.card.training
         context.log.info(f"{trained.how}: {record.epochs_run} epochs, best is number {record.best_epoch + 1}")

@@ -1,0 +1,106 @@
+"""Every ``CLOUD_ASSETS_*`` environment variable: its name, meaning and default."""
+
+import difflib
+import os
+import warnings
+from pathlib import Path
+from typing import Annotated, Final, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from cloud_assets.errors import InvalidRecipe
+
+PREFIX: Final = "CLOUD_ASSETS_"
+_CRONS_OF_TASKS = (f"{PREFIX}RETRAINING_CRON_", f"{PREFIX}EVALUATION_CRON_")
+
+
+def _folder(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _existing_folder(path: Path) -> Path:
+    if not path.expanduser().is_dir():
+        raise ValueError(f"{path} is no folder; put <job>.yaml files there, or unset it")
+    return _folder(path)
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"{name} is no time zone; give one such as Europe/Berlin") from error
+    return name
+
+
+class Settings(BaseSettings):
+    """What operators set in the environment: the variable of a field is ``CLOUD_ASSETS_`` and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
+
+    data: Annotated[Path, AfterValidator(_folder)] | None = Field(
+        None, description="Folder of the raw data sets. Unset: the embedded sample."
+    )
+    home: str = Field("data", description="Where results go: a folder or the address of an object store.")
+    inbox: Annotated[Path, AfterValidator(_folder)] | None = Field(
+        None, description="Folder that scenes are dropped into. Unset: inbox/ among the results."
+    )
+    run_configs: Annotated[Path, AfterValidator(_existing_folder)] | None = Field(
+        None, description="Folder whose <job>.yaml configures the runs that schedules and sensors start."
+    )
+    timezone: Annotated[str, AfterValidator(_zone)] = Field("UTC", description="Time zone of all schedules.")
+    retraining_cron: str | None = Field(
+        None,
+        description="When tasks are trained again; followed by _<TASK> for one task. Unset: at three, each task on a "
+        "day of the week of its own.",
+    )
+    evaluation_cron: str | None = Field(
+        None, description="When champions are evaluated; followed by _<TASK> for one task. Unset: every night at one."
+    )
+    stale_days: int = Field(
+        30, ge=0, description="How many days back scenes are made again when a champion changes; 0 for none."
+    )
+    keep_trainings: int = Field(3, ge=1, description="How many workspaces of finished trainings a variant keeps.")
+    approval: Annotated[Literal["automatic", "manual"], BeforeValidator(str.lower)] = Field(
+        "automatic", description="manual: every task's champions wait for a person's approval."
+    )
+    notify_command: str | None = Field(
+        None, description="Command that gets a JSON object about each failed run on its standard input."
+    )
+    notify_webhook: SecretStr | None = Field(
+        None, description="http(s) address that a JSON object about each failed run is posted to; never shown."
+    )
+    dagster_url: str = Field("http://127.0.0.1:3000", description="Where people reach the Dagster user interface.")
+
+    def cron(self, name: Literal["retraining_cron", "evaluation_cron"], task: str, default: str) -> str:
+        """When something is done for a task: as set for the task, else as set for all tasks, else the default.
+
+        Args:
+            name: The field for all tasks.
+            task: Name of the task.
+            default: Cron expression where neither is set.
+        """
+        return os.environ.get(f"{PREFIX}{name}_{task}".upper()) or getattr(self, name) or default
+
+
+def settings() -> Settings:
+    """The settings as the environment is now; warns of ``CLOUD_ASSETS_*`` variables that there are not.
+
+    Raises:
+        InvalidRecipe: A variable has a value that makes no sense.
+    """
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known and not name.startswith(_CRONS_OF_TASKS):
+            nearest = difflib.get_close_matches(name, known, 1, 0)[0]
+            warnings.warn(f"{name} is set, but means nothing to Cloud Assets. Is {nearest} meant?", stacklevel=2)
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise InvalidRecipe(
+            "\n".join(
+                f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg'].removeprefix('Value error, ')}."
+                for problem in error.errors(include_input=False)
+            )
+        ) from None
