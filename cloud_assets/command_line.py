@@ -134,26 +134,6 @@ def _bundles(references: list[str] | None) -> "list[ModelBundle]":
     return bundles
 
 
-@app.command()
-def gallery(
-    out: Annotated[Path, typer.Option(help="Folder of the pages.")] = Path("docs"),
-    home: Annotated[
-        list[Path] | None, typer.Option(help="Folder of results; several times. Default: CLOUD_ASSETS_HOME, else data.")
-    ] = None,
-) -> None:
-    """Write a page a task from its assets: what it learns, data, figures, model card. Other pages stay."""
-    from cloud_assets.lifecycle.gallery import LINEAGE, write_gallery
-    from cloud_assets.orchestration.common.lineage_picture import lineage_svg
-    from cloud_assets.storage import atomic_file
-    from cloud_assets.tasks import ALL_TASKS, landsat_segmentation
-
-    homes = home or [Path(settings().home)]
-    with atomic_file(out / LINEAGE) as picture:
-        picture.write_text(lineage_svg(landsat_segmentation.TASK), encoding="utf-8")
-    for name, page in write_gallery(homes, out, ALL_TASKS).items():
-        _CONSOLE.print(f"[bold]{name}[/bold]: {page}", soft_wrap=True)
-
-
 @app.command("export-patches")
 def export_patches(
     directory: Annotated[Path, typer.Argument(help="Folder of the tree; an earlier export there is replaced.")],

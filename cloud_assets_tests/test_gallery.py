@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloud_assets.errors import DataNotFound
-from cloud_assets.lifecycle.gallery import write_gallery
-from cloud_assets.lifecycle.gallery_page import smaller_png
+from benchmarks.gallery import smaller_png, write_gallery
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.tasks import ALL_TASKS
 
@@ -42,7 +40,7 @@ def test_a_page_has_numbers_figures_and_card(tmp_path: Path) -> None:
     pages = write_gallery([tmp_path / "empty", tmp_path / "home"], tmp_path / "docs", ALL_TASKS)
     assert list(pages) == ["landsat_segmentation"]
     text = pages["landsat_segmentation"].read_text()
-    for part in ("| IoU | 0.8000 | 0.3000 |", "Few scenes.", "What went wrong.", "network: unet", "job execute"):
+    for part in ("| IoU | 0.8000 | 0.3000 |", "Few scenes.", "What went wrong.", "network: unet", "dg launch"):
         assert part in text
     assert "Synthetic" not in text
     assert "(landsat_segmentation/worst_patches.png)" in text
@@ -70,7 +68,7 @@ def test_pages_of_other_homes_stay_and_stay_listed(tmp_path: Path) -> None:
 
 
 def test_a_home_without_results_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataNotFound, match="--home"):
+    with pytest.raises(SystemExit, match="--home"):
         write_gallery([tmp_path], tmp_path / "docs", ALL_TASKS)
 
 

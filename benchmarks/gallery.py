@@ -1,12 +1,25 @@
-"""One page of the gallery: a task's results as Markdown, its figures made small enough for a repository."""
+"""Writes the gallery: a Markdown page a task with numbers, figures and model card, from the assets of a home.
 
+    python benchmarks/gallery.py [--out docs] [--home FOLDER ...]
+
+The first home that holds an evaluation of a task's variant counts; without ``--home`` it is CLOUD_ASSETS_HOME, else
+``data``. Pages of tasks without results stay as they are, and stay listed in the index.
+"""
+
+import argparse
 import io
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol, Self, TypeVar
 
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+from PIL import Image
+
+from cloud_assets.errors import CloudAssetsError
 from cloud_assets.lifecycle.drift_report import CAPTIONS as DRIFT_CAPTIONS
 from cloud_assets.lifecycle.drift_report import DriftReport
 from cloud_assets.lifecycle.promotion import Champion
@@ -17,11 +30,10 @@ from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.formatting import format_number, readable
 from cloud_assets.reports.page import SYNTHETIC_BANNER
 from cloud_assets.storage import atomic_directory, atomic_file
+from cloud_assets.tasks import ALL_TASKS
 from cloud_assets.tasks.task import Task
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+INDEX = "README.md"
 SUMMARY_FILE = "summary.json"
 """Beside a page's pictures: what the index says about it."""
 _FIGURE_BYTES = 250_000
@@ -41,6 +53,103 @@ class TaskResults:
     champion: Champion | None
     drift: DriftReport | None
     labels: SuspiciousLabels | None
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the pages")
+    parser.add_argument("--home", type=Path, action="append", help="folder of results; several times")
+    options = parser.parse_args()
+    homes = options.home or [Path(os.environ.get("CLOUD_ASSETS_HOME") or "data")]
+    for name, page in write_gallery(homes, options.out, ALL_TASKS).items():
+        print(f"{name}: {page}")
+
+
+class Openable(Protocol):
+    """An asset that can be read from its folder."""
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Reads an asset."""
+
+
+Kind = TypeVar("Kind", bound=Openable)
+
+
+def write_gallery(homes: Sequence[Path], out: Path, tasks: Sequence[Task]) -> dict[str, Path]:
+    """Writes the pages of all tasks that have results, and the index of all pages that there are.
+
+    Args:
+        homes: Folders of results; the first that holds an evaluation of a task's variant counts.
+        out: Folder of the pages. Pages and pictures of tasks without results are left as they are.
+        tasks: The tasks.
+
+    Returns:
+        The pages written, by task.
+    """
+    written = {}
+    for task in tasks:
+        found = next((results for home in homes if (results := task_results(home, task)) is not None), None)
+        if found is not None:
+            written[task.name] = write_page(task, found, out)
+    if not written:
+        raise SystemExit(
+            f"{', '.join(map(str, homes))}: no evaluation of any task. Run a job first (dg launch --job demo), or name "
+            "the folder of results (--home)."
+        )
+    write_index(out, tasks)
+    return written
+
+
+def task_results(home: Path, task: Task) -> TaskResults | None:
+    """Reads a task's results; None if there is no evaluation of its best variant."""
+    folder = home / task.name
+    champion = opened(Champion, folder / "champion")
+    comparison = opened(Comparison, folder / "comparison")
+    ranked = [] if champion is None else [champion.record.variant]
+    ranked += [] if comparison is None else list(comparison.ranking)
+    for variant in dict.fromkeys([*ranked, *task.variants]):
+        evaluation = opened(Evaluation, folder / f"{variant}_report")
+        if evaluation is not None:
+            return TaskResults(
+                comparison,
+                evaluation,
+                champion,
+                opened(DriftReport, folder / "drift_report"),
+                opened(SuspiciousLabels, folder / "suspicious_labels"),
+            )
+    return None
+
+
+def opened(kind: type[Kind], folder: Path) -> Kind | None:
+    """An asset of the home; None if it was never made, or by another version."""
+    if not folder.is_dir():
+        return None
+    try:
+        return kind.open(folder)
+    except CloudAssetsError:
+        return None
+
+
+def write_index(out: Path, tasks: Sequence[Task]) -> None:
+    """One line a page, with what its first table says; pages of earlier calls stay listed."""
+    lines = [
+        "# Gallery",
+        "",
+        "One page a task, written by `python benchmarks/gallery.py` from the assets of a home: what the model",
+        "learns, from what data, how good it is, and what its mistakes look like.",
+        "",
+        "| task | best model | test split |",
+        "| --- | --- | --- |",
+    ]
+    for task in tasks:
+        summary = out / task.name / SUMMARY_FILE
+        if summary.is_file():
+            content = json.loads(summary.read_text(encoding="utf-8"))
+            lines.append(f"| [{task.title}]({task.name}.md) | {content['best']} | {content['headline']} |")
+    with atomic_file(out / INDEX) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def write_page(task: Task, found: TaskResults, out: Path) -> Path:
@@ -94,8 +203,6 @@ def smaller_png(png: bytes) -> bytes:
     Returns:
         A PNG image of at most 250 kB, if one of 500 pixels' width is.
     """
-    from PIL import Image
-
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     width = min(picture.width, _WIDEST)
     while True:
@@ -127,7 +234,7 @@ def _pictures(found: TaskResults) -> tuple[dict[str, bytes], Mapping[str, str]]:
 
 
 def _command(task: Task) -> list[str]:
-    return ["```bash", f"dagster job execute -m cloud_assets.definitions -j {task.name}", "```", ""]
+    return ["```bash", f"dg launch --job {task.name}", "```", ""]
 
 
 def _models(task: Task, found: TaskResults) -> list[str]:
@@ -178,13 +285,15 @@ def _facts(facts: Mapping[str, str]) -> list[str]:
     return [*(f"- {name}: {value}" for name, value in facts.items() if value), ""]
 
 
-def markdown_table(table: "pd.DataFrame") -> list[str]:
+def markdown_table(table: pd.DataFrame) -> list[str]:
     """The first rows of a table as lines of Markdown."""
-    from pandas.api.types import is_numeric_dtype
-
     columns = list(table.columns)
     rule = ["---:" if is_numeric_dtype(table[name]) else "---" for name in columns]
     lines = [f"| {' | '.join(readable(str(name)) for name in columns)} |", f"| {' | '.join(rule)} |"]
     for row in table.head(_SHOWN_ROWS).itertuples(index=False, name=None):
         lines.append(f"| {' | '.join(format_number(value).replace('|', '/') for value in row)} |")
     return lines
+
+
+if __name__ == "__main__":
+    main()
