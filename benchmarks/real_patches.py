@@ -14,19 +14,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from mask_scoring import MaskRule, ModelMask, UkisMask, score_masks
 
 from cloud_assets.families.segmentation.baselines import fit_brightness_threshold
-from cloud_assets.families.segmentation.mask_rules import MaskRule, ModelMask, UkisMask
-from cloud_assets.families.segmentation.mask_scores import MaskScores, score_masks
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.predictor import load_predictor
 from cloud_assets.patches.cutting import cut_patches
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.scenes.predict_command import bundle_folder
 from cloud_assets.tasks.landsat_segmentation import TASK
 
-BRIGHT_GROUND = 0.25
 COLUMNS = ("iou", "precision", "recall", "recall_inside", "recall_edge", "recall_thick", "recall_thin",
            "false_on_bright_ground")  # fmt: skip
 
@@ -55,7 +52,7 @@ def show_real(bundles: Mapping[str, ModelBundle], folder: Path, workspace: Path)
     """The lines of the table for all labelled patches of 38-Cloud and for each split of them."""
     store = cut_patches(TASK.dataset.catalog(folder), TASK.patches, workspace / "labelled_patches")
     splits = TASK.split.split(store)
-    rules: dict[str, MaskRule] = {name: as_rule(bundle, store) for name, bundle in bundles.items()}
+    rules: dict[str, MaskRule] = {name: ModelMask.of(bundle, store) for name, bundle in bundles.items()}
     brightness = fit_brightness_threshold(store, splits.indices("train"), 1000)
     rules |= {} if brightness is None else {"brightness threshold": brightness}
     ukis = UkisMask.fitting(store.roles[IMAGES])
@@ -65,18 +62,10 @@ def show_real(bundles: Mapping[str, ModelBundle], folder: Path, workspace: Path)
         show(f"{name} split", rules, store, splits.indices(name))
 
 
-def as_rule(bundle: ModelBundle, store: PatchStore) -> MaskRule:
-    """The model as something that makes masks of a store's numbers."""
-    role = store.roles[IMAGES]
-    preprocessing = bundle.card.preprocessing.for_instrument(role.instrument)
-    return ModelMask(load_predictor(bundle.with_card(preprocessing=preprocessing)), role)
-
-
 def show(patches: str, rules: Mapping[str, MaskRule], store: PatchStore, rows: np.ndarray) -> None:
     """One line of the table for each rule."""
     for name, rule in rules.items():
-        scores: MaskScores = score_masks(rule, store, rows, bright_ground=BRIGHT_GROUND)
-        metrics = scores.metrics()
+        metrics = score_masks(rule, store, rows).metrics()
         shown = (f"{metrics[column]:.3f}" if column in metrics else "" for column in COLUMNS)
         print(f"{patches} ({len(rows)})", name, *shown, sep=" | ", flush=True)
 

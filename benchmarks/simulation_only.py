@@ -17,7 +17,8 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from real_patches import COLUMNS, as_rule, show, show_real
+from mask_scoring import ModelMask
+from real_patches import COLUMNS, show, show_real
 
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.inference.bundle import ModelBundle
@@ -100,7 +101,7 @@ def main() -> None:
     record = bundle.card.training
     print(f"{record.epochs_run} epochs in {record.seconds / 60:.0f} minutes; model: {options.workspace / 'model'}")
     print("patches", "rule", *COLUMNS, sep=" | ")
-    show("simulated, held out", {"model": as_rule(bundle, held_out)}, held_out, np.arange(len(held_out)))
+    show("simulated, held out", {"model": ModelMask.of(bundle, held_out)}, held_out, np.arange(len(held_out)))
     show_real({"model": bundle}, options.folder, options.workspace)
 
 

@@ -11,7 +11,7 @@ from cloud_assets.orchestration.automation.schedules import schedules
 from cloud_assets.orchestration.common.console import LOGGER, progress_logger, silence_notices
 from cloud_assets.orchestration.common.resources import AssetStore, Folders, Tracking
 from cloud_assets.orchestration.lineage.champion_evaluation import champion_evaluation_job
-from cloud_assets.orchestration.lineage.jobs import ablation_jobs, demo_job, task_job
+from cloud_assets.orchestration.lineage.jobs import demo_job, task_job
 from cloud_assets.orchestration.lineage.lineage import lineage
 from cloud_assets.orchestration.lineage.scene_assets import scene_assets
 from cloud_assets.tasks import ALL_TASKS, cloudsen12_segmentation
@@ -24,7 +24,6 @@ defs = dg.Definitions(
     assets=[*(asset for task in ALL_TASKS for asset in lineage(task)), *scene_assets()],
     jobs=[
         *(task_job(task) for task in ALL_TASKS),
-        *(job for task in ALL_TASKS for job in ablation_jobs(task)),
         demo_job(cloudsen12_segmentation.TASK),
         scene_job(),
         *(champion_evaluation_job(task) for task in ALL_TASKS),

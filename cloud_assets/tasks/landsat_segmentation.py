@@ -1,7 +1,6 @@
 """Cloud masks of Landsat 8 scenes, learnt from 38-Cloud."""
 
 from cloud_assets.datasets.cloud38 import Cloud38
-from cloud_assets.families.segmentation.ablation_of_few_labels import ablation_of
 from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
 from cloud_assets.families.segmentation.few_labels import any_sensor, from_simulation, mixed_with_simulation
 from cloud_assets.families.segmentation.stitched_scenes import Cloud38StitchedScenes
@@ -10,8 +9,6 @@ from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.task import Task
-
-_UNET = mixed_with_simulation(UNet(width=32), budget_minutes=12)
 
 TASK = Task(
     name="landsat_segmentation",
@@ -24,7 +21,7 @@ TASK = Task(
     patches=PatchRecipe(bands=("red", "green", "blue", "nir"), minimum_valid=0.2),
     split=GroupedSplit(by="group", stratify="cloud_percentage", fractions=(0.7, 0.15, 0.15)),
     variants={
-        "unet": _UNET,
+        "unet": mixed_with_simulation(UNet(width=32), budget_minutes=12),
         "attention_unet": mixed_with_simulation(AttentionUNet(width=32), budget_minutes=12),
         "unet_efficientnet_b2": from_simulation(budget_minutes=12),
         "unet_any_sensor": any_sensor(budget_minutes=12, metres=30),
@@ -32,6 +29,5 @@ TASK = Task(
     optional_variants=("unet_efficientnet_b2", "unet_any_sensor"),
     evaluation=SegmentationEvaluation(protocols=(Cloud38StitchedScenes(),)),
     gate=Gate(metric="iou", mode="max", must_beat=("all_cloud_iou",)),
-    ablation=ablation_of(_UNET),
     tags={"domain": "segmentation", "sensor": "landsat-8"},
 )

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cloud_assets.datasets.dataset import Dataset
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.families.segmentation.ablation_recipe import AblationRecipe
 from cloud_assets.inference.export_recipe import ExportRecipe
 from cloud_assets.learning.search_space import SearchSpace
 from cloud_assets.learning.study_recipe import StudyRecipe
@@ -87,8 +86,6 @@ class Task:
     """How the study searches, unless the run configuration says otherwise."""
     export: ExportRecipe | None = None
     """How the champion is exported to ONNX; None: it is not."""
-    ablation: AblationRecipe | None = None
-    """Ingredients of a variant's recipe whose worth the job ``<task>_ablation`` measures; None: no such job."""
     references: tuple[str, ...] = ()
     """Tasks whose champions, where there are any, ``evaluation`` is handed as ``references`` to compare with."""
     tags: Mapping[str, str] = field(default_factory=dict)

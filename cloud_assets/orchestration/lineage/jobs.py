@@ -9,7 +9,6 @@ from cloud_assets.orchestration.automation.automation_settings import TASK_TAG
 from cloud_assets.orchestration.common.asset_parts import variant_keys
 from cloud_assets.orchestration.common.console import LOGGER
 from cloud_assets.orchestration.common.summary import summary_after_champion
-from cloud_assets.orchestration.lineage.ablation_asset import ABLATION
 from cloud_assets.orchestration.lineage.champion_evaluation import NAME as CHAMPION_EVALUATION
 from cloud_assets.orchestration.lineage.monitoring_assets import watching_keys
 from cloud_assets.tasks.task import Task
@@ -31,27 +30,12 @@ def demo_job(task: Task) -> "UnresolvedAssetJobDefinition":
     return _job(DEMO, task, what, run_config(DEMO, "from_simulation"))
 
 
-def ablation_jobs(task: Task) -> list["UnresolvedAssetJobDefinition"]:
-    """The job of a task's ablation, with the data that it needs; none if the task declares no ingredients."""
-    if task.ablation is None:
-        return []
-    return [
-        dg.define_asset_job(
-            f"{task.name}_{ABLATION}",
-            selection=dg.AssetSelection.assets(dg.AssetKey([task.name, ABLATION])).upstream(),
-            description=f"What each ingredient of {task.name}'s training recipe is worth, row by row and seed by seed.",
-            config={"loggers": {LOGGER: {"config": {}}}},
-            tags={TASK_TAG: task.name},
-        )
-    ]
-
-
 def run_config(job: str, size: str) -> dict[str, Any]:
     """A run configuration of the package.
 
     Args:
         job: Name of the job.
-        size: ``quick``, ``full``, ``from_simulation`` (what the demo runs with), or that of a table in the README.
+        size: ``quick``, ``full``, or ``from_simulation`` (what the demo runs with).
 
     Returns:
         The content of ``run_configs/<job>.<size>.yaml``.
@@ -62,8 +46,6 @@ def run_config(job: str, size: str) -> dict[str, Any]:
 def _left_out(task: Task) -> dg.AssetSelection:
     """Optional variants, and what looks at a champion that is there already and has jobs of its own."""
     keys = variant_keys(task, task.optional_variants)
-    if task.ablation is not None:
-        keys.append(dg.AssetKey([task.name, ABLATION]))
     return dg.AssetSelection.assets(dg.AssetKey([task.name, CHAMPION_EVALUATION]), *watching_keys(task), *keys)
 
 

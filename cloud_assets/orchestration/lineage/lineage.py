@@ -2,7 +2,6 @@
 
 import dagster as dg
 
-from cloud_assets.orchestration.lineage.ablation_asset import ablation_assets
 from cloud_assets.orchestration.lineage.champion_evaluation import champion_evaluation_asset
 from cloud_assets.orchestration.lineage.choice_assets import champion_asset, comparison_asset
 from cloud_assets.orchestration.lineage.data_assets import labeled_patches_asset, raw_scenes_asset, splits_asset
@@ -31,6 +30,5 @@ def lineage(task: Task) -> list[dg.AssetsDefinition]:
         champion_asset(task),
         champion_evaluation_asset(task),
         *export_assets(task),
-        *ablation_assets(task),
         *watching_assets(task),
     ]
