@@ -14,6 +14,10 @@ SCHEMA_VERSION = 1
 Family = Literal["segmentation", "classification", "anomaly", "translation"]
 
 
+StoppedBy = Literal["steps", "time limit", "early stopping"]
+"""What ended a training: its budget of steps, its time limit, or the lack of progress on validation."""
+
+
 class Threshold(BaseModel):
     """A decision threshold and where it comes from."""
 
@@ -39,6 +43,8 @@ class TrainingRecord(BaseModel):
     fingerprint: str = Field(description="Hash of recipe and data: the same fingerprint means the same training.")
     seconds: float = Field(description="Wall-clock time of the training, without interruptions.")
     device: str
+    steps_run: int | None = Field(default=None, description="Steps trained in all. Unset in older cards.")
+    stopped_by: StoppedBy | None = Field(default=None, description="What ended the training. Unset in older cards.")
 
 
 class ModelCard(BaseModel):

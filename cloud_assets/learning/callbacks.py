@@ -1,7 +1,8 @@
-"""What happens around the steps of a training: clock, history, checkpoints, guard against divergence, progress."""
+"""Callbacks of every training: budget, seeds, history, checkpoints, guard against divergence, progress bar."""
 
 import csv
 import errno
+import logging
 import math
 import os
 import shutil
@@ -19,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cloud_assets.errors import StorageFull, TrainingFailed
+from cloud_assets.inference.card import StoppedBy
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.storage import atomic_file
 
@@ -26,53 +28,70 @@ LAST_CHECKPOINT = "last.ckpt"
 BEST_CHECKPOINT = "best.ckpt"
 
 
-class Clock(Callback):
-    """Counts the training's wall-clock time, interruptions left out, and ends it with its budget.
+class Budget(Callback):
+    """Counts the steps and the wall-clock time of a training, and ends it when either is used up.
+
+    Validation follows the last step. Interruptions do not count.
 
     Args:
-        budget_seconds: The budget; None for none. Leaves room for the last validation.
+        title: What is trained, for the message.
+        steps: Steps of the training; the learning rate and the progress bar follow their share.
+        minutes: Time limit; None for none. It ends a training early and changes nothing else.
     """
 
-    def __init__(self, budget_seconds: float | None) -> None:
-        self._budget = budget_seconds
-        self._before = 0.0
-        self._validation = 0.0
-        self._started = time.monotonic()
-        self._validation_started = 0.0
+    def __init__(self, title: str, steps: int, minutes: float | None) -> None:
+        self.steps = steps
+        self.done = 0
+        self.stopped_by: StoppedBy | None = None
+        self._title = title
+        self._minutes = minutes
+        self._before = self._validation = 0.0
+        self._started = self._validation_started = time.monotonic()
 
     @property
     def seconds(self) -> float:
         """Seconds trained so far."""
         return self._before + time.monotonic() - self._started
 
-    @property
-    def share(self) -> float:
-        """Share of the budget that is used up, 0…1; 0 without a budget."""
-        if self._budget is None:
-            return 0.0
-        return min(1.0, self.seconds / max(self._budget - self._validation, 1e-9))
-
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Ends the training after this step if the budget is used up; validation still follows."""
-        if self.share >= 1.0:
-            trainer.should_stop = True
+        """Counts a step, and ends the training after the last one or when the time only suffices for validation."""
+        self.done += 1
+        if self.done >= self.steps:
+            self.stopped_by = "steps"
+        elif self._minutes is not None and self.seconds + self._validation >= 60 * self._minutes:
+            self.stopped_by = "time limit"
+            logging.getLogger(__name__).warning(
+                "%s: the time limit (budget_minutes: %g) ends the training after %d of %d steps, before the learning "
+                "rate has run its course. Set steps to what this machine can do in that time, or raise the limit.",
+                self._title,
+                self._minutes,
+                self.done,
+                self.steps,
+            )
+        trainer.should_stop |= self.stopped_by is not None
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts to time the validation."""
         self._validation_started = time.monotonic()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes note of how long it was."""
+        """Remembers how long the validation took."""
         self._validation = time.monotonic() - self._validation_started
 
-    def state_dict(self) -> dict[str, float]:
-        """Seconds so far."""
-        return {"seconds": self.seconds, "validation": self._validation}
+    def state_dict(self) -> dict[str, Any]:
+        """Counts so far, and what ended the training."""
+        return {
+            "done": self.done,
+            "seconds": self.seconds,
+            "validation": self._validation,
+            "stopped_by": self.stopped_by,
+        }
 
-    def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
-        """Goes on counting from there."""
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Resumes the counts."""
+        self.done, self.stopped_by = state_dict["done"], state_dict["stopped_by"]
         self._before, self._validation = state_dict["seconds"], state_dict["validation"]
         self._started = time.monotonic()
 
@@ -84,37 +103,37 @@ class Reseed(Callback):
         self._seed = seed
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Seeds before the first step: making the loader draws a number too, now before the hooks, now after."""
+        """Seeds before the first step: creating the loader draws a number too, before or after the hooks."""
         if batch_idx > 0:
             return
         torch.manual_seed(int(np.random.SeedSequence((self._seed, trainer.current_epoch)).generate_state(1)[0]))
 
 
 class History(Callback):
-    """Keeps one row of metrics an epoch, writes them to ``history.csv``, and tells the run's listener.
+    """Keeps one row of metrics an epoch, writes them to ``history.csv``, and calls the run's ``on_epoch``.
 
     Args:
-        run: Whose checkpoint folder to write to, and whom to tell.
-        clock: The training's clock.
+        run: Its checkpoint folder holds the file.
+        budget: Knows the time.
     """
 
-    def __init__(self, run: TrainingRun, clock: Clock) -> None:
+    def __init__(self, run: TrainingRun, budget: Budget) -> None:
         self.rows: list[dict[str, float]] = []
         self._run = run
-        self._clock = clock
+        self._budget = budget
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds a row."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         metrics["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-        metrics["seconds"] = round(self._clock.seconds, 3)
+        metrics["seconds"] = round(self._budget.seconds, 3)
         epoch = len(self.rows)
         self.rows.append({"epoch": float(epoch), **metrics})
         with atomic_file(self._run.checkpoints / "history.csv") as path, path.open("w", newline="") as file:
             names = list(dict.fromkeys(name for row in self.rows for name in row))
             writer = csv.DictWriter(file, names)
             writer.writeheader()
-            writer.writerows({**row, "epoch": int(row["epoch"])} for row in self.rows)
+            writer.writerows({**row, "epoch": int(row["epoch"]) + 1} for row in self.rows)  # from 1 for people
         self._run.on_epoch(epoch, metrics)
 
     def state_dict(self) -> dict[str, Any]:
@@ -122,29 +141,30 @@ class History(Callback):
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Goes on after them."""
+        """Restores the rows."""
         self.rows = list(state_dict["rows"])
 
 
 class KeepCheckpoints(Checkpoint):
     """Saves a checkpoint an epoch, and keeps the one that was best on validation.
 
-    Both are written under another name and renamed, the best one first: killed at any moment, what is left is a state
-    from which the same training goes on.
+    Unlike Lightning's ``ModelCheckpoint`` it writes both atomically, the best one first: after a kill at any moment
+    the training resumes from what is there.
 
     Args:
         folder: Where to keep them.
         monitor: Validation metric to judge by.
         mode: ``max`` or ``min``.
+        budget: Is told of early stopping, which Lightning decides on just before checkpoints are saved.
     """
 
-    def __init__(self, folder: Path, monitor: str, mode: str) -> None:
+    def __init__(self, folder: Path, monitor: str, mode: str, budget: Budget) -> None:
         self._folder = folder
+        self._budget = budget
         self._monitor = monitor
         self._sign = 1.0 if mode == "max" else -1.0
         self.best_score = -math.inf
         self.best_epoch = -1
-        self.is_complete = False
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves."""
@@ -152,7 +172,8 @@ class KeepCheckpoints(Checkpoint):
         is_best = score > self.best_score
         if is_best:
             self.best_score, self.best_epoch = score, trainer.current_epoch
-        self.is_complete = trainer.should_stop or trainer.current_epoch + 1 >= (trainer.max_epochs or 0)
+        if trainer.should_stop and self._budget.stopped_by is None:
+            self._budget.stopped_by = "early stopping"
         last = self._folder / LAST_CHECKPOINT
         try:
             if is_best:
@@ -170,13 +191,12 @@ class KeepCheckpoints(Checkpoint):
             raise
 
     def state_dict(self) -> dict[str, Any]:
-        """What was best, and whether the training had come to its end."""
-        return {"best_score": self.best_score, "best_epoch": self.best_epoch, "is_complete": self.is_complete}
+        """Score and number of the best epoch."""
+        return {"best_score": self.best_score, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Goes on comparing with it."""
+        """Restores them."""
         self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
-        self.is_complete = state_dict["is_complete"]
 
 
 def _save(trainer: Trainer, path: Path) -> None:
@@ -225,30 +245,31 @@ class DivergenceGuard(Callback):
             else "No epoch had been completed, so there are no good weights yet."
         )
         raise TrainingFailed(
-            f"training diverged: {what} is {value} at step {trainer.global_step} (epoch {trainer.current_epoch}). "
+            f"training diverged: {what} is {value} at step {trainer.global_step} (epoch {trainer.current_epoch + 1}). "
             f"{kept} Lower the learning rate, set gradient_clip, use precision '32', or look for extreme values among "
             "the training patches."
         )
 
 
 class ProgressBar(Callback):
-    """One bar over all batches, and one line of metrics an epoch.
+    """One bar over the steps of the budget with the time left, and one line of metrics an epoch.
 
     Args:
         title: What is trained.
+        budget: Knows the steps.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, budget: Budget) -> None:
         self._title = title
+        self._budget = budget
         self._bar: tqdm[Any] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens the bar, where a resumed training stands."""
-        steps = int(trainer.num_training_batches)
+        """Opens the bar, at the step that a resumed training has reached."""
         # In a log file each refresh is a line of its own.
         interval = 0.5 if sys.stderr.isatty() else 30.0
-        total, initial = steps * (trainer.max_epochs or 0), steps * trainer.current_epoch
-        self._bar = tqdm(total=total, initial=initial, desc=self._title, unit="batch", mininterval=interval)
+        steps, done = self._budget.steps, self._budget.done
+        self._bar = tqdm(total=steps, initial=done, desc=self._title, unit="step", mininterval=interval)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -263,7 +284,7 @@ class ProgressBar(Callback):
             metrics = "  ".join(
                 f"{name} {float(value):.4g}" for name, value in sorted(trainer.callback_metrics.items())
             )
-            self._bar.write(f"{self._title}  epoch {trainer.current_epoch}  {metrics}", file=sys.stderr)
+            self._bar.write(f"{self._title}  epoch {trainer.current_epoch + 1}  {metrics}", file=sys.stderr)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the bar."""

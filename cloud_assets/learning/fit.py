@@ -1,4 +1,4 @@
-"""Fits any task's network: one configuration of Lightning's trainer, resumable and bounded in time."""
+"""Fits the network of any family: one configuration of Lightning's trainer, resumable."""
 
 import logging
 import warnings
@@ -13,12 +13,13 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from cloud_assets.inference.card import StoppedBy
 from cloud_assets.inference.device import choose_device, choose_precision
 from cloud_assets.inference.process_memory import keep_freed_memory
 from cloud_assets.learning.callbacks import (
     BEST_CHECKPOINT,
     LAST_CHECKPOINT,
-    Clock,
+    Budget,
     DivergenceGuard,
     History,
     KeepCheckpoints,
@@ -38,7 +39,7 @@ _LIGHTNING_PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = 
 
 
 class TrainedModule(LightningModule):
-    """What :func:`fit` asks of a task's module.
+    """Base class of the modules that :func:`fit` trains.
 
     Subclasses write ``training_step`` (returning the loss) and ``validation_step``, and log ``monitor`` there.
 
@@ -58,7 +59,7 @@ class TrainedModule(LightningModule):
         self.optimisation = optimisation
 
     def configure_optimizers(self) -> Any:
-        """One optimiser for all weights; the learning rate is :class:`LearningRate`'s business."""
+        """One optimiser for all weights; :class:`LearningRate` sets its rate."""
         return build_optimiser(self.parameters(), self.optimisation)
 
     def to_layout(self, images: Tensor) -> Tensor:
@@ -79,8 +80,12 @@ class FitResult:
     """Wall-clock time, interruptions left out."""
     device: str
     """What it ran on."""
+    steps: int
+    """Steps (batches) trained in all."""
+    stopped_by: StoppedBy
+    """What ended it."""
     resumed_from_epoch: int | None
-    """First epoch of this process, if it took up an interrupted training."""
+    """First epoch (from 0) of this process, if it resumed an interrupted training."""
 
 
 def fit(
@@ -91,50 +96,51 @@ def fit(
     run: TrainingRun,
     extra_callbacks: Sequence[Callback] = (),
 ) -> FitResult:
-    """Trains until the last epoch, the end of the budget, or for want of progress on validation.
+    """Trains until the last step, the time limit, or until validation no longer improves.
 
-    A checkpoint is written each epoch to ``run.checkpoints``; if there is one already, training goes on from it, with
-    the same batches, learning rate and patience as if it had not been interrupted.
+    A checkpoint is written each epoch to ``run.checkpoints``; if there is one already, training resumes from it, with
+    the same batches, learning rate and patience as without the interruption.
 
     Args:
-        module: The task's module; ends up with the weights that were best on validation.
+        module: The family's module; holds the weights that were best on validation afterwards.
         training: Batches; a sampler with ``set_epoch`` makes them depend on the epoch only.
         validation: Batches.
         optimisation: The recipe.
-        run: Workspace and listener.
-        extra_callbacks: What the task adds around the steps; their state is kept with the checkpoints.
+        run: Workspace and callbacks.
+        extra_callbacks: Lightning callbacks of the family; their state is kept with the checkpoints.
 
     Returns:
         How it went.
 
     Raises:
         TrainingFailed: If the loss or the validation metric becomes infinite or not a number.
-        InvalidRecipe: If the device or precision is not to be had.
+        InvalidRecipe: If the device or precision is not available.
     """
     device = choose_device(optimisation.device)
     precision = choose_precision(optimisation.precision, device)
     keep_freed_memory()
     run.checkpoints.mkdir(parents=True, exist_ok=True)
-    clock = Clock(None if optimisation.budget_minutes is None else 60 * optimisation.budget_minutes)
-    history = History(run, clock)
-    checkpoints = KeepCheckpoints(run.checkpoints, module.monitor, module.mode)
+    steps = optimisation.total_steps(len(training))
+    budget = Budget(f"{run.task}/{run.variant}", steps, optimisation.budget_minutes)
+    history = History(run, budget)
+    checkpoints = KeepCheckpoints(run.checkpoints, module.monitor, module.mode, budget)
     callbacks = [
-        clock,
+        budget,
         Reseed(optimisation.seed),
         DivergenceGuard(run.checkpoints, module.monitor),
         history,
-        LearningRate(optimisation, clock, module.monitor, module.mode),
+        LearningRate(optimisation, budget, module.monitor, module.mode),
         checkpoints,
         *extra_callbacks,
-        *_optional_callbacks(module, optimisation, run),
+        *_optional_callbacks(module, optimisation, run, budget),
     ]
     last = run.checkpoints / LAST_CHECKPOINT
     state = torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
     with _quiet_lightning(), torch_threads(optimisation.threads):
-        if state is not None and state["callbacks"][checkpoints.state_key]["is_complete"]:
-            for callback in (clock, history, checkpoints, *extra_callbacks):
+        if state is not None and state["callbacks"][budget.state_key]["stopped_by"]:
+            for callback in (budget, history, checkpoints, *extra_callbacks):
                 callback.load_state_dict(state["callbacks"].get(callback.state_key, {}))  # most keep nothing
-            seconds = state["callbacks"][clock.state_key]["seconds"]
+            seconds = state["callbacks"][budget.state_key]["seconds"]
         else:
             if optimisation.channels_last:
                 module.to(memory_format=torch.channels_last)
@@ -143,10 +149,10 @@ def fit(
                 accelerator="gpu" if device.type == "cuda" else "cpu",
                 devices=1 if device.index is None or device.type == "cpu" else [device.index],
                 precision=_LIGHTNING_PRECISION[precision],
-                max_epochs=optimisation.max_epochs,
+                max_epochs=-(-steps // len(training)),
                 callbacks=callbacks,
                 gradient_clip_val=clip,
-                # A processor is deterministic as it is; the switch would only make it fill all new memory.
+                # A CPU is deterministic anyway; there the switch only makes torch fill all new memory.
                 deterministic="warn" if device.type == "cuda" else None,
                 benchmark=False,
                 default_root_dir=run.workspace,
@@ -161,7 +167,7 @@ def fit(
                 training.sampler.set_epoch(int(state["epoch"]) + 1)
             resume = None if state is None else str(last)
             trainer.fit(module, training, validation, ckpt_path=resume, weights_only=True)
-            seconds = clock.seconds
+            seconds = budget.seconds
     best = torch.load(run.checkpoints / BEST_CHECKPOINT, map_location="cpu", weights_only=True)
     module.cpu().load_state_dict(best["state_dict"])
     return FitResult(
@@ -169,11 +175,15 @@ def fit(
         best_epoch=checkpoints.best_epoch,
         seconds=seconds,
         device=_describe(device, precision),
+        steps=budget.done,
+        stopped_by=budget.stopped_by or "steps",
         resumed_from_epoch=None if state is None else int(state["epoch"]) + 1,
     )
 
 
-def _optional_callbacks(module: TrainedModule, optimisation: Optimisation, run: TrainingRun) -> list[Callback]:
+def _optional_callbacks(
+    module: TrainedModule, optimisation: Optimisation, run: TrainingRun, budget: Budget
+) -> list[Callback]:
     callbacks: list[Callback] = []
     if optimisation.patience is not None:
         callbacks.append(
@@ -188,7 +198,7 @@ def _optional_callbacks(module: TrainedModule, optimisation: Optimisation, run: 
     if optimisation.weight_averaging is not None:
         callbacks.append(MovingAverage(optimisation.weight_averaging))
     if run.progress:
-        callbacks.append(ProgressBar(f"{run.task}/{run.variant}"))
+        callbacks.append(ProgressBar(f"{run.task}/{run.variant}", budget))
     return callbacks
 
 
@@ -199,7 +209,7 @@ def _describe(device: torch.device, precision: str) -> str:
 
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
-    """Lets torch use some number of threads for a while.
+    """Sets the number of torch threads within a block.
 
     Args:
         count: The number; None leaves it as it is.
@@ -214,7 +224,7 @@ def torch_threads(count: int | None) -> Iterator[None]:
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Silences Lightning's advertisements and its advice on choices that were made on purpose here."""
+    """Silences Lightning's advertisements and its advice on settings that are intended here."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from cloud_assets.learning.optimisation import Optimisation
 
 if TYPE_CHECKING:
-    from cloud_assets.learning.callbacks import Clock
+    from cloud_assets.learning.callbacks import Budget
 
 _RISE = 0.3
 """Share of a one-cycle training in which the rate rises (Smith & Topin 2017, arXiv:1708.07120)."""
@@ -69,25 +69,26 @@ def rate_factor(optimisation: Optimisation, progress: float) -> float:
 class LearningRate(Callback):
     """Sets the learning rate of every optimiser, whether a module optimises automatically or by hand.
 
-    The share of the training that is over is counted in batches or in the wall-clock budget, whichever is further.
+    It follows the share of the budget's steps that are done, never the clock: the same recipe gives the same rates on
+    any machine.
 
     Args:
         optimisation: The recipe.
-        clock: Knows the budget.
-        monitor: Validation metric that ``plateau`` watches.
+        budget: Counts the steps.
+        monitor: Validation metric that ``plateau`` follows.
         mode: Whether it should be largest (``max``) or smallest (``min``).
     """
 
-    def __init__(self, optimisation: Optimisation, clock: "Clock", monitor: str, mode: str) -> None:
+    def __init__(self, optimisation: Optimisation, budget: "Budget", monitor: str, mode: str) -> None:
         self._optimisation = optimisation
-        self._clock = clock
+        self._budget = budget
         self._monitor = monitor
         self._mode = mode
         self._plateaus: list[ReduceLROnPlateau] = []
         self._restored: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remembers the starting rates; takes up the state of an interrupted training."""
+        """Stores the initial rates; restores the state of an interrupted training."""
         for optimiser in trainer.optimizers:
             for group in optimiser.param_groups:
                 group.setdefault("initial_lr", group["lr"])
@@ -106,15 +107,13 @@ class LearningRate(Callback):
         """Sets the rate for the coming step."""
         if self._optimisation.scheduler in ("plateau", "constant"):
             return
-        steps = int(trainer.num_training_batches)
-        done = (trainer.current_epoch * steps + batch_idx) / (self._optimisation.max_epochs * steps)
-        factor = rate_factor(self._optimisation, min(max(done, self._clock.share), 1.0))
+        factor = rate_factor(self._optimisation, min(self._budget.done / self._budget.steps, 1.0))
         for optimiser in trainer.optimizers:
             for group in optimiser.param_groups:
                 group["lr"] = group["initial_lr"] * factor
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tells the plateau schedulers how validation went."""
+        """Steps the plateau schedulers."""
         for plateau in self._plateaus:
             plateau.step(float(trainer.callback_metrics[self._monitor]))
 

@@ -82,14 +82,14 @@ def _permutation(count: int, turn: int, key: tuple[int, ...]) -> npt.NDArray[np.
     return np.random.default_rng((*key, turn)).permutation(count)
 
 
-def padded(images: npt.NDArray[np.float32], truth: npt.NDArray[np.uint8], multiple: int) -> Batch:
-    """Mirrors images up to a multiple of some pixels; what is added is unlabelled.
+def padded(images: npt.NDArray[np.float32], truth: npt.NDArray[np.uint8], multiple: int, border: int = 0) -> Batch:
+    """Mirrors images beyond their edges as :func:`reflect_pad` does; the added pixels are unlabelled.
 
     Args:
         images: (N, C, H, W).
         truth: (N, H, W).
-        multiple: The number of pixels.
+        multiple: Height and width become multiples of this.
+        border: Pixels to add on each side at least.
     """
-    height, width = truth.shape[1:]
-    margins = ((0, 0), (0, -height % multiple), (0, -width % multiple))
-    return reflect_pad(images, multiple), np.pad(truth, margins, constant_values=UNLABELLED)
+    margins = [(border, border + -(side + 2 * border) % multiple) for side in truth.shape[1:]]
+    return reflect_pad(images, multiple, border), np.pad(truth, ((0, 0), *margins), constant_values=UNLABELLED)

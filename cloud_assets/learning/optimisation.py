@@ -10,7 +10,13 @@ class Optimisation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_epochs: int = Field(default=50, ge=1, description="Most epochs to train.")
+    steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="Steps (batches) of the whole training; its end and the learning rate follow them. Unset: those of "
+        "max_epochs.",
+    )
+    max_epochs: int = Field(default=50, ge=1, description="Epochs to train where steps is unset.")
     steps_per_epoch: int | None = Field(
         default=None,
         ge=1,
@@ -19,7 +25,8 @@ class Optimisation(BaseModel):
     budget_minutes: float | None = Field(
         default=None,
         gt=0,
-        description="Wall-clock budget; training ends with it and the learning rate is fitted to it.",
+        description="Time limit. A training that reaches it ends early and says so in log, card and report; the "
+        "learning rate does not depend on it. Unset: none.",
     )
     batch_size: int = Field(default=8, ge=1, description="Patches a batch.")
     optimiser: Literal["adamw", "adam", "radam", "sgd", "rmsprop"] = Field(default="adamw", description="Optimiser.")
@@ -30,7 +37,7 @@ class Optimisation(BaseModel):
     scheduler: Literal["plateau", "linear", "cosine", "one_cycle", "constant"] = Field(
         default="plateau",
         description="'plateau' lowers the learning rate when the validation metric stalls; 'linear' and 'cosine' lower "
-        "it to nearly zero by the end of the training (steps or budget, whichever is first); 'one_cycle' rises first.",
+        "it to nearly zero by the last step; 'one_cycle' rises first.",
     )
     decay_start: float = Field(
         default=0.0,
@@ -62,3 +69,11 @@ class Optimisation(BaseModel):
         default=0, ge=0, description="Data loading processes; 0 loads in the main one, best on one or two cores."
     )
     threads: int | None = Field(default=None, ge=1, description="Threads of torch. Unset: torch decides.")
+
+    def total_steps(self, batches_an_epoch: int) -> int:
+        """Steps of the whole training.
+
+        Args:
+            batches_an_epoch: Batches that make an epoch.
+        """
+        return self.steps or self.max_epochs * batches_an_epoch

@@ -1,4 +1,4 @@
-"""What a model card keeps of its training."""
+"""Provenance of a model: the training record and the software versions of its card."""
 
 import platform
 from importlib.metadata import version
@@ -14,19 +14,19 @@ _LIBRARIES = ("torch", "torchvision", "lightning", "segmentation-models-pytorch"
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of what decides about a training's outcome."""
+    """Versions of the libraries that affect the result of a training."""
     libraries = {name: version(name) for name in _LIBRARIES}
     return {"cloud-assets": __version__, "python": platform.python_version(), **libraries}
 
 
 def training_record(recipe: BaseModel, seed: int, run: TrainingRun, result: FitResult) -> TrainingRecord:
-    """Makes the record of a finished training.
+    """The record of a finished training.
 
     Args:
-        recipe: The task's recipe.
+        recipe: The recipe.
         seed: Its seed.
         run: The run.
-        result: How it went.
+        result: What :func:`~cloud_assets.learning.fit.fit` returned.
     """
     return TrainingRecord(
         recipe=recipe.model_dump(mode="json"),
@@ -39,4 +39,6 @@ def training_record(recipe: BaseModel, seed: int, run: TrainingRun, result: FitR
         fingerprint=fingerprint(recipe, run.store, run.splits),
         seconds=result.seconds,
         device=result.device,
+        steps_run=result.steps,
+        stopped_by=result.stopped_by,
     )

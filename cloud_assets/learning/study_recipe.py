@@ -27,7 +27,7 @@ class StudyRecipe(BaseModel):
     workers: int = Field(default=1, ge=1, description="Processes that train trials side by side, one thread each.")
     variant: str | None = Field(default=None, description="Variant whose recipe is searched. Unset: the first.")
     metric: str = Field(
-        default="validation_loss", description="Metric of an epoch that is optimised; a trial is worth its best epoch."
+        default="val_loss", description="Metric of an epoch that is optimised; a trial is worth its best epoch."
     )
     mode: Literal["max", "min"] = Field(default="min", description="Whether more or less of the metric is better.")
     name: str | None = Field(

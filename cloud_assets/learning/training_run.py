@@ -1,4 +1,4 @@
-"""One training: its data, its workspace, and who is told about its progress."""
+"""One training: its data, its workspace, its callbacks and its fingerprint."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -18,21 +18,21 @@ _SIMULATED = frozenset({"simulation", "clouds"})
 _WEIGHTS = ("encoder_weights", "weights")
 """Fields of network specifications that name weights."""
 
-TRAINING_VERSION = 5
+TRAINING_VERSION = 6
 """Raised, and never lowered, when the same recipe on the same data would give other weights than before."""
 
 
 def _ignore(epoch: int, metrics: Mapping[str, float]) -> None:
-    """Tells nobody."""
+    """Null callback."""
 
 
 def _ignore_picture(epoch: int, name: str, png: bytes) -> None:
-    """Shows nobody."""
+    """Null callback."""
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What a recipe's ``train`` needs besides the recipe.
+    """What a training needs besides the recipe.
 
     A workspace belongs to one fingerprint: checkpoints in it are resumed.
     """

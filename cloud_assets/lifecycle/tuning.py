@@ -155,7 +155,11 @@ class _Session:
 
     def _recipe(self, parameters: Mapping[str, Any]) -> Any:
         if self.recipe.trial_epochs is not None:
-            parameters = {**parameters, "optimisation.max_epochs": self.recipe.trial_epochs}
+            parameters = {
+                **parameters,
+                "optimisation.steps": None,
+                "optimisation.max_epochs": self.recipe.trial_epochs,
+            }
         return with_parameters(self.base, parameters)
 
     def _handle(self, event: EpochEnd | TrialEnd | WorkerDied) -> None:

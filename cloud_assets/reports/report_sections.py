@@ -72,11 +72,13 @@ def model_facts(card: ModelCard) -> dict[str, str]:
 def training_facts(card: ModelCard) -> dict[str, str]:
     """How the model was trained."""
     record = card.training
+    ended = {} if record.stopped_by is None else {"ended by": f"{record.stopped_by}, after {record.steps_run} steps"}
     return {
         "trained on": "simulated patches" if card.is_synthetic_training_data else "real imagery",
         "patches": record.patches_version,
         "splits": record.splits_version,
         "epochs": f"{record.epochs_run}, weights of epoch {record.best_epoch + 1} kept",
+        **ended,
         "time": f"{record.seconds / 60:.1f} min on {record.device}",
         "seed": str(record.seed),
         "fingerprint": record.fingerprint,

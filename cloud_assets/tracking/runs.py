@@ -134,6 +134,7 @@ class Runs(Store):
                 "splits_version": record.splits_version,
                 "model_version": bundle.version,
                 "device": record.device,
+                "stopped_by": record.stopped_by or "",
                 "synthetic_training_data": str(card.is_synthetic_training_data).lower(),
             }
             run_id = self.begin(workspace, card.task, card.variant, record.recipe, tags)

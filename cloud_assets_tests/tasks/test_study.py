@@ -24,7 +24,7 @@ from cloud_assets.tracking import Tracker
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = SearchSpace({"optimisation.rate": FloatRange(low=0.1, high=0.9), "fault": Choice(options=("none", "raise"))})
-RECIPE = StudyRecipe(trials=5, pruner="none", sampler="random", seed=3, metric="validation_loss", mode="min")
+RECIPE = StudyRecipe(trials=5, pruner="none", sampler="random", seed=3, metric="val_loss", mode="min")
 
 
 @pytest.fixture
@@ -77,12 +77,12 @@ def test_each_trial_is_a_run_below_the_studys(
         assert one.info.status == ("FAILED" if trial.state == "failed" else "FINISHED")
         assert float(one.data.params["optimisation.rate"]) == trial.parameters["optimisation.rate"]
         if trial.state == "complete":
-            assert one.data.metrics["best_validation_loss"] == pytest.approx(trial.value)
-            history = MlflowClient(tracker.uri).get_metric_history(one.info.run_id, "validation_loss")
+            assert one.data.metrics["best_val_loss"] == pytest.approx(trial.value)
+            history = MlflowClient(tracker.uri).get_metric_history(one.info.run_id, "val_loss")
             assert {entry.step: entry.value for entry in history} == pytest.approx(dict(trial.epochs))
     parent = MlflowClient(tracker.uri).get_run(run_id)
     assert parent.info.status == "FINISHED"
-    assert parent.data.metrics["best_validation_loss"] == pytest.approx(study.outcome.best.value)
+    assert parent.data.metrics["best_val_loss"] == pytest.approx(study.outcome.best.value)
     assert parent.data.params["study.trials"] == "5"
     artifacts = {file.path for file in MlflowClient(tracker.uri).list_artifacts(run_id, "study")}
     assert {"study/report.html", "study/best_recipe.json", "study/figures"} <= artifacts

@@ -15,6 +15,7 @@ from cloud_assets.learning.training_run import TrainingRun
 class Schedule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    steps: int | None = None
     max_epochs: int = 3
     rate: float = 0.1
 
@@ -47,6 +48,6 @@ class Bowl(BaseModel):
         for epoch in range(self.optimisation.max_epochs):
             time.sleep(1000 if self.fault == "hang" else self.seconds)
             loss = (self.optimisation.rate - 0.3) ** 2 + (self.shape == "square") + 1 / (epoch + 1)
-            history.append({"validation_loss": loss, "threads": float(os.environ.get("OMP_NUM_THREADS", "0"))})
+            history.append({"val_loss": loss, "threads": float(os.environ.get("OMP_NUM_THREADS", "0"))})
             run.on_epoch(epoch, history[-1])
         return SimpleNamespace(card=SimpleNamespace(training=SimpleNamespace(history=history)))

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ from cloud_assets.families.segmentation.few_labels import RANDOM_SENSORS
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.reports.report_sections import training_facts
 from cloud_assets_tests.training.fresh_process import version_trained_afresh
 
 Recipe = Callable[..., Segmentation]
@@ -128,7 +130,7 @@ def test_an_infinite_loss_stops_it_and_keeps_the_last_good_weights(
 
     monkeypatch.setattr(train.SegmentationModule, "training_step", spoiled)
     run = toy_run()
-    with pytest.raises(TrainingFailed, match=r"training loss is nan at step 6 \(epoch 1\)") as caught:
+    with pytest.raises(TrainingFailed, match=r"training loss is nan at step 6 \(epoch 2\)") as caught:
         toy_recipe(steps_per_epoch=4).train(run)
     assert str(run.checkpoints) in str(caught.value)
     kept = torch.load(run.checkpoints / "best.ckpt", weights_only=True)["state_dict"]
@@ -158,22 +160,49 @@ def test_a_full_disk_costs_one_epoch_at_most(toy_recipe: Recipe, toy_run: Run, m
     assert same_weights(recipe.train(run), recipe.train(toy_run("whole")))
 
 
-def test_it_ends_with_the_budget_and_the_learning_rate_with_it(toy_recipe: Recipe, toy_run: Run) -> None:
-    recipe = toy_recipe(max_epochs=1000, steps_per_epoch=20, budget_minutes=3 / 60, scheduler="linear", patience=None)
+@pytest.mark.parametrize("settings", [{"steps": 10}, {"max_epochs": 5, "steps_per_epoch": 2}], ids=["steps", "epochs"])
+def test_it_ends_with_its_steps_and_the_learning_rate_with_them(
+    toy_recipe: Recipe, toy_run: Run, settings: dict[str, int]
+) -> None:
+    record = toy_recipe(**{"scheduler": "linear", "patience": None, **settings}).train(toy_run()).card.training
+    assert (record.steps_run, record.stopped_by) == (10, "steps")
+    assert record.history[-1]["learning_rate"] == pytest.approx(1e-2 * 0.1)
+    assert len(record.history) == (3 if "steps" in settings else 5)  # the last epoch of 4 steps may be shorter
+
+
+def test_a_time_limit_ends_it_early_and_is_reported(
+    toy_recipe: Recipe, toy_run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = toy_recipe(steps=10_000, steps_per_epoch=20, budget_minutes=2 / 60, scheduler="linear", patience=None)
     started = time.monotonic()
-    bundle = recipe.train(toy_run())
+    run = toy_run()
+    bundle = recipe.train(run)
     assert time.monotonic() - started < 8
-    history = bundle.card.training.history
-    assert 2 <= len(history) < 1000
-    assert history[-1]["learning_rate"] < 0.1 * recipe.optimisation.learning_rate
-    assert 2 < bundle.card.training.seconds < 5
+    record = bundle.card.training
+    assert record.stopped_by == "time limit"
+    assert record.steps_run is not None
+    assert f"the time limit (budget_minutes: 0.0333333) ends the training after {record.steps_run} of" in caplog.text
+    assert training_facts(bundle.card)["ended by"] == f"time limit, after {record.steps_run} steps"
+    # The clock changes nothing but the end: the rate is that of the step, as on any machine.
+    assert record.history[-1]["learning_rate"] == pytest.approx(1e-2 * (1 - (record.steps_run - 1) / 10_000))
+    assert recipe.train(run).card.training.stopped_by == "time limit"
+
+
+def test_the_progress_bar_fills(toy_recipe: Recipe, toy_run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    run = dataclasses.replace(toy_run(), progress=True)
+    toy_recipe(steps=6, steps_per_epoch=4).train(run)
+    output = capfd.readouterr().err
+    assert "6/6" in output
+    assert "epoch 1 " in output
+    assert "epoch 2 " in output
 
 
 def test_it_stops_for_want_of_progress(toy_recipe: Recipe, toy_run: Run) -> None:
     recipe = toy_recipe(max_epochs=20, learning_rate=1e-12, patience=2, scheduler="plateau", plateau_patience=0)
-    history = recipe.train(toy_run()).card.training.history
-    assert len(history) < 20
-    assert history[-1]["learning_rate"] < 1e-12
+    record = recipe.train(toy_run()).card.training
+    assert len(record.history) < 20
+    assert record.stopped_by == "early stopping"
+    assert record.history[-1]["learning_rate"] < 1e-12
 
 
 def test_history_is_written_and_told(toy_recipe: Recipe, toy_run: Run) -> None:
@@ -184,7 +213,7 @@ def test_history_is_written_and_told(toy_recipe: Recipe, toy_run: Run) -> None:
     assert {"train_loss", "val_loss", "val_iou", "val_f1", "learning_rate", "seconds"} <= told[0][1].keys()
     lines = (run.checkpoints / "history.csv").read_text().splitlines()
     assert lines[0].startswith("epoch,")
-    assert [line.split(",")[0] for line in lines[1:]] == ["0", "1"]
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2"]
 
 
 def test_averaged_weights_are_validated_and_kept(toy_recipe: Recipe, toy_run: Run) -> None:

@@ -7,6 +7,7 @@ import torch
 from sklearn.metrics import jaccard_score
 
 from cloud_assets.errors import InvalidModel, InvalidRecipe, NoUsablePatches, UnknownBand
+from cloud_assets.families.segmentation.predictor import SegmentationPredictor
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.families.segmentation.train import SegmentationModule, class_codes
 from cloud_assets.inference.bundle import ModelBundle
@@ -47,6 +48,22 @@ def test_it_learns_a_separable_task_and_tells_it_in_full(toy_recipe: Recipe, toy
     assert card.training.patches_version == run.store.data_version
     bundle.save(tmp_path / "model")
     assert ModelBundle.open(tmp_path / "model").version == bundle.version
+
+
+@pytest.mark.parametrize("weight_averaging", [None, 0.9])
+def test_validation_sees_what_the_predictor_sees(
+    toy_recipe: Recipe, toy_run: Run, weight_averaging: float | None
+) -> None:
+    # Three steps leave probabilities near 0.5, where the border decides about pixels.
+    recipe = toy_recipe(steps=3, mirrored_border=5, weight_averaging=weight_averaging)
+    run = toy_run()
+    bundle = recipe.train(run)
+    rows = run.splits.indices("validation")
+    answer = SegmentationPredictor(bundle, "cpu").predict(run.store.array()[rows])
+    truth = np.isin(run.store.masks[rows], (1, 2))
+    iou = jaccard_score(truth.ravel(), (answer["cloud_probability"] >= 0.5).ravel())
+    assert 0 < iou < 1
+    assert bundle.card.metrics["val_iou"] == pytest.approx(iou, abs=1e-6)
 
 
 def test_four_classes(toy_recipe: Recipe, toy_run: Run) -> None:

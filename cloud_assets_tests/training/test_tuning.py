@@ -223,7 +223,7 @@ def test_hanging_trial_is_killed_and_slow_one_cut_short(
 
 
 def test_metric_that_no_epoch_has_is_named(bowl: Any, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidRecipe, match=r"'accuracy'.*validation_loss"):
+    with pytest.raises(InvalidRecipe, match=r"'accuracy'.*val_loss"):
         run_study(StudyRecipe(trials=1, metric="accuracy"), SPACE, bowl(), training_run(data, tmp_path))
 
 

@@ -146,6 +146,7 @@ class ValidationBatches(Dataset[Batch]):
         class_codes: (256,) uint8, cloud code -> class index, 255 where unlabelled.
         batch_size: Patches a batch.
         multiple: Height and width are padded to multiples of this.
+        border: Mirrored pixels on each side, as the predictor adds them.
     """
 
     def __init__(
@@ -156,12 +157,14 @@ class ValidationBatches(Dataset[Batch]):
         *,
         batch_size: int,
         multiple: int,
+        border: int = 0,
     ) -> None:
         self._source = source
         self._preprocessing = preprocessing
         self._class_codes = class_codes
         self._batch_size = batch_size
         self._multiple = multiple
+        self._border = border
 
     def __len__(self) -> int:
         return -(-len(self._source) // self._batch_size)
@@ -172,4 +175,4 @@ class ValidationBatches(Dataset[Batch]):
         dn, codes = self._source.store.array()[rows][:, self._source.channels], self._source.store.masks[rows]
         pixels, valid = self._preprocessing(dn)
         truth = np.where(valid, self._class_codes[codes], np.uint8(UNLABELLED))
-        return padded(pixels, truth, self._multiple)
+        return padded(pixels, truth, self._multiple, self._border)

@@ -78,7 +78,11 @@ class SegmentationModule(TrainedModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Counts a batch into the validation metrics."""
+        """Counts a batch into the validation metrics, which are those of the predictor at a threshold of 0.5.
+
+        Patches have the predictor's mirrored border, whose pixels are unlabelled. Only test-time augmentation is left
+        out: it would cost four times as much.
+        """
         images, truth = batch
         truth = truth.long()
         logits = self.network(self.to_layout(images))
@@ -154,7 +158,11 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
         whole = min(shape)  # as large as the real ones: metrics count pixels
         judged.append(_simulated(recipe, run, preprocessing, whole, recipe.simulated_validation, validation=True))
     checks: ConcatDataset[Batch] = ConcatDataset(
-        [ValidationBatches(source, preprocessing, codes, **sizes) for source in judged if len(source)]
+        [
+            ValidationBatches(source, preprocessing, codes, border=recipe.mirrored_border, **sizes)
+            for source in judged
+            if len(source)
+        ]
     )
     one_pass = -(-len(training) // optimisation.batch_size)
     steps = optimisation.steps_per_epoch or max(one_pass, _FEWEST_BATCHES)

@@ -154,8 +154,9 @@ class TranslationModule(TrainedModule):
         self._patches += len(radar)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs PSNR and mean absolute error in reflectance, and how much pictures of different places differ."""
+        """Logs mean squared error, PSNR and mean absolute error in reflectance, and how much pictures differ."""
         mean_squared = max(self._squared / max(self._count, 1), 1e-12)
+        self.log("val_loss", mean_squared)
         self.log("val_psnr", -10 * float(np.log10(mean_squared)))
         self.log("val_mae", self._absolute / max(self._count, 1))
         if self._patches > 1:
