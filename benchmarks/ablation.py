@@ -74,6 +74,7 @@ INGREDIENTS: Mapping[str, Mapping[str, Any]] = {
     "half of the weights kept, four orientations": {
         "augmentation": RANDOM_SENSORS.model_dump(),
         "optimisation.weight_averaging": 0.99,
+        "optimisation.steps": None,
         "optimisation.max_epochs": 3,
         "optimisation.steps_per_epoch": 40,
         "test_time_augmentation": True,
@@ -143,7 +144,7 @@ def on_simulation_alone(count: int, epochs: int, steps: int) -> Segmentation:
 def _start(epochs: int, steps: int) -> Segmentation:
     base = TASK.variants["unet"]
     assert isinstance(base, Segmentation)
-    length = {"optimisation.max_epochs": epochs, "optimisation.steps_per_epoch": steps}
+    length = {"optimisation.steps": None, "optimisation.max_epochs": epochs, "optimisation.steps_per_epoch": steps}
     return with_parameters(base, {**PLAIN, **length})
 
 

@@ -43,6 +43,7 @@ def main() -> None:
         first = store.index.reset_index().groupby("group")["index"].first().to_numpy()
         changes = {
             "optimisation.steps_per_epoch": EPOCH,
+            "optimisation.steps": None,
             "optimisation.max_epochs": -(-options.steps // EPOCH),
             "optimisation.budget_minutes": None,
             "optimisation.batch_size": 2,

@@ -82,6 +82,7 @@ def rows(options: argparse.Namespace) -> dict[str, Translation]:
         "discriminator.width": max(8, options.width // 2),
         "crop": options.crop,
         "statistics_patches": 16,
+        "optimisation.steps": None,
         "optimisation.max_epochs": 4,
         "optimisation.steps_per_epoch": -(-options.steps // 4),
         "optimisation.budget_minutes": None,
