@@ -264,7 +264,7 @@ def _numbers(evaluation: Evaluation) -> list[str]:
         lines += [
             "## Data",
             "",
-            *_facts(evaluation.facts.get("Data", {})),
+            *_listed_values(evaluation.sections.get("Data", {})),
             *markdown_table(evaluation.tables["splits"]),
             "",
         ]
@@ -273,16 +273,21 @@ def _numbers(evaluation: Evaluation) -> list[str]:
 
 def _card(found: TaskResults) -> list[str]:
     """The model card in a few lines, and the whole recipe folded away."""
-    facts = found.evaluation.facts
-    lines = ["## Model card", "", *_facts(facts.get("Model", {})), *_facts(facts.get("Training", {}))]
-    recipe = facts.get("Recipe", {})
+    sections = found.evaluation.sections
+    lines = [
+        "## Model card",
+        "",
+        *_listed_values(sections.get("Model", {})),
+        *_listed_values(sections.get("Training", {})),
+    ]
+    recipe = sections.get("Recipe", {})
     if recipe:
-        lines += ["<details><summary>The whole recipe</summary>", "", *_facts(recipe), "</details>", ""]
+        lines += ["<details><summary>The whole recipe</summary>", "", *_listed_values(recipe), "</details>", ""]
     return lines
 
 
-def _facts(facts: Mapping[str, str]) -> list[str]:
-    return [*(f"- {name}: {value}" for name, value in facts.items() if value), ""]
+def _listed_values(values: Mapping[str, str]) -> list[str]:
+    return [*(f"- {name}: {value}" for name, value in values.items() if value), ""]
 
 
 def markdown_table(table: pd.DataFrame) -> list[str]:

@@ -17,8 +17,8 @@ from mlflow import MlflowClient
 from cloud_assets.errors import TrackingUnavailable
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.predictor import load_predictor
-from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.tracking import RUN_FILE, Tracker, default_uri, flattened
+from cloud_assets_tests.reports.test_evaluation import make_evaluation
 
 BundleFactory = Callable[..., ModelBundle]
 
@@ -113,7 +113,7 @@ def test_a_deleted_run_is_replaced(tracker: Tracker, tmp_path: Path, tiny_bundle
 
 def test_an_evaluation_is_logged_with_its_report(tracker: Tracker, tmp_path: Path, tiny_bundle: BundleFactory) -> None:
     run_id = tracker.publish(tmp_path, tiny_bundle())
-    evaluation = Evaluation("clouds", "unet", {"iou": 0.7}, "model", "patches", "splits", True)
+    evaluation = make_evaluation()
     tracker.log_evaluation(run_id, evaluation)
     client = MlflowClient(tracker.uri)
     assert client.get_run(run_id).data.metrics["test_iou"] == 0.7
@@ -204,7 +204,7 @@ def test_eight_trainings_at_once_lose_nothing(tracker: Tracker, tmp_path: Path, 
     script = f"""
         import sys
         from pathlib import Path
-        from cloud_assets.reports.evaluation import Evaluation
+        from cloud_assets_tests.reports.test_evaluation import make_evaluation
         from cloud_assets.inference.bundle import ModelBundle
         from cloud_assets.tracking import Tracker
         tracker = Tracker("{tracker.uri}")
@@ -214,7 +214,7 @@ def test_eight_trainings_at_once_lose_nothing(tracker: Tracker, tmp_path: Path, 
         for epoch in range(30):
             tracker.log_epoch(run, epoch, {{"loss": 1.0 / (epoch + 1), "iou": epoch / 30}})
         tracker.publish(workspace, bundle)
-        tracker.log_evaluation(run, Evaluation("clouds", "unet", {{"iou": 0.7}}, bundle.version, "p", "s", True))
+        tracker.log_evaluation(run, make_evaluation(model_version=bundle.version))
         tracker.register(run, bundle, {{}})
     """
     for number in range(8):

@@ -52,11 +52,11 @@ def drift_report(
     """
     version = bundle.version
     if previous is None or previous.model_version != version:
-        previous = DriftReport(task, version)
+        previous = DriftReport(task=task, model_version=version)
     try:
         judge = _Judge(reference_of(bundle.card), recipe)
     except InvalidModel as error:
-        return DriftReport(task, version, notes=[str(error)], is_blind=True)
+        return DriftReport(task=task, model_version=version, notes=[str(error)], is_blind=True)
     observed, notes = _observe(task, bundle, scenes, previous, recipe)
     batches, features = list(previous.batches), previous.features
     new = [name for name in dict.fromkeys(observed["batch"]) if name not in _known(previous)] if len(observed) else []
@@ -80,7 +80,14 @@ def drift_report(
     notes += judge.troubles
     if not kept:
         notes.append("No scene was predicted and no new patch came in since the champion was trained.")
-    return DriftReport(task, version, kept, observed, features, notes, drawn(kept))
+    return DriftReport(
+        task=task,
+        model_version=version,
+        batches=kept,
+        tables={"observations": observed} | ({} if features is None else {"features": features}),
+        notes=notes,
+        figures=drawn(kept),
+    )
 
 
 def _known(report: DriftReport) -> set[str]:

@@ -14,7 +14,7 @@ from cloud_assets.families.translation.pairs import Pairs
 from cloud_assets.families.translation.predictor import target_of
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.predictor import Predictor, load_predictor
-from cloud_assets.lifecycle.suspicious_labels import SuspicionRecipe, SuspiciousLabels
+from cloud_assets.lifecycle.suspicious_labels import LIST, SuspicionRecipe, SuspiciousLabels
 from cloud_assets.patches.normal_split import ANOMALOUS, NORMAL
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import Splits
@@ -79,7 +79,14 @@ def suspicious_labels(
         notes.append(f"{len(labelled) - len(rows)} labelled patches were not looked at (patches: {recipe.patches}).")
     learnt_count = int(learnt[rows].sum())
     return SuspiciousLabels(
-        card.task, bundle.version, store.data_version, len(rows), learnt_count, table, figures, notes
+        task=card.task,
+        model_version=bundle.version,
+        patches_version=store.data_version,
+        looked_at=len(rows),
+        learnt_from=learnt_count,
+        tables={LIST: table},
+        figures=figures,
+        notes=notes,
     )
 
 

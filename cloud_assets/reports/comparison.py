@@ -2,59 +2,54 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from cloud_assets.errors import InvalidReport
-from cloud_assets.reports.contents import read_figures, read_tables, write_figures, write_tables
+from cloud_assets.reports.bars import ranking_bars
 from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.reports.formatting import readable
+from cloud_assets.reports.formatting import format_number, readable
 from cloud_assets.reports.gate import Decision, Gate
-from cloud_assets.storage import atomic_directory
+from cloud_assets.reports.page import SYNTHETIC_BANNER, Page, Tile, figure_views, job_commands, table_views
+from cloud_assets.reports.report import Report
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from cloud_assets.patches.splits import Splits
 
-SCHEMA_VERSION = 1
+_RANKING = "ranking"
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The variants of one task, ranked. Saved as a folder like an :class:`Evaluation`."""
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Report):
+    """The variants of one task, ranked."""
+
+    file: ClassVar[str] = "comparison.json"
+    remedy: ClassVar[str] = "Compare the variants again."
 
     task: str
     """Name of the task."""
     gate: Gate
-    """The gate whose metric ranks the variants."""
+    """The gate that ranks the variants and that promotion applies."""
     ranking: Sequence[str]
     """The variants' names, best first."""
     metrics: Mapping[str, Mapping[str, float]]
     """Each variant's metrics."""
     model_versions: Mapping[str, str]
     """Each variant's model version."""
-    table: pd.DataFrame
-    """One row a variant, best first, and one a trivial baseline; columns: name, kind, the metrics of the test split."""
-    figures: Mapping[str, bytes]
-    """PNG images by name."""
     patches_version: str
     """Data version of the patch store that all were evaluated on."""
     splits_version: str
     """Data version of the splits that all were evaluated on."""
     is_synthetic: bool
     """True if the test data are simulated."""
-    notes: Sequence[str] = ()
-    """What a reader of the numbers has to know."""
-    captions: Mapping[str, str] = field(default_factory=dict)
-    """One sentence for each figure or table, by its name."""
-    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    """Time of the comparison (UTC, ISO 8601)."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row a variant, best first, and one a trivial rule; columns: name, kind, the metrics of the test split."""
+        return self.tables[_RANKING]
 
     @property
     def best(self) -> str:
@@ -66,67 +61,30 @@ class Comparison:
         """Whether the best variant passes the gate, leaving a present champion out of account."""
         return self.gate.passes(self.metrics[self.best])
 
-    @property
-    def data_version(self) -> str:
-        """Hash of what was compared."""
-        content = [self.task, self.gate.model_dump(), self.model_versions, self.patches_version, self.splits_version,
-                   self.metrics]  # fmt: skip
-        return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-    def save(self, directory: Path) -> None:
-        """Writes the comparison to a folder, which is replaced as a whole.
-
-        Args:
-            directory: The folder to make or replace.
-        """
-        from cloud_assets.reports.page import comparison_page, render
-
-        with atomic_directory(directory) as folder:
-            content = {
-                "schema_version": SCHEMA_VERSION,
-                "task": self.task,
-                "gate": self.gate.model_dump(mode="json"),
-                "ranking": list(self.ranking),
-                "metrics": {variant: dict(metrics) for variant, metrics in self.metrics.items()},
-                "model_versions": dict(self.model_versions),
-                "patches_version": self.patches_version,
-                "splits_version": self.splits_version,
-                "is_synthetic": self.is_synthetic,
-                "notes": list(self.notes),
-                "captions": dict(self.captions),
-                "created": self.created,
-                "table": write_tables({"ranking": self.table}, folder / "tables"),
-                "figures": write_figures(self.figures, folder / "figures"),
-            }
-            text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-            (folder / "comparison.json").write_text(text, encoding="utf-8")
-            (folder / "report.html").write_text(render(comparison_page(self)), encoding="utf-8")
-
-    @classmethod
-    def open(cls, directory: Path) -> Comparison:
-        """Reads a comparison that :meth:`save` wrote.
-
-        Args:
-            directory: The comparison's folder.
-
-        Returns:
-            The same comparison.
-
-        Raises:
-            InvalidReport: If the folder holds none, half of one, or one of another schema version.
-        """
-        try:
-            content = json.loads((directory / "comparison.json").read_text(encoding="utf-8"))
-            if content.pop("schema_version") != SCHEMA_VERSION:
-                raise ValueError("it has another schema version")
-            gate = Gate.model_validate(content.pop("gate"))
-            table = read_tables(content.pop("table"), directory / "tables")["ranking"]
-            figures = read_figures(content.pop("figures"), directory / "figures")
-            return cls(gate=gate, table=table, figures=figures, **content)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InvalidReport(
-                f"{directory} holds no comparison that this version can read ({error}). Compare the variants again."
-            ) from error
+    def page(self) -> Page:
+        """The ranking, whether the best variant passes the gate, and all metrics side by side."""
+        metric = self.gate.metric
+        by_metric = self.table.drop(columns="kind").set_index("name").T.rename_axis("metric").reset_index()
+        return Page(
+            title=f"{self.task} / comparison",
+            subtitle=f"Variants ranked by {readable(metric)} on the same test split, {self.created}",
+            banner=SYNTHETIC_BANNER if self.is_synthetic else "",
+            tiles=[
+                Tile(f"{position}. {variant}", format_number(self.metrics[variant][metric]), readable(metric))
+                for position, variant in enumerate(self.ranking, start=1)
+            ],
+            notes=[f"Best variant: {self.best}; {self.decision.reason}.", *self.notes],
+            figures=figure_views(self.figures, self.captions),
+            tables=table_views({"all_metrics": by_metric}, self.captions),
+            sections={
+                "Versions": {
+                    **{f"model {variant}": version for variant, version in self.model_versions.items()},
+                    "patches": self.patches_version,
+                    "splits": self.splits_version,
+                }
+            },
+            commands=job_commands(self.task),
+        )
 
 
 def present_evaluations(evaluations: Mapping[str, Evaluation], splits: Splits) -> dict[str, Evaluation]:
@@ -162,21 +120,19 @@ def compare(evaluations: Mapping[str, Evaluation], gate: Gate) -> Comparison:
         evaluations, key=lambda variant: evaluations[variant].metrics[gate.metric], reverse=gate.mode == "max"
     )
     table = _side_by_side({variant: evaluations[variant] for variant in ranking}, gate)
-    from cloud_assets.reports.bars import ranking_bars
-
     return Comparison(
         task=first.task,
         gate=gate,
         ranking=tuple(ranking),
         metrics={variant: dict(evaluation.metrics) for variant, evaluation in evaluations.items()},
         model_versions={variant: evaluation.model_version for variant, evaluation in evaluations.items()},
-        table=table,
-        figures={"ranking": ranking_bars(table, gate)},
+        tables={_RANKING: table},
+        figures={_RANKING: ranking_bars(table, gate)},
         patches_version=first.patches_version,
         splits_version=first.splits_version,
         is_synthetic=first.is_synthetic,
         notes=_merged_notes(evaluations),
-        captions={"ranking": f"{readable(gate.metric)} on the test split; {_better(gate)} is better."},
+        captions={_RANKING: f"{readable(gate.metric)} on the test split; {_better(gate)} is better."},
     )
 
 

@@ -1,36 +1,41 @@
-"""What an evaluation found out about one model: numbers, tables, pictures and the report that shows them."""
+"""The evaluation of one model on its task's test split: metrics, tables, figures and how they were measured."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 from cloud_assets.errors import InvalidReport
-from cloud_assets.reports.contents import read_figures, read_tables, write_figures, write_tables
-from cloud_assets.storage import atomic_directory
+from cloud_assets.reports.formatting import format_number, readable
+from cloud_assets.reports.page import (
+    SYNTHETIC_BANNER,
+    Page,
+    TableView,
+    Tile,
+    figure_views,
+    job_commands,
+    table_views,
+)
+from cloud_assets.reports.report import Report
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-SCHEMA_VERSION = 1
+METRICS_FILE = "metrics.json"
+_PREFIXES = {"validation_": "validation", "baseline_": "trivial baseline"}
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Report):
     """A model's evaluation on its task's test split.
 
-    Saved as a folder: ``metrics.json`` (flat, finite numbers), ``tables/*.csv``, ``figures/*.png``, ``report.html``
-    (one self-contained page) and ``evaluation.json`` (everything else).
+    ``metrics.json`` in its folder is a flat object of finite numbers.
 
     Raises:
         InvalidReport: If a metric is not a finite number. What cannot be measured is left out and noted.
     """
+
+    file: ClassVar[str] = "evaluation.json"
+    remedy: ClassVar[str] = "Evaluate the model again."
 
     task: str
     """Name of the task."""
@@ -38,7 +43,7 @@ class Evaluation:
     """Name of the task's variant."""
     metrics: Mapping[str, float]
     """Flat: the test split's metrics by their standard names, the validation split's with ``validation_`` before them,
-    those of trivial baselines with ``baseline_``."""
+    those of trivial rules with a prefix of :data:`~cloud_assets.reports.gate.TRIVIAL_RULES`."""
     model_version: str
     """Version of the :class:`ModelBundle` that was evaluated."""
     patches_version: str
@@ -47,20 +52,14 @@ class Evaluation:
     """Data version of the splits."""
     is_synthetic: bool
     """True if the test data are simulated: the numbers then say nothing about real imagery."""
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    """Tables by name. ``per_scene`` has one row a group; ``baselines`` one row a trivial baseline."""
-    figures: Mapping[str, bytes] = field(default_factory=dict)
-    """PNG images by name, in the order in which the report shows them."""
-    notes: Sequence[str] = ()
-    """What a reader of the numbers has to know: limits, things left out."""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """The settings of the evaluator, as JSON. Numbers of different settings are not compared."""
+    references: Mapping[str, str] = field(default_factory=dict)
+    """Models of other tasks that the evaluation compared with: their versions by the name of the task."""
     headline: Sequence[str] = ()
     """Names of the metrics that the report shows first."""
-    captions: Mapping[str, str] = field(default_factory=dict)
-    """One sentence for each figure or table, by its name."""
-    facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Sections of labelled facts for the report: the data, the model, its training."""
-    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    """Time of the evaluation (UTC, ISO 8601)."""
+    sections: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Labelled values for the report by heading: the data, the model, its training."""
 
     def __post_init__(self) -> None:
         wrong = [name for name, value in self.metrics.items() if not math.isfinite(value)]
@@ -70,70 +69,53 @@ class Evaluation:
                 "the test split cannot tell and say so in the notes."
             )
 
-    @property
-    def data_version(self) -> str:
-        """Hash of what was measured and on what; equal evaluations have equal versions, whenever they were made."""
-        content = [
-            self.task, self.variant, self.model_version, self.patches_version, self.splits_version,
-            dict(sorted(self.metrics.items())),
-        ]  # fmt: skip
-        return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+    def extra_files(self) -> Mapping[str, Mapping[str, Any]]:
+        """``metrics.json``."""
+        return {METRICS_FILE: dict(self.metrics)}
 
-    def save(self, directory: Path) -> None:
-        """Writes the evaluation to a folder, which is replaced as a whole.
-
-        Args:
-            directory: The folder to make or replace.
-        """
-        from cloud_assets.reports.page import evaluation_page, render
-
-        with atomic_directory(directory) as folder:
-            content: dict[str, Any] = {
-                "schema_version": SCHEMA_VERSION,
-                "task": self.task,
-                "variant": self.variant,
-                "model_version": self.model_version,
-                "patches_version": self.patches_version,
-                "splits_version": self.splits_version,
-                "is_synthetic": self.is_synthetic,
-                "created": self.created,
-                "notes": list(self.notes),
-                "headline": list(self.headline),
-                "captions": dict(self.captions),
-                "facts": {section: dict(facts) for section, facts in self.facts.items()},
-                "tables": write_tables(self.tables, folder / "tables"),
-                "figures": write_figures(self.figures, folder / "figures"),
-            }
-            _write_json(folder / "metrics.json", dict(self.metrics))
-            _write_json(folder / "evaluation.json", content)
-            (folder / "report.html").write_text(render(evaluation_page(self)), encoding="utf-8")
-
-    @classmethod
-    def open(cls, directory: Path) -> Evaluation:
-        """Reads an evaluation that :meth:`save` wrote.
-
-        Args:
-            directory: The evaluation's folder.
-
-        Returns:
-            The same evaluation.
-
-        Raises:
-            InvalidReport: If the folder holds none, half of one, or one of another schema version.
-        """
-        try:
-            content = json.loads((directory / "evaluation.json").read_text(encoding="utf-8"))
-            metrics = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-            if content.pop("schema_version") != SCHEMA_VERSION:
-                raise ValueError("it has another schema version")
-            tables = read_tables(content.pop("tables"), directory / "tables")
-            figures = read_figures(content.pop("figures"), directory / "figures")
-            return cls(metrics=metrics, tables=tables, figures=figures, **content)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InvalidReport(
-                f"{directory} holds no evaluation that this version can read ({error}). Evaluate the model again."
-            ) from error
+    def page(self) -> Page:
+        """Headline metrics, notes, figures, what was evaluated and how, and all tables."""
+        return Page(
+            title=f"{self.task} / {self.variant}",
+            subtitle=f"Evaluation on the test split, {self.created}",
+            banner=SYNTHETIC_BANNER if self.is_synthetic else "",
+            tiles=[_tile(name, self.metrics) for name in self.headline if name in self.metrics],
+            notes=self.notes,
+            figures=figure_views(self.figures, self.captions),
+            tables=[*table_views(self.tables, self.captions), _metrics_table(self.metrics)],
+            sections={
+                **self.sections,
+                "Versions": {
+                    "model": self.model_version,
+                    "patches": self.patches_version,
+                    "splits": self.splits_version,
+                    **{f"champion of {task}": version for task, version in self.references.items()},
+                },
+            },
+            commands=job_commands(self.task),
+        )
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+def _tile(name: str, metrics: Mapping[str, float]) -> Tile:
+    baseline = metrics.get(f"baseline_{name}")
+    remark = "" if baseline is None else f"trivial baseline {format_number(baseline)}"
+    return Tile(readable(name), format_number(metrics[name]), remark)
+
+
+def _metrics_table(metrics: Mapping[str, float]) -> TableView:
+    """All metrics, one row a name, one column for the split or baseline that the name's prefix tells."""
+    columns = ["test", *_PREFIXES.values()]
+    rows: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), "")
+        rows.setdefault(name.removeprefix(prefix), {})[_PREFIXES.get(prefix, "test")] = value
+    return TableView(
+        title="All metrics",
+        caption="The same numbers as in metrics.json; there validation_ and baseline_ stand before the names.",
+        columns=["metric", *columns],
+        rows=[
+            [name, *(format_number(row[column]) if column in row else "" for column in columns)]
+            for name, row in rows.items()
+        ],
+        numeric=[False, True, True, True],
+    )

@@ -1,4 +1,4 @@
-"""What a report says about the data, the splits and the model, in words; the same for every task."""
+"""Sections of a report on the data, the splits, the model and its training; the same for every task."""
 
 from __future__ import annotations
 
@@ -13,63 +13,63 @@ if TYPE_CHECKING:
     from cloud_assets.patches.store import PatchStore
 
 
-def report_facts(
+def report_sections(
     store: PatchStore, card: ModelCard, *, model: Mapping[str, str] | None = None, **sections: Mapping[str, str]
 ) -> dict[str, Mapping[str, str]]:
-    """The tables of a report that say what was judged, under their headings.
+    """Labelled values that say what was evaluated, by their headings.
 
     Args:
         store: The patches.
         card: The model card.
-        model: More lines about the model.
-        sections: More tables, by heading; they follow the model.
+        model: More values about the model.
+        sections: More sections, by heading; they follow the model.
     """
     return {
-        "Data": data_facts(store),
-        "Model": {**model_facts(card), **(model or {})},
+        "Data": _data_section(store),
+        "Model": {**_model_section(card), **(model or {})},
         **sections,
-        "Training": training_facts(card),
-        "Recipe": recipe_facts(card),
+        "Training": _training_section(card),
+        "Recipe": _recipe_section(card),
         "Software": dict(card.software),
     }
 
 
-def data_facts(store: PatchStore) -> dict[str, str]:
+def _data_section(store: PatchStore) -> dict[str, str]:
     """The patches: what they are and what was left out of them."""
     manifest = store.manifest
-    facts = {
+    values = {
         "data set": manifest.dataset,
         "pixels": "simulated" if store.is_synthetic else "real imagery",
         "patches": f"{len(store)} from {store.index['group'].nunique()} scenes or regions",
     }
     for name, role in store.roles.items():
         channels, height, width = role.shape
-        facts[name] = (
+        values[name] = (
             f"{channels} bands ({', '.join(role.bands)}) of {role.instrument}, {height} × {width} px, {role.dtype}"
         )
-    facts["left out"] = f"{len(manifest.skipped)} unreadable scenes, {manifest.dropped_blank} nearly blank patches"
-    return facts
+    values["left out"] = f"{len(manifest.skipped)} unreadable scenes, {manifest.dropped_blank} nearly blank patches"
+    return values
 
 
-def model_facts(card: ModelCard) -> dict[str, str]:
+def _model_section(card: ModelCard) -> dict[str, str]:
     """The model card's essentials."""
     preprocessing = card.preprocessing
     low, high = preprocessing.clip
-    facts = {
+    values = {
         "network": _listed(card.network.model_dump()),
         "bands": f"{', '.join(preprocessing.bands)} ({preprocessing.instrument})",
         "scaling": f"clipped to {low:g} … {high:g}, {preprocessing.normalisation.replace('_', ' ')}",
     }
     if card.classes:
-        facts["classes"] = ", ".join(card.classes)
+        values["classes"] = ", ".join(card.classes)
     if card.threshold is not None:
-        facts["threshold"] = f"{card.threshold.unit} ≥ {card.threshold.value:.3g} ({card.threshold.method})"
+        values["threshold"] = f"{card.threshold.unit} ≥ {card.threshold.value:.3g} ({card.threshold.method})"
     if card.patch_size is not None:
-        facts["patch size"] = f"{card.patch_size} px"
-    return facts
+        values["patch size"] = f"{card.patch_size} px"
+    return values
 
 
-def training_facts(card: ModelCard) -> dict[str, str]:
+def _training_section(card: ModelCard) -> dict[str, str]:
     """How the model was trained."""
     record = card.training
     ended = {} if record.stopped_by is None else {"ended by": f"{record.stopped_by}, after {record.steps_run} steps"}
@@ -86,7 +86,7 @@ def training_facts(card: ModelCard) -> dict[str, str]:
     }
 
 
-def recipe_facts(card: ModelCard) -> dict[str, str]:
+def _recipe_section(card: ModelCard) -> dict[str, str]:
     """The training recipe, one line a setting."""
     return {name.replace("_", " "): text for name, text in _flattened(card.training.recipe).items()}
 

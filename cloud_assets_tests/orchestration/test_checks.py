@@ -4,7 +4,6 @@ from pathlib import Path
 
 import dagster as dg
 import numpy as np
-import pandas as pd
 import pytest
 
 from cloud_assets.datasets.catalog import SceneCatalog
@@ -18,9 +17,9 @@ from cloud_assets.orchestration.lineage.checks import (
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.comparison import Comparison
-from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.comparison import compare
 from cloud_assets.reports.gate import Gate
+from cloud_assets_tests.reports.test_evaluation import make_evaluation
 
 NO_SCENES = SceneCatalog("arrays", ())
 SPLIT = ["train"] * 4 + ["validation"] * 2 + ["test"] * 2
@@ -99,11 +98,9 @@ def test_a_split_without_a_class_is_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("iou", "better"), [(0.5, True), (0.3, False), (0.2, False)])
 def test_a_model_no_better_than_a_rule_is_noticed(iou: float, better: bool) -> None:
     gate = Gate(metric="iou", must_beat=("baseline_iou",))
-    evaluation = Evaluation("clouds", "unet", {"iou": iou, "baseline_iou": 0.3}, "m", "p", "s", True)
+    evaluation = make_evaluation(metrics={"iou": iou, "baseline_iou": 0.3})
     assert passed(check_evaluation(evaluation, gate)) == {"better_than_trivial": better}
-    comparison = Comparison(
-        "clouds", gate, ("unet",), {"unet": evaluation.metrics}, {"unet": "m"}, pd.DataFrame(), {}, "p", "s", True
-    )
+    comparison = compare({"unet": evaluation}, gate)
     assert passed(check_comparison(comparison)) == {"best_passes_gate": better}
 
 

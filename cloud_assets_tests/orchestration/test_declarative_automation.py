@@ -8,7 +8,7 @@ from cloud_assets.orchestration.automation.automation_settings import when_depen
 from cloud_assets.orchestration.lineage.choice_assets import _gate
 from cloud_assets.reports.comparison import compare
 from cloud_assets.reports.gate import Gate
-from cloud_assets_tests.evaluation.test_evaluation import make_evaluation
+from cloud_assets_tests.reports.test_evaluation import make_evaluation
 
 
 def test_a_new_data_version_asks_once() -> None:

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from cloud_assets.orchestration.common.metadata import FIGURE_BYTES, comparison_metadata, figure
-from cloud_assets.reports.comparison import Comparison
+from cloud_assets.reports.comparison import compare
 from cloud_assets.reports.gate import Gate
+from cloud_assets_tests.reports.test_evaluation import make_evaluation
 
 
 def png(height: int, width: int, noise: bool) -> bytes:
@@ -61,12 +62,9 @@ print(first["peak_memory_mb"].value - second["peak_memory_mb"].value)
 
 
 def test_a_ranking_with_gaps_is_a_table() -> None:
-    table = pd.DataFrame(
-        {"name": ["unet", "bright"], "kind": ["variant", "baseline"], "iou": [0.5, 0.1], "f": [1, None]}
-    )
-    comparison = Comparison(
-        "clouds", Gate(metric="iou"), ("unet",), {"unet": {"iou": 0.5}}, {"unet": "v"}, table, {}, "p", "s", True
-    )
+    rules = pd.DataFrame({"baseline": ["bright"], "iou": [0.1]})
+    evaluation = make_evaluation(metrics={"iou": 0.5, "f": 1.0}, tables={"baselines": rules})
+    comparison = compare({"unet": evaluation}, Gate(metric="iou"))
     metadata = comparison_metadata(comparison, "report.html")
     records = [record.data for record in metadata["ranking"].records]  # type: ignore[attr-defined]
     assert records[1] == {"name": "bright", "kind": "baseline", "iou": 0.1, "f": ""}

@@ -14,8 +14,8 @@ from cloud_assets.orchestration.lineage.quality_checks import check_metric, chec
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.plausibility import implausible_values
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.gate import Gate
+from cloud_assets_tests.reports.test_evaluation import make_evaluation
 
 BANDS = ("red", "green", "blue", "nir")
 Maker = Callable[..., PatchStore]
@@ -175,5 +175,5 @@ def test_pictures_are_balanced_by_their_labels(tmp_path: Path) -> None:
     ],
 )
 def test_the_floor_of_a_metric(gate: Gate, value: float, good: bool) -> None:
-    evaluation = Evaluation("clouds", "unet", {gate.metric: value}, "m", "p", "s", True)
+    evaluation = make_evaluation(metrics={gate.metric: value})
     assert passed(check_metric(evaluation, gate)) == {"metric_floor": good}

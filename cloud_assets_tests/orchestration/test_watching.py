@@ -1,5 +1,6 @@
 """What Dagster makes of drift and suspicious labels: checks in two grades, and a training after severe drift."""
 
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -8,7 +9,7 @@ import pytest
 
 from cloud_assets.definitions import defs
 from cloud_assets.lifecycle.drift_report import BatchDrift, DriftReport
-from cloud_assets.lifecycle.suspicious_labels import SuspiciousLabels
+from cloud_assets.lifecycle.suspicious_labels import LIST, SuspiciousLabels
 from cloud_assets.orchestration.automation.monitoring_jobs import watching_job_name
 from cloud_assets.orchestration.lineage.monitoring_assets import DRIFT, LEVEL, watching_keys
 from cloud_assets.orchestration.lineage.monitoring_checks import check_drift, check_labels
@@ -19,7 +20,7 @@ from cloud_assets.tasks.task import Task
 
 def report(level: str) -> DriftReport:
     batch = BatchDrift("20 scenes", "recent scenes", "2026", level, 0.001, 60, 20, "dark_red", 0.6, 0.7)  # type: ignore[arg-type]
-    return DriftReport("clouds", "m", (batch,))
+    return DriftReport(task="clouds", model_version="m", batches=(batch,))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,9 @@ def test_drift_has_two_grades(level: str, no_drift: bool, no_severe: bool) -> No
 
 
 def test_a_blind_report_does_not_pass_for_a_steady_one() -> None:
-    mild, severe = check_drift(DriftReport("clouds", "m", notes=["The card has no reference."], is_blind=True))
+    mild, severe = check_drift(
+        DriftReport(task="clouds", model_version="m", notes=["The card has no reference."], is_blind=True)
+    )
     assert not mild.passed
     assert severe.passed
     assert "no reference" in str(mild.description)
@@ -42,10 +45,13 @@ def test_a_blind_report_does_not_pass_for_a_steady_one() -> None:
 
 def test_labels_worth_a_look_are_named() -> None:
     table = pd.DataFrame({"patch_id": ["bad", "so_so"], "suspicion": [0.9, 0.2]})
-    (result,) = check_labels(SuspiciousLabels("clouds", "m", "p", 10, 5, table))
+    labels = SuspiciousLabels(
+        task="clouds", model_version="m", patches_version="p", looked_at=10, learnt_from=5, tables={LIST: table}
+    )
+    (result,) = check_labels(labels)
     assert not result.passed
     assert "1 of 10 labels: bad" in str(result.description)
-    (good,) = check_labels(SuspiciousLabels("clouds", "m", "p", 10, 5, table.tail(1)))
+    (good,) = check_labels(replace(labels, tables={LIST: table.tail(1)}))
     assert good.passed
 
 

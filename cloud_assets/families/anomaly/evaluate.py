@@ -20,7 +20,7 @@ from cloud_assets.families.anomaly.metrics import (
 from cloud_assets.patches.normal_split import ANOMALOUS, NORMAL, classes_of
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.predictions import predict_patches
-from cloud_assets.reports.report_sections import report_facts, splits_table
+from cloud_assets.reports.report_sections import report_sections, splits_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +97,7 @@ def evaluate(
         notes=(*anomaly_notes(card, splits, metrics, suspicious, best, int((~there).sum())), *store.manifest.notes),
         headline=HEADLINE,
         captions=CAPTIONS,
-        facts=report_facts(store, card),
+        sections=report_sections(store, card),
         model_version=bundle.version,
         patches_version=store.data_version,
         splits_version=splits.data_version,

@@ -28,7 +28,7 @@ from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import SPLITS
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.predictions import band_channels
-from cloud_assets.reports.report_sections import report_facts, splits_table
+from cloud_assets.reports.report_sections import report_sections, splits_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +85,7 @@ def evaluate(
         notes=(*classification_notes(store, splits, tested, classes, scenes), *notes, *store.manifest.notes),
         headline=HEADLINE,
         captions=CAPTIONS,
-        facts=report_facts(
+        sections=report_sections(
             store, card, Classes={name: classes.describe()[number] for number, name in enumerate(classes.names)}
         ),
         model_version=model_version,

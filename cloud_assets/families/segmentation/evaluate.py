@@ -21,7 +21,7 @@ from cloud_assets.reports.bootstrap import metric_interval
 from cloud_assets.reports.confusion_counts import COUNT_COLUMNS, scene_table
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.predictions import predict_patches
-from cloud_assets.reports.report_sections import report_facts, splits_table
+from cloud_assets.reports.report_sections import report_sections, splits_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +115,7 @@ def evaluate(
         notes=tuple(notes),
         headline=HEADLINE,
         captions=CAPTIONS,
-        facts=report_facts(store, card),
+        sections=report_sections(store, card),
         model_version=model_version,
         patches_version=store.data_version,
         splits_version=splits.data_version,

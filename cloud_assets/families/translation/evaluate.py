@@ -17,7 +17,7 @@ from cloud_assets.families.translation.metrics import TranslationScores, with_ga
 from cloud_assets.families.translation.pairs import Pairs
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.reports.report_sections import report_facts, splits_table
+from cloud_assets.reports.report_sections import report_sections, splits_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +92,7 @@ def evaluate(
         notes=(*_notes(recipe, card, splits, found, len(test)), *store.manifest.notes),
         headline=HEADLINE,
         captions=CAPTIONS,
-        facts=report_facts(store, card, model={"predicts": f"{', '.join(target.bands)} ({target.instrument})"}),
+        sections=report_sections(store, card, model={"predicts": f"{', '.join(target.bands)} ({target.instrument})"}),
         model_version=model_version,
         patches_version=store.data_version,
         splits_version=splits.data_version,

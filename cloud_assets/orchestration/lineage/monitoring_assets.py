@@ -142,7 +142,7 @@ def _label_metadata(labels: SuspiciousLabels, folder: str) -> Metadata:
         "looked_at": dg.MetadataValue.int(labels.looked_at),
         "learnt_from": dg.MetadataValue.int(labels.learnt_from),
         "listed": dg.MetadataValue.int(len(labels.table)),
-        "list": dg.MetadataValue.path(f"{folder}/tables/suspicious_labels.csv"),
+        "list": dg.MetadataValue.path(f"{folder}/tables/suspicious_labels.parquet"),
         "report": dg.MetadataValue.path(f"{folder}/report.html"),
         **({"first": table(labels.table.head(_SHOWN_ROWS).drop(columns="source"))} if len(labels.table) else {}),
         **figures(labels.figures, LABEL_CAPTIONS),

@@ -124,8 +124,8 @@ def _dashboard(workspace: Path, recipe: StudyRecipe) -> Metadata:
 
 def study_metadata(study: HyperparameterStudy, report: str) -> Metadata:
     """A study: what it recommends, how the trials ended, its figures."""
+    from cloud_assets.lifecycle.hyperparameter_study import best_values_table, study_notes, trials_table
     from cloud_assets.lifecycle.study_figures import CAPTIONS
-    from cloud_assets.lifecycle.study_report import best_values_table, study_notes
 
     outcome, best = study.outcome, study.outcome.best
     notes = [*outcome.notes, *study_notes(study)]
@@ -139,5 +139,5 @@ def study_metadata(study: HyperparameterStudy, report: str) -> Metadata:
     if best is not None and best.value is not None:
         metadata[f"best_{outcome.recipe.metric}"] = dg.MetadataValue.float(best.value)
         metadata["best_values"] = table(best_values_table(study))
-        metadata["trials"] = table(study.trials_table())
+        metadata["trials"] = table(trials_table(study.outcome))
     return {**metadata, **figures(study.figures, CAPTIONS)}

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from cloud_assets.reports.formatting import format_number, readable
-from cloud_assets.reports.page import SHOWN_ROWS, SYNTHETIC_BANNER, evaluation_page, render
-from cloud_assets_tests.evaluation.test_evaluation import make_evaluation
+from cloud_assets.reports.page import SHOWN_ROWS, SYNTHETIC_BANNER, render
+from cloud_assets_tests.reports.test_evaluation import make_evaluation
 
 
 class References(HTMLParser):
@@ -29,7 +29,7 @@ class References(HTMLParser):
 
 
 def test_the_page_loads_nothing_from_anywhere() -> None:
-    page = render(evaluation_page(make_evaluation()))
+    page = render(make_evaluation().page())
     references = References(page)
     assert len(references.found) == 2
     assert all(reference.startswith("data:image/png;base64,") for reference in references.found)
@@ -46,34 +46,34 @@ def test_everything_is_escaped() -> None:
         tables={evil: pd.DataFrame({evil: [evil]})},
         figures={evil: b"\x89PNG"},
         captions={evil: evil},
-        facts={evil: {evil: evil}},
+        sections={evil: {evil: evil}},
     )
-    references = References(render(evaluation_page(evaluation)))
+    references = References(render(evaluation.page()))
     assert "script" not in references.tags
     assert references.text.count("<script>alert(") >= 7
 
 
 def test_simulated_data_are_announced() -> None:
-    assert SYNTHETIC_BANNER not in render(evaluation_page(make_evaluation()))
-    assert SYNTHETIC_BANNER in render(evaluation_page(replace(make_evaluation(), is_synthetic=True)))
+    assert SYNTHETIC_BANNER not in render(make_evaluation().page())
+    assert SYNTHETIC_BANNER in render(replace(make_evaluation(), is_synthetic=True).page())
 
 
 def test_the_baseline_stands_beside_the_headline() -> None:
-    tile = evaluation_page(make_evaluation()).tiles[0]
+    tile = make_evaluation().page().tiles[0]
     assert (tile.label, tile.value, tile.remark) == ("IoU", "0.7000", "trivial baseline 0.5000")
 
 
 def test_all_metrics_are_sorted_into_splits() -> None:
-    table = evaluation_page(make_evaluation()).tables[-1]
+    table = make_evaluation().page().tables[-1]
     assert list(table.columns) == ["metric", "test", "validation", "trivial baseline"]
     assert [list(row) for row in table.rows] == [["iou", "0.7000", "0.8000", "0.5000"]]
 
 
 def test_long_tables_are_cut_and_say_so() -> None:
     tables = {"per_patch": pd.DataFrame({"iou": [0.5] * (SHOWN_ROWS + 3)})}
-    view = evaluation_page(replace(make_evaluation(), tables=tables)).tables[0]
+    view = replace(make_evaluation(), tables=tables).page().tables[0]
     assert len(view.rows) == SHOWN_ROWS
-    assert view.more == "… and 3 more rows in tables/per_patch.csv"
+    assert view.more == "… and 3 more rows in tables/per_patch.parquet"
 
 
 @pytest.mark.parametrize(

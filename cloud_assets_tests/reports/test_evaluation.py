@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,8 +13,8 @@ from cloud_assets.errors import InvalidReport
 from cloud_assets.reports.evaluation import Evaluation
 
 
-def make_evaluation(variant: str = "unet", iou: float = 0.7) -> Evaluation:
-    return Evaluation(
+def make_evaluation(variant: str = "unet", iou: float = 0.7, **changes: Any) -> Evaluation:
+    evaluation = Evaluation(
         task="clouds",
         variant=variant,
         metrics={"iou": iou, "baseline_iou": 0.5, "validation_iou": 0.8},
@@ -29,8 +30,9 @@ def make_evaluation(variant: str = "unet", iou: float = 0.7) -> Evaluation:
         notes=("shared note", f"note of {variant}"),
         headline=("iou",),
         captions={"first": "a caption"},
-        facts={"Data": {"patches": "12"}},
+        sections={"Data": {"patches": "12"}},
     )
+    return replace(evaluation, **changes)
 
 
 def test_a_saved_evaluation_comes_back_the_same(tmp_path: Path) -> None:
@@ -89,8 +91,8 @@ def test_a_damaged_folder_says_what_to_do(tmp_path: Path) -> None:
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     make_evaluation().save(tmp_path)
     path = tmp_path / "evaluation.json"
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 0'))
-    with pytest.raises(InvalidReport, match="another schema version"):
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    with pytest.raises(InvalidReport, match=r"schema version 1, this version reads 2.*Evaluate the model again"):
         Evaluation.open(tmp_path)
 
 
@@ -101,8 +103,8 @@ def test_the_data_version_follows_the_numbers_and_not_the_clock() -> None:
 
 
 def test_declaring_an_evaluation_imports_nothing_heavy() -> None:
-    modules = ("comparison", "evaluation", "gate", "segmentation")
-    program = "\n".join(f"import cloud_assets.evaluation.{module}" for module in modules)
+    modules = ("reports.comparison", "reports.evaluation", "reports.gate", "families.segmentation.evaluation")
+    program = "\n".join(f"import cloud_assets.{module}" for module in modules)
     program += "\nimport sys\nprint(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"torch", "sklearn", "matplotlib", "pandas", "scipy", "rasterio", "jinja2", "torchmetrics"}

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from cloud_assets.errors import InvalidRecipe, InvalidReport
@@ -59,12 +58,15 @@ def test_study_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
     study = HyperparameterStudy.of(outcome(TRIALS), Optimisation())
     study.save(tmp_path / "study")
     again = HyperparameterStudy.open(tmp_path / "study")
-    assert again == study
+    again.save(tmp_path / "again")
+    for file in ("study.json", "best_recipe.json", "report.html"):
+        assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "study" / file).read_bytes()
+    assert tuple(again.outcome.trials) == TRIALS
+    assert again.figures == study.figures
     assert again.data_version == study.data_version
     assert set(study.figures) >= {"optimization_history", "slices", "timeline", "intermediate_values"}
     for name in study.figures:
         assert (tmp_path / "study" / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert len(pd.read_parquet(tmp_path / "study" / "trials.parquet")) == 6
 
 
 def test_best_is_the_best_complete_trial_and_goes_into_any_recipe(tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def test_report_of_a_poor_study_is_written_all_the_same(trials: tuple[Trial, ...
     report = (tmp_path / "study" / "report.html").read_text()
     assert "No trial was run." in report
     assert "Synthetic data" in report
-    assert HyperparameterStudy.open(tmp_path / "study") == study
+    assert tuple(HyperparameterStudy.open(tmp_path / "study").outcome.trials) == trials
     if study.outcome.best is None:
         assert study.best_recipe(Optimisation()) == Optimisation()
 
@@ -113,7 +115,7 @@ def test_report_tells_what_happened_but_not_the_storage(tmp_path: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    (folder / "trials.parquet").unlink()
+    (folder / "study.json").unlink()
 
 
 def _cut(folder: Path) -> None:

@@ -25,7 +25,7 @@ from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets_tests.evaluation.conftest import make_card
+from cloud_assets_tests.families.conftest import make_card
 
 CLASSES = CoverageClasses()
 RECIPE = ClassificationEvaluation(windows=40, baseline_windows=40, mistakes=3)

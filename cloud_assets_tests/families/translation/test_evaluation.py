@@ -15,7 +15,7 @@ from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.tasks.sar_to_optical import TASK
-from cloud_assets_tests.evaluation.conftest import make_card
+from cloud_assets_tests.families.conftest import make_card
 from cloud_assets_tests.radar_pairs import OPTICAL, backscatter, reflectance_of, write_pairs
 
 Rule = Callable[[np.ndarray], np.ndarray]

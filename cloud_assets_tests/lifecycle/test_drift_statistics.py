@@ -100,10 +100,17 @@ def test_a_report_comes_back_as_it_was(tmp_path: Path) -> None:
 
     batches = (finding(), finding("recent scenes", "warning", "b"), finding("new patches", "severe", "c"))
     seen = pd.DataFrame({"mean_red": [0.1, 0.2], "batch": ["007", "007"], "seen": ["x", "x"]})
-    report = DriftReport("clouds", "m", batches, seen, notes=["a note"], figures=drawn(batches))
+    report = DriftReport(
+        task="clouds",
+        model_version="m",
+        batches=batches,
+        tables={"observations": seen},
+        notes=["a note"],
+        figures=drawn(batches),
+    )
     report.save(tmp_path / "report")
     again = DriftReport.open(tmp_path / "report")
-    assert again.batches == batches
+    assert tuple(again.batches) == batches
     assert again.level == "severe"
     assert again.observations is not None
     assert again.observations.equals(seen)
@@ -114,7 +121,7 @@ def test_a_report_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_only_the_latest_joint_findings_count() -> None:
     old, new = finding("recent scenes", "severe", "old"), finding("recent scenes", "steady", "new")
-    assert DriftReport("clouds", "m", (old, finding(level="severe"), new)).level == "steady"
+    assert DriftReport(task="clouds", model_version="m", batches=(old, finding(level="severe"), new)).level == "steady"
 
 
 def test_a_damaged_report_says_so(tmp_path: Path) -> None:

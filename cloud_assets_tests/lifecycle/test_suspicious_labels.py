@@ -103,7 +103,7 @@ def test_wrong_masks_lead_the_list_and_say_whether_they_were_learnt_from(place: 
     known = ["patch_id", "suspicion", "split", "learnt_from"]
     pd.testing.assert_frame_equal(again.table[known], labels.table[known])
     assert again.data_version == labels.data_version
-    assert (tmp_path / "labels" / "tables" / "suspicious_labels.csv").is_file()
+    assert (tmp_path / "labels" / "tables" / "suspicious_labels.parquet").is_file()
     assert (tmp_path / "labels" / "figures" / "pictures.png").read_bytes().startswith(b"\x89PNG")
 
 

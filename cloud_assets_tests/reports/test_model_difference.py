@@ -11,10 +11,11 @@ from cloud_assets.patches.normal_split import ANOMALOUS, NORMAL
 from cloud_assets.reports.bootstrap import metric_interval
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.model_difference import model_difference
+from cloud_assets_tests.reports.test_evaluation import make_evaluation
 
 
 def evaluation(**tables: pd.DataFrame) -> Evaluation:
-    return Evaluation("clouds", "unet", {}, "model", "patches", "splits", False, tables=tables)
+    return make_evaluation(tables=tables)
 
 
 def pictures(separation: float, seed: int = 0) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from cloud_assets.families.segmentation.stitched_scenes import Cloud38StitchedSc
 from cloud_assets.patches.cutting import cut_patches
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.store import PatchStore
-from cloud_assets_tests.evaluation.conftest import BANDS
+from cloud_assets_tests.families.conftest import BANDS
 
 SIZE = 16
 SCENES = {"LC08_one": (37, 45), "LC08_two": (32, 20)}

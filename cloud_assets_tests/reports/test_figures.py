@@ -18,7 +18,7 @@ from cloud_assets.reports.confusion_figure import confusion_figure
 from cloud_assets.reports.curves import learning_curves, precision_recall_figure, reliability_figure
 from cloud_assets.reports.gate import Gate
 from cloud_assets.reports.style import CLASS_COLOURS, OUTCOME_COLOURS
-from cloud_assets_tests.evaluation.conftest import BANDS
+from cloud_assets_tests.families.conftest import BANDS
 
 
 def pixels(png: bytes) -> npt.NDArray[np.uint8]:

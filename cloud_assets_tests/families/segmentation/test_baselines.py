@@ -9,7 +9,7 @@ from cloud_assets.families.segmentation.metrics import cloud_metrics
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.confusion_counts import confusion_counts, ratios
-from cloud_assets_tests.evaluation.conftest import BANDS
+from cloud_assets_tests.families.conftest import BANDS
 
 
 def bright_clouds(tmp_path: Path, bands: tuple[str, ...] = BANDS) -> PatchStore:

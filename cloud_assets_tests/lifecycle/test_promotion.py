@@ -53,13 +53,13 @@ def judged(bundle: ModelBundle, iou: float, splits: Any, synthetic: bool = False
     scatter = np.random.default_rng(card.training.seed).normal(scale=0.01, size=12)
     scenes = pd.DataFrame({"group": [f"{n:02d}" for n in range(12)], "iou": iou + scatter - scatter.mean()})
     return Evaluation(
-        card.task,
-        card.variant,
-        {"iou": iou, "baseline_iou": 0.2},
-        bundle.version,
-        "p",
-        splits.data_version,
-        synthetic,
+        task=card.task,
+        variant=card.variant,
+        metrics={"iou": iou, "baseline_iou": 0.2},
+        model_version=bundle.version,
+        patches_version="p",
+        splits_version=splits.data_version,
+        is_synthetic=synthetic,
         tables={"per_scene": scenes},
     )
 

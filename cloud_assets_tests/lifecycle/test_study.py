@@ -196,7 +196,7 @@ def test_trained_models_use_the_best_values_only_where_meant() -> None:
     def study(**settings: Any) -> dict[str, HyperparameterStudy]:
         recipe = StudyRecipe(trials=1, **settings)
         outcome = StudyOutcome("t", "one", "s", recipe, space, (trial,), "p", "s", is_synthetic=False)
-        return {studying.STUDY: HyperparameterStudy(outcome, {}, {})}
+        return {studying.STUDY: HyperparameterStudy(outcome=outcome, base={}, tuned={})}
 
     assert tuned(_Plain(), "one", study(), True).width == 9
     assert tuned(_Plain(), "two", study(), True).width == 9
