@@ -32,11 +32,7 @@ def evaluated(home: Path, task: str, variant: str, **changes: object) -> None:
         "notes": ("Few scenes.",),
         "sections": {"Model": {"network": "unet"}, "Recipe": {"seed": "0"}},
     }
-<<<<<<<< HEAD:cloud_assets_tests/test_gallery.py
-    Evaluation(task, variant, **{**given, **changes}).save(home / task / f"{variant}_report")  # type: ignore[arg-type]
-========
-    Evaluation(task=task, variant=variant, **{**given, **changes}).save(home / task / variant / "evaluation_report")  # type: ignore[arg-type]
->>>>>>>> af5ead6 (One base for reports: fields as one JSON, tables as Parquet, figures as PNG, version over all content; the page is a method of the report, so that the circles with page.py go. Tests move to the layout):cloud_assets_tests/lifecycle/test_gallery.py
+    Evaluation(task=task, variant=variant, **{**given, **changes}).save(home / task / f"{variant}_report")  # type: ignore[arg-type]
 
 
 def test_a_page_has_numbers_figures_and_card(tmp_path: Path) -> None:
