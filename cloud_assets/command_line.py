@@ -1,5 +1,6 @@
 """The command ``cloud-assets``."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -214,6 +215,7 @@ def main() -> None:
     """Runs the command line; errors that a user can mend are shown without a traceback."""
     from cloud_assets.errors import CloudAssetsError
 
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in definitions.py
     try:
         app()
     except CloudAssetsError as error:

@@ -1,5 +1,7 @@
 """The only place where everything is put together: what Dagster loads. Nothing heavy is imported here."""
 
+import os
+
 import dagster as dg
 
 from cloud_assets.orchestration.automation.champion_sensor import champion_sensor
@@ -14,14 +16,19 @@ from cloud_assets.orchestration.lineage.champion_evaluation import champion_eval
 from cloud_assets.orchestration.lineage.jobs import demo_job, task_job
 from cloud_assets.orchestration.lineage.lineage import lineage
 from cloud_assets.orchestration.lineage.scene_assets import scene_assets
+from cloud_assets.settings import settings
 from cloud_assets.tasks import ALL_TASKS, cloudsen12_segmentation
 
 silence_notices()
 
+# Waiting threads of OpenMP spin by default: as soon as another process wants one of two cores, a training slows down
+# many times over. Read once, when torch is loaded; a value of yours wins.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 _folders = Folders()
 
 defs = dg.Definitions(
-    assets=[*(asset for task in ALL_TASKS for asset in lineage(task)), *scene_assets()],
+    assets=dg.with_source_code_references([*(asset for task in ALL_TASKS for asset in lineage(task)), *scene_assets()]),
     jobs=[
         *(task_job(task) for task in ALL_TASKS),
         demo_job(cloudsen12_segmentation.TASK),
@@ -42,7 +49,7 @@ defs = dg.Definitions(
     ],
     resources={"folders": _folders, "tracking": Tracking(), "io_manager": AssetStore(folders=_folders)},
     loggers={LOGGER: progress_logger},
-    # One step at a time in one process: two trainings at once on a small machine take many times as long as in turn,
-    # and each further process would load torch again.
-    executor=dg.in_process_executor,
+    # By default one step at a time in one process: two trainings at once on a small machine take many times as long as
+    # in turn, and each further process would load torch again.
+    executor=dg.multiprocess_executor if settings().executor == "multiprocess" else dg.in_process_executor,
 )

@@ -71,6 +71,10 @@ class Settings(BaseSettings):
     notify_webhook: SecretStr | None = Field(
         None, description="http(s) address that a JSON object about each failed run is posted to; never shown."
     )
+    executor: Literal["in_process", "multiprocess"] = Field(
+        "in_process",
+        description="multiprocess: every step is a process of its own, as many at once as there are cores.",
+    )
     dagster_url: str = Field("http://127.0.0.1:3000", description="Where people reach the Dagster user interface.")
 
     def cron(self, name: Literal["retraining_cron", "evaluation_cron"], task: str, default: str) -> str:

@@ -6,21 +6,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import timm
 import torch
+from timm.layers.classifier import ClassifierHead
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from cloud_assets.errors import InvalidModel, InvalidRecipe
 from cloud_assets.networks.pretrained import hub_file, load_weights, names_match, read_weights
-from cloud_assets.networks.torchvision_pairing import ensure_torchvision
 
 if TYPE_CHECKING:
     from cloud_assets.networks.specifications import Classifier
-
-ensure_torchvision()
-
-import timm  # noqa: E402
-from timm.layers.classifier import ClassifierHead  # noqa: E402
-from timm.models import group_parameters  # noqa: E402
 
 _ALIASES: Mapping[str, str] = {"mobilenet": "mobilenetv3_large_100", "vgg16": "vgg16_bn"}
 STAGES = 4

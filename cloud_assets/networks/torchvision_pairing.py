@@ -5,8 +5,8 @@ torchvision`` then dies with ``operator torchvision::nms does not exist``; timm,
 and torchmetrics import torchvision and die with it. None of these operators is used here, so it is enough to declare
 the two that torchvision's own import expects. On a matched pair this changes nothing.
 
-The package installs a hook that does so at the moment when somebody first imports torchvision; until then it costs
-nothing, and torch itself is not imported.
+The packages whose modules import these libraries (``networks``, ``learning``, ``families``) install a hook that does so
+at the moment when torchvision is first imported; until then it costs nothing, and torch itself is not imported.
 """
 
 import importlib.util

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 
 def run(code: str) -> str:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -8,8 +10,14 @@ def run(code: str) -> str:
     return result.stdout.strip()
 
 
-def test_torchvision_can_be_imported_once_the_package_is() -> None:
-    assert run("import cloud_assets, torchvision.transforms; print('fine')") == "fine"
+@pytest.mark.parametrize("package", ["networks", "learning", "families"])
+def test_torchvision_can_be_imported_once_a_package_is_that_needs_it(package: str) -> None:
+    assert run(f"import cloud_assets.{package}, torchvision.transforms; print('fine')") == "fine"
+
+
+def test_importing_the_package_changes_nothing_in_the_process() -> None:
+    code = "import os, sys; before = dict(os.environ), list(sys.meta_path); import cloud_assets"
+    assert run(f"{code}; print(before == (dict(os.environ), sys.meta_path))") == "True"
 
 
 def test_the_package_alone_imports_no_torch() -> None:
@@ -19,7 +27,13 @@ def test_the_package_alone_imports_no_torch() -> None:
 
 
 def test_declarations_load_no_torch() -> None:
-    modules = ("training.recipes", "training.run", "prediction.card", "prediction.bundle", "prediction.predictor")
+    modules = (
+        "families.segmentation.recipe",
+        "learning.training_run",
+        "inference.card",
+        "inference.bundle",
+        "inference.predictor",
+    )
     imports = ", ".join(f"cloud_assets.{module}" for module in modules)
     heavy = "{'torch', 'torchvision', 'lightning', 'albumentations', 'cv2', 'segmentation_models_pytorch'}"
     assert run(f"import sys, {imports}; print({heavy} & set(sys.modules))") == "set()"

@@ -57,6 +57,25 @@ def test_an_error_of_ours_is_its_message_alone(monkeypatch: pytest.MonkeyPatch) 
     assert "is kept" in text
 
 
+def test_what_failed_is_said_again_at_the_end_and_steps_that_never_began_are_not_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @dg.asset
+    def a_scenes() -> None:
+        raise InvalidRecipe("clip must rise.")
+
+    @dg.asset(deps=[a_scenes])
+    def patches() -> None: ...
+
+    @dg.asset
+    def z_other() -> None: ...
+
+    text = shown(a_scenes, patches, z_other, monkeypatch=monkeypatch)
+    assert text.count("clip must rise.") == 2
+    assert text.rstrip().endswith("clip must rise.")
+    assert "patches" not in text
+
+
 def test_an_unforeseen_error_shows_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(context: dg.AssetExecutionContext) -> None:
         raise ZeroDivisionError("division by zero")

@@ -1,4 +1,4 @@
-"""What a user at a terminal sees of a run: one line a step, what went wrong, and nothing of Dagster's own talk."""
+"""Console output of a run: one line a step, what went wrong, and nothing of Dagster's own log."""
 
 import logging
 import time
@@ -47,14 +47,14 @@ class StepLines(logging.Handler):
         """Prints a line for an event or a message, or nothing."""
         try:
             event = getattr(record, "dagster_event", None)
-            text = _message(record) if event is None else self._line(event)
+            text = self._message(record) if event is None else self._line(event)
             if text:
                 self._console.print(text)
         except (Exception, SystemExit):  # rich leaves the program when a pipe breaks; a run goes on without a reader
             self.handleError(record)
 
     def _line(self, event: Any) -> str:
-        name = escape((event.step_key or "").replace("__", "/"))
+        name = _name(event.step_key)
         if event.is_step_start:
             self._began[name] = time.monotonic()
             return f"[cyan]▸[/] {name}"
@@ -66,26 +66,35 @@ class StepLines(logging.Handler):
             if not result.passed:
                 return f"  [yellow]check {result.check_name} did not pass:[/] {escape(result.description or '')}"
         if event.is_step_failure:
-            return f"[red]✗ {name}[/]\n{escape(_reason(event.step_failure_data.error))}"
+            error = event.step_failure_data.error
+            return f"[red]✗ {name}[/]\n{escape(_raised(error) or str(error.to_string()).strip())}"
         if event.is_job_failure:
-            return "[red]The run failed.[/] What was finished before is kept and is not made anew by the next run."
+            said = "[red]The run failed.[/] What was finished before is kept and is not made anew by the next run."
+            first = event.job_failure_data.first_step_failure_event
+            # Other steps may have gone on for hours after the one that failed.
+            again = _raised(first.step_failure_data.error) if first else ""
+            return f"{said}\n[red]✗ {_name(first.step_key)}[/] {escape(again)}" if again else said
         return ""
 
+    def _message(self, record: logging.LogRecord) -> str:
+        """A message of an asset; those of Dagster are below the level of information or of steps that never began."""
+        meta = getattr(record, "dagster_meta", None) or {}
+        step = meta.get("step_key")
+        if record.levelno < logging.INFO or (step and _name(step) not in self._began):
+            return ""
+        colour = "yellow" if record.levelno >= logging.WARNING else "dim"
+        return f"  [{colour}]{escape(str(meta.get('orig_message') or record.getMessage()))}[/]"
 
-def _message(record: logging.LogRecord) -> str:
-    """A message of an asset's own; Dagster's are below the level of information."""
-    if record.levelno < logging.INFO:
-        return ""
-    meta = getattr(record, "dagster_meta", None) or {}
-    colour = "yellow" if record.levelno >= logging.WARNING else "dim"
-    return f"  [{colour}]{escape(str(meta.get('orig_message') or record.getMessage()))}[/]"
+
+def _name(step: str | None) -> str:
+    return escape((step or "").replace("__", "/"))
 
 
-def _reason(error: Any) -> str:
-    """The message of an error that was raised on purpose; of any other everything that is known about it."""
+def _raised(error: Any) -> str:
+    """The message of an error that was raised on purpose; empty for any other."""
     cause = error
     while cause is not None:
         if cause.cls_name and (hasattr(errors, cause.cls_name) or cause.cls_name == "DagsterAssetCheckFailedError"):
             return str(cause.message).strip()
         cause = cause.cause
-    return str(error.to_string()).strip()
+    return ""
