@@ -45,11 +45,12 @@ class RasterHeader:
 
 
 @contextmanager
-def open_raster(path: str) -> "Iterator[DatasetReader]":
+def open_raster(path: str, *, with_sidecars: bool = False) -> "Iterator[DatasetReader]":
     """Opens a raster for reading.
 
     Args:
         path: A file or a GDAL path such as ``/vsisubfile/200_4711,file.taco``.
+        with_sidecars: Whether masks, nodata and scales in files beside it count (``.msk``, ``.aux.xml``).
 
     Raises:
         InvalidData: It cannot be opened, or reading from it inside the block fails.
@@ -58,7 +59,8 @@ def open_raster(path: str) -> "Iterator[DatasetReader]":
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     # Folders of 10,000 patches are not listed for side-car files at each opening; a cut-off JPEG is an error, not grey.
-    options = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE"}
+    listing = "FALSE" if with_sidecars else "EMPTY_DIR"
+    options = {"GDAL_DISABLE_READDIR_ON_OPEN": listing, "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE"}
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     try:
         with rasterio.Env(**options), rasterio.open(path) as raster:
@@ -67,18 +69,22 @@ def open_raster(path: str) -> "Iterator[DatasetReader]":
         raise InvalidData(f"{path} cannot be read: it is missing, truncated or no raster file ({error}).") from error
 
 
-def read_header(path: str) -> RasterHeader:
+def read_header(path: str, *, with_sidecars: bool = False) -> RasterHeader:
     """Reads a file's header and makes sure that all blocks it promises are inside the file.
+
+    Args:
+        path: As for :func:`open_raster`.
+        with_sidecars: Likewise.
 
     Raises:
         InvalidData: The file is missing, no raster, without bands, of mixed data types, or truncated.
     """
-    with open_raster(path) as raster:
+    with open_raster(path, with_sidecars=with_sidecars) as raster:
         if raster.count == 0:
             raise InvalidData(f"{path} holds no raster band.")
         if len(set(raster.dtypes)) > 1:
             raise InvalidData(f"{path} mixes data types in one file: {', '.join(raster.dtypes)}.")
-        if raster.driver == "GTiff":
+        if raster.driver == "GTiff" and (not path.startswith("/vsi") or _SUBFILE.fullmatch(path)):
             _check_blocks(raster, path)
         elif raster.driver == "PNG":
             _check_chunks(path)

@@ -1,10 +1,13 @@
 """Where a scene lies and how large its pixels are."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from cloud_assets.datasets.rasters import read_header
 from cloud_assets.datasets.scene import Grid
+from cloud_assets.errors import InvalidData
 
 _METRES_A_DEGREE = 111_320.0
 
@@ -32,6 +35,24 @@ def pixel_metres(grid: Grid) -> float | None:
         return max(math.hypot(a * east, d * _METRES_A_DEGREE), math.hypot(b * east, e * _METRES_A_DEGREE))
     factor = float(crs.linear_units_factor[1])
     return max(math.hypot(a, d), math.hypot(b, e)) * factor
+
+
+def finest_grid(paths: Sequence[str]) -> Grid:
+    """The grid with the smallest pixels among some rasters; those that cannot be read are left to whoever reads them.
+
+    Raises:
+        InvalidData: If none of them can be read.
+    """
+    headers, problems = [], []
+    for path in paths:
+        try:
+            headers.append(read_header(path))
+        except InvalidData as error:
+            problems.append(error)
+    if not headers:
+        raise problems[0]
+    finest = min(headers, key=lambda header: abs(header.transform[0]))
+    return Grid(finest.height, finest.width, finest.crs, finest.transform)
 
 
 def footprint(grid: Grid) -> tuple[dict[str, Any], tuple[float, float, float, float]] | None:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_assets.errors import InvalidScene
-from cloud_assets.imagery.formats.landsat_metadata import metadata_files
-from cloud_assets.imagery.formats.scene_formats import RASTER_SUFFIXES, is_radar, radar_beside
-from cloud_assets.imagery.formats.sentinel2_safe import is_safe
+from cloud_assets.imagery.formats.scene_formats import is_radar, looks_like_scene, radar_beside
 
 State = tuple[int, int, int]
 """Number of files, their bytes, the latest time of modification in nanoseconds."""
@@ -106,9 +104,7 @@ def _scenes(inbox: Path) -> list[Path]:
 def _is_scene(path: Path) -> bool:
     if path.name.startswith((".", "~")) or path.is_symlink() or is_radar(path):
         return False
-    if path.is_dir():
-        return is_safe(path) or bool(metadata_files(path))
-    return path.suffix.lower() in RASTER_SUFFIXES | {".zip"}
+    return looks_like_scene(path)
 
 
 def _state(path: Path) -> State | None:

@@ -142,7 +142,7 @@ def test_unknown_sensor_and_missing_band(tmp_path):
         open_scene(path, instrument="landsat8_l1").open(["swir16"])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.int32])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
 def test_a_data_type_that_is_not_the_instruments(tmp_path, dtype):
     path = write_geotiff(tmp_path / "a.tif", np.ones((4, 5, 5), dtype))
     with pytest.raises(InvalidScene, match=f"holds {np.dtype(dtype).name}"):
@@ -191,7 +191,7 @@ def test_a_virtual_raster_in_disguise_cannot_name_other_files(tmp_path):
     [
         ("../../etc/passwd", "etc_passwd"),
         (".hidden", "hidden"),
-        ("a b/c\\d:é", "a_b_c_d"),
+        ("a b/c\\d:é", "a_b_c_d_é"),
         ("...", "scene"),
         ("x" * 500, "x" * 120),
         ("T32-TQM_2024.v1", "T32-TQM_2024.v1"),

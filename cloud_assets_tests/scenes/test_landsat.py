@@ -1,4 +1,5 @@
 import shutil
+import tarfile
 from datetime import UTC, datetime
 
 import numpy as np
@@ -96,6 +97,22 @@ def test_a_folder_of_several_scenes_is_several_scenes(reflectance, tmp_path):
             dn = reader.read(WHOLE)
             means.append(source.profile.to_physical(dn)[:, reader.valid(dn)].mean())
     assert means[0] == pytest.approx(2 * means[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".zip"])
+def test_archives_are_read_where_they_lie(reflectance, tmp_path, suffix):
+    folder = write_landsat(tmp_path / "unpacked", {name: reflectance[name] for name in ("B2", "B4")})
+    path = tmp_path / f"{LANDSAT}{suffix}"
+    if suffix == ".tar":
+        with tarfile.open(path, "w") as archive:
+            for file in sorted(folder.iterdir()):
+                archive.add(file, file.name)  # USGS archives have no top folder
+    else:
+        shutil.make_archive(str(path.with_suffix("")), "zip", folder)
+    source = open_scene(path)
+    assert source.name == LANDSAT
+    with source.open(["B4"]) as archived, open_scene(folder).open(["B4"]) as unpacked:
+        np.testing.assert_array_equal(archived.read(WHOLE), unpacked.read(WHOLE))
 
 
 def test_night_is_refused_and_a_low_sun_is_told(reflectance, tmp_path):

@@ -9,13 +9,22 @@ from cloud_assets.errors import UnknownBand
 _INSTRUMENTS = (
     (re.compile(r"S2[A-D]_(OPER_\w+_)?MSI_?L1C"), "sentinel2_l1c"),
     (re.compile(r"S2[A-D]_(OPER_\w+_)?MSI_?L2A"), "sentinel2_l2a"),
-    (re.compile(r"LC0[89]_L2S[PR]_"), "landsat8_l2"),
-    (re.compile(r"LC0[89]_L1(TP|GT|GS)_"), "landsat8_l1"),
+    (re.compile(r"T\d{2}[A-Z]{3}_\d{8}T\d{6}_[A-Z0-9]{3}_\d0m"), "sentinel2_l2a"),
+    (re.compile(r"T\d{2}[A-Z]{3}_\d{8}T\d{6}_[A-Z0-9]{3}$"), "sentinel2_l1c"),
+    (re.compile(r"HLS\.S30\."), "sentinel2_l2a"),
+    (re.compile(r"HLS\.L30\."), "landsat8_l2"),
+    (re.compile(r"L[CO]0[89]_L2S[PR]_"), "landsat8_l2"),
+    (re.compile(r"L[CO]0[89]_L1(TP|GT|GS)_"), "landsat8_l1"),
+    (re.compile(r"LE07_L2S[PR]_"), "landsat_etm_l2"),
+    (re.compile(r"LE07_L1(TP|GT|GS)_"), "landsat_etm_l1"),
+    (re.compile(r"LT0[45]_L2S[PR]_"), "landsat_tm_l2"),
+    (re.compile(r"LT0[45]_L1(TP|GT|GS)_"), "landsat_tm_l1"),
     # The names of before 2017: LC8 path row year day station version.
     (re.compile(r"L[CO]8\d{13}[A-Z]{3}\d{2}"), "landsat8_l1"),
     (re.compile(r"S1[A-D]_(IW|EW|S[1-6])_GRD"), "sentinel1_grd"),
 )
 _LONGEST_NAME = 120
+_LONGEST_BYTES = 200
 
 
 def instrument_from_name(name: str) -> str | None:
@@ -57,9 +66,10 @@ def time_from_name(name: str) -> datetime | None:
 
 
 def safe_name(name: str) -> str:
-    """A name that can be one folder on any file system: letters, digits, ``.``, ``_`` and ``-``, not hidden."""
-    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")[:_LONGEST_NAME]
-    return cleaned or "scene"
+    """A name that can be one folder on any file system: letters of any script, digits, ``._-``, not hidden."""
+    cleaned = re.sub(r"[^\w.-]+", "_", name).strip("._-")[:_LONGEST_NAME]
+    # Most file systems count bytes, of which other scripts take up to four a letter.
+    return cleaned.encode()[:_LONGEST_BYTES].decode(errors="ignore") or "scene"
 
 
 def _parsed(text: str, form: str) -> datetime | None:

@@ -9,9 +9,12 @@ import numpy as np
 from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.datasets.rasters import RasterHeader, open_raster, read_header
 from cloud_assets.datasets.scene import Grid, RasterBand
-from cloud_assets.errors import InvalidRecipe, InvalidScene, UnknownBand
+from cloud_assets.errors import InvalidRecipe, InvalidScene
+from cloud_assets.imagery.formats.band_names import PLACEHOLDERS, find_band
+from cloud_assets.imagery.formats.container import file_fingerprint
 from cloud_assets.imagery.formats.file_names import bands_from_name, instrument_from_name, safe_name, time_from_name
-from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource, file_fingerprint
+from cloud_assets.imagery.formats.scaling import Scaling, band_scaling
+from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -22,7 +25,9 @@ _INSTRUMENT_TAG = "CLOUD_ASSETS_INSTRUMENT"
 _SAMPLED_SIDE = 256
 
 
-def open_geotiff(path: Path, bands: Sequence[str] | None = None, instrument: str | None = None) -> SceneSource:
+def open_geotiff(
+    path: Path, bands: Sequence[str] | None = None, instrument: str | None = None, scaling: Scaling | None = None
+) -> SceneSource:
     """Describes a scene in one raster file.
 
     Which band is which is taken from ``bands``, else from the file's band descriptions, else from a file name that
@@ -31,8 +36,9 @@ def open_geotiff(path: Path, bands: Sequence[str] | None = None, instrument: str
 
     Args:
         path: The file.
-        bands: Own or common names of the file's bands, in their order.
+        bands: Own or common names of the file's bands, in their order; ``-`` for one that is not used.
         instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`.
+        scaling: From the file's numbers to physical units, where the file does not tell.
 
     Raises:
         InvalidData: If the file is truncated or is no raster.
@@ -41,25 +47,27 @@ def open_geotiff(path: Path, bands: Sequence[str] | None = None, instrument: str
         InvalidScene: If nothing tells which band is which, or the names do not fit the number of bands.
         UnknownBand: If the instrument has no such band.
     """
-    header = read_header(str(path))
+    header = read_header(str(path), with_sidecars=True)
     if header.driver not in _DRIVERS:
         raise InvalidScene(f"{path} is a {header.driver} file; scenes are read from {', '.join(_DRIVERS)}.")
-    with open_raster(str(path)) as raster:
+    with open_raster(str(path), with_sidecars=True) as raster:
         profile = _profile(path, raster, header, instrument)
         names = _band_names(path, raster, profile, bands)
         if profile.unit == "dB":
             _check_decibels(path, raster)
-        scene_bands = {
-            name: SceneBand(RasterBand(str(path), index), *_scaling(raster, index), raster.nodatavals[index - 1])
-            for index, name in enumerate(names, start=1)
-            if name is not None
-        }
+        scene_bands, notes = {}, set[str]()
+        for index, name in enumerate(names, start=1):
+            if name is not None:
+                found = band_scaling(raster, index, profile, scaling, (path.stem,))
+                scene_bands[name] = SceneBand(RasterBand(str(path), index), found.scale, found.offset, found.nodata)
+                notes.update(found.notes)
         acquired = time_from_name(path.stem)
-    warnings = () if header.crs else ("The scene has no coordinate reference system: products are in pixels.",)
+    if not header.crs:
+        notes.add("The scene has no coordinate reference system: products are in pixels.")
     grid = Grid(header.height, header.width, header.crs, header.transform)
-    fingerprint = file_fingerprint([path])
+    fingerprint = file_fingerprint([path, *_sidecars(path)])
     return SceneSource(
-        safe_name(path.stem), profile.name, scene_bands, grid, str(path), fingerprint, acquired, warnings
+        safe_name(path.stem), profile.name, scene_bands, grid, str(path), fingerprint, acquired, tuple(sorted(notes))
     )
 
 
@@ -79,10 +87,10 @@ def _profile(path: Path, raster: "DatasetReader", header: RasterHeader, instrume
     profile = INSTRUMENTS[name]
     wanted = np.dtype(profile.dtype)
     is_integer = np.issubdtype(np.dtype(header.dtype), np.integer)
-    if is_integer != np.issubdtype(wanted, np.integer) or (is_integer and header.dtype not in (wanted.name, "int16")):
+    if is_integer and header.dtype not in (wanted.name, "int16"):
         raise InvalidScene(
             f"{path} holds {header.dtype}; {name} has digital numbers of {wanted.name}. Name the right instrument "
-            "(--instrument), or convert the file to the digital numbers of the product."
+            "(--instrument), or convert the file to the digital numbers of the product, or to reflectance as float32."
         )
     return profile
 
@@ -92,13 +100,18 @@ def _band_names(
 ) -> list[str | None]:
     """The own name of each band of the file; None for those that are no band of the instrument, such as alpha."""
     if given is not None:
-        if len(given) != raster.count or len({profile.find(name).name for name in given}) != len(given):
+        named = [
+            None if name in PLACEHOLDERS else find_band(name, profile) or profile.find(name).name for name in given
+        ]
+        used = [name for name in named if name is not None]
+        if len(given) != raster.count or len(set(used)) != len(used) or not used:
+            found = ", ".join(text or "no description" for text in raster.descriptions)
             raise InvalidScene(
-                f"{path} has {raster.count} bands, {len(given)} names were given ({', '.join(given)}): name each band "
-                "of the file once, in its order."
+                f"{path} has {raster.count} bands, {len(given)} names were given ({', '.join(given)}; found: {found}): "
+                "name each band of the file once, in its order, and those that are no band of the instrument '-'."
             )
-        return [profile.find(name).name for name in given]
-    described = [_known(profile, text) for text in raster.descriptions]
+        return named
+    described = [None if text is None else find_band(text, profile) for text in raster.descriptions]
     known = [name for name in described if name is not None]
     if known:
         if len(set(known)) != len(known):
@@ -109,23 +122,18 @@ def _band_names(
         listed = profile.names
     if listed is None:
         raise InvalidScene(
-            f"{path}: nothing tells which of its {raster.count} bands is which. Name them in the file's order "
-            f"(--bands red,green,…), or write band descriptions into it; {profile.name} has {', '.join(profile.names)}."
+            f"{path}: nothing tells which of its {raster.count} bands is which (descriptions found: "
+            f"{', '.join(text or 'none' for text in raster.descriptions)}). Name them in the file's order (--bands "
+            f"red,green,…; '-' for one that is not used); {profile.name} has {', '.join(profile.names)}."
         )
     return [*listed, *([None] * (raster.count - len(listed)))]
 
 
-def _known(profile: Instrument, description: str | None) -> str | None:
-    try:
-        return None if description is None else profile.find(description.strip()).name
-    except UnknownBand:
-        return None
-
-
-def _scaling(raster: "DatasetReader", index: int) -> tuple[float | None, float | None]:
-    """Scale and offset of a band; GDAL's defaults of 1 and 0 mean that the file says nothing about them."""
-    scale, offset = raster.scales[index - 1], raster.offsets[index - 1]
-    return (None, None) if (scale, offset) == (1.0, 0.0) else (scale, offset)
+def _sidecars(path: Path) -> list[Path]:
+    """Files beside a raster in which GDAL keeps its mask, nodata, scale or georeference."""
+    names = [f"{path.name}{suffix}" for suffix in (".msk", ".aux.xml", ".ovr")]
+    names += [f"{path.stem}{suffix}" for suffix in (".tfw", ".prj", ".wld", ".aux.xml")]
+    return [file for name in names if (file := path.with_name(name)).is_file()]
 
 
 def _check_decibels(path: Path, raster: "DatasetReader") -> None:

@@ -3,34 +3,35 @@
 Landsat 4 to 9 (TM, ETM+, OLI), level 1 and 2, Collection 1, Collection 2 and earlier.
 """
 
-from pathlib import Path
+from dataclasses import replace
+from pathlib import PurePath
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.datasets.rasters import read_header
 from cloud_assets.datasets.scene import Grid, RasterBand
 from cloud_assets.errors import InvalidData, InvalidScene
+from cloud_assets.imagery.formats.container import Container
 from cloud_assets.imagery.formats.file_names import safe_name
 from cloud_assets.imagery.formats.landsat_metadata import LandsatMetadata, metadata_files, read_metadata
-from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneBand, SceneSource, file_fingerprint
+from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneBand, SceneSource
 
 _INSTRUMENT = {"OLI": "landsat8", "ETM": "landsat_etm", "TM": "landsat_tm"}
 _LOW_SUN = 5.0
 """Degrees above the horizon below which a warning is given."""
 
 
-def open_landsat(path: Path) -> SceneSource:
+def open_landsat(folder: Container, metadata_file: str) -> SceneSource:
     """Describes a Landsat scene; scale and offset of each band are read from its metadata.
 
     Args:
-        path: The metadata file, or the folder of one scene.
+        folder: The files of the scene, and perhaps of others.
+        metadata_file: Which of them is the scene's metadata file.
 
     Raises:
-        InvalidScene: If the metadata are missing, damaged or of another satellite; if a folder holds several scenes; if
-            the sun was below the horizon.
+        InvalidScene: If the metadata are damaged or of another satellite, or the sun was below the horizon.
         InvalidData: If no band file of the metadata is there, one lies outside the folder, or cannot be opened.
     """
-    metadata = read_metadata(path if path.is_file() else _only_metadata_file(path))
-    folder = metadata.file.parent
+    metadata = read_metadata(folder.read(metadata_file), f"{folder.location}: {metadata_file}")
     warnings = _sun_warnings(metadata)
     profile = INSTRUMENTS[f"{_INSTRUMENT[metadata.sensor]}_l{metadata.level[1]}"]
     bands = {}
@@ -38,25 +39,27 @@ def open_landsat(path: Path) -> SceneSource:
         band = metadata.bands.get(name.removeprefix("B"))
         if band is None:
             continue
-        if Path(band.file).name != band.file:
+        if PurePath(band.file).name != band.file:
             raise InvalidData(f"{metadata.file} names a band file outside its folder: {band.file!r}. Do not use it.")
-        if (folder / band.file).is_file():
-            bands[name] = SceneBand(RasterBand(str(folder / band.file)), band.scale, band.offset, nodata=0)
+        if band.file in folder.members:
+            bands[name] = SceneBand(RasterBand(folder.gdal_path(band.file)), band.scale, band.offset, nodata=0)
     if not bands:
-        raise InvalidData(f"{folder}: none of the band files that {metadata.file.name} lists is there.")
+        raise InvalidData(f"{folder.location}: none of the band files that {metadata_file} lists is there.")
     # The panchromatic band has a grid of its own, twice as fine.
     first = next(name for name in sorted(bands, key=lambda name: name == "B8"))
     header = read_header(bands[first].raster.path)
     if not header.crs:
         warnings = (*warnings, "The scene has no coordinate reference system: products are in pixels.")
-    is_alone = len(metadata_files(folder)) == 1
+    own = {metadata_file, *(band.file for band in metadata.bands.values())}
+    files = replace(folder, members={name: size for name, size in folder.members.items() if name in own})
+    is_alone = len(metadata_files(folder.members)) == 1 or folder.location.is_file()
     return SceneSource(
         name=safe_name(metadata.product),
         instrument=profile.name,
         bands=bands,
         grid=Grid(header.height, header.width, header.crs, header.transform),
-        location=str(folder if is_alone else metadata.file),
-        fingerprint=file_fingerprint([metadata.file, *(Path(band.raster.path) for band in bands.values())]),
+        location=str(folder.location if is_alone else folder.location / metadata_file),
+        fingerprint=files.fingerprint,
         acquired=metadata.acquired,
         warnings=warnings,
         attributes={
@@ -64,17 +67,7 @@ def open_landsat(path: Path) -> SceneSource:
             "processing_level": metadata.level,
             **({STATED_CLOUD: metadata.cloud_cover} if metadata.cloud_cover is not None else {}),
         },
-    )
-
-
-def _only_metadata_file(folder: Path) -> Path:
-    files = metadata_files(folder)
-    if len(files) == 1:
-        return files[0]
-    if not files:
-        raise InvalidScene(f"{folder}: no *_MTL.txt, .xml or .json in it. Download the scene again.")
-    raise InvalidScene(
-        f"{folder} holds {len(files)} scenes: name the metadata file of one of them, {', '.join(map(str, files[:5]))}."
+        container=files,
     )
 
 

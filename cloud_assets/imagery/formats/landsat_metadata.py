@@ -8,10 +8,10 @@ LSDS-1656; before the collections LSDS-272 (Landsat 4-7) and LSDS-809 (Landsat 8
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -20,7 +20,6 @@ from cloud_assets.imagery.formats.safe_xml import parsed_xml
 
 SUFFIXES: Final = ("_MTL.txt", "_MTL.xml", "_MTL.json")
 """How metadata files end, the preferred one first: all three say the same."""
-_LARGEST = 4 << 20
 _LINE = re.compile(r"^\s*(\w+)\s*=\s*\"?([^\"\n]*?)\"?\s*$", re.MULTILINE)
 
 Groups = Mapping[str, Mapping[str, str]]
@@ -52,7 +51,7 @@ class LandsatBand:
 class LandsatMetadata:
     """What a metadata file says about its scene."""
 
-    file: Path
+    file: str
     """The metadata file."""
     product: str
     """Product or scene identifier."""
@@ -73,25 +72,28 @@ class LandsatMetadata:
     """Percent, by the agency's own rule."""
 
 
-def metadata_files(folder: Path) -> list[Path]:
-    """The metadata files in a folder, one a scene, in the order of their names."""
-    found: dict[str, Path] = {}
+def metadata_files(names: Iterable[str]) -> list[str]:
+    """The metadata files among some files, one a scene, in the order of their names."""
+    listed = list(names)
+    found: dict[str, str] = {}
     for suffix in SUFFIXES:
-        for file in folder.glob(f"*{suffix}"):
-            found.setdefault(file.name.removesuffix(suffix), file)
+        for name in listed:
+            if name.endswith(suffix):
+                found.setdefault(name.removesuffix(suffix), name)
     return [found[name] for name in sorted(found)]
 
 
-def read_metadata(file: Path) -> LandsatMetadata:
+def read_metadata(content: bytes, file: str) -> LandsatMetadata:
     """Reads a metadata file.
 
     Args:
-        file: The file, in any of the three forms.
+        content: Its bytes, in any of the three forms.
+        file: Its name, whose end tells the form, and which messages give.
 
     Raises:
         InvalidScene: If it is damaged, of another satellite, or lacks what turns its bands into reflectance.
     """
-    groups = _groups(file)
+    groups = _groups(content, file)
     everything = _merged(groups)
     satellite = re.sub(r"^LANDSAT_?(\d)$", r"LANDSAT_\1", everything.get("SPACECRAFT_ID", "").upper())
     if not re.fullmatch(r"LANDSAT_[4-9]", satellite):
@@ -133,23 +135,21 @@ def read_metadata(file: Path) -> LandsatMetadata:
     )
 
 
-def _stem(file: Path) -> str:
-    return next((file.name.removesuffix(suffix) for suffix in SUFFIXES if file.name.endswith(suffix)), file.stem)
+def _stem(file: str) -> str:
+    name = PurePath(file).name
+    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
 
 
 def _reflective(sensor: str) -> frozenset[str]:
     return frozenset("123456789") if sensor == "OLI" else frozenset("1234578" if sensor == "ETM" else "123457")
 
 
-def _groups(file: Path) -> dict[str, dict[str, str]]:
+def _groups(content: bytes, file: str) -> dict[str, dict[str, str]]:
     """The file's groups by name, the keys of each in their order."""
-    if file.stat().st_size > _LARGEST:
-        raise InvalidScene(f"{file} is larger than any metadata file of a scene is.")
-    content = file.read_bytes()
-    if file.suffix == ".xml":
-        root = parsed_xml(content, str(file))
+    if file.endswith(".xml"):
+        root = parsed_xml(content, file)
         found = {group.tag: {entry.tag: (entry.text or "").strip() for entry in group} for group in root}
-    elif file.suffix == ".json":
+    elif file.endswith(".json"):
         try:
             (groups,) = json.loads(content).values()
             found = {group: {key: str(value) for key, value in entries.items()} for group, entries in groups.items()}
@@ -194,7 +194,7 @@ def _rescaling(groups: Groups, everything: Mapping[str, str], level: str) -> Map
 
 
 def _reflectance(
-    file: Path, number: str, rescaling: Mapping[str, str], everything: Mapping[str, str], satellite: str
+    file: str, number: str, rescaling: Mapping[str, str], everything: Mapping[str, str], satellite: str
 ) -> tuple[float, float]:
     """Scale and offset of a band; from radiance where the file gives no reflectance."""
     if f"REFLECTANCE_MULT_BAND_{number}" in rescaling or satellite >= "LANDSAT_8":
@@ -225,7 +225,7 @@ def _reflectance(
     return gain * factor, bias * factor
 
 
-def _number_of_band(entries: Mapping[str, str], names: Sequence[str], number: str, file: Path) -> float:
+def _number_of_band(entries: Mapping[str, str], names: Sequence[str], number: str, file: str) -> float:
     keys = [f"{name}_BAND{separator}{number}" for name in names for separator in ("", "_")]
     return _number(entries, next((key for key in keys if key in entries), keys[0]), file)
 
@@ -234,7 +234,7 @@ def _first(entries: Mapping[str, Any], *keys: str) -> str | None:
     return next((str(entries[key]) for key in keys if entries.get(key)), None)
 
 
-def _number(entries: Mapping[str, str], key: str, file: Path) -> float:
+def _number(entries: Mapping[str, str], key: str, file: str) -> float:
     number = _number_or_none(entries, key)
     if number is None:
         raise InvalidScene(f"{file}: {key} is missing or is no number. Download the metadata file again.")

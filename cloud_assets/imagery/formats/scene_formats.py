@@ -1,19 +1,34 @@
 """Opens a scene of any format: finds out what a path holds."""
 
+import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from cloud_assets.errors import InvalidScene
+from cloud_assets.imagery.formats.band_folder import open_band_folder
 from cloud_assets.imagery.formats.cloud38_patch import is_patch, open_patch
+from cloud_assets.imagery.formats.container import Container, is_archive, open_container
 from cloud_assets.imagery.formats.geotiff import open_geotiff
 from cloud_assets.imagery.formats.landsat import open_landsat
-from cloud_assets.imagery.formats.landsat_metadata import SUFFIXES, metadata_files
+from cloud_assets.imagery.formats.landsat_metadata import metadata_files
+from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_source import SceneSource
-from cloud_assets.imagery.formats.sentinel2_safe import is_safe, open_safe
+from cloud_assets.imagery.formats.sentinel2 import METADATA, TILE_METADATA, open_product, open_tile
 
 RASTER_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg"})
+_ARCHIVE_SUFFIXES = frozenset({".zip", ".tar"})
+_BAND_SUFFIXES = (".tif", ".tiff", ".jp2")
 _RADAR = "_s1.tif"
-ACCEPTED = "a GeoTIFF, a Sentinel-2 .SAFE folder or its zip archive, or the folder or metadata file of a Landsat scene"
+_LISTED = 20
+ACCEPTED = (
+    "a GeoTIFF, a Sentinel-2 product or Landsat scene as a folder, zip or tar archive, its metadata file, or a folder "
+    "of one raster file a band"
+)
+_SENTINEL1 = (
+    "a Sentinel-1 GRD product holds amplitudes in the geometry of the orbit, without terrain correction. Calibrate and "
+    "terrain-correct it first (ESA SNAP: Calibration to sigma0 or gamma0, Range-Doppler Terrain Correction, "
+    "LinearToFromdB), and give the GeoTIFF with VV and VH in decibels; catalogues also offer it ready-made (RTC)."
+)
 
 
 def radar_beside(path: Path) -> Path | None:
@@ -27,34 +42,96 @@ def is_radar(path: Path) -> bool:
     return path.name.endswith(_RADAR)
 
 
-def open_scene(path: Path, bands: Sequence[str] | None = None, instrument: str | None = None) -> SceneSource:
+def looks_like_scene(path: Path) -> bool:
+    """Whether a path may be a scene, by names only: nothing is opened."""
+    if not path.is_dir():
+        return path.suffix.lower() in RASTER_SUFFIXES | _ARCHIVE_SUFFIXES
+    names = [file.name for file in path.iterdir()]
+    is_product = path.suffix.upper() == ".SAFE" or any(METADATA.fullmatch(name) for name in names)
+    return is_product or TILE_METADATA in names or bool(metadata_files(names))
+
+
+def scene_paths(path: Path) -> list[Path]:
+    """A path itself, or where it is a folder of several Landsat scenes, the metadata file of each."""
+    if not path.is_dir():
+        return [path]
+    files = metadata_files([file.name for file in path.iterdir()])
+    return [path / file for file in files] if len(files) > 1 else [path]
+
+
+def open_scene(
+    path: Path, bands: Sequence[str] | None = None, instrument: str | None = None, scaling: Scaling | None = None
+) -> SceneSource:
     """Describes the scene at a path; nothing but headers and metadata is read.
 
     Args:
-        path: A GeoTIFF or other raster file; a Sentinel-2 SAFE folder or its zip archive; a folder with a Landsat
-            scene; the metadata file of one of these; or a band of a 38-Cloud patch.
-        bands: Names of the bands of a raster file in their order, where the file does not tell.
-        instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`, where a raster file does not tell; one that is named
-            as a radar partner (``…_s1.tif``) tells.
+        path: A GeoTIFF or other raster file; a Sentinel-2 product or a Landsat scene as a folder, zip or tar archive;
+            the metadata file of one of these, or one granule of an old Sentinel-2 product; a folder of one raster file
+            a band; or a band of a 38-Cloud patch.
+        bands: Names of the bands of a raster file in their order, where the file does not tell; ``-`` for a band that
+            is not used.
+        instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`, where the files do not tell; one that is named as a
+            radar partner (``…_s1.tif``) tells.
+        scaling: From the numbers of a raster file to physical units, where the file does not tell.
 
     Returns:
         The scene.
 
     Raises:
-        InvalidScene: If there is nothing, or nothing known; other errors as the formats' own modules raise them.
+        InvalidScene: If there is nothing, nothing known, or several scenes; other errors as the formats raise them.
     """
+    path = Path(path).absolute() if path.name == "" else path
     if not path.exists():
         raise InvalidScene(f"{path} does not exist.")
-    if path.name.endswith(SUFFIXES):
-        return open_landsat(path)
-    if path.name.startswith("MTD_MSIL"):
-        path = path.parent
-    if is_safe(path):
-        return open_safe(path)
-    if path.is_dir() and metadata_files(path):
-        return open_landsat(path)
     if path.is_file() and is_patch(path):
         return open_patch(path)
     if path.is_file() and path.suffix.lower() in RASTER_SUFFIXES:
-        return open_geotiff(path, bands, instrument or ("sentinel1_grd" if is_radar(path) else None))
+        return open_geotiff(path, bands, instrument or ("sentinel1_grd" if is_radar(path) else None), scaling)
+    if path.is_dir() or is_archive(path):
+        granule = path.name if path.parent.name == "GRANULE" else None
+        return _open_container(open_container(path.parents[1] if granule else path), granule, instrument, scaling)
+    if metadata_files([path.name]) or METADATA.fullmatch(path.name) or path.name == TILE_METADATA:
+        container = open_container(path.parent)
+        return _open_member(container, path.name, None)
     raise InvalidScene(f"{path} is no scene: expected {ACCEPTED}.")
+
+
+def _open_container(
+    container: Container, granule: str | None, instrument: str | None, scaling: Scaling | None
+) -> SceneSource:
+    """Opens the one scene that a folder or archive holds, by its metadata file wherever that lies."""
+    folders: dict[str, list[str]] = {}
+    for member in container.members:
+        folder, _, name = member.rpartition("/")
+        folders.setdefault(folder, []).append(name)
+    products = [
+        (folder, name)
+        for folder, names in sorted(folders.items())
+        for name in (*filter(METADATA.fullmatch, names), *metadata_files(names), *({TILE_METADATA} & set(names)))
+        if "GRANULE" not in PurePosixPath(folder).parts
+    ]
+    if len(products) == 1:
+        ((folder, name),) = products
+        return _open_member(container.below(folder), name, granule)
+    if products:
+        listed = ", ".join(str(container.location / folder / name) for folder, name in products[:_LISTED])
+        raise InvalidScene(
+            f"{container.location} holds {len(products)} scenes: name the metadata file of one, {listed}."
+        )
+    if re.match(r"S1[A-D]_", container.name) or any(PurePosixPath(folder).name == "measurement" for folder in folders):
+        raise InvalidScene(f"{container.location}: {_SENTINEL1}")
+    if container.name.upper().endswith(".SAFE") or any("GRANULE" in PurePosixPath(folder).parts for folder in folders):
+        raise InvalidScene(
+            f"{container.location}: no MTD_MSIL1C.xml or MTD_MSIL2A.xml in it, so scale and offset of its numbers are "
+            "unknown. Download the whole product again."
+        )
+    holding = [folder for folder, names in folders.items() if any(n.lower().endswith(_BAND_SUFFIXES) for n in names)]
+    if len(holding) == 1:
+        return open_band_folder(container.below(holding[0]), instrument, scaling)
+    raise InvalidScene(f"{container.location} is no scene: expected {ACCEPTED}.")
+
+
+def _open_member(folder: Container, name: str, granule: str | None) -> SceneSource:
+    if METADATA.fullmatch(name):
+        return open_product(folder, name, granule)
+    return open_tile(folder) if name == TILE_METADATA else open_landsat(folder, name)

@@ -33,6 +33,9 @@ class SceneReader:
         self.bands = tuple(bands)
         self._open = ExitStack()
         self._dtype = np.dtype(source.profile.dtype)
+        self._required = _required(source.profile, self.bands)
+        if source.container is not None:
+            source.container.verify([source.bands[name].raster.path for name in self.bands])
         grouped: dict[tuple[str, object], list[int]] = {}
         for place, name in enumerate(self.bands):
             raster = source.bands[name].raster
@@ -85,12 +88,13 @@ class SceneReader:
         return self.source.profile.valid(dn)
 
     def _read(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
-        if len(self._files) == 1:
-            ((_, file),) = self._files
-            return file.read(window, shape)
         values = np.empty((len(self.bands), *shape), self._dtype)
         for places, file in self._files:
             values[places] = file.read(window, shape)
+        if self._required:
+            # At staggered edges of a swath some bands end before others: what lacks one is no observation.
+            lacking = (values[self._required] == self.source.profile.nodata).any(axis=0)
+            values[:, lacking] = self.source.profile.nodata
         return values
 
 
@@ -117,9 +121,13 @@ class _BandFile:
                 raise InvalidData(
                     f"{self._path} cannot be opened: missing, truncated or no raster file ({error})."
                 ) from error
-            from rasterio.enums import MaskFlags
+            from rasterio.enums import ColorInterp, MaskFlags
 
-            self._has_mask = MaskFlags.per_dataset in raster.mask_flag_enums[0] and self._raster is raster
+            is_plain = self._raster is raster
+            self._has_mask = MaskFlags.per_dataset in raster.mask_flag_enums[0] and is_plain
+            # GDAL takes alpha for a mask in files of two or four bands only.
+            alpha = [index for index, kind in enumerate(raster.colorinterp, start=1) if kind is ColorInterp.alpha]
+            self._alpha = alpha[0] if alpha and is_plain and not self._has_mask else None
             native = np.dtype(raster.dtypes[self._indexes[0] - 1])
             self._conversions = [_Conversion(band, self._source.profile, native) for band in self._bands]
             self._files = files.pop_all()
@@ -155,7 +163,11 @@ class _BandFile:
         bottom, right = min(row + window.height, self._raster.height), min(column + window.width, self._raster.width)
         where = ((top, bottom), (left, right))
         if (bottom - top, right - left) == (window.height, window.width):
-            is_missing = self._raster.dataset_mask(window=where, out_shape=shape) == 0 if self._has_mask else None
+            is_missing = None
+            if self._has_mask:
+                is_missing = self._raster.dataset_mask(window=where, out_shape=shape) == 0
+            elif self._alpha is not None:
+                is_missing = self._raster.read(self._alpha, window=where, out_shape=shape) == 0
             return self._raster.read(self._indexes, window=where, out_shape=(len(self._indexes), *shape)), is_missing
         # The data set's patch reaches past its file: what is outside was never observed.
         values = np.zeros((len(self._indexes), window.height, window.width), self._raster.dtypes[0])
@@ -204,6 +216,8 @@ class _Conversion:
         self._scale = profile.scale if band.scale is None else band.scale
         self._offset = profile.offset if band.offset is None else band.offset
         self._nodata = profile.nodata if band.nodata is None else band.nodata
+        # Beside the file's own number, the instrument's marks missing pixels in its digital numbers.
+        self._is_native = np.issubdtype(native, np.integer)
         is_profile = (self._scale, self._offset, native) == (profile.scale, profile.offset, np.dtype(profile.dtype))
         self.is_identity = is_profile and (self._nodata == profile.nodata or not _is_number(self._nodata))
         self._table: npt.NDArray[Any] | None = None
@@ -226,7 +240,19 @@ class _Conversion:
         physical[~np.isfinite(values)] = np.nan
         if _is_number(self._nodata):
             physical[values == self._nodata] = np.nan
+        if self._is_native and _is_number(self._profile.nodata):
+            physical[values == self._profile.nodata] = np.nan
         return self._profile.to_dn(physical)
+
+
+def _required(profile: Instrument, bands: Sequence[str]) -> list[int]:
+    """Places of the bands in which the number for nodata cannot be an observation.
+
+    Pictures have black pixels, and over dry air the cirrus band sees nothing.
+    """
+    if profile.nodata is None or not np.isfinite(profile.nodata) or profile.bands[0].resolution_m is None:
+        return []
+    return [place for place, name in enumerate(bands) if profile.find(name).common_name != "cirrus"]
 
 
 def _is_number(nodata: float | None) -> bool:

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from hashlib import blake2b
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.datasets.scene import Grid, RasterBand, Scene
 from cloud_assets.errors import InvalidData, InvalidScene
+from cloud_assets.imagery.formats.container import Container
 
 if TYPE_CHECKING:
     from cloud_assets.imagery.formats.scene_reader import SceneReader
@@ -54,6 +53,8 @@ class SceneSource:
     """What a user of the products should know."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     """Whatever else the metadata tell, such as the processing baseline."""
+    container: Container | None = field(default=None, compare=False)
+    """What holds the files, where that is an archive or a folder."""
 
     @property
     def profile(self) -> Instrument:
@@ -151,12 +152,3 @@ def source_from_scene(scene: Scene) -> SceneSource:
     }
     location = next(iter(bands.values())).raster.path
     return SceneSource(scene.scene_id, scene.instrument, bands, scene.grid(), location, scene.identity)
-
-
-def file_fingerprint(paths: Sequence[Path]) -> str:
-    """Hash of names, sizes and times of modification: cheap, and different whenever a file was written again."""
-    digest = blake2b(digest_size=16)
-    for path in sorted(paths):
-        state = path.stat()
-        digest.update(f"{path.name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

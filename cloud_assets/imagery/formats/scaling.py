@@ -1,0 +1,124 @@
+"""From the numbers in a raster file to physical units, where no metadata file of the product tells."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cloud_assets.bands import Instrument
+from cloud_assets.errors import InvalidScene
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+_SAMPLED_SIDE = 256
+_BRIGHTEST_REFLECTANCE = 3.0
+"""Reflectance above which hardly a pixel lies: floating-point numbers below are reflectance itself."""
+_SMALLEST_DN = 20.0
+"""Floating-point numbers above are digital numbers."""
+_HLS = re.compile(r"HLS\.[LS]30\.")
+_OFFSET_SINCE = (4, 0)
+_SENTINEL2_OFFSET = -1000
+"""Digital numbers, of Sentinel-2 products from processing baseline 04.00 on."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """``physical = number * scale + offset``, as a user states it; None: as found."""
+
+    scale: float | None = None
+    offset: float | None = None
+
+
+@dataclass(frozen=True)
+class BandScaling:
+    """How one band of a file is read."""
+
+    scale: float | None
+    """Physical units a number; None: as in the instrument's profile."""
+    offset: float | None
+    """Physical units; None: as in the profile."""
+    nodata: float | None
+    """The file's own number for missing pixels; None: as in the profile."""
+    notes: tuple[str, ...] = ()
+    """What was assumed, for the user."""
+
+
+def band_scaling(
+    raster: "DatasetReader", index: int, profile: Instrument, given: Scaling | None, names: Sequence[str]
+) -> BandScaling:
+    """Finds out how a band is scaled: as stated, by the file's own tags, or by what its name and numbers show.
+
+    Args:
+        raster: The opened file.
+        index: Number of the band, from 1.
+        profile: The instrument.
+        given: What the user states.
+        names: Names of the file and of what holds it, which may tell the processing baseline.
+
+    Raises:
+        InvalidScene: If floating-point numbers are neither reflectance nor digital numbers.
+    """
+    nodata = raster.nodatavals[index - 1]
+    if given is not None and (given.scale is not None or given.offset is not None):
+        return BandScaling(given.scale, given.offset, nodata)
+    scale, offset = raster.scales[index - 1], raster.offsets[index - 1]
+    if (scale, offset) != (1.0, 0.0):
+        return BandScaling(scale, offset, nodata)
+    if any(_HLS.search(name) for name in names):
+        return BandScaling(1e-4, 0.0, -9999 if nodata is None else nodata)
+    if profile.unit != "reflectance":
+        return BandScaling(None, None, nodata)
+    if np.issubdtype(np.dtype(raster.dtypes[index - 1]), np.floating):
+        return _floating(raster, index, profile, nodata)
+    if profile.name.startswith("sentinel2") and _states_offset(raster, names):
+        return _with_offset(raster, index, profile, nodata)
+    return BandScaling(None, None, nodata)
+
+
+def _floating(raster: "DatasetReader", index: int, profile: Instrument, nodata: float | None) -> BandScaling:
+    """Reflectance or digital numbers as floating point; 0 is missing, for no ground reflects nothing at all."""
+    if not np.issubdtype(np.dtype(profile.dtype), np.integer):
+        return BandScaling(None, None, nodata)
+    sample = _sample(raster, index, nodata)
+    high = float(np.percentile(sample, 99)) if sample.size else 0.0
+    missing = 0.0 if nodata is None else nodata
+    if high <= _BRIGHTEST_REFLECTANCE:
+        return BandScaling(1.0, 0.0, missing, ("Floating-point numbers were read as reflectance (1 is white).",))
+    if high >= _SMALLEST_DN * 10:
+        return BandScaling(None, None, missing, (f"Floating-point numbers were read as those of {profile.name}.",))
+    raise InvalidScene(
+        f"{raster.name}: band {index} holds floating-point numbers up to about {high:.3g}, neither reflectance (0 to "
+        f"1) nor digital numbers of {profile.name}. Say how they are scaled: --scale 0.01 --offset 0 for percent."
+    )
+
+
+def _states_offset(raster: "DatasetReader", names: Sequence[str]) -> bool:
+    tags = {key.upper(): str(value) for key, value in raster.tags().items()}
+    stated = tags.get("PROCESSING_BASELINE") or tags.get("S2:PROCESSING_BASELINE") or ""
+    texts = [f"_N{stated}", *names, tags.get("PRODUCT_URI", ""), tags.get("PRODUCT_ID", "")]
+    found = [match for text in texts if (match := re.search(r"_N(\d{2})\.?(\d{2})(?![0-9])", text))]
+    return any((int(match[1]), int(match[2])) >= _OFFSET_SINCE for match in found)
+
+
+def _with_offset(raster: "DatasetReader", index: int, profile: Instrument, nodata: float | None) -> BandScaling:
+    """A stack of baseline 04.00 or later: its numbers have the offset, unless they were harmonised meanwhile."""
+    sample = _sample(raster, index, nodata)
+    if sample.size and float(np.percentile(sample, 1)) < 0.9 * -_SENTINEL2_OFFSET:
+        note = "The numbers go below 1000 although the processing baseline is 04.00 or later: read as harmonised."
+        return BandScaling(None, None, nodata, (note,))
+    note = "The processing baseline is 04.00 or later: an offset of -1000 was applied (other: --offset)."
+    return BandScaling(None, _SENTINEL2_OFFSET * profile.scale, nodata, (note,))
+
+
+def _sample(
+    raster: "DatasetReader", index: int, nodata: float | None
+) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    shape = min(_SAMPLED_SIDE, raster.height), min(_SAMPLED_SIDE, raster.width)
+    values = raster.read(index, out_shape=shape).astype(np.float64)
+    there = np.isfinite(values) & (values != 0)
+    if nodata is not None and np.isfinite(nodata):
+        there &= values != nodata
+    return values[there]
