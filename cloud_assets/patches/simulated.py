@@ -1,30 +1,40 @@
 """Patch stores of simulated patches, cached by everything that decides about their pixels."""
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.errors import InvalidData, InvalidRecipe, TrainingFailed
+from cloud_assets.errors import InvalidData, InvalidRecipe
 from cloud_assets.patches.from_arrays import role_of
 from cloud_assets.patches.patch import Patch
 from cloud_assets.patches.recipe import IMAGES, PatchRecipe
-from cloud_assets.patches.simulation_worker import SimulationOrder
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.patches.store_writer import PatchStoreWriter, StoreOrigin
 from cloud_assets.simulation import PHYSICS_VERSION
-from cloud_assets.simulation.patch import SimulationRecipe
+from cloud_assets.simulation.patch import SimulationRecipe, patch_generator, simulate_patch
+from cloud_assets.worker_processes import map_in_processes
 
 NOTE = "Simulated pixels: land, clouds, shadows and sensor are made up, no satellite saw them."
+
+
+class SimulationOrder(BaseModel):
+    """Everything that decides about the pixels of a series of simulated patches."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    instrument: str = Field(description="Instrument whose digital numbers are simulated.")
+    bands: tuple[str, ...] = Field(min_length=1, description="Band names, native or common, in channel order.")
+    size: int = Field(ge=16, description="Edge of the patches in pixels.")
+    seed: int = Field(0, ge=0, description="Seed of the series; patch number i depends on it and on i only.")
+    recipe: SimulationRecipe = Field(default_factory=SimulationRecipe, description="Ranges to draw from.")
 
 
 def simulated_store(
@@ -80,54 +90,33 @@ def simulated_store(
 
 
 def _simulate(order: SimulationOrder, count: int, directory: Path, version: str, workers: int, progress: bool) -> None:
-    from tqdm import tqdm
-
     recipe = PatchRecipe(bands=order.bands, size=order.size, minimum_valid=0)
     profile = INSTRUMENTS[order.instrument]
     role = role_of(order.instrument, order.bands, profile.dtype, (len(order.bands), order.size, order.size))
     origin = StoreOrigin("simulation", version, True, (NOTE,))
+    patches = map_in_processes(
+        partial(_simulated, order),
+        range(count),
+        count,
+        workers=workers,
+        label="Simulating patches",
+        progress=progress,
+    )
     with (
+        closing(patches),
         PatchStoreWriter(directory, recipe, {IMAGES: role}, True, origin) as writer,
-        closing(_simulated(order, count, max(1, min(workers, count)))) as patches,
-        tqdm(total=count, desc="Simulating patches", unit="patch", disable=not progress) as bar,
     ):
         for number, (attributes, pixels, mask) in enumerate(patches):
             name = f"simulated_{number:06d}"
             valid = profile.valid(pixels)
             writer.append(Patch(name, name, name, {IMAGES: pixels}, valid, mask, attributes=attributes))
-            bar.update()
 
 
-def _simulated(
-    order: SimulationOrder, count: int, workers: int
-) -> Generator[tuple[dict[str, str], npt.NDArray[Any], npt.NDArray[np.uint8]], None, None]:
-    """Yields the patches in order; process k of n makes the numbers k, k + n, … and waits when its pipe is full."""
-    dtype = np.dtype(INSTRUMENTS[order.instrument].dtype)
-    shape = (len(order.bands), order.size, order.size)
-    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    with ExitStack() as stack:
-        streams = []
-        for first in range(workers):
-            request = json.dumps({"order": order.model_dump(mode="json"), "numbers": (first, count, workers)})
-            command = [sys.executable, "-m", "cloud_assets.patches.simulation_worker", request]
-            reading, writing = os.pipe()
-            streams.append(stack.enter_context(os.fdopen(reading, "rb")))
-            process = subprocess.Popen(command, stdout=writing, env=environment)  # noqa: S603 our own module
-            os.close(writing)
-            stack.callback(process.wait)
-            stack.callback(process.terminate)
-        for number in range(count):
-            stream = streams[number % workers]
-            description = stream.readline()
-            pixels = stream.read(dtype.itemsize * int(np.prod(shape)))
-            mask = stream.read(order.size**2)
-            if len(mask) < order.size**2:
-                raise TrainingFailed(
-                    f"the process that simulates patches ended at patch {number} of {count}: its message is above. "
-                    "If there is none, it was killed, usually for want of memory; use fewer workers."
-                )
-            yield (
-                json.loads(description),
-                np.frombuffer(pixels, dtype).reshape(shape),
-                np.frombuffer(mask, np.uint8).reshape(shape[1:]),
-            )
+def _simulated(order: SimulationOrder, number: int) -> tuple[dict[str, str], npt.NDArray[Any], npt.NDArray[np.uint8]]:
+    """Attributes, digital numbers (C, H, W) as the instrument would deliver them, and mask (H, W) of one patch."""
+    profile = INSTRUMENTS[order.instrument]
+    bands = [profile.find(band).common_name for band in order.bands]
+    patch = simulate_patch(patch_generator(order.seed, number), order.size, bands, order.recipe)
+    # Nodata where there are no data or no such band.
+    reflectance = np.where(patch.valid & patch.present[:, None, None], patch.reflectance, np.float32(np.nan))
+    return {"biome": patch.biome, "sky": patch.sky}, profile.to_dn(reflectance), patch.mask

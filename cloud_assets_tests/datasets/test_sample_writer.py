@@ -1,5 +1,3 @@
-import os
-import signal
 import tarfile
 from hashlib import blake2b
 from pathlib import Path
@@ -23,7 +21,7 @@ from cloud_assets.datasets.samples import (
 )
 from cloud_assets.datasets.samples.sample_writer import WRITERS, write_sample
 from cloud_assets.datasets.sen12ms import Sen12MS
-from cloud_assets.errors import InvalidData, InvalidRecipe, TrainingFailed
+from cloud_assets.errors import InvalidData, InvalidRecipe
 
 SMALL = 0.01
 
@@ -175,16 +173,6 @@ def test_processes_make_the_same_pixels(tmp_path: Path) -> None:
     for workers in (1, 2):
         write_sample(tmp_path / str(workers), ("cloud-anomaly",), scale=SMALL, seed=1, progress=False, workers=workers)
     assert digest(tmp_path / "1") == digest(tmp_path / "2")
-
-
-def kill_itself(job: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return job
-
-
-def test_killed_worker_is_a_clear_error() -> None:
-    with pytest.raises(TrainingFailed, match="smaller scale"):
-        list(sample_files.run_jobs(kill_itself, range(3), 3, "test", progress=False, workers=2))
 
 
 def test_replacing_a_sample_is_all_or_nothing(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from cloud_assets.bands import INSTRUMENTS, THICK_CLOUD, THIN_CLOUD
-from cloud_assets.datasets.samples.sample_files import run_jobs, write_geotiff, write_marker
+from cloud_assets.datasets.samples.sample_files import write_geotiff, write_marker
 from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe
 from cloud_assets.simulation.patch import SimulationRecipe, patch_generator, simulate_patch
 from cloud_assets.simulation.sensor import SensorRecipe
+from cloud_assets.worker_processes import map_in_processes
 
 TITLE = "38-Cloud"
 TRAINING_SCENES, TEST_SCENES = 16, 4
@@ -65,7 +66,8 @@ def write_cloud38_sample(folder: Path, *, seed: int, scale: float, progress: boo
     jobs = [_SceneJob(seed, index, halves[index >= counts[False]], index >= counts[False]) for index in range(total)]
     names: dict[bool, list[str]] = {False: [], True: []}
     nonempty: list[str] = []
-    for job, (written, filled) in zip(jobs, run_jobs(_write_scene, jobs, total, TITLE, progress, workers), strict=True):
+    results = map_in_processes(_write_scene, jobs, total, workers=workers, label=TITLE, progress=progress)
+    for job, (written, filled) in zip(jobs, results, strict=True):
         names[job.is_test] += written
         nonempty += [] if job.is_test else filled
     _write_list(halves[False] / "training_patches_38-Cloud.csv", names[False])

@@ -16,12 +16,13 @@ from pytortilla.create.main import create_a_tortilla
 from pytortilla.datamodel.main import STAC, Sample
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, INSTRUMENTS, THICK_CLOUD, THIN_CLOUD, UNLABELLED
-from cloud_assets.datasets.samples.sample_files import run_jobs, write_geotiff, write_marker
+from cloud_assets.datasets.samples.sample_files import write_geotiff, write_marker
 from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe, simulate_ground
 from cloud_assets.simulation.patch import SimulatedPatch, SimulationRecipe, observe, patch_generator
 from cloud_assets.simulation.patterns import river
 from cloud_assets.simulation.sensor import SensorRecipe, coarsen
+from cloud_assets.worker_processes import map_in_processes
 
 FILE_NAME = "cloudsen12-l1c.sample.taco"
 TITLE = "CloudSEN12+"
@@ -76,7 +77,8 @@ def write_cloudsen12_sample(folder: Path, *, seed: int, scale: float, progress: 
     parts = Path(tempfile.mkdtemp(prefix=".parts-", dir=folder))
     try:
         jobs = (_Region(seed, index, parts) for index in range(regions))
-        rows = [row for rows in run_jobs(_write_region, jobs, regions, TITLE, progress, workers) for row in rows]
+        results = map_in_processes(_write_region, jobs, regions, workers=workers, label=TITLE, progress=progress)
+        rows = [row for rows in results for row in rows]
         _write_tortilla(folder / FILE_NAME, rows)
     finally:
         shutil.rmtree(parts, ignore_errors=True)

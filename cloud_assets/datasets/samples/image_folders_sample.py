@@ -11,12 +11,13 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from cloud_assets.bands import INSTRUMENTS, THICK_CLOUD, THIN_CLOUD
-from cloud_assets.datasets.samples.sample_files import STATEMENT, run_jobs, write_marker
+from cloud_assets.datasets.samples.sample_files import STATEMENT, write_marker
 from cloud_assets.simulation.biomes import VARIED
 from cloud_assets.simulation.clouds import CLEAR_SKY, CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe
 from cloud_assets.simulation.patch import SimulatedPatch, SimulationRecipe, patch_generator, simulate_patch
 from cloud_assets.simulation.sensor import SensorRecipe
+from cloud_assets.worker_processes import map_in_processes
 
 TITLE = "cloud / non-cloud pictures"
 NORMAL, CLOUDY = 150, 70
@@ -74,7 +75,7 @@ def write_image_folders_sample(folder: Path, *, seed: int, scale: float, progres
         _PictureJob(seed, index, folder / ("noncloud" if index < normal else "cloud"), index >= normal)
         for index in range(total)
     )
-    hard = sum(run_jobs(_write_picture, jobs, total, TITLE, progress, workers))
+    hard = sum(map_in_processes(_write_picture, jobs, total, workers=workers, label=TITLE, progress=progress))
     contents = f"{normal} pictures without clouds ({hard} of snow, sand, glint or salt) and {cloudy} with clouds"
     write_marker(folder, TITLE, f"{contents}; white is a reflectance of 0.4.", seed)
     return contents

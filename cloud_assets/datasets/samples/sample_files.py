@@ -1,29 +1,16 @@
-"""What the sample writers of all formats share: GeoTIFFs that say they are synthetic, the marker file, and workers."""
+"""What the sample writers of all formats share: GeoTIFFs that say they are synthetic, and the marker file."""
 
-import multiprocessing
-import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import rasterio
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from cloud_assets.datasets.dataset import SYNTHETIC_MARKER
-from cloud_assets.errors import TrainingFailed
 
 STATEMENT = "SYNTHETIC: simulated by Cloud Assets, not observed by a satellite"
 """Stands in the metadata of every file of a sample."""
-
-MAXIMUM_WORKERS = 2
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 
 
 def write_geotiff(
@@ -92,49 +79,3 @@ def write_marker(folder: Path, title: str, contents: str, seed: int) -> None:
         f"published as observations.\n\nSeed: {seed}\n",
         encoding="utf-8",
     )
-
-
-def run_jobs(
-    function: Callable[[Job], Result], jobs: Iterable[Job], count: int, label: str, progress: bool, workers: int | None
-) -> Iterator[Result]:
-    """Runs jobs in a few processes of one thread each and gives back their results in order.
-
-    Args:
-        function: What to do with each job; importable by name.
-        jobs: The jobs.
-        count: How many there are.
-        label: Shown at the progress bar.
-        progress: Whether to show one.
-        workers: Number of processes; 1 works in this process, None takes what the machine has, at most two.
-
-    Yields:
-        One result a job.
-
-    Raises:
-        TrainingFailed: A process was killed.
-    """
-    workers = min(workers or min(os.cpu_count() or 1, MAXIMUM_WORKERS), count)
-    with tqdm(total=count, desc=label, disable=not progress, unit="item") as bar:
-        if workers <= 1:
-            # One thread, as in the workers: the same sums in the same order, so the same pixels.
-            with threadpool_limits(1):
-                for job in jobs:
-                    yield function(job)
-                    bar.update()
-            return
-        # Spawned, not forked: the caller may hold threads (PyTorch, gRPC) that do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-            try:
-                for result in pool.map(function, jobs):
-                    yield result
-                    bar.update()
-            except BrokenProcessPool as error:
-                raise TrainingFailed(
-                    f"A process that simulates {label} was killed, usually for want of memory. Nothing was changed; "
-                    "try again with a smaller scale."
-                ) from error
-
-
-def _one_thread() -> None:
-    threadpool_limits(1)

@@ -16,12 +16,13 @@ import numpy as np
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.datasets.samples.cloudsen12_sample import digital_numbers
-from cloud_assets.datasets.samples.sample_files import run_jobs, write_geotiff, write_marker
+from cloud_assets.datasets.samples.sample_files import write_geotiff, write_marker
 from cloud_assets.simulation.clouds import CLEAR_SKY, CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe, simulate_ground
 from cloud_assets.simulation.patch import SimulationRecipe, observe, patch_generator
 from cloud_assets.simulation.radar import POLARISATIONS, simulate_backscatter
 from cloud_assets.simulation.sensor import SensorRecipe
+from cloud_assets.worker_processes import map_in_processes
 
 TITLE = "SEN12MS"
 SCENES = 108
@@ -92,7 +93,8 @@ def write_sen12ms_sample(folder: Path, *, seed: int, scale: float, progress: boo
                 sensor: stack.enter_context(_archive(folder / f"{SEASON}_{sensor}.tar.gz")) for sensor in SENSORS
             }
             jobs = (_SceneJob(seed, index, parts) for index in range(scenes))
-            for files in run_jobs(_write_scene, jobs, scenes, TITLE, progress, workers):
+            results = map_in_processes(_write_scene, jobs, scenes, workers=workers, label=TITLE, progress=progress)
+            for files in results:
                 for sensor, path in files:
                     _add(archives[sensor], path, f"{SEASON}/{sensor}_{_scene_of(path)}/{path.name}")
                     path.unlink()

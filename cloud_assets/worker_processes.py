@@ -1,0 +1,155 @@
+"""Functions run side by side in worker processes of one computing thread each."""
+
+import os
+import re
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import Any, Self, TypeVar
+
+from cloud_assets.errors import TrainingFailed
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_DEFAULT_WORKERS = 2
+_QUEUED_JOBS_PER_WORKER = 2
+_PARENT_POLL_SECONDS = 0.5
+
+
+class WorkerProcesses:
+    """Context manager around worker processes; each takes one call at a time, and dies alone.
+
+    The processes are started with loky: unlike those of ``multiprocessing`` they do not import the main module, so
+    notebooks and scripts without a main guard may use them, and they are not forks of a process that holds threads.
+    They end themselves when their parent process is gone. A process that died is replaced at the next call.
+
+    Args:
+        count: Number of processes.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._threads = ThreadPoolExecutor(count, "worker_processes")
+        self._own = threading.local()
+        self._executors: list[Any] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Kills what still runs."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for executor in list(self._executors):
+            executor.shutdown(kill_workers=True)
+        self._threads.shutdown()
+
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> "Future[Result]":
+        """Calls a function in one of the processes.
+
+        Args:
+            function: A function that can be imported by its name.
+            arguments: What it is called with; pickled.
+
+        Returns:
+            Its future result. :class:`TrainingFailed` if the process died; otherwise whatever the function raises.
+        """
+        return self._threads.submit(self._call, function, arguments)
+
+    def _call(self, function: Callable[..., Result], arguments: Sequence[Any]) -> Result:
+        from joblib.externals.loky import ProcessPoolExecutor
+        from joblib.externals.loky.process_executor import BrokenProcessPool
+
+        if getattr(self._own, "executor", None) is None:
+            environment = dict.fromkeys(_THREAD_VARIABLES, "1")  # read once, when the libraries are loaded
+            self._own.executor = ProcessPoolExecutor(1, env=environment, initializer=_prepare, initargs=(os.getpid(),))
+            self._executors.append(self._own.executor)
+        executor = self._own.executor
+        try:
+            result: Result = executor.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            self._own.executor = None
+            self._executors.remove(executor)
+            executor.shutdown(kill_workers=True)
+            found = re.search(r"\{(.*)\}", str(error))
+            raise TrainingFailed(
+                f"a worker process ended unexpectedly (exit code {found[1] if found else error}). Its own message, if "
+                "any, is above; without one it was killed, usually for want of memory: use fewer workers."
+            ) from error
+        return result
+
+
+def map_in_processes(
+    function: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    count: int,
+    *,
+    workers: int | None = None,
+    label: str = "",
+    progress: bool = False,
+) -> Generator[Result, None, None]:
+    """Applies a function to jobs in worker processes, with one computing thread each.
+
+    Args:
+        function: A function that can be imported by its name.
+        jobs: The jobs; only as many are taken ahead as keep the workers busy.
+        count: How many there are.
+        workers: Number of processes; None: what the machine has, at most two. One: the calling process does the work,
+            in one thread too, so that results are the same bit by bit.
+        label: Shown at the progress bar.
+        progress: Whether to show one.
+
+    Yields:
+        One result a job, in the order of the jobs.
+
+    Raises:
+        TrainingFailed: If a process died.
+    """
+    from tqdm import tqdm
+
+    workers = min(workers or min(os.cpu_count() or 1, _DEFAULT_WORKERS), count)
+    results = _in_this_process(function, jobs) if workers <= 1 else _in_order(function, jobs, workers)
+    with closing(results), tqdm(total=count, desc=label, unit="item", disable=not progress) as bar:
+        for result in results:
+            yield result
+            bar.update()
+
+
+def _in_this_process(function: Callable[[Job], Result], jobs: Iterable[Job]) -> Generator[Result, None, None]:
+    from threadpoolctl import ThreadpoolController
+
+    threads = ThreadpoolController()
+    for job in jobs:
+        with threads.limit(limits=1):
+            result = function(job)
+        yield result
+
+
+def _in_order(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Generator[Result, None, None]:
+    with WorkerProcesses(workers) as processes:
+        pending: deque[Future[Result]] = deque()
+        for job in jobs:
+            pending.append(processes.submit(function, job))
+            if len(pending) >= _QUEUED_JOBS_PER_WORKER * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _prepare(parent: int) -> None:
+    """First thing that a worker does."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what ends
+    threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
+
+
+def _exit_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_PARENT_POLL_SECONDS)
+    os._exit(1)
