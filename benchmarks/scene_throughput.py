@@ -197,11 +197,11 @@ def _options(arguments: argparse.Namespace) -> "object":
 def _end_to_end(arguments: argparse.Namespace, side: int) -> dict[str, float]:
     from cloud_assets.imagery.formats.scene_formats import open_scene
     from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.scenes.scene_models import Champions
+    from cloud_assets.scenes.scene_models import SceneModels
     from cloud_assets.scenes.scene_products import scene_products
 
     options = _options(arguments)
-    champions = Champions([ModelBundle.open(arguments.folder / "model")], options)
+    champions = SceneModels([ModelBundle.open(arguments.folder / "model")], options)
     source = open_scene(arguments.folder / f"{side}.tif", instrument="sentinel2_l1c")
     before = _megabytes()
     started, cpu = time.perf_counter(), time.process_time()
@@ -229,7 +229,7 @@ def _bare(arguments: argparse.Namespace, *, one_call: bool = False) -> dict[str,
     """Windows that are in memory already: as many calls at once as the pipeline makes, or one on all cores."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from cloud_assets.families.segmentation.back_end_choice import choose_back_end
+    from cloud_assets.inference.back_end_choice import choose_back_end
     from cloud_assets.inference.back_ends import Parallelism, threads_of_each_call
     from cloud_assets.inference.bundle import ModelBundle
 

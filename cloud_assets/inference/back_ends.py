@@ -12,16 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from torch import Tensor, nn
 
 from cloud_assets.errors import BackEndUnavailable
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.device import autocast, choose_device, choose_precision
 from cloud_assets.inference.onnx_export import to_onnx
 from cloud_assets.inference.onnx_network import OnnxNetwork
-
-Pixels = npt.NDArray[np.float32]
 
 _MOST_WORKERS = 4
 _EXAMPLE_SIDE = 128
@@ -46,49 +44,43 @@ class Parallelism:
 
 
 class BackEnd(Protocol):
-    """A network that can be called from several threads at once."""
+    """A module that stands in for a network and can be called from several threads at once.
 
-    @property
-    def name(self) -> str:
-        """Library and arithmetic, such as "openvino bf16"."""
+    It takes preprocessed pixels (N, C, H, W) and returns logits (N, K, H, W) in float32.
+    """
 
-    @property
-    def parallelism(self) -> Parallelism:
-        """How many calls at once it is made for."""
+    name: str
+    """Library and arithmetic, such as "openvino bfloat16 on cpu"."""
 
-    def __call__(self, pixels: Pixels) -> Pixels:
-        """(N, C, H, W) preprocessed pixels -> (N, K, H, W) float32 logits."""
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Logits of preprocessed pixels."""
 
 
-class TorchBackEnd:
+class TorchBackEnd(nn.Module):
     """PyTorch: channels-last, bfloat16 where the processor or GPU has it; the same arithmetic as the predictors'.
 
     Args:
         bundle: The model.
         device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
-        parallelism: How the processor is shared out.
         precision: ``32`` for single precision also where half is there.
     """
 
-    def __init__(
-        self, bundle: ModelBundle, device: str, parallelism: Parallelism, precision: Literal["auto", "32"] = "auto"
-    ) -> None:
+    def __init__(self, bundle: ModelBundle, device: str, precision: Literal["auto", "32"] = "auto") -> None:
+        super().__init__()
         self._device = choose_device(device)
         self._precision = precision
         self._network = bundle.network().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.parallelism = parallelism
         names = {"32": "float32", "bf16": "bfloat16", "16": "float16"}
         self.name = f"torch {names[choose_precision(precision, self._device)]} on {self._device.type}"
 
-    def __call__(self, pixels: Pixels) -> Pixels:
-        """See :meth:`BackEnd.__call__`."""
+    def forward(self, pixels: Tensor) -> Tensor:
+        """See :class:`BackEnd`."""
         with torch.inference_mode(), autocast(self._precision, self._device):
-            batch = torch.from_numpy(pixels).to(self._device, memory_format=torch.channels_last)
-            logits: Pixels = self._network(batch).float().cpu().numpy()
-        return logits
+            logits: Tensor = self._network(pixels.to(self._device, memory_format=torch.channels_last))
+        return logits.float()
 
 
-class OnnxRuntimeBackEnd:
+def onnx_back_end(bundle: ModelBundle, parallelism: Parallelism) -> OnnxNetwork:
     """ONNX Runtime on the processor, float32.
 
     Args:
@@ -98,21 +90,10 @@ class OnnxRuntimeBackEnd:
     Raises:
         BackEndUnavailable: If it is not installed or cannot take the network.
     """
-
-    name = "onnxruntime float32 on cpu"
-
-    def __init__(self, bundle: ModelBundle, parallelism: Parallelism) -> None:
-        content = to_onnx(bundle.network(), _example(bundle).numpy(), _OPSET, any_size=True)
-        self.parallelism = parallelism
-        self._network = OnnxNetwork(content, parallelism.threads)
-
-    def __call__(self, pixels: Pixels) -> Pixels:
-        """See :meth:`BackEnd.__call__`."""
-        logits: Pixels = self._network(torch.from_numpy(pixels)).numpy()
-        return logits
+    return OnnxNetwork(to_onnx(bundle.network(), _example(bundle).numpy(), _OPSET, any_size=True), parallelism.threads)
 
 
-class OpenVinoBackEnd:
+class OpenVinoBackEnd(nn.Module):
     """OpenVINO on the processor, bfloat16 where it has it.
 
     Args:
@@ -124,6 +105,7 @@ class OpenVinoBackEnd:
     """
 
     def __init__(self, bundle: ModelBundle, parallelism: Parallelism) -> None:
+        super().__init__()
         openvino = import_openvino()
         core = openvino.Core()
         has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -137,17 +119,23 @@ class OpenVinoBackEnd:
             self._compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise BackEndUnavailable(f"OpenVINO cannot take this network ({error}): use 'torch'.") from error
-        self.parallelism = parallelism
         self.name = f"openvino {'bfloat16' if has_bfloat16 else 'float32'} on cpu"
         self._own = threading.local()
 
-    def __call__(self, pixels: Pixels) -> Pixels:
-        """See :meth:`BackEnd.__call__`."""
+    def forward(self, pixels: Tensor) -> Tensor:
+        """See :class:`BackEnd`."""
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
         # The result lies in the request's own memory, which the thread's next call writes again.
-        logits: Pixels = np.array(self._own.request.infer([pixels])[0])
-        return logits
+        return torch.from_numpy(np.array(self._own.request.infer([pixels.contiguous().numpy()])[0]))
+
+
+def class_probability(logits: Tensor) -> Tensor:
+    """Probabilities (N, K, H, W) float32 from logits: softmax over K channels, or for one channel clear and cloud."""
+    if logits.shape[1] > 1:
+        return logits.float().softmax(dim=1)
+    cloud = logits.float().sigmoid()
+    return torch.cat([1 - cloud, cloud], dim=1)
 
 
 @contextmanager
@@ -178,6 +166,6 @@ def import_openvino() -> Any:
     return openvino
 
 
-def _example(bundle: ModelBundle) -> torch.Tensor:
+def _example(bundle: ModelBundle) -> Tensor:
     # Height and width must differ, or the exporter takes them for one number.
     return torch.zeros(1, bundle.card.in_channels, _EXAMPLE_SIDE, _EXAMPLE_SIDE + 32)

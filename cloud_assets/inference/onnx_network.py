@@ -19,6 +19,8 @@ class OnnxNetwork(nn.Module):
         BackEndUnavailable: If ONNX Runtime is not installed or cannot run the file.
     """
 
+    name = "onnxruntime float32 on cpu"
+
     def __init__(self, content: bytes, threads: int | None = None) -> None:
         super().__init__()
         try:

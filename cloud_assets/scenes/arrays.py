@@ -1,7 +1,7 @@
 """Masks of arrays that are in memory: the core of the scene products without files."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -9,19 +9,22 @@ import numpy.typing as npt
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.datasets.scene import Grid, RasterBand
 from cloud_assets.errors import InvalidData, InvalidScene
-from cloud_assets.families.segmentation.products import segment
+from cloud_assets.families.segmentation.products import segment, segmentation_tiling
 from cloud_assets.imagery.formats.array_reader import ArrayReader
 from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource
-from cloud_assets.imagery.tiling.windows import Tiling
+from cloud_assets.inference.back_ends import Parallelism
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.scene_models import Champions
+from cloud_assets.scenes.scene_models import SceneModels
+
+if TYPE_CHECKING:
+    from cloud_assets.families.segmentation.predictor import SegmentationPredictor
 
 
 def predict_array(
     dn: npt.NDArray[Any],
     bands: Sequence[str],
-    model: ModelBundle | Champions,
+    model: ModelBundle | SceneModels,
     *,
     instrument: str,
     options: SceneOptions | None = None,
@@ -53,18 +56,18 @@ def predict_array(
             f"{len(bands)} different band names go with an array ({len(bands)}, height, width), not {dn.shape}."
         )
     chosen = options or SceneOptions()
-    champions = model if isinstance(model, Champions) else Champions([model], chosen, dn[0].size / 1e6)
+    champions = model if isinstance(model, SceneModels) else SceneModels([model], chosen, dn[0].size / 1e6)
     grid = Grid(dn.shape[1], dn.shape[2], None, (1, 0, 0, 0, 1, 0))
     in_memory = {name: SceneBand(RasterBand("array")) for name in names}
     source = SceneSource("array", instrument, in_memory, grid, "the array", "")
-    segmenter = champions.segmenter(source)
-    preprocessing = champions.preprocessing(segmenter.card, source)
-    order = [names.index(name) for name in source.resolve(preprocessing.bands)]
-    tiling = Tiling.plan(grid.height, grid.width, chosen.window, chosen.overlap)
+    predictor = cast("SegmentationPredictor", champions.predictor("segmentation", source))
+    order = [names.index(name) for name in source.resolve(predictor.card.bands)]
+    tiling = segmentation_tiling(grid, predictor, chosen.window, chosen.overlap)
     batch_size = chosen.batch_size(tiling.vertical.size, tiling.horizontal.size)
     mask = np.empty(dn.shape[1:], np.uint8)
     probability = np.empty(dn.shape[1:], np.float32)
-    for block in segment(ArrayReader(dn[order], profile), tiling, segmenter, preprocessing, batch_size):
+    reader, share = ArrayReader(dn[order], profile), Parallelism.of_machine()
+    for block in segment(reader, tiling, predictor, batch_size, share, chosen.test_time_augmentation):
         mask[block.window.slices] = block.mask
         probability[block.window.slices] = block.cloud_probability
     return {"mask": mask, "cloud_probability": probability}

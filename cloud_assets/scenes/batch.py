@@ -12,7 +12,7 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.planning import plan_scene
 from cloud_assets.scenes.product_record import SceneProducts
-from cloud_assets.scenes.scene_models import Champions
+from cloud_assets.scenes.scene_models import SceneModels
 from cloud_assets.scenes.scene_products import megapixels_of, scene_products
 
 _log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class SceneBatch:
         beside = [*radar, *(radar_beside(path) for path in paths[len(radar) :])]
         self._radar = [None if path is None else _opened(path, None, "sentinel1_grd") for path in beside]
         megapixels = sum(megapixels_of(source) for _, source in self._scenes if isinstance(source, SceneSource))
-        self._champions = Champions(bundles, options, megapixels)
+        self._models = SceneModels(bundles, options, megapixels)
 
     @property
     def megapixels(self) -> float:
@@ -71,7 +71,7 @@ class SceneBatch:
         for (_, source), radar in zip(self._scenes, self._radar, strict=True):
             if isinstance(source, SceneSource) and not isinstance(radar, Exception):
                 try:
-                    plan = plan_scene(source, self._champions, self._options, radar)
+                    plan = plan_scene(source, self._models, self._options, radar)
                 except CloudAssetsError:
                     continue
                 total += plan.megapixels * plan.passes
@@ -110,7 +110,7 @@ class SceneBatch:
             error = InvalidScene(f"{path} has the name of {other}, so their products would overwrite each other.")
             return SceneOutcome(path, None, error)
         try:
-            products = scene_products(source, self._champions, self._out_dir, self._options, radar, progress)
+            products = scene_products(source, self._models, self._out_dir, self._options, radar, progress)
         except CloudAssetsError as error:
             return SceneOutcome(path, None, error)
         except Exception as error:  # whatever a library raises in one scene must not take the others with it

@@ -10,9 +10,8 @@ from cloud_assets.imagery.tiling.windows import Tiling
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.patch_features import answer_features, image_features
 from cloud_assets.inference.predictor import load_predictor
-from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.product_record import RECORD_FILE, SceneProducts
-from cloud_assets.scenes.scene_models import Champions
+from cloud_assets.scenes.scene_models import fitted_preprocessing
 
 _LEAST_VALID = 0.2
 
@@ -52,7 +51,7 @@ def observe_scene(source: SceneSource, bundle: ModelBundle, most: int) -> list[d
         CloudAssetsError: If the model cannot read the scene.
     """
     card = bundle.card
-    fitted = Champions((), SceneOptions(accept_other_level=True)).preprocessing(card, source)
+    fitted = fitted_preprocessing(card, source, accept_other_level=True)
     predictor = load_predictor(bundle.with_card(preprocessing=fitted))
     side = card.patch_size or DEFAULT_CELL
     tiling = Tiling.plan(source.grid.height, source.grid.width, side, 0, fixed=True)

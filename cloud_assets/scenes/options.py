@@ -50,6 +50,12 @@ class SceneOptions(BaseModel):
     def _check(self) -> Self:
         if self.overlap >= self.window:
             raise InvalidRecipe(f"overlap ({self.overlap}) must be smaller than window ({self.window}).")
+        if 2 * self.overlap > self.window:
+            times = (self.window / (self.window - self.overlap)) ** 2
+            raise InvalidRecipe(
+                f"windows of {self.window} pixels that overlap by {self.overlap} predict every pixel {times:.0f} "
+                "times: overlap by at most half a window."
+            )
         return self
 
     def wants(self, product: Product) -> bool:

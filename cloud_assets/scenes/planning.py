@@ -7,14 +7,13 @@ from hashlib import blake2b
 import cloud_assets
 from cloud_assets.errors import CloudAssetsError, NoModelForProduct
 from cloud_assets.imagery.formats.scene_source import SceneSource
-from cloud_assets.inference.card import Family
 from cloud_assets.scenes.options import ALL_PRODUCTS, Product, SceneOptions
-from cloud_assets.scenes.scene_models import Champions
+from cloud_assets.scenes.scene_models import SceneModels
 
 # They change how fast the answer comes, not what it is.
 _INDIFFERENT = frozenset({"overwrite", "back_end", "device", "batch_megapixels"})
 _FROM_MASK: frozenset[Product] = frozenset({"mask", "probability", "validity", "coverage", "cloud_free"})
-_FAMILIES: Mapping[Product, Family] = {
+_FAMILIES: Mapping[Product, str] = {
     "coverage": "classification",
     "anomaly": "anomaly",
     "cloud_free": "translation",
@@ -50,13 +49,13 @@ class ScenePlan:
 
 
 def plan_scene(
-    source: SceneSource, champions: Champions, options: SceneOptions, radar: SceneSource | None = None
+    source: SceneSource, models: SceneModels, options: SceneOptions, radar: SceneSource | None = None
 ) -> ScenePlan:
     """Finds out which products can be made.
 
     Args:
         source: The scene.
-        champions: The models.
+        models: The models.
         options: What is wanted.
         radar: A Sentinel-1 scene of the same place and time.
 
@@ -76,7 +75,7 @@ def plan_scene(
     reasons: dict[Product, CloudAssetsError] = {}
     for product in ALL_PRODUCTS if options.products is None else options.products:
         try:
-            _check(product, source, champions, radar)
+            _check(product, source, models, radar)
         except CloudAssetsError as error:
             reasons[product] = error
         else:
@@ -85,60 +84,60 @@ def plan_scene(
         # That a radar scene has no cloud mask is no news; what keeps it from becoming optical is.
         is_radar = source.level == "backscatter" and "optical" in reasons
         raise reasons["optical"] if is_radar else next(iter(reasons.values()))
-    segments = bool(set(products) & _FROM_MASK) and _has_segmenter(source, champions)
-    models = _models(products, source, champions, segments)
+    segments = bool(set(products) & _FROM_MASK) and _has_segmenter(source, models)
+    taking_part = _models(products, source, radar, models, segments)
     parts = [
         cloud_assets.__version__,
         source.fingerprint,
         radar.fingerprint if radar else "",
         ",".join(products),
-        *sorted(f"{name}={version}" for name, version in models.items()),
+        *sorted(f"{name}={version}" for name, version in taking_part.items()),
         options.model_dump_json(exclude=set(_INDIFFERENT)),
     ]
     fingerprint = blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
-    return ScenePlan(source, radar, tuple(products), models, source.warnings, fingerprint, segments)
+    return ScenePlan(source, radar, tuple(products), taking_part, source.warnings, fingerprint, segments)
 
 
-def _check(product: Product, source: SceneSource, champions: Champions, radar: SceneSource | None) -> None:
+def _check(product: Product, source: SceneSource, models: SceneModels, radar: SceneSource | None) -> None:
     """Raises the reason why a product cannot be made."""
     if product in ("mask", "probability", "validity"):
-        champions.segmenter(source)
+        models.suited("segmentation", source)
     elif product == "coverage":
-        if champions.has("classification"):
-            champions.check("classification", source)
+        if models.has("classification"):
+            models.suited("classification", source)
         else:
-            champions.segmenter(source)
+            models.suited("segmentation", source)
     elif product == "anomaly":
-        champions.check("anomaly", source)
+        models.suited("anomaly", source)
     elif product == "optical":
         if source.level != "backscatter":
             raise NoModelForProduct(
                 f"{source.location} holds {source.level} reflectance already: 'optical' is made of Sentinel-1 scenes."
             )
-        champions.check("translation", source)
+        models.suited("translation", source)
     else:
         if radar is None:
             raise NoModelForProduct(
                 f"{source.location}: a cloud-free estimate needs a Sentinel-1 scene of the same place (--radar)."
             )
-        champions.segmenter(source)
-        champions.check("translation", radar)
+        models.suited("segmentation", source)
+        models.suited("translation", radar)
 
 
-def _has_segmenter(source: SceneSource, champions: Champions) -> bool:
+def _has_segmenter(source: SceneSource, models: SceneModels) -> bool:
     try:
-        champions.segmenter(source)
+        models.suited("segmentation", source)
     except CloudAssetsError:
         return False
     return True
 
 
-def _models(products: Sequence[Product], source: SceneSource, champions: Champions, segments: bool) -> dict[str, str]:
-    cards = []
-    if segments:
-        segmenter = champions.segmenter(source)
-        cards.append((segmenter.card, segmenter.version))
+def _models(
+    products: Sequence[Product], source: SceneSource, radar: SceneSource | None, models: SceneModels, segments: bool
+) -> dict[str, str]:
+    bundles = [models.suited("segmentation", source)[0]] if segments else []
     for product, family in _FAMILIES.items():
-        if product in products and champions.has(family):
-            cards.append((champions.card(family), champions.version(family)))
-    return {f"{card.task}/{card.variant}": version for card, version in cards}
+        if product in products and models.has(family):
+            reads = radar if product == "cloud_free" and radar is not None else source
+            bundles.append(models.suited(family, reads)[0])
+    return {f"{bundle.card.task}/{bundle.card.variant}": bundle.version for bundle in bundles}

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -21,7 +22,14 @@ from cloud_assets.families.classification.products import (
     percentage_of_classes,
     unknown_coverage,
 )
-from cloud_assets.families.segmentation.products import PROBABILITY_FORM, mask_classes, mask_form, segment, write_masks
+from cloud_assets.families.segmentation.products import (
+    PROBABILITY_FORM,
+    mask_classes,
+    mask_form,
+    segment,
+    segmentation_tiling,
+    write_masks,
+)
 from cloud_assets.families.segmentation.validity import VALIDITY_FORM, write_validity
 from cloud_assets.families.translation.cloud_free import (
     SYNTHETIC_FORM,
@@ -36,7 +44,10 @@ from cloud_assets.inference.back_ends import Parallelism, threads_of_each_call
 from cloud_assets.inference.card import ModelCard
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.planning import ScenePlan
-from cloud_assets.scenes.scene_models import Champions
+from cloud_assets.scenes.scene_models import SceneModels
+
+if TYPE_CHECKING:
+    from cloud_assets.families.segmentation.predictor import SegmentationPredictor
 
 Progress = Callable[[int], None]
 _OVERLAP_OF_PATCHES = 4
@@ -49,7 +60,7 @@ class SceneWork:
     """A scene while its rasters are made."""
 
     plan: ScenePlan
-    champions: Champions
+    models: SceneModels
     options: SceneOptions
     scratch: Path
     progress: Progress
@@ -84,21 +95,20 @@ class SceneWork:
 
     def _masks(self) -> None:
         source = self.plan.source
-        segmenter = self.champions.segmenter(source)
-        preprocessing = self.champions.preprocessing(segmenter.card, source)
-        grid = source.grid
-        multiple = math.lcm(32, segmenter.card.network.size_multiple)
-        tiling = Tiling.plan(grid.height, grid.width, self.options.window, self.options.overlap, multiple=multiple)
+        predictor = cast("SegmentationPredictor", self.models.predictor("segmentation", source))
+        card = predictor.card
+        tiling = segmentation_tiling(source.grid, predictor, self.options.window, self.options.overlap)
         batch_size = self.options.batch_size(tiling.vertical.size, tiling.horizontal.size)
-        self.back_end = segmenter.back_end.name
+        self.back_end = self.models.back_end("segmentation", source)
         with (
-            source.open(preprocessing.bands) as reader,
-            self._draft("mask", mask_form(segmenter.card.classes)) as mask,
+            source.open(card.bands) as reader,
+            self._draft("mask", mask_form(card.classes)) as mask,
             self._draft("probability", PROBABILITY_FORM) as probability,
         ):
-            blocks = segment(reader, tiling, segmenter, preprocessing, batch_size)
+            augment = self.options.test_time_augmentation
+            blocks = segment(reader, tiling, predictor, batch_size, self.share, augment)
             counts = write_masks(blocks, mask, probability, self.progress)
-        self.statistics.update(counts.summary(mask_classes(segmenter.card.classes)))
+        self.statistics.update(counts.summary(mask_classes(card.classes)))
         if not counts.valid:
             self.warnings.append("The scene holds no valid pixel: all products are nodata.")
 
@@ -113,8 +123,8 @@ class SceneWork:
             self.statistics["usable_fraction"] = write_validity(self.drafts["mask"], validity, radius)
 
     def _coverage(self) -> None:
-        has_classifier = self.champions.has("classification")
-        card = self.champions.card("classification") if has_classifier else None
+        has_classifier = self.models.has("classification")
+        card = self.models.suited("classification", self.plan.source)[0].card if has_classifier else None
         classes = (
             CLASSES if card is None else CoverageClasses(boundaries=card.details["boundaries"], names=card.classes)
         )
@@ -129,7 +139,7 @@ class SceneWork:
         if self.plan.segments and not math.isnan(self.statistics["cloud_percentage"]):
             self.statistics["coverage_class"] = float(classes.classify(self.statistics["cloud_percentage"]))
         if card is not None:
-            predictor = self.champions.predictor("classification", self.plan.source)
+            predictor = self.models.predictor("classification", self.plan.source)
             with self.plan.source.open(predictor.card.bands) as reader:
                 found = classify_cells(reader, grid, predictor, cell, self.share.workers)
             coverage = Coverage(cell, coverage.percentage, found)
@@ -142,7 +152,7 @@ class SceneWork:
 
     def _anomaly(self) -> None:
         source = self.plan.source
-        predictor = self.champions.predictor("anomaly", source)
+        predictor = self.models.predictor("anomaly", source)
         tiling = self._patch_tiling(predictor.card.patch_size)
         batch_size = self.options.batch_size(tiling.vertical.size, tiling.horizontal.size)
         with source.open(predictor.card.bands) as reader, self._draft("anomaly", ANOMALY_FORM) as draft:
@@ -153,7 +163,7 @@ class SceneWork:
         source, radar = self.plan.source, self.plan.radar
         if radar is None:
             raise ValueError("a cloud-free estimate was planned without a radar scene")
-        predictor = self.champions.predictor("translation", radar)
+        predictor = self.models.predictor("translation", radar)
         bands = translated_bands(predictor.card)
         tiling = self._translation_tiling(predictor.card)
         metres = source.pixel_metres
@@ -188,7 +198,7 @@ class SceneWork:
 
     def _optical(self) -> None:
         source = self.plan.source
-        predictor = self.champions.predictor("translation", source)
+        predictor = self.models.predictor("translation", source)
         tiling = self._translation_tiling(predictor.card)
         batch_size = self.options.batch_size(tiling.vertical.size, tiling.horizontal.size)
         with source.open(predictor.card.bands) as reader, self._draft("optical", optical_form(predictor.card)) as draft:

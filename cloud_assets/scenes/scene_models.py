@@ -2,20 +2,19 @@
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import CloudAssetsError, InvalidRecipe, InvalidScene, NoModelForProduct
-from cloud_assets.families.segmentation.back_end_choice import choose_back_end
-from cloud_assets.families.segmentation.scene_segmenter import SceneSegmenter
 from cloud_assets.imagery.formats.scene_source import SceneSource, level_of
+from cloud_assets.inference.back_end_choice import choose_back_end
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import Family, ModelCard
+from cloud_assets.inference.card import ModelCard
 from cloud_assets.inference.predictor import Predictor, load_predictor
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.scenes.options import SceneOptions
 
-MAKES: Final[Mapping[Family, tuple[str, ...]]] = MappingProxyType(
+MAKES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "segmentation": ("mask", "probability", "validity", "coverage"),
         "classification": ("coverage",),
@@ -24,10 +23,14 @@ MAKES: Final[Mapping[Family, tuple[str, ...]]] = MappingProxyType(
     }
 )
 """Family of models -> the products it has a part in."""
+_RUN_BY_BACK_ENDS = ("segmentation",)
+
+_Key = tuple[str, str, tuple[str, ...]]
+"""Family, instrument and bands of a model."""
 
 
-class Champions:
-    """Loaded models. Several segmentation models may be given, one a sensor; of each other family one.
+class SceneModels:
+    """Loaded models. Of each family several may be given that read different instruments or bands.
 
     Args:
         bundles: The models.
@@ -35,7 +38,7 @@ class Champions:
         megapixels: How much is going to be predicted, if known.
 
     Raises:
-        InvalidRecipe: If two models of one family compete.
+        InvalidRecipe: If two models of one family read the same.
         BackEndUnavailable: If the back end asked for cannot run a model.
     """
 
@@ -43,103 +46,103 @@ class Champions:
         self, bundles: Iterable[ModelBundle], options: SceneOptions | None = None, megapixels: float | None = None
     ) -> None:
         self._options = options or SceneOptions()
-        self._others: dict[str, ModelBundle] = {}
-        self._predictors: dict[tuple[str, str], Predictor] = {}
-        segmenters = []
+        self._bundles: dict[_Key, ModelBundle] = {}
+        self._back_ends: dict[_Key, Any] = {}
+        self._predictors: dict[tuple[_Key, str], Predictor] = {}
         for bundle in bundles:
-            if bundle.card.family == "segmentation":
-                back_end = choose_back_end(bundle, self._options.back_end, self._options.device, megapixels=megapixels)
-                segmenters.append(SceneSegmenter(bundle, back_end, self._options.test_time_augmentation))
-            elif bundle.card.family in self._others:
+            card = bundle.card
+            other = self._bundles.setdefault(_key(card), bundle)
+            if other is not bundle:
                 raise InvalidRecipe(
-                    f"two {bundle.card.family} models were given ({self._others[bundle.card.family].card.task} and "
-                    f"{bundle.card.task}): give one."
+                    f"two {card.family} models were given that read the same bands of {card.preprocessing.instrument} "
+                    f"({_named(other.card)} and {_named(card)}): give one."
                 )
-            else:
-                self._others[bundle.card.family] = bundle
-        self.segmenters = tuple(segmenters)
+            if card.family in _RUN_BY_BACK_ENDS:
+                self._back_ends[_key(card)] = choose_back_end(
+                    bundle, self._options.back_end, self._options.device, megapixels=megapixels
+                )
 
-    def has(self, family: Family) -> bool:
+    def has(self, family: str) -> bool:
         """Whether there is a model of this family."""
-        return bool(self.segmenters) if family == "segmentation" else family in self._others
+        return any(held == family for held, _, _ in self._bundles)
 
-    def card(self, family: Family) -> ModelCard:
-        """The card of the one model of a family other than segmentation."""
-        return self._others[family].card
+    def suited(self, family: str, source: SceneSource) -> tuple[ModelBundle, Preprocessing]:
+        """The family's model that suits a scene best: trained on its instrument, else on one with these bands.
 
-    def version(self, family: Family) -> str:
-        """The version of the one model of a family other than segmentation."""
-        return self._others[family].version
-
-    def segmenter(self, source: SceneSource) -> SceneSegmenter:
-        """The segmentation model that suits a scene best: trained on its instrument, else on one with these bands.
+        Returns:
+            The model, and its preprocessing made to fit the instrument of the scene.
 
         Raises:
-            NoModelForProduct: If there is no segmentation model at all.
+            NoModelForProduct: If there is no model of this family at all.
             InvalidData, UnknownBand, InvalidScene, InvalidRecipe: Why the best of them does not suit either.
         """
-        if not self.segmenters:
-            raise NoModelForProduct(f"no segmentation model was given, which the mask of {source.location} needs.")
-        ranked = sorted(self.segmenters, key=lambda segmenter: _strangeness(segmenter.card, source))
+        held = [bundle for (other, _, _), bundle in self._bundles.items() if other == family]
         reasons: list[CloudAssetsError] = []
-        for segmenter in ranked:
+        for bundle in sorted(held, key=lambda bundle: _strangeness(bundle.card, source)):
             try:
-                self.preprocessing(segmenter.card, source)
+                fitted = fitted_preprocessing(bundle.card, source, self._options.accept_other_level)
             except CloudAssetsError as error:
                 reasons.append(error)
             else:
-                return segmenter
+                return bundle, fitted
+        if not reasons:
+            raise NoModelForProduct(
+                f"no {family} model was given, which {', '.join(MAKES[family])} of {source.location} need."
+            )
         raise reasons[0]
 
-    def preprocessing(self, card: ModelCard, source: SceneSource) -> Preprocessing:
-        """A model's preprocessing, made to fit the instrument of a scene.
+    def predictor(self, family: str, source: SceneSource) -> Predictor:
+        """The predictor of the model that suits a scene best, reading the scene's instrument; loaded once.
 
         Raises:
-            InvalidScene: If the model was trained on another processing level.
-            InvalidData, UnknownBand: If the scene lacks a band of the model.
-            InvalidRecipe: If the model reads another kind of instrument.
+            NoModelForProduct, InvalidData, UnknownBand, InvalidScene, InvalidRecipe: As :meth:`suited`.
         """
-        own = card.preprocessing
-        # Also on its own instrument: a reader hands out the profile's numbers, whatever the training products' offset.
-        fitted = own.for_instrument(source.instrument)
-        source.resolve(fitted.bands)
-        trained_on = level_of(INSTRUMENTS[own.instrument])
-        if trained_on != source.level and not self._options.accept_other_level:
-            raise InvalidScene(
-                f"{source.location} holds {source.level} reflectance, {card.task}/{card.variant} was trained on "
-                f"{trained_on} reflectance ({own.instrument}). Give the other level of the scene, or accept a less "
-                "certain result (--accept-other-level)."
-            )
-        return fitted
+        bundle, fitted = self.suited(family, source)
+        key = _key(bundle.card)
+        if (key, source.instrument) not in self._predictors:
+            adapted = bundle.with_card(preprocessing=fitted)
+            predictor = load_predictor(adapted, self._options.device, self._back_ends.get(key))
+            self._predictors[key, source.instrument] = predictor
+        return self._predictors[key, source.instrument]
 
-    def check(self, family: Family, source: SceneSource) -> Preprocessing:
-        """Makes sure that the one model of a family other than segmentation can read a scene.
+    def back_end(self, family: str, source: SceneSource) -> str:
+        """Library and arithmetic that run the model that suits a scene; empty for a predictor's own network."""
+        return str(getattr(self._back_ends.get(_key(self.suited(family, source)[0].card)), "name", ""))
 
-        Returns:
-            The model's preprocessing, made to fit the instrument of the scene.
 
-        Raises:
-            NoModelForProduct: If there is none.
-            InvalidData, UnknownBand, InvalidScene, InvalidRecipe: If it does not suit the scene.
-        """
-        bundle = self._others.get(family)
-        if bundle is None:
-            raise NoModelForProduct(f"no {family} model was given, which {', '.join(MAKES[family])} needs.")
-        return self.preprocessing(bundle.card, source)
+def fitted_preprocessing(card: ModelCard, source: SceneSource, accept_other_level: bool = False) -> Preprocessing:
+    """A model's preprocessing, made to fit the instrument of a scene.
 
-    def predictor(self, family: Family, source: SceneSource) -> Predictor:
-        """The one model of a family other than segmentation, reading the instrument of a scene; loaded once.
+    Args:
+        card: The model's card.
+        source: The scene.
+        accept_other_level: Also if the model was trained on another processing level.
 
-        Raises:
-            NoModelForProduct: If there is none.
-            InvalidData, UnknownBand, InvalidScene, InvalidRecipe: If it does not suit the scene.
-        """
-        preprocessing = self.check(family, source)
-        key = (family, source.instrument)
-        if key not in self._predictors:
-            fitted = self._others[family].with_card(preprocessing=preprocessing)
-            self._predictors[key] = load_predictor(fitted, self._options.device)
-        return self._predictors[key]
+    Raises:
+        InvalidScene: If the model was trained on another processing level.
+        InvalidData, UnknownBand: If the scene lacks a band of the model.
+        InvalidRecipe: If the model reads another kind of instrument.
+    """
+    own = card.preprocessing
+    # Also on its own instrument: a reader hands out the profile's numbers, whatever the training products' offset.
+    fitted = own.for_instrument(source.instrument)
+    source.resolve(fitted.bands)
+    trained_on = level_of(INSTRUMENTS[own.instrument])
+    if trained_on != source.level and not accept_other_level:
+        raise InvalidScene(
+            f"{source.location} holds {source.level} reflectance, {_named(card)} was trained on {trained_on} "
+            f"reflectance ({own.instrument}). Give the other level of the scene, or accept a less certain result "
+            "(--accept-other-level)."
+        )
+    return fitted
+
+
+def _key(card: ModelCard) -> _Key:
+    return card.family, card.preprocessing.instrument, card.bands
+
+
+def _named(card: ModelCard) -> str:
+    return f"{card.task}/{card.variant}"
 
 
 def _strangeness(card: ModelCard, source: SceneSource) -> int:

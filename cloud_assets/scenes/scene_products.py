@@ -25,7 +25,7 @@ from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.planning import ScenePlan, plan_scene
 from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.scenes.production import Progress, SceneWork
-from cloud_assets.scenes.scene_models import Champions
+from cloud_assets.scenes.scene_models import SceneModels
 from cloud_assets.scenes.scene_page import Exhibit, scene_page
 from cloud_assets.scenes.stac import STAC_FILE, TITLES, stac_item
 from cloud_assets.storage import atomic_directory
@@ -36,7 +36,7 @@ _OTHER_FILES = {"quicklook": "quicklook.png", "page": "index.html", "stac": STAC
 
 def predict_scene(
     path: Path,
-    models: Sequence[ModelBundle] | Champions,
+    models: Sequence[ModelBundle] | SceneModels,
     out_dir: Path,
     options: SceneOptions | None = None,
     *,
@@ -66,13 +66,13 @@ def predict_scene(
     source = open_scene(path, bands, instrument)
     beside = radar or radar_beside(path)
     radar_source = None if beside is None else open_scene(beside, instrument="sentinel1_grd")
-    champions = models if isinstance(models, Champions) else Champions(models, chosen, megapixels_of(source))
-    return scene_products(source, champions, out_dir, chosen, radar_source)
+    loaded = models if isinstance(models, SceneModels) else SceneModels(models, chosen, megapixels_of(source))
+    return scene_products(source, loaded, out_dir, chosen, radar_source)
 
 
 def scene_products(
     source: SceneSource,
-    champions: Champions,
+    models: SceneModels,
     out_dir: Path,
     options: SceneOptions | None = None,
     radar: SceneSource | None = None,
@@ -85,7 +85,7 @@ def scene_products(
 
     Args:
         source: The scene.
-        champions: The models.
+        models: The models.
         out_dir: The products go to ``out_dir / source.name``.
         options: What is wanted.
         radar: A Sentinel-1 scene of the same place.
@@ -104,7 +104,7 @@ def scene_products(
     from filelock import FileLock, Timeout
 
     chosen = options or SceneOptions()
-    plan = plan_scene(source, champions, chosen, radar)
+    plan = plan_scene(source, models, chosen, radar)
     out_dir.mkdir(parents=True, exist_ok=True)
     directory = out_dir / source.name
     lock = FileLock(out_dir / f".{source.name}.lock")
@@ -119,7 +119,7 @@ def scene_products(
         if finished is not None:
             return finished
         _remove_left_over(directory)
-        return _make(plan, champions, directory, chosen, progress or _no_progress)
+        return _make(plan, models, directory, chosen, progress or _no_progress)
     finally:
         lock.release()
 
@@ -152,7 +152,7 @@ def _remove_left_over(directory: Path) -> None:
 
 
 def _make(
-    plan: ScenePlan, champions: Champions, directory: Path, options: SceneOptions, progress: Progress
+    plan: ScenePlan, models: SceneModels, directory: Path, options: SceneOptions, progress: Progress
 ) -> SceneProducts:
     import rasterio
 
@@ -161,7 +161,7 @@ def _make(
     with atomic_directory(directory) as folder, rasterio.Env(**settings), storage_errors(directory):
         scratch = folder / "scratch"
         scratch.mkdir()
-        work = SceneWork(plan, champions, options, scratch, progress)
+        work = SceneWork(plan, models, options, scratch, progress)
         work.run()
         products = _record(plan, work, directory)
         kept = {product: work.drafts[product] for product in products.files if product in work.drafts}

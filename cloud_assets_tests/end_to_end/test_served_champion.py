@@ -20,7 +20,7 @@ from cloud_assets.networks.specifications import UNet
 from cloud_assets.scenes.arrays import predict_array
 from cloud_assets.tracking import Tracker
 from cloud_assets_tests.end_to_end.workplace import Workplace
-from cloud_assets_tests.orchestration.scene_place import make_champions
+from cloud_assets_tests.orchestration.scene_place import make_models
 from cloud_assets_tests.scenes.fakes import RGBN, cloudy_reflectance, landsat_dn, make_card
 
 MODEL = "models:/landsat_segmentation@champion"
@@ -53,7 +53,7 @@ BUNDLE = bright_bundle()
 @pytest.fixture(scope="module")
 def store(workplace: Workplace) -> str:
     uri = f"sqlite:///{workplace.folder}/mlflow/mlflow.db"
-    make_champions(Tracker(uri), workplace.folder / "trainings", BUNDLE)
+    make_models(Tracker(uri), workplace.folder / "trainings", BUNDLE)
     return uri
 
 

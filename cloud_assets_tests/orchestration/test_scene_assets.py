@@ -15,9 +15,9 @@ from cloud_assets.orchestration.common.resources import Folders
 from cloud_assets.orchestration.lineage.scene_assets import SCENE_PRODUCTS
 from cloud_assets.scenes import batch
 from cloud_assets.scenes.product_record import SceneProducts
-from cloud_assets.scenes.scene_models import Champions
+from cloud_assets.scenes.scene_models import SceneModels
 from cloud_assets.tracking import Tracker
-from cloud_assets_tests.orchestration.scene_place import make_champions, write_scene
+from cloud_assets_tests.orchestration.scene_place import make_models, write_scene
 from cloud_assets_tests.scenes.fakes import make_bundle
 from cloud_assets_tests.scenes.test_scene_reader import corrupt
 
@@ -33,7 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A registry with one champion."""
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder}/mlflow.db"
-    make_champions(Tracker(uri), folder, make_bundle(variant="unet"))
+    make_models(Tracker(uri), folder, make_bundle(variant="unet"))
     return uri
 
 
@@ -86,12 +86,12 @@ def test_one_corrupt_scene_does_not_stop_the_others_of_its_run(
 ) -> None:
     loads = []
 
-    class Counted(Champions):
+    class Counted(SceneModels):
         def __init__(self, *arguments: Any, **named: Any) -> None:
             loads.append(1)
             super().__init__(*arguments, **named)
 
-    monkeypatch.setattr(batch, "Champions", Counted)
+    monkeypatch.setattr(batch, "SceneModels", Counted)
     scenes = [write_scene(inbox, number) for number in (1, 2, 3)]
     keys = [scene.name for scene in scenes]
     corrupt(scenes[1], 70, 100)
@@ -137,7 +137,7 @@ def test_finished_scenes_are_told_as_unchanged_until_their_model_changes(
     again = made(execute(*keys))
     assert all(metadata["how"].value.startswith("unchanged") for metadata in again.values())
     tracker = Tracker(store)
-    make_champions(tracker, tmp_path / "other", make_bundle(variant="wider", task="landsat_segmentation"))
+    make_models(tracker, tmp_path / "other", make_bundle(variant="wider", task="landsat_segmentation"))
     try:
         assert made(execute(keys[0]))[keys[0]]["how"].value == "made"
     finally:

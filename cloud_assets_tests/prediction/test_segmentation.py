@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from cloud_assets.errors import InvalidData, InvalidModel
-from cloud_assets.families.segmentation.predictor import class_probability, decide
+from cloud_assets.families.segmentation.predictor import decide
+from cloud_assets.inference.back_ends import class_probability
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.mirrored_padding import reflect_pad
 from cloud_assets.inference.predictor import load_predictor

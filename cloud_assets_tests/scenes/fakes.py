@@ -1,7 +1,6 @@
 """Models whose answers are known without computing: a brightness threshold, a constant, the identity."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 import rasterio
 import torch
 
-from cloud_assets.inference.back_ends import Parallelism
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
 from cloud_assets.networks.specifications import UNet
@@ -57,16 +55,17 @@ def make_bundle(**changes: Any) -> ModelBundle:
     return ModelBundle(card, card.network.build(card.in_channels, card.out_channels, pretrained=False).state_dict())
 
 
-@dataclass
-class FakeBackEnd:
-    """Computes logits with a function instead of a network."""
+class FakeBackEnd(torch.nn.Module):
+    """Computes logits with a function of numpy arrays instead of a network."""
 
-    function: Callable[[np.ndarray], np.ndarray]
-    parallelism: Parallelism = field(default_factory=lambda: Parallelism(2, 1))
-    name: str = "fake"
+    name = "fake"
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        return self.function(pixels)
+    def __init__(self, function: Callable[[np.ndarray], np.ndarray]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(self.function(pixels.contiguous().numpy()))
 
 
 def bright_is_cloud(pixels: np.ndarray) -> np.ndarray:

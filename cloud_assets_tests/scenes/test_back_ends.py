@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from cloud_assets.errors import BackEndUnavailable
-from cloud_assets.families.segmentation import back_end_choice
-from cloud_assets.families.segmentation.back_end_choice import choose_back_end
-from cloud_assets.families.segmentation.predictor import class_probability
-from cloud_assets.inference.back_ends import Parallelism, TorchBackEnd, threads_of_each_call
+from cloud_assets.inference import back_end_choice
+from cloud_assets.inference.back_end_choice import choose_back_end
+from cloud_assets.inference.back_ends import Parallelism, TorchBackEnd, class_probability, threads_of_each_call
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.device import choose_precision
 from cloud_assets.networks.shipped import SIMULATION_MODEL
@@ -47,9 +46,9 @@ def test_each_back_end_gives_pytorchs_probabilities_at_any_size_and_count(bundle
     needs(name)
     back_end = choose_back_end(bundle, name, "cpu", parallelism=SHARE)
     assert back_end.name.startswith(name)
-    found = class_probability(torch.from_numpy(back_end(pixels))).numpy()
+    found = class_probability(back_end(torch.from_numpy(pixels))).numpy()
     np.testing.assert_allclose(found, expected, atol=0.03)
-    one = class_probability(torch.from_numpy(back_end(pixels[:1, :, :32, :48]))).numpy()
+    one = class_probability(back_end(torch.from_numpy(pixels[:1, :, :32, :48]))).numpy()
     assert one.shape == (1, 2, 32, 48)
 
 
@@ -75,7 +74,7 @@ def test_calls_from_several_threads_do_not_disturb_each_other(bundle, pixels, na
 
     needs(name)
     back_end = choose_back_end(bundle, name, "cpu", parallelism=SHARE)
-    inputs = [pixels * scale for scale in np.linspace(0.1, 1, 12, dtype=np.float32)]
+    inputs = [torch.from_numpy(pixels * scale) for scale in np.linspace(0.1, 1, 12, dtype=np.float32)]
     alone = [back_end(one) for one in inputs]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(back_end, inputs))
@@ -96,13 +95,13 @@ def test_openvino_comes_without_its_reporter():
 
 def test_a_back_end_that_disagrees_is_not_used(bundle, monkeypatch):
     class Wrong(TorchBackEnd):
-        def __call__(self, pixels):
-            return super().__call__(pixels) + 3
+        def forward(self, pixels):
+            return super().forward(pixels) + 3
 
-    monkeypatch.setattr(back_end_choice, "OpenVinoBackEnd", lambda bundle, share: Wrong(bundle, "cpu", share))
+    monkeypatch.setattr(back_end_choice, "OpenVinoBackEnd", lambda bundle, share: Wrong(bundle, "cpu"))
     with pytest.raises(BackEndUnavailable, match="disagrees with PyTorch"):
         choose_back_end(bundle, "openvino", "cpu", parallelism=SHARE)
-    monkeypatch.setattr(back_end_choice, "OnnxRuntimeBackEnd", lambda bundle, share: Wrong(bundle, "cpu", share))
+    monkeypatch.setattr(back_end_choice, "onnx_back_end", lambda bundle, share: Wrong(bundle, "cpu"))
     assert choose_back_end(bundle, "auto", "cpu", parallelism=SHARE).name.startswith("torch")
 
 
@@ -121,10 +120,10 @@ def test_a_model_that_half_precision_is_too_coarse_for_runs_in_single(bundle, na
 
 def test_a_back_end_that_gives_no_number_is_not_used(bundle, monkeypatch):
     class Broken(TorchBackEnd):
-        def __call__(self, pixels):
-            return np.full_like(super().__call__(pixels), np.nan)
+        def forward(self, pixels):
+            return super().forward(pixels) * np.nan
 
-    monkeypatch.setattr(back_end_choice, "OpenVinoBackEnd", lambda bundle, share: Broken(bundle, "cpu", share))
+    monkeypatch.setattr(back_end_choice, "OpenVinoBackEnd", lambda bundle, share: Broken(bundle, "cpu"))
     with pytest.raises(BackEndUnavailable, match="disagrees"):
         choose_back_end(bundle, "openvino", "cpu", parallelism=SHARE)
 
@@ -144,7 +143,7 @@ def test_little_work_does_not_wait_for_a_conversion(bundle, monkeypatch):
         raise AssertionError("converted for little work")
 
     monkeypatch.setattr(back_end_choice, "OpenVinoBackEnd", refuse)
-    monkeypatch.setattr(back_end_choice, "OnnxRuntimeBackEnd", refuse)
+    monkeypatch.setattr(back_end_choice, "onnx_back_end", refuse)
     chosen = choose_back_end(bundle, "auto", "cpu", parallelism=SHARE, megapixels=1.0)
     precision = "bfloat16" if choose_precision("auto", torch.device("cpu")) == "bf16" else "float32"
     assert chosen.name == f"torch {precision} on cpu"

@@ -34,8 +34,8 @@ def make_batch(paths, out, **changes):
     return SceneBatch(paths, [make_bundle()], out, changes.pop("options", SMALL), instrument="landsat8_l1", **changes)
 
 
-def test_a_scene_that_fails_does_not_stop_the_others(scenes, make_champions, tmp_path):
-    make_champions()
+def test_a_scene_that_fails_does_not_stop_the_others(scenes, make_models, tmp_path):
+    make_models()
     corrupt(scenes[1], 70, 100)
     outcomes = list(make_batch([*scenes, tmp_path / "none.tif"], tmp_path / "out").run(lambda pixels: None))
     assert [outcome.error is None for outcome in outcomes] == [True, False, True, False]
@@ -45,7 +45,7 @@ def test_a_scene_that_fails_does_not_stop_the_others(scenes, make_champions, tmp
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"a", "c"}
 
 
-def test_a_library_that_fails_in_one_scene_does_not_stop_the_others(scenes, make_champions, tmp_path):
+def test_a_library_that_fails_in_one_scene_does_not_stop_the_others(scenes, make_models, tmp_path):
     calls = []
 
     def fails_first(pixels):
@@ -54,13 +54,13 @@ def test_a_library_that_fails_in_one_scene_does_not_stop_the_others(scenes, make
             raise RuntimeError("out of luck")
         return np.zeros((len(pixels), 1, *pixels.shape[2:]), np.float32)
 
-    make_champions(logits=fails_first)
+    make_models(logits=fails_first)
     outcomes = list(make_batch(scenes, tmp_path / "out").run(lambda pixels: None))
     assert [str(outcome.error) for outcome in outcomes] == ["out of luck", "None", "None"]
 
 
-def test_two_scenes_of_one_name_do_not_overwrite_each_other(scenes, make_champions, tmp_path):
-    make_champions()
+def test_two_scenes_of_one_name_do_not_overwrite_each_other(scenes, make_models, tmp_path):
+    make_models()
     twin = write_geotiff(tmp_path / "elsewhere" / "a.tif", DN)
     outcomes = list(make_batch([scenes[0], twin], tmp_path / "out").run(lambda pixels: None))
     assert outcomes[0].error is None
@@ -68,16 +68,16 @@ def test_two_scenes_of_one_name_do_not_overwrite_each_other(scenes, make_champio
     assert SceneProducts.open(tmp_path / "out" / "a").source == str(scenes[0])
 
 
-def test_radar_goes_with_its_scene_and_a_bad_one_fails_that_scene_only(scenes, make_champions, tmp_path):
-    make_champions()
+def test_radar_goes_with_its_scene_and_a_bad_one_fails_that_scene_only(scenes, make_models, tmp_path):
+    make_models()
     linear = write_geotiff(tmp_path / "linear.tif", np.ones((2, 10, 10), np.float32), ("VV", "VH"), nodata=None)
     outcomes = list(make_batch(scenes, tmp_path / "out", radar=[linear]).run(lambda pixels: None))
     assert isinstance(outcomes[0].error, InvalidRecipe)
     assert [outcome.error for outcome in outcomes[1:]] == [None, None]
 
 
-def test_radar_partners_in_the_list_are_no_scenes(scenes, make_champions, tmp_path):
-    make_champions()
+def test_radar_partners_in_the_list_are_no_scenes(scenes, make_models, tmp_path):
+    make_models()
     partner = scenes[0].with_name("a_s1.tif")
     write_geotiff(partner, np.full((2, 10, 10), -9, np.float32), ("VV", "VH"), nodata=None)
     outcomes = list(make_batch([*scenes, partner], tmp_path / "out").run(lambda pixels: None))
@@ -85,8 +85,8 @@ def test_radar_partners_in_the_list_are_no_scenes(scenes, make_champions, tmp_pa
     assert [outcome.error for outcome in outcomes] == [None] * 3
 
 
-def test_progress_and_exit_code(scenes, make_champions, tmp_path):
-    make_champions()
+def test_progress_and_exit_code(scenes, make_models, tmp_path):
+    make_models()
     batch = make_batch(scenes, tmp_path / "out")
     assert batch.megapixels == pytest.approx(3 * DN[0].size / 1e6)
     with (tmp_path / "log").open("w") as stream:
@@ -167,7 +167,7 @@ import resource, sys, time
 from pathlib import Path
 import numpy as np
 from cloud_assets.scenes import scene_models
-from cloud_assets.scenes.scene_models import Champions
+from cloud_assets.scenes.scene_models import SceneModels
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.scene_products import predict_scene
 from cloud_assets_tests.scenes.fakes import FakeBackEnd, bright_is_cloud, make_bundle

@@ -47,7 +47,7 @@ def ground():
 
 
 @pytest.fixture
-def made(ground, make_champions, tmp_path):
+def made(ground, make_models, tmp_path):
     cloudy = np.where(CLOUD, 0.7, ground)
     dn = landsat_dn(cloudy)
     dn[:, :20] = 0
@@ -55,8 +55,8 @@ def made(ground, make_champions, tmp_path):
     decibel = np.stack([100 * ground[0] - 20, 100 * ground[0] - 26]).astype(np.float32)
     decibel[:, 100:104, 95:99] = np.nan
     radar = write_geotiff(tmp_path / "in" / "radar.tif", decibel, ("VV", "VH"), nodata=None)
-    champions = make_champions(make_bundle(), translation_bundle(), translation=straight_line)
-    return predict_scene(optical, champions, tmp_path / "out", SMALL, instrument="landsat8_l1", radar=radar)
+    models = make_models(make_bundle(), translation_bundle(), translation=straight_line)
+    return predict_scene(optical, models, tmp_path / "out", SMALL, instrument="landsat8_l1", radar=radar)
 
 
 def test_clouds_are_filled_close_to_the_truth_and_marked(made, ground):
@@ -120,44 +120,44 @@ def test_the_edge_of_a_filled_area_shows_no_step(made, ground):
     assert steps.max() < 0.01
 
 
-def test_no_clear_pixel_at_all_is_said(make_champions, tmp_path):
+def test_no_clear_pixel_at_all_is_said(make_models, tmp_path):
     optical = write_geotiff(tmp_path / "optical.tif", landsat_dn(np.full((4, 64, 64), 0.7)))
     decibel = np.full((2, 64, 64), -10, np.float32)
     radar = write_geotiff(tmp_path / "radar.tif", decibel, ("VV", "VH"), nodata=None)
-    champions = make_champions(make_bundle(), translation_bundle(), translation=straight_line)
-    made = predict_scene(optical, champions, tmp_path / "out", SMALL, instrument="landsat8_l1", radar=radar)
+    models = make_models(make_bundle(), translation_bundle(), translation=straight_line)
+    made = predict_scene(optical, models, tmp_path / "out", SMALL, instrument="landsat8_l1", radar=radar)
     assert any("No clear pixel" in warning for warning in made.warnings)
     with rasterio.open(made.paths["cloud_free"]) as raster:
         np.testing.assert_allclose(raster.read(1) * 2e-5 - 0.1, 0.1, atol=1e-4)
 
 
-def test_radar_on_another_grid_is_resampled(ground, make_champions, tmp_path):
+def test_radar_on_another_grid_is_resampled(ground, make_models, tmp_path):
     optical = write_geotiff(tmp_path / "optical.tif", landsat_dn(np.where(CLOUD, 0.7, ground)))
     coarse = ground[0].reshape(110, 2, 110, 2).mean(axis=(1, 3))
     decibel = np.stack([100 * coarse - 20] * 2).astype(np.float32)
     radar = write_geotiff(tmp_path / "radar.tif", decibel, ("VV", "VH"), metres=60, nodata=None)
-    champions = make_champions(make_bundle(), translation_bundle(), translation=straight_line)
-    made = predict_scene(optical, champions, tmp_path / "out", SMALL, instrument="landsat8_l1", radar=radar)
+    models = make_models(make_bundle(), translation_bundle(), translation=straight_line)
+    made = predict_scene(optical, models, tmp_path / "out", SMALL, instrument="landsat8_l1", radar=radar)
     with rasterio.open(made.paths["cloud_free"]) as raster:
         found = raster.read(1) * 2e-5 - 0.1
     assert np.sqrt(np.mean((found - ground[0])[CLOUD] ** 2)) < 0.008
 
 
-def test_a_radar_scene_is_found_beside_its_partner_by_its_name(ground, make_champions, tmp_path):
+def test_a_radar_scene_is_found_beside_its_partner_by_its_name(ground, make_models, tmp_path):
     optical = write_geotiff(tmp_path / "place.tif", landsat_dn(np.where(CLOUD, 0.7, ground)))
     decibel = np.stack([100 * ground[0] - 20] * 2).astype(np.float32)
     write_geotiff(tmp_path / "place_s1.tif", decibel, ("VV", "VH"), nodata=None)
-    champions = make_champions(make_bundle(), translation_bundle(), translation=straight_line)
-    assert "cloud_free" in predict_scene(optical, champions, tmp_path / "out", SMALL, instrument="landsat8_l1").files
+    models = make_models(make_bundle(), translation_bundle(), translation=straight_line)
+    assert "cloud_free" in predict_scene(optical, models, tmp_path / "out", SMALL, instrument="landsat8_l1").files
 
 
-def test_a_cloud_free_estimate_needs_a_radar_model(ground, make_champions, tmp_path):
+def test_a_cloud_free_estimate_needs_a_radar_model(ground, make_models, tmp_path):
     optical = write_geotiff(tmp_path / "optical.tif", landsat_dn(ground))
     decibel = np.full((2, SIZE, SIZE), -10, np.float32)
     radar = write_geotiff(tmp_path / "radar.tif", decibel, ("VV", "VH"), nodata=None)
     options = SceneOptions(products=("cloud_free",))
     with pytest.raises(NoModelForProduct, match="no translation model"):
-        predict_scene(optical, make_champions(), tmp_path / "out", options, instrument="landsat8_l1", radar=radar)
+        predict_scene(optical, make_models(), tmp_path / "out", options, instrument="landsat8_l1", radar=radar)
 
 
 def test_a_card_that_does_not_say_what_it_predicts_is_refused():

@@ -14,8 +14,8 @@ from cloud_assets_tests.scenes.fakes import make_bundle, write_geotiff
 DN = np.full((4, 64, 64), 9000, np.uint16)
 
 
-def test_every_scene_has_an_outcome_under_its_key(make_champions, tmp_path: Path) -> None:
-    make_champions()
+def test_every_scene_has_an_outcome_under_its_key(make_models, tmp_path: Path) -> None:
+    make_models()
     for name in ("a.tif", "b.tif"):
         write_geotiff(tmp_path / "in" / name, DN)
     options = SceneOptions(window=64)
@@ -34,11 +34,11 @@ def test_every_scene_has_an_outcome_under_its_key(make_champions, tmp_path: Path
         assert found[key].reason == ""
 
 
-def test_after_a_full_disk_no_scene_is_tried(make_champions, tmp_path: Path) -> None:
+def test_after_a_full_disk_no_scene_is_tried(make_models, tmp_path: Path) -> None:
     def full(pixels: np.ndarray) -> np.ndarray:
         raise StorageFull("no space left")
 
-    make_champions(logits=full)
+    make_models(logits=full)
     for name in ("a.tif", "b.tif", "c.tif"):
         write_geotiff(tmp_path / "in" / name, DN)
     keys = ["a.tif", "b.tif", "c.tif"]

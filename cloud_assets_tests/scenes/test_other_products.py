@@ -46,9 +46,9 @@ def count_bright(card: ModelCard, dn: np.ndarray) -> dict[str, np.ndarray]:
     return {"class": np.where(valid.mean(axis=(1, 2)) < 0.2, 255, classes).astype(np.uint8)}
 
 
-def test_the_classifier_is_asked_cell_by_cell(scene, make_champions, tmp_path):
-    champions = make_champions(make_bundle(), classification_bundle(), classification=count_bright)
-    made = predict_scene(scene, champions, tmp_path / "out", SMALL, instrument="landsat8_l1")
+def test_the_classifier_is_asked_cell_by_cell(scene, make_models, tmp_path):
+    models = make_models(make_bundle(), classification_bundle(), classification=count_bright)
+    made = predict_scene(scene, models, tmp_path / "out", SMALL, instrument="landsat8_l1")
     with rasterio.open(scene) as raster:
         dn = raster.read()
     with rasterio.open(made.paths["coverage"]) as raster:
@@ -67,9 +67,9 @@ def test_the_classifier_is_asked_cell_by_cell(scene, make_champions, tmp_path):
     assert set(made.models) == {"landsat_segmentation/brightness", "coverage_classification/counter"}
 
 
-def test_a_classifier_alone_gives_classes_without_percentages(scene, make_champions, tmp_path):
-    champions = make_champions(classification_bundle(), classification=count_bright)
-    made = predict_scene(scene, champions, tmp_path / "out", SMALL, instrument="landsat8_l1")
+def test_a_classifier_alone_gives_classes_without_percentages(scene, make_models, tmp_path):
+    models = make_models(classification_bundle(), classification=count_bright)
+    made = predict_scene(scene, models, tmp_path / "out", SMALL, instrument="landsat8_l1")
     assert set(made.files) == {"coverage", "quicklook", "page", "stac"}
     with rasterio.open(made.paths["coverage"]) as raster:
         classes, percentage = raster.read()
@@ -119,9 +119,9 @@ def brightness(card: ModelCard, dn: np.ndarray) -> dict[str, np.ndarray]:
     return {"score": np.nanmean(values, axis=(1, 2)), "error_map": values, "is_anomaly": np.zeros(len(dn), bool)}
 
 
-def test_the_anomaly_map_is_blended_from_windows_of_the_models_own_size(scene, make_champions, tmp_path):
-    champions = make_champions(anomaly_bundle(), anomaly=brightness)
-    made = predict_scene(scene, champions, tmp_path / "out", SMALL, instrument="landsat8_l1")
+def test_the_anomaly_map_is_blended_from_windows_of_the_models_own_size(scene, make_models, tmp_path):
+    models = make_models(anomaly_bundle(), anomaly=brightness)
+    made = predict_scene(scene, models, tmp_path / "out", SMALL, instrument="landsat8_l1")
     assert set(made.files) == {"anomaly", "quicklook", "page", "stac"}
     with rasterio.open(scene) as raster:
         expected = (raster.read([1, 2, 3]) * 2e-5 - 0.1).mean(axis=0)
@@ -132,10 +132,10 @@ def test_the_anomaly_map_is_blended_from_windows_of_the_models_own_size(scene, m
     np.testing.assert_allclose(found[:, 70:], expected[:, 70:], atol=1e-5)
 
 
-def test_scores_of_the_windows_are_summed_up(scene, make_champions, tmp_path):
+def test_scores_of_the_windows_are_summed_up(scene, make_models, tmp_path):
     made = predict_scene(
         scene,
-        make_champions(anomaly_bundle(), anomaly=brightness),
+        make_models(anomaly_bundle(), anomaly=brightness),
         tmp_path / "out",
         SMALL,
         instrument="landsat8_l1",
@@ -145,7 +145,7 @@ def test_scores_of_the_windows_are_summed_up(scene, make_champions, tmp_path):
     assert 0 <= statistics["anomalous_fraction"] <= 1
     without = predict_scene(
         scene,
-        make_champions(anomaly_bundle(threshold=None), anomaly=brightness),
+        make_models(anomaly_bundle(threshold=None), anomaly=brightness),
         tmp_path / "out2",
         SMALL,
         instrument="landsat8_l1",
@@ -153,10 +153,10 @@ def test_scores_of_the_windows_are_summed_up(scene, make_champions, tmp_path):
     assert "anomalous_fraction" not in without.statistics
 
 
-def test_all_families_work_together_on_one_scene(scene, make_champions, tmp_path):
-    champions = make_champions(
+def test_all_families_work_together_on_one_scene(scene, make_models, tmp_path):
+    models = make_models(
         make_bundle(), classification_bundle(), anomaly_bundle(), classification=count_bright, anomaly=brightness
     )
-    made = predict_scene(scene, champions, tmp_path / "out", SMALL, instrument="landsat8_l1")
+    made = predict_scene(scene, models, tmp_path / "out", SMALL, instrument="landsat8_l1")
     assert {"mask", "probability", "validity", "coverage", "anomaly"} <= set(made.files)
     assert len(made.models) == 3

@@ -18,15 +18,15 @@ def reader(seed: int = 0) -> ArrayReader:
     return ArrayReader(dn, INSTRUMENTS["landsat8_l1"])
 
 
-def mean_of_bands(dn):
+def mean_of_bands(dn, inside):
     return {"mean": dn.mean(axis=1, keepdims=True)}
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (3, 1), (1, 3), (5, 4), (100, 2)])
 def test_results_come_in_raster_order_whatever_the_batches_and_workers(batch_size, workers):
-    def slower_at_first(dn):
+    def slower_at_first(dn, inside):
         time.sleep(0.005 if threading.current_thread().name.endswith("_0") else 0)
-        return mean_of_bands(dn)
+        return mean_of_bands(dn, inside)
 
     results = list(predict_windows(reader(), TILING, slower_at_first, batch_size=batch_size, workers=workers))
     expected = list(predict_windows(reader(), TILING, mean_of_bands))
@@ -40,7 +40,8 @@ def test_windows_without_a_valid_pixel_never_reach_the_model():
     dn[:, :40, :40] = 500
     seen = []
 
-    def infer(batch):
+    def infer(batch, inside):
+        assert len(inside) == len(batch)
         seen.append(len(batch))
         assert (batch > 0).any(axis=(1, 2, 3)).all()
         return {"x": batch}
@@ -69,11 +70,11 @@ def test_a_reading_error_ends_everything_and_names_the_window():
 def test_a_model_error_ends_everything():
     calls = []
 
-    def fails_late(dn):
+    def fails_late(dn, inside):
         calls.append(1)
         if len(calls) > 3:
             raise ArithmeticError("the network failed")
-        return mean_of_bands(dn)
+        return mean_of_bands(dn, inside)
 
     before = threading.active_count()
     with pytest.raises(ArithmeticError, match="the network failed"):

@@ -18,12 +18,12 @@ HEIGHT, WIDTH = 150, 210
 
 
 @pytest.fixture
-def made(make_champions, tmp_path: Path) -> SceneProducts:
+def made(make_models, tmp_path: Path) -> SceneProducts:
     dn = landsat_dn(cloudy_reflectance(HEIGHT, WIDTH))
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     dn[:, rows + 2 * columns < 90] = 0
     scene = write_geotiff(tmp_path / "in" / "LC08_L1TP_193028_20230615_20230615_02_T1.tif", dn)
-    return predict_scene(scene, make_champions(), tmp_path / "out", SceneOptions(window=128))
+    return predict_scene(scene, make_models(), tmp_path / "out", SceneOptions(window=128))
 
 
 def failing(products: SceneProducts) -> dict[str, str]:
@@ -48,9 +48,9 @@ def test_good_products_pass(made: SceneProducts) -> None:
     assert failing(made) == {}
 
 
-def test_products_at_a_coarser_resolution_pass(made: SceneProducts, make_champions, tmp_path: Path) -> None:
+def test_products_at_a_coarser_resolution_pass(made: SceneProducts, make_models, tmp_path: Path) -> None:
     coarse = SceneOptions(window=128, resolution_metres=70)
-    again = predict_scene(Path(made.source), make_champions(), tmp_path / "coarse", coarse)
+    again = predict_scene(Path(made.source), make_models(), tmp_path / "coarse", coarse)
     assert failing(again) == {}
 
 
@@ -79,18 +79,18 @@ def test_another_estimate_that_is_far_off_is_noticed(made: SceneProducts, attrib
     assert failing(unknown) == {}
 
 
-def test_a_scene_that_is_all_cloud_is_suspicious(make_champions, tmp_path: Path) -> None:
+def test_a_scene_that_is_all_cloud_is_suspicious(make_models, tmp_path: Path) -> None:
     dn = np.full((4, 40, 40), 40_000, np.uint16)
     scene = write_geotiff(tmp_path / "LC08_L1TP_193028_20230615_20230615_02_T1.tif", dn)
-    found = failing(predict_scene(scene, make_champions(), tmp_path / "out", SceneOptions(window=64)))
+    found = failing(predict_scene(scene, make_models(), tmp_path / "out", SceneOptions(window=64)))
     assert set(found) == {CLOUD_COVER}
     assert "100.0 % cloud" in found[CLOUD_COVER]
 
 
-def test_a_scene_without_a_pixel_is_no_reason_to_worry(make_champions, tmp_path: Path) -> None:
+def test_a_scene_without_a_pixel_is_no_reason_to_worry(make_models, tmp_path: Path) -> None:
     dn = np.zeros((4, 40, 40), np.uint16)
     scene = write_geotiff(tmp_path / "LC08_L1TP_193028_20230615_20230615_02_T1.tif", dn)
-    assert failing(predict_scene(scene, make_champions(), tmp_path / "out", SceneOptions(window=64))) == {}
+    assert failing(predict_scene(scene, make_models(), tmp_path / "out", SceneOptions(window=64))) == {}
 
 
 @pytest.mark.parametrize(

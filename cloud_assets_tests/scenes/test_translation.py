@@ -17,7 +17,7 @@ from cloud_assets.inference.predictor import load_predictor
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.planning import plan_scene
 from cloud_assets.scenes.product_record import SceneProducts
-from cloud_assets.scenes.scene_models import Champions
+from cloud_assets.scenes.scene_models import SceneModels
 from cloud_assets_tests.prediction.test_translation import make_bundle
 from cloud_assets_tests.scenes.fakes import make_bundle as make_segmenter
 from cloud_assets_tests.scenes.fakes import write_geotiff
@@ -84,12 +84,12 @@ def test_what_is_possible_follows_from_the_scene(tmp_path: Path) -> None:
     radar = open_scene(tmp_path / "place_s1.tif")
     dn = np.full((4, 64, 64), 9000, np.uint16)
     optical = open_scene(write_geotiff(tmp_path / "optical.tif", dn), instrument="landsat8_l1")
-    champions = Champions([make_bundle(), make_segmenter()])
-    assert plan_scene(radar, champions, SceneOptions()).products == ("optical",)
-    assert "optical" not in plan_scene(optical, champions, SceneOptions()).products
+    models = SceneModels([make_bundle(), make_segmenter()])
+    assert plan_scene(radar, models, SceneOptions()).products == ("optical",)
+    assert "optical" not in plan_scene(optical, models, SceneOptions()).products
     with pytest.raises(NoModelForProduct, match="holds top of atmosphere reflectance already"):
-        plan_scene(optical, champions, SceneOptions(products=("optical",)))
+        plan_scene(optical, models, SceneOptions(products=("optical",)))
     with pytest.raises(InvalidRecipe):
-        plan_scene(radar, champions, SceneOptions(products=("mask",)))
+        plan_scene(radar, models, SceneOptions(products=("mask",)))
     with pytest.raises(NoModelForProduct, match="no translation model was given"):
-        plan_scene(radar, Champions([make_segmenter()]), SceneOptions())
+        plan_scene(radar, SceneModels([make_segmenter()]), SceneOptions())

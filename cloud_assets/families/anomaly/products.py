@@ -1,6 +1,6 @@
 """How unusual a scene looks to the model of clear skies, pixel by pixel and window by window."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,7 +69,7 @@ def write_anomaly(
     threshold = predictor.card.threshold
     scores = AnomalyScores(None if threshold is None else threshold.value)
 
-    def infer(dn: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    def infer(dn: npt.NDArray[Any], _: Sequence[tuple[slice, slice]]) -> dict[str, npt.NDArray[Any]]:
         answer = predictor.predict(dn)
         return {SCORE: answer[SCORE], ERROR_MAP: answer[ERROR_MAP][:, np.newaxis]}
 

@@ -1,5 +1,6 @@
 """How cloudy a scene is, cell by cell and as a whole: by its mask and, where there is one, by the classifier."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,7 +106,7 @@ def classify_cells(
     tiling = Tiling(_side_by_side(grid.height, cell), _side_by_side(grid.width, cell))
     classes = np.full((cells.height, cells.width), UNKNOWN, np.uint8)
 
-    def infer(dn: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    def infer(dn: npt.NDArray[Any], _: Sequence[tuple[slice, slice]]) -> dict[str, npt.NDArray[Any]]:
         return {"class": predictor.predict(dn)["class"]}
 
     for result in predict_windows(reader, tiling, infer, workers=workers):

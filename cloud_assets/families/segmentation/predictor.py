@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import nn
 
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.errors import InvalidModel
+from cloud_assets.inference.back_ends import class_probability
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.card import ModelCard
 from cloud_assets.inference.device import autocast, choose_device
@@ -21,28 +22,37 @@ _GPU_BATCH = 8
 
 
 class SegmentationPredictor:
-    """Runs a segmentation model.
+    """Runs a segmentation model, on patches and on windows of whole scenes.
 
     Patches go through the network in batches of a fixed size (one on a processor, where larger ones gain nothing), so
     that a patch's mask does not depend on which patches it came with. Before that, each is continued as in a mirror by
-    the card's ``mirrored_border`` (pixels; older cards have none).
+    :attr:`border` pixels. Windows of scenes have real surroundings; they are mirrored only at the scene's edge.
 
     Args:
         bundle: The model.
         device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+        network: Runs in place of the bundle's own network, such as a back end.
+
+    Raises:
+        InvalidModel: If the card names no threshold or no cloud classes.
     """
 
-    def __init__(self, bundle: ModelBundle, device: str = "auto") -> None:
-        if bundle.card.threshold is None:
-            raise InvalidModel(f"{bundle.card.task}/{bundle.card.variant}: the model card names no decision threshold.")
+    def __init__(self, bundle: ModelBundle, device: str = "auto", network: nn.Module | None = None) -> None:
+        card = bundle.card
+        if card.threshold is None or not card.details.get("cloud_classes"):
+            raise InvalidModel(
+                f"{card.task}/{card.variant}: the model card names no decision threshold or no cloud classes; is it "
+                "the card of a segmentation model? Train the model again."
+            )
         keep_freed_memory()
-        self._card = bundle.card
-        self._threshold = bundle.card.threshold.value
-        self._cloud_classes: list[int] = list(bundle.card.details["cloud_classes"])
-        self._border = int(bundle.card.details.get("mirrored_border", 0))
-        self._orientations = _FLIPS if bundle.card.details.get("test_time_augmentation") else _FLIPS[:1]
+        self._card = card
+        self._threshold = card.threshold.value
+        self._cloud_classes: list[int] = list(card.details["cloud_classes"])
+        self.border = int(card.details.get("mirrored_border", 0))
+        self._is_augmented = bool(card.details.get("test_time_augmentation"))
         self._device = choose_device(device)
-        self._network = bundle.network().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = bundle.network() if network is None else network
+        self._network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def card(self) -> ModelCard:
@@ -63,43 +73,62 @@ class SegmentationPredictor:
             InvalidData: If the shape does not fit the card.
         """
         pixels, valid = self._card.preprocessing(check_input(dn, self._card))
-        rows, columns = (slice(self._border, self._border + side) for side in dn.shape[2:])
-        padded = reflect_pad(pixels, self._card.network.size_multiple, self._border)
-        probability = self._class_probability(padded)[..., rows, columns]
+        rows, columns = (slice(self.border, self.border + side) for side in dn.shape[2:])
+        padded = reflect_pad(pixels, self._card.network.size_multiple, self.border)
+        size = 1 if self._device.type == "cpu" else _GPU_BATCH
+        results = [np.empty((0, max(self._card.out_channels, 2), *padded.shape[2:]), np.float32)]
+        for start in range(0, len(padded), size):
+            chunk = padded[start : start + size]
+            # A last, shorter batch is filled up: same size, same arithmetic.
+            results.append(self._probability(chunk[np.arange(size) % len(chunk)])[: len(chunk)])
+        return self.decided(np.concatenate(results)[..., rows, columns], valid)
+
+    def window_probability(
+        self, dn: npt.NDArray[Any], inside: Sequence[tuple[slice, slice]], *, augment: bool | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Class probabilities of windows of a scene, to be blended before :meth:`decided` makes masks of them.
+
+        Args:
+            dn: (N, C, H, W) raw digital numbers, bands in the card's order.
+            inside: Rows and columns of each window that lie in the scene. The others are filled as :meth:`predict`
+                fills the surroundings of a patch, with preprocessed pixels as in a mirror.
+            augment: Average over four orientations; None: as the card says.
+
+        Returns:
+            (N, K, H, W) float32 in the order of the card's classes.
+        """
+        height, width = dn.shape[2:]
+        pixels = np.stack([self._mirrored(*one) for one in zip(dn, inside, strict=True)])
+        padded = reflect_pad(pixels, self._card.network.size_multiple)
+        return self._probability(padded, augment)[..., :height, :width]
+
+    def decided(
+        self, class_probability: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The answer that class probabilities (N, K, H, W) come to; ``valid`` is (N, H, W), False without data."""
         return {
-            "mask": decide(probability, valid, self._cloud_classes, self._threshold),
-            "cloud_probability": probability[:, self._cloud_classes].sum(axis=1),
-            "class_probability": probability,
+            "mask": decide(class_probability, valid, self._cloud_classes, self._threshold),
+            "cloud_probability": class_probability[:, self._cloud_classes].sum(axis=1),
+            "class_probability": class_probability,
         }
 
-    def _class_probability(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(N, C, H, W) preprocessed pixels -> (N, K, H, W) probabilities."""
-        size = 1 if self._device.type == "cpu" else _GPU_BATCH
-        results = []
-        with torch.inference_mode(), autocast("auto", self._device):
-            for start in range(0, len(pixels), size):
-                chunk = pixels[start : start + size]
-                rows = np.arange(size) % len(chunk)  # a last, shorter batch is filled up: same size, same arithmetic
-                batch = torch.from_numpy(chunk[rows]).to(self._device, memory_format=torch.channels_last)
-                views = torch.stack([self._oriented(batch, flip) for flip in self._orientations])
-                results.append(views.mean(dim=0)[: len(chunk)].cpu().numpy())
-        empty = np.empty((0, max(self._card.out_channels, 2), *pixels.shape[2:]), np.float32)
-        return np.concatenate(results) if results else empty
+    def _mirrored(self, dn: npt.NDArray[Any], inside: tuple[slice, slice]) -> npt.NDArray[np.float32]:
+        pixels = self._card.preprocessing(dn[:, *inside])[0]
+        margins = [(part.start, side - part.stop) for part, side in zip(inside, dn.shape[1:], strict=True)]
+        return np.pad(pixels, ((0, 0), *margins), mode="reflect") if np.any(margins) else pixels
 
-    def _oriented(self, batch: Tensor, flip: list[int]) -> Tensor:
-        return class_probability(self._network(batch.flip(flip))).flip(flip)
+    def _probability(self, pixels: npt.NDArray[np.float32], augment: bool | None = None) -> npt.NDArray[np.float32]:
+        """(N, C, H, W) preprocessed pixels -> (N, K, H, W) probabilities, in one call for each orientation."""
+        flips = _FLIPS if (self._is_augmented if augment is None else augment) else _FLIPS[:1]
+        batch = torch.from_numpy(pixels).to(self._device, memory_format=torch.channels_last)
+        with torch.inference_mode(), autocast("auto", self._device):
+            views = [class_probability(self._network(batch.flip(flip))).flip(flip) for flip in flips]
+            probability: npt.NDArray[np.float32] = torch.stack(views).mean(dim=0).cpu().numpy()
+        return probability
 
 
 _FLIPS: list[list[int]] = [[], [3], [2], [2, 3]]
 """Axes that test-time augmentation flips; the first orientation is the picture as it is."""
-
-
-def class_probability(logits: Tensor) -> Tensor:
-    """Probabilities (N, K, H, W) float32 from logits: softmax over K channels, or for one channel clear and cloud."""
-    if logits.shape[1] > 1:
-        return logits.float().softmax(dim=1)
-    cloud = logits.float().sigmoid()
-    return torch.cat([1 - cloud, cloud], dim=1)
 
 
 def decide(

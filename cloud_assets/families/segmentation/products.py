@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
-from cloud_assets.families.segmentation.scene_segmenter import PROBABILITY, SceneSegmenter
+from cloud_assets.datasets.scene import Grid
+from cloud_assets.families.segmentation.predictor import SegmentationPredictor
 from cloud_assets.imagery.tiling.dense_prediction import predict_densely
 from cloud_assets.imagery.tiling.pipeline import WindowReader
 from cloud_assets.imagery.tiling.windows import Tiling, Window
 from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
-from cloud_assets.inference.back_ends import threads_of_each_call
-from cloud_assets.patches.preprocessing import Preprocessing
+from cloud_assets.inference.back_ends import Parallelism, threads_of_each_call
 
 MASK_COLOURS = {
     CLEAR: (70, 130, 80, 255),
@@ -23,6 +24,7 @@ MASK_COLOURS = {
     UNLABELLED: (0, 0, 0, 0),
 }
 NO_PERCENTAGE = 255
+_OUTPUT = "probability"
 PROBABILITY_FORM = RasterForm(
     dtype="uint8", bands=("cloud probability",), nodata=NO_PERCENTAGE, unit="percent", overviews="average"
 )
@@ -82,30 +84,49 @@ def mask_form(classes: Sequence[str]) -> RasterForm:
     return RasterForm("uint8", ("cloud class",), UNLABELLED, classes=mask_classes(classes), colours=MASK_COLOURS)
 
 
+def segmentation_tiling(grid: Grid, predictor: SegmentationPredictor, window: int, overlap: int) -> Tiling:
+    """Windows of at most ``window`` pixels whose surroundings at the scene's edge are those of single patches."""
+    multiple = predictor.card.network.size_multiple
+    return Tiling.plan(grid.height, grid.width, window, overlap, border=predictor.border, multiple=multiple)
+
+
 def segment(
-    reader: WindowReader, tiling: Tiling, segmenter: SceneSegmenter, preprocessing: Preprocessing, batch_size: int
+    reader: WindowReader,
+    tiling: Tiling,
+    predictor: SegmentationPredictor,
+    batch_size: int,
+    share: Parallelism,
+    augment: bool | None = None,
 ) -> Iterator[SegmentedBlock]:
-    """Segments a scene, on disk or in memory.
+    """Segments a scene, on disk or in memory: windows go through the network, are blended, and only then decided.
 
     Args:
-        reader: Hands out the bands in the order of ``preprocessing``.
+        reader: Hands out the bands in the order of the predictor's card.
         tiling: The grid of windows.
-        segmenter: The model.
-        preprocessing: The model's, made to fit the instrument of the scene.
+        predictor: The model, its preprocessing made to fit the instrument of the scene.
         batch_size: Windows a call of the network.
+        share: Calls of the network at once.
+        augment: Average over four orientations; None: as the model's card says.
 
     Yields:
         Parts of the scene that together cover it exactly once.
     """
-    share = segmenter.back_end.parallelism
-    infer = segmenter.infer(preprocessing)
+
+    def infer(dn: npt.NDArray[Any], inside: Sequence[tuple[slice, slice]]) -> dict[str, npt.NDArray[Any]]:
+        probability = predictor.window_probability(dn, inside, augment=augment)
+        # Of two classes one is enough: half the work of blending.
+        return {_OUTPUT: probability[:, 1:] if probability.shape[1] == 2 else probability}
+
     with threads_of_each_call(share):
-        for block in predict_densely(reader, tiling, infer, PROBABILITY, batch_size=batch_size, workers=share.workers):
+        for block in predict_densely(reader, tiling, infer, _OUTPUT, batch_size=batch_size, workers=share.workers):
             if block.values is None:
                 nothing = np.full(block.valid.shape, np.nan, np.float32)
                 yield SegmentedBlock(block.window, np.full(block.valid.shape, UNLABELLED, np.uint8), nothing)
             else:
-                yield SegmentedBlock(block.window, *segmenter.decided(block.values, block.valid))
+                values = np.concatenate([1 - block.values, block.values]) if len(block.values) == 1 else block.values
+                answer = predictor.decided(values[np.newaxis], block.valid[np.newaxis])
+                cloud = np.where(block.valid, answer["cloud_probability"][0], np.float32(np.nan))
+                yield SegmentedBlock(block.window, answer["mask"][0], cloud)
 
 
 def write_masks(

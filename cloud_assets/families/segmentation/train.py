@@ -15,10 +15,11 @@ from tqdm import tqdm
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.families.segmentation.batches import Composition, PatchSource, TrainingBatches, ValidationBatches
-from cloud_assets.families.segmentation.predictor import SegmentationPredictor, class_probability
+from cloud_assets.families.segmentation.predictor import SegmentationPredictor
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.families.segmentation.shipped_start import check_start
 from cloud_assets.families.segmentation.threshold import ThresholdSearch
+from cloud_assets.inference.back_ends import class_probability
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.card import ModelCard, Threshold
 from cloud_assets.learning.fit import TrainedModule, fit, torch_threads

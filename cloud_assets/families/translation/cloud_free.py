@@ -111,7 +111,7 @@ def write_cloud_free(
     match = ColourMatch(source.grid.height, source.grid.width, len(bands))
     reach = math.ceil(feather)
 
-    def infer(dn: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    def infer(dn: npt.NDArray[Any], _: Sequence[tuple[slice, slice]]) -> dict[str, npt.NDArray[Any]]:
         return {REFLECTANCE: predictor.predict(dn)[REFLECTANCE]}
 
     with source.open(bands) as optical:

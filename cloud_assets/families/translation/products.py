@@ -1,7 +1,7 @@
 """A radar scene of any size as optical reflectance, on the radar scene's own grid."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ def write_optical(
     """
     bands = len(draft.form.bands)
 
-    def infer(dn: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    def infer(dn: npt.NDArray[Any], _: Sequence[tuple[slice, slice]]) -> dict[str, npt.NDArray[Any]]:
         return {REFLECTANCE: predictor.predict(dn)[REFLECTANCE]}
 
     for block in predict_densely(reader, tiling, infer, REFLECTANCE, batch_size=batch_size, workers=workers):

@@ -18,8 +18,9 @@ from cloud_assets.imagery.tiling.windows import Tiling, Window
 
 Outputs = Mapping[str, npt.NDArray[Any]]
 """What a model says of a batch, by name; the first axis counts windows."""
-Infer = Callable[[npt.NDArray[Any]], Outputs]
-"""(N, C, height, width) digital numbers -> outputs; called from several threads at once."""
+Infer = Callable[[npt.NDArray[Any], Sequence[tuple[slice, slice]]], Outputs]
+"""(N, C, height, width) digital numbers, and which rows and columns of each window lie in the scene -> outputs; called
+from several threads at once."""
 
 
 class WindowReader(Protocol):
@@ -66,7 +67,7 @@ def predict_windows(
     try:
         while batch := list(islice(positions, batch_size)):
             read = reading.submit(_read, reader, tiling, batch)
-            under_way.append(predicting.submit(_predict, read, batch, infer))
+            under_way.append(predicting.submit(_predict, read, tiling, batch, infer))
             # One batch more than there are workers: the next one is read while all of them are busy.
             if len(under_way) > workers + 1:
                 yield from under_way.popleft().result()
@@ -87,11 +88,15 @@ def _read(
 
 
 def _predict(
-    read: "Future[tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]", batch: Sequence[tuple[int, int]], infer: Infer
+    read: "Future[tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]",
+    tiling: Tiling,
+    batch: Sequence[tuple[int, int]],
+    infer: Infer,
 ) -> list[WindowResult]:
     dn, valid = read.result()
     seen = np.flatnonzero(valid.any(axis=(1, 2)))
-    outputs = infer(dn if len(seen) == len(batch) else dn[seen]) if len(seen) else {}
+    inside = [tiling.inside(batch[index]) for index in seen]
+    outputs = infer(dn if len(seen) == len(batch) else dn[seen], inside) if len(seen) else {}
     places = {int(index): place for place, index in enumerate(seen)}
     return [
         WindowResult(

@@ -74,16 +74,19 @@ class Axis:
     taper: Taper
 
     @classmethod
-    def plan(cls, length: int, size: int, overlap: int, *, multiple: int, fixed: bool, taper: Taper) -> "Axis":
+    def plan(
+        cls, length: int, size: int, overlap: int, *, border: int = 0, multiple: int, fixed: bool, taper: Taper
+    ) -> "Axis":
         """Places as few windows as possible and spreads them evenly.
 
-        Half an overlap of reflected border is added at each end, so that no pixel of the scene lies at the very edge of
-        all windows that see it.
+        Half an overlap of reflected border is added at each end, or more where a model wants more, so that no pixel of
+        the scene lies at the very edge of all windows that see it.
 
         Args:
             length: Pixels of the scene.
             size: Largest size of a window, pixels.
             overlap: Smallest overlap of two windows, pixels.
+            border: Smallest reflected border at each end, pixels.
             multiple: Window sizes are multiples of this number of pixels.
             fixed: Keep ``size`` even where smaller windows would do, for networks that take no other.
             taper: Shape of the weight's rise.
@@ -96,7 +99,12 @@ class Axis:
                 f"{length} pixels cannot be covered by windows of {size} pixels that overlap by {overlap}: the window "
                 "must be larger than the overlap, and the scene must not be empty."
             )
-        margin = overlap // 2
+        margin = max(overlap // 2, border)
+        if size <= margin:
+            raise InvalidRecipe(
+                f"windows of {size} pixels are too small for the border of {margin} pixels that the model wants around "
+                f"a scene; choose windows of {4 * margin} pixels or more."
+            )
         span = length + 2 * margin
         count = max(1, math.ceil((span - overlap) / (size - overlap)))
         if not fixed:
@@ -145,6 +153,7 @@ class Tiling:
         size: int,
         overlap: int,
         *,
+        border: int = 0,
         multiple: int = 32,
         fixed: bool = False,
         taper: Taper = "cosine",
@@ -156,6 +165,7 @@ class Tiling:
             width: Columns of the scene.
             size: Largest side of a window, pixels.
             overlap: Smallest overlap of neighbouring windows, pixels.
+            border: Smallest reflected border around the scene, pixels.
             multiple: Window sides are multiples of this number.
             fixed: Keep ``size`` for all windows.
             taper: "cosine" (smooth) or "gradient" (linear).
@@ -164,8 +174,8 @@ class Tiling:
             InvalidRecipe: If the numbers do not fit together.
         """
         return cls(
-            Axis.plan(height, size, overlap, multiple=multiple, fixed=fixed, taper=taper),
-            Axis.plan(width, size, overlap, multiple=multiple, fixed=fixed, taper=taper),
+            Axis.plan(height, size, overlap, border=border, multiple=multiple, fixed=fixed, taper=taper),
+            Axis.plan(width, size, overlap, border=border, multiple=multiple, fixed=fixed, taper=taper),
         )
 
     def __len__(self) -> int:
@@ -183,6 +193,13 @@ class Tiling:
         return Window(
             self.vertical.starts[row], self.horizontal.starts[column], self.vertical.size, self.horizontal.size
         )
+
+    def inside(self, position: tuple[int, int]) -> tuple[slice, slice]:
+        """Rows and columns of the window at a position that lie in the scene, counted from the window's first."""
+        window = self.window(position)
+        part = window.inside(self.vertical.length, self.horizontal.length)
+        top, left = part.row - window.row, part.column - window.column
+        return slice(top, top + part.height), slice(left, left + part.width)
 
     def final(self, position: tuple[int, int]) -> Window:
         """The part of the scene that is final once this window, and all before it in raster order, are in."""

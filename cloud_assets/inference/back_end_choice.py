@@ -1,21 +1,21 @@
-"""Which back end runs a model: the fastest that is installed and gives PyTorch's answer."""
+"""Choice of the back end that runs a model: the fastest that is installed and agrees with PyTorch."""
 
 import logging
 from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from cloud_assets.errors import BackEndUnavailable
-from cloud_assets.families.segmentation.predictor import class_probability
 from cloud_assets.inference.back_ends import (
     BackEnd,
-    OnnxRuntimeBackEnd,
     OpenVinoBackEnd,
     Parallelism,
-    Pixels,
     TorchBackEnd,
+    class_probability,
+    onnx_back_end,
     threads_of_each_call,
 )
 from cloud_assets.inference.bundle import ModelBundle
@@ -45,7 +45,7 @@ def choose_back_end(
     """Makes a model ready to run.
 
     Args:
-        bundle: The model, of the segmentation family.
+        bundle: The model; its network must give logits of classes for pictures of any size.
         name: The back end, or ``auto``: on a GPU PyTorch, else the first of OpenVINO, PyTorch (where the processor has
             bfloat16) and ONNX Runtime that is installed and agrees with PyTorch in float32 on a probe. PyTorch itself
             runs in float32 where it disagrees in bfloat16.
@@ -66,33 +66,32 @@ def choose_back_end(
     if chosen.type == "cuda":
         if name not in ("auto", "torch"):
             raise BackEndUnavailable(f"the back end {name!r} runs on the processor only; use 'torch' or device 'cpu'.")
-        return TorchBackEnd(bundle, device, share)
+        return TorchBackEnd(bundle, device)
     makers: Mapping[str, Callable[[], BackEnd]] = {
         "openvino": lambda: OpenVinoBackEnd(bundle, share),
-        "onnxruntime": lambda: OnnxRuntimeBackEnd(bundle, share),
-        "torch": lambda: TorchBackEnd(bundle, device, share),
+        "onnxruntime": lambda: onnx_back_end(bundle, share),
+        "torch": lambda: TorchBackEnd(bundle, device),
     }
     if name not in ("auto", "torch"):
-        return _verified(makers[name](), bundle)
+        return _verified(makers[name](), bundle, share)
     is_little = megapixels is not None and megapixels < _WORTH_CONVERTING_MEGAPIXELS
     has_bfloat16 = choose_precision("auto", chosen) == "bf16"
     converted = [] if is_little or name == "torch" else ["openvino"] if has_bfloat16 else ["openvino", "onnxruntime"]
     for candidate in [*converted, "torch"]:
         try:
-            return _verified(makers[candidate](), bundle)
+            return _verified(makers[candidate](), bundle, share)
         except BackEndUnavailable as error:
             _log.info("back end %s is not used: %s", candidate, error)
     # A model that half precision is too coarse for.
-    return _verified(TorchBackEnd(bundle, device, share, "32"), bundle)
+    return _verified(TorchBackEnd(bundle, device, "32"), bundle, share)
 
 
-def _verified(back_end: BackEnd, bundle: ModelBundle) -> BackEnd:
+def _verified(back_end: BackEnd, bundle: ModelBundle, parallelism: Parallelism) -> BackEnd:
     """The same back end, if its probabilities on a probe are those of PyTorch in float32."""
-    probe = _probe(bundle.card.preprocessing)
-    with torch.inference_mode(), threads_of_each_call(back_end.parallelism):
-        expected = class_probability(bundle.network()(torch.from_numpy(probe))).numpy()
-        found = class_probability(torch.from_numpy(back_end(probe))).numpy()
-    difference = np.abs(expected - found)
+    probe = torch.from_numpy(_probe(bundle.card.preprocessing))
+    with torch.inference_mode(), threads_of_each_call(parallelism):
+        expected, found = (class_probability(network(probe)).cpu() for network in (bundle.network(), back_end))
+    difference = (expected - found).abs()
     if not (difference.max() <= _LARGEST_DIFFERENCE and difference.mean() <= _LARGEST_MEAN_DIFFERENCE):
         raise BackEndUnavailable(
             f"{back_end.name} disagrees with PyTorch: probabilities differ by {difference.mean():.3f} in the mean and "
@@ -101,7 +100,7 @@ def _verified(back_end: BackEnd, bundle: ModelBundle) -> BackEnd:
     return back_end
 
 
-def _probe(preprocessing: Preprocessing) -> Pixels:
+def _probe(preprocessing: Preprocessing) -> npt.NDArray[np.float32]:
     """(2, channels, H, W) what preprocessing makes of smooth random pictures with an edge and a patch of nodata."""
     generator = np.random.default_rng(0)
     shape = (2, len(preprocessing.bands))
