@@ -4,6 +4,7 @@ Only the byte ranges of the samples that were asked for travel. Every sample lan
 when complete, so an interrupted download goes on where it stopped, and a finished one needs no network any more.
 """
 
+import json
 import re
 import threading
 import time
@@ -21,17 +22,16 @@ from cloud_assets.storage import atomic_file
 
 if TYPE_CHECKING:
     import pandas as pd
-    import requests
+    from fsspec import AbstractFileSystem
 
 PUBLIC_INDEX = "https://huggingface.co/datasets/tacofoundation/main/raw/main/tacos.json"
 """The list behind tacoreader's ``tacofoundation:`` names: name -> addresses of the parts."""
 
 _TABLE = "samples.parquet"
-_TIMEOUT = (5.0, 60.0)
-"""Seconds to connect and to wait for bytes; without network the answer comes at once instead of after retries."""
+_CONNECT_SECONDS, _READ_SECONDS = 5, 60
+"""Without network the answer comes at once instead of after retries."""
 _ATTEMPTS = 4
 _THREADS = 8
-_SESSIONS = threading.local()
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,13 @@ def public_table(name: str, place: Path) -> "pd.DataFrame":
         InvalidData: A part's table cannot be read.
     """
     import pandas as pd
-    import requests
 
     kept = place / _TABLE
     if kept.is_file():
         return pd.read_parquet(kept)
     try:
-        answer = requests.get(PUBLIC_INDEX, timeout=_TIMEOUT)
-        answer.raise_for_status()
-        addresses = answer.json()[name]
-    except (requests.RequestException, ValueError, KeyError) as error:
+        addresses = json.loads(_file_system(PUBLIC_INDEX).cat_file(PUBLIC_INDEX))[name]
+    except _failures() as error:
         raise SourceUnreachable(f"The public index of TACO data sets does not give {name}: {_short(error)}.") from error
     table = read_tables([addresses] if isinstance(addresses, str) else sorted(addresses))
     plain = table[[column for column in table.columns if not column.startswith("internal:")]]
@@ -134,54 +131,46 @@ def read_range(sample: ByteRange) -> bytes:
     Raises:
         SourceUnreachable: They cannot be had, or not all of them.
     """
-    if not sample.source.startswith(("http://", "https://")):
-        return _read_local(sample)
-    import requests
-
-    headers = {"Range": f"bytes={sample.offset}-{sample.offset + sample.length - 1}"}
+    file_system = _file_system(sample.source)
     reason = ""
     for attempt in range(_ATTEMPTS):
         time.sleep(attempt**2)
         try:
-            with _session().get(sample.source, headers=headers, timeout=_TIMEOUT, stream=True) as answer:
-                if answer.status_code == requests.codes.ok:
-                    raise SourceUnreachable(f"{sample.source} serves no byte ranges, only the whole file.")
-                if answer.status_code == requests.codes.partial_content and len(answer.content) == sample.length:
-                    return answer.content
-                reason = f"status {answer.status_code}"
-        except requests.ConnectionError as error:
+            # With a size the server is not asked for it, and refused if it sends more than the range.
+            with file_system.open(sample.source, cache_type="none", size=sample.offset + sample.length) as stream:
+                stream.seek(sample.offset)
+                data: bytes = stream.read(sample.length)
+        except _failures() as error:
             reason = _short(error)
-            if isinstance(error, requests.ConnectTimeout) or "resolve" in reason.lower():
-                break  # there is no network at all
-        except requests.RequestException as error:
-            reason = _short(error)
-    raise SourceUnreachable(f"{sample.name} from {sample.source}: {reason}")
-
-
-def _read_local(sample: ByteRange) -> bytes:
-    try:
-        with Path(sample.source).open("rb") as stream:
-            stream.seek(sample.offset)
-            data = stream.read(sample.length)
-    except OSError as error:
-        raise SourceUnreachable(f"{sample.source} cannot be read ({error.strerror}).") from error
-    if len(data) < sample.length:
+            if isinstance(error, FileNotFoundError | ValueError):  # another attempt would end alike
+                break
+            continue
+        if len(data) == sample.length:
+            return data
         raise SourceUnreachable(f"{sample.source} is truncated: it ends inside sample {sample.name}.")
-    return data
+    raise SourceUnreachable(f"{sample.name} from {sample.source}: {reason}")
 
 
 def _is_there(path: Path, length: int) -> bool:
     return path.is_file() and path.stat().st_size == length
 
 
-def _session() -> "requests.Session":
-    """One connection a thread, kept open between samples."""
-    import requests
+def _file_system(source: str) -> "AbstractFileSystem":
+    import aiohttp
+    import fsspec
 
-    if not hasattr(_SESSIONS, "session"):
-        _SESSIONS.session = requests.Session()
-    session: requests.Session = _SESSIONS.session
-    return session
+    if not source.startswith(("http://", "https://")):
+        return fsspec.filesystem("file")
+    timeout = aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS)
+    # Proxies are those of the environment.
+    return fsspec.filesystem("http", client_kwargs={"timeout": timeout, "trust_env": True})
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What fsspec raises where a source cannot be read."""
+    import aiohttp
+
+    return OSError, aiohttp.ClientError, TimeoutError, ValueError, KeyError
 
 
 def _short(error: Exception) -> str:

@@ -11,11 +11,11 @@ from typing import Annotated, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud_assets.datasets.catalog import SceneCatalog, Skipped
+from cloud_assets.datasets.samples import SYNTHETIC_MARKER
+from cloud_assets.datasets.samples.sample_writer import write_sample
 from cloud_assets.datasets.scene import Scene
 from cloud_assets.errors import DataNotFound, InvalidData, too_many_skipped
 
-SYNTHETIC_MARKER = "SYNTHETIC.md"
-"""A file of this name in a data set's folder says that the sample writer simulated its pixels."""
 SPLIT_LIST = "splits.csv"
 """A table ``name,scene_id,split`` of this name in a data set's folder wins over any other split."""
 
@@ -119,8 +119,6 @@ class Dataset(BaseModel, ABC):
             seed: Same seed, same sample.
             progress: Whether to show a progress bar.
         """
-        from cloud_assets.datasets.samples.sample_writer import write_sample
-
         write_sample(data_root, datasets=(self.folder,), scale=scale, seed=seed, progress=progress)
 
 

@@ -1,25 +1,30 @@
-"""Whether a folder of data has changed, found by looking at names, sizes and times only."""
+"""What has arrived in a folder and stopped changing, found by looking at names, sizes and times only."""
 
 import hashlib
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-_MODULUS = 2**64
+State = tuple[int, int, int]
+"""Number of files, their bytes, and a number that changes with their names or times of modification."""
+DATA = ""
+"""Key of a whole data folder in :func:`look_at_data`."""
+_MODULUS = 2**63
 
 
 @dataclass(frozen=True)
 class FolderLook:
     """What one look at a folder found."""
 
-    arrived: str | None
-    """Identifies the folder's state if it is another than the one that was told of last, and has stopped changing."""
-    files: int
-    """Files seen so far in this walk."""
-    bytes: int
-    """Their size."""
+    ready: tuple[str, ...]
+    """Keys whose state was the same in two rounds, and another one when they were last ready."""
+    states: Mapping[str, State]
+    """The state of each key, so far in this round."""
+    number: int
+    """How many rounds found something ready; tells a state apart that comes back after another one."""
     cursor: str
     """To be given to the next look."""
     is_complete: bool
@@ -30,84 +35,132 @@ class FolderLook:
 class _Memory:
     """What a look remembers for the next one."""
 
-    pending: list[str] | None = None
-    """Folders that this walk has still to enter; None between walks."""
-    digest: int = 0
-    files: int = 0
-    bytes: int = 0
-    seen: str = ""
-    """State at the end of the last walk."""
-    told: str = ""
-    """State that was told of last."""
+    pending: list[str] = field(default_factory=list)
+    """Items that this round has still to look at; empty between rounds."""
+    states: dict[str, State] = field(default_factory=dict)
+    """Sums over the items of each key, so far in this round."""
+    before: dict[str, State] = field(default_factory=dict)
+    """States at the end of the last round."""
+    told: dict[str, State] = field(default_factory=dict)
+    """State in which each key was last ready."""
     number: int = 0
-    """How many states were told of."""
 
 
-def look_at(folder: Path, cursor: str | None, seconds: float = 10.0) -> FolderLook:
-    """Looks whether the files in a folder, at any depth, are others than before.
+def look_at(
+    items: Callable[[], Iterable[str]],
+    state_of: Callable[[str], State | None],
+    cursor: str | None,
+    seconds: float = 10.0,
+    key_of: Callable[[str], str] = str,
+) -> FolderLook:
+    """Looks which of the things in a folder are new or changed, and whole.
 
-    A new state counts when two walks in a row find it: nothing is told of data that are still being copied. A walk
-    that takes longer than a look goes on in the next one, folder by folder. Hidden files are left out.
+    Something is ready when two rounds in a row find it in the same state: nothing is told of what is still being
+    copied. What was taken away and comes back is ready again. A round that takes longer than a look goes on in the
+    next one.
 
     Args:
-        folder: The folder. A missing one is an empty one.
+        items: Lists what there is to look at; asked at the beginning of a round.
+        state_of: The state of an item; None if it is gone.
+        cursor: What the last look returned; None at the first.
+        seconds: After this long the look ends, but it looks at one item at least.
+        key_of: What an item belongs to; the states of the items of a key are added up.
+
+    Returns:
+        What was found; only a look that ends a round finds something ready.
+    """
+    until = time.monotonic() + seconds
+    memory = _read(cursor)
+    if not memory.pending:
+        memory.pending, memory.states = sorted(items(), reverse=True), {}
+    while memory.pending:
+        item = memory.pending.pop()
+        if (state := state_of(item)) is not None:
+            memory.states[key_of(item)] = _sum(memory.states.get(key_of(item), (0, 0, 0)), state)
+        if time.monotonic() > until:
+            break
+    ready: tuple[str, ...] = ()
+    if not memory.pending:
+        ready = tuple(
+            key for key, state in memory.states.items() if memory.before.get(key) == state != memory.told.get(key)
+        )
+        memory.told = {
+            key: state if key in ready else memory.told[key]
+            for key, state in memory.states.items()
+            if key in ready or key in memory.told
+        }
+        memory.before = memory.states
+        memory.number += bool(ready)
+    return FolderLook(ready, memory.states, memory.number, json.dumps(asdict(memory)), not memory.pending)
+
+
+def look_at_data(folder: Path, cursor: str | None, seconds: float = 10.0) -> FolderLook:
+    """Looks whether the files in a folder, at any depth, are others than before; see :func:`look_at`.
+
+    Args:
+        folder: The folder; it is one single thing, with the key :data:`DATA`. Hidden files are left out and links to
+            folders not followed. A missing folder is an empty one.
         cursor: What the last look returned; None at the first.
         seconds: After this long the look ends, at the end of the folder that it is in.
 
     Returns:
         What was found.
     """
-    until = time.monotonic() + seconds
-    memory = _read(cursor)
-    if memory.pending is None:
-        memory.pending, memory.digest, memory.files, memory.bytes = [""], 0, 0, 0
-    pending = memory.pending
-    # One folder at least, or a slow file system would keep the walk from ever ending.
-    _enter(folder, pending.pop(), memory, pending)
-    while pending and time.monotonic() < until:
-        _enter(folder, pending.pop(), memory, pending)
-    files, size = memory.files, memory.bytes
-    if pending:
-        return FolderLook(None, files, size, json.dumps(asdict(memory)), is_complete=False)
-    state = f"{files}-{size}-{memory.digest:016x}"
-    arrived = None
-    if files and state == memory.seen != memory.told:
-        memory.told, memory.number = state, memory.number + 1
-        # The number tells a state apart that comes back after another one.
-        arrived = f"{state}-{memory.number}"
-    memory.seen, memory.pending = state, None
-    return FolderLook(arrived, files, size, json.dumps(asdict(memory)), is_complete=True)
+    return look_at(
+        lambda: _folders(folder),
+        lambda name: files_state(_files(folder / name), folder),
+        cursor,
+        seconds,
+        lambda _: DATA,
+    )
 
 
-def _enter(root: Path, name: str, memory: _Memory, pending: list[str]) -> None:
-    """Adds the files of one folder; its folders are for later."""
+def files_state(files: Iterable[Path], root: Path) -> State | None:
+    """The state of some files; None if there are none.
+
+    Args:
+        files: The files; those that are gone do not count.
+        root: Folder that their names are relative to.
+    """
+    total: State = (0, 0, 0)
+    for file in files:
+        try:
+            state = file.stat()
+        except OSError:
+            continue  # it was moved away meanwhile, or is a link that leads nowhere
+        line = f"{file.relative_to(root)}|{state.st_size}|{state.st_mtime_ns}".encode()
+        # A sum, so that the order in which the file system lists does not matter.
+        total = _sum(total, (1, state.st_size, int.from_bytes(hashlib.blake2b(line, digest_size=7).digest())))
+    return total if total[0] else None
+
+
+def _folders(folder: Path) -> Iterator[str]:
+    for place, inner, _ in os.walk(folder):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        yield str(Path(place).relative_to(folder))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Files and links that lie in a folder itself; none if it is gone."""
     try:
-        with os.scandir(root / name) as entries:
+        with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                path = f"{name}/{entry.name}" if name else entry.name
-                # Links to folders are not followed: they may lead in a circle.
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(path)
-                    continue
-                try:
-                    state = entry.stat()
-                except OSError:
-                    continue  # it was moved away while we looked
-                line = f"{path}|{state.st_size}|{state.st_mtime_ns}".encode()
-                # A sum, so that the order in which the file system lists does not matter.
-                one = int.from_bytes(hashlib.blake2b(line, digest_size=8).digest(), "big")
-                memory.digest = (memory.digest + one) % _MODULUS
-                memory.files += 1
-                memory.bytes += state.st_size
+                if not entry.name.startswith(".") and not entry.is_dir(follow_symlinks=False):
+                    yield Path(entry.path)
     except OSError:
         return
+
+
+def _sum(one: State, other: State) -> State:
+    return one[0] + other[0], one[1] + other[1], (one[2] + other[2]) % _MODULUS
 
 
 def _read(cursor: str | None) -> _Memory:
     try:
         memory = _Memory(**json.loads(cursor or "{}"))
-        return memory if memory.pending is None or memory.pending else _Memory()
-    except (ValueError, TypeError):
+        for name in ("states", "before", "told"):
+            states = getattr(memory, name).items()
+            setattr(memory, name, {key: (int(one), int(two), int(three)) for key, (one, two, three) in states})
+        return memory
+    except (ValueError, TypeError, AttributeError):
         return _Memory()  # a cursor of another version

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cloud_assets.datasets.catalog import SceneCatalog, Skipped
-from cloud_assets.datasets.dataset import SYNTHETIC_MARKER, Collection, Dataset, apply_split_list, official_split
+from cloud_assets.datasets.dataset import Collection, Dataset, apply_split_list, official_split
+from cloud_assets.datasets.samples import SYNTHETIC_MARKER
 from cloud_assets.datasets.scene import RasterBand, Scene
 from cloud_assets.errors import DataNotFound, InvalidData
 
@@ -94,15 +95,6 @@ def test_more_unusable_items_than_tolerated_are_fatal_and_listed(tmp_path: Path)
     assert len(tolerant) == 18
     with pytest.raises(DataNotFound):
         Listed(good=0).catalog(tmp_path, progress=False)
-
-
-def test_a_sample_of_the_data_set_itself_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cloud_assets.datasets.samples import sample_writer
-
-    calls: list[tuple[object, object]] = []
-    monkeypatch.setattr(sample_writer, "write_sample", lambda *args, **options: calls.append((args, options)))
-    Listed().write_sample(tmp_path, scale=0.5, seed=7, progress=False)
-    assert calls == [((tmp_path,), {"datasets": ("listed",), "scale": 0.5, "seed": 7, "progress": False})]
 
 
 def test_a_local_split_list_wins_over_the_official_one(tmp_path: Path) -> None:

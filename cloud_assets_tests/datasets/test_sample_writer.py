@@ -9,9 +9,10 @@ import rasterio
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.datasets.cloud38 import Cloud38
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
-from cloud_assets.datasets.dataset import SYNTHETIC_MARKER, Dataset
+from cloud_assets.datasets.dataset import Dataset
 from cloud_assets.datasets.image_folders import ImageFolders
 from cloud_assets.datasets.samples import (
+    SYNTHETIC_MARKER,
     cloud38_sample,
     cloudsen12_sample,
     image_folders_sample,

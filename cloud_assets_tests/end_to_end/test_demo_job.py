@@ -2,7 +2,7 @@
 
 import json
 
-from cloud_assets.datasets.dataset import SYNTHETIC_MARKER
+from cloud_assets.datasets.samples import SYNTHETIC_MARKER
 from cloud_assets_tests.end_to_end.workplace import Workplace
 
 TASK = "cloudsen12_segmentation"

@@ -5,7 +5,8 @@ from typing import ClassVar
 
 import pytest
 
-from cloud_assets.datasets.dataset import SYNTHETIC_MARKER, Collection, Dataset
+from cloud_assets.datasets.dataset import Collection, Dataset
+from cloud_assets.datasets.samples import SYNTHETIC_MARKER
 from cloud_assets.orchestration.common.resources import Folders
 
 

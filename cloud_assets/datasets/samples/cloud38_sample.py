@@ -43,7 +43,7 @@ class _SceneJob:
     is_test: bool
 
 
-def write_cloud38_sample(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> str:
+def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> str:
     """Writes the sample.
 
     Args:

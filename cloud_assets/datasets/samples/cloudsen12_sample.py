@@ -60,7 +60,7 @@ def region_count(scale: float) -> int:
     return max(9, round(REGIONS * scale))
 
 
-def write_cloudsen12_sample(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> str:
+def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> str:
     """Writes the sample.
 
     Args:

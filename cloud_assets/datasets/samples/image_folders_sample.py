@@ -54,7 +54,7 @@ class _PictureJob:
     cloudy: bool
 
 
-def write_image_folders_sample(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> str:
+def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> str:
     """Writes the sample.
 
     Args:

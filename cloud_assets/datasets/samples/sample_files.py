@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
-from cloud_assets.datasets.dataset import SYNTHETIC_MARKER
+from cloud_assets.datasets.samples import SYNTHETIC_MARKER
 
 STATEMENT = "SYNTHETIC: simulated by Cloud Assets, not observed by a satellite"
 """Stands in the metadata of every file of a sample."""

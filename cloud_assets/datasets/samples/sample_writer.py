@@ -1,11 +1,12 @@
 """Makes small synthetic data sets in the original formats, so that everything can be tried without a download."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
-from cloud_assets.datasets.dataset import SYNTHETIC_MARKER
+from cloud_assets.datasets.samples import SYNTHETIC_MARKER
 from cloud_assets.errors import InvalidData, InvalidRecipe
 from cloud_assets.storage import atomic_directory
 
@@ -26,37 +27,13 @@ class WrittenSample:
     """Time that writing took."""
 
 
-def _cloudsen12(folder: Path, seed: int, scale: float, progress: bool, workers: int | None) -> str:
-    from cloud_assets.datasets.samples.cloudsen12_sample import write_cloudsen12_sample
-
-    return write_cloudsen12_sample(folder, seed=seed, scale=scale, progress=progress, workers=workers)
-
-
-def _cloud38(folder: Path, seed: int, scale: float, progress: bool, workers: int | None) -> str:
-    from cloud_assets.datasets.samples.cloud38_sample import write_cloud38_sample
-
-    return write_cloud38_sample(folder, seed=seed, scale=scale, progress=progress, workers=workers)
-
-
-def _sen12ms(folder: Path, seed: int, scale: float, progress: bool, workers: int | None) -> str:
-    from cloud_assets.datasets.samples.sen12ms_sample import write_sen12ms_sample
-
-    return write_sen12ms_sample(folder, seed=seed, scale=scale, progress=progress, workers=workers)
-
-
-def _image_folders(folder: Path, seed: int, scale: float, progress: bool, workers: int | None) -> str:
-    from cloud_assets.datasets.samples.image_folders_sample import write_image_folders_sample
-
-    return write_image_folders_sample(folder, seed=seed, scale=scale, progress=progress, workers=workers)
-
-
-WRITERS: Mapping[str, Callable[[Path, int, float, bool, int | None], str]] = {
-    "cloudsen12": _cloudsen12,
-    "38-cloud": _cloud38,
-    "sen12ms": _sen12ms,
-    "cloud-anomaly": _image_folders,
+WRITERS: Mapping[str, str] = {
+    "cloudsen12": "cloudsen12_sample",
+    "38-cloud": "cloud38_sample",
+    "sen12ms": "sen12ms_sample",
+    "cloud-anomaly": "image_folders_sample",
 }
-"""The writer of each data set, by its folder's name."""
+"""The module beside this one whose ``write`` makes a data set, by the name of the data set's folder."""
 
 
 def write_sample(
@@ -95,7 +72,8 @@ def write_sample(
     for name in datasets:
         start = time.perf_counter()
         with atomic_directory(data_root / name) as folder:
-            contents = WRITERS[name](folder, seed, scale, progress, workers)
+            writer = import_module(f"{__package__}.{WRITERS[name]}")
+            contents: str = writer.write(folder, seed=seed, scale=scale, progress=progress, workers=workers)
         size = sum(path.stat().st_size for path in (data_root / name).rglob("*") if path.is_file())
         written.append(WrittenSample(name, data_root / name, contents, size / 1e6, time.perf_counter() - start))
     return tuple(written)

@@ -72,7 +72,7 @@ class _SceneJob:
     folder: Path
 
 
-def write_sen12ms_sample(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> str:
+def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> str:
     """Writes the sample.
 
     Args:

@@ -49,19 +49,20 @@ def _new_labelled_data(task: Task) -> dg.SensorDefinition:
         ),
     )
     def new_labelled_data(context: dg.SensorEvaluationContext, folders: Folders) -> dg.SensorResult | dg.SkipReason:
-        from cloud_assets.datasets.folder_watch import look_at
+        from cloud_assets.datasets.folder_watch import DATA, look_at_data
 
         waits = unfinished_run(context.instance, task)
         if waits is not None:
             return dg.SkipReason(waits)
         folder = folders.present_data(task.dataset)
-        found = look_at(folder, context.cursor, LONGEST_LOOK_SECONDS)
-        if found.arrived is None:
-            said = f"{folder}: {found.files} files, nothing new that has stopped changing"
+        found = look_at_data(folder, context.cursor, LONGEST_LOOK_SECONDS)
+        state = found.states.get(DATA, (0, 0, 0))
+        if not found.ready:
+            said = f"{folder}: {state[0]} files, nothing new that has stopped changing"
             said += "." if found.is_complete else " so far; the next look goes on."
             return dg.SensorResult(skip_reason=said, cursor=found.cursor)
         request = dg.RunRequest(
-            run_key=f"{name} {found.arrived}",
+            run_key=f"{name} {'-'.join(map(str, state))}-{found.number}",
             run_config=run_configuration(task.name),
             asset_selection=data_keys(task),
             tags=run_tags(task, name),

@@ -7,7 +7,8 @@ import dagster as dg
 from filelock import FileLock
 from pydantic import Field
 
-from cloud_assets.datasets.dataset import SYNTHETIC_MARKER, Dataset
+from cloud_assets.datasets.dataset import Dataset
+from cloud_assets.datasets.samples import SYNTHETIC_MARKER
 from cloud_assets.orchestration.common.io_manager import AssetFolders, is_local
 from cloud_assets.scenes.product_record import RECORD_FILE
 from cloud_assets.settings import settings

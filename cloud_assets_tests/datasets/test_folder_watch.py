@@ -5,16 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from cloud_assets.datasets.folder_watch import look_at
+from cloud_assets.datasets.folder_watch import DATA, FolderLook, look_at_data
+
+
+def counted(look: FolderLook) -> tuple[int, int]:
+    """Files and their bytes."""
+    return look.states[DATA][:2]
 
 
 def looks(folder: Path, cursor: str | None, number: int = 1) -> tuple[list[str], str]:
     """What a number of looks told of, and the last cursor."""
     told = []
     for _ in range(number):
-        look = look_at(folder, cursor)
+        look = look_at_data(folder, cursor)
         cursor = look.cursor
-        told += [] if look.arrived is None else [look.arrived]
+        told += [f"{look.states[key]}-{look.number}" for key in look.ready]
     assert cursor is not None
     return told, cursor
 
@@ -28,8 +33,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_state_is_told_of_once_when_it_has_stopped_changing(folder: Path) -> None:
-    first = look_at(folder, None)
-    assert (first.arrived, first.files, first.bytes) == (None, 2, 3)
+    first = look_at_data(folder, None)
+    assert (first.ready, counted(first)) == ((), (2, 3))
     told, cursor = looks(folder, first.cursor, 3)
     assert len(told) == 1
     (folder / "deep" / "three.tif").write_bytes(b"")
@@ -72,25 +77,25 @@ def test_a_long_walk_goes_on_in_the_next_look(folder: Path) -> None:
     for number in range(5):
         (folder / f"part{number}").mkdir()
         (folder / f"part{number}" / "file").write_text("x")
-    whole = look_at(folder, None)
-    cursor, counted, complete = None, 0, False
+    whole = look_at_data(folder, None)
+    cursor, look = None, whole
     for _ in range(20):
-        look = look_at(folder, cursor, seconds=0)
-        cursor, counted, complete = look.cursor, look.files, look.is_complete
-        if complete:
+        look = look_at_data(folder, cursor, seconds=0)
+        cursor = look.cursor
+        if look.is_complete:
             break
-    assert complete
-    assert counted == whole.files == 7
+    assert look.is_complete
+    assert counted(look) == counted(whole) == (7, 8)
     # The same state, whether it was walked at once or bit by bit.
-    assert look_at(folder, cursor).arrived is not None
+    assert look_at_data(folder, cursor).ready == (DATA,)
 
 
 def test_hidden_files_links_and_absent_folders_do_no_harm(folder: Path) -> None:
     _, cursor = looks(folder, None, 2)
     (folder / ".lock").write_text("")
     (folder / "circle").symlink_to(folder)
-    look = look_at(folder, cursor)
-    assert look.files == 3  # the link itself
+    look = look_at_data(folder, cursor)
+    assert counted(look)[0] == 3  # the link itself
     assert looks(folder / "absent", None, 3)[0] == []
 
 
