@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from cloud_assets.errors import InvalidReport
 from cloud_assets.reports.bars import ranking_bars
+from cloud_assets.reports.bootstrap import Interval
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.formatting import format_number, readable
 from cloud_assets.reports.gate import Decision, Gate
+from cloud_assets.reports.model_difference import model_interval
 from cloud_assets.reports.page import SYNTHETIC_BANNER, Page, Tile, figure_views, job_commands, table_views
 from cloud_assets.reports.report import Report
 
@@ -45,6 +47,8 @@ class Comparison(Report):
     """Data version of the splits that all were evaluated on."""
     is_synthetic: bool
     """True if the test data are simulated."""
+    best_interval: Interval | None = None
+    """Confidence interval of the best variant's metric; None if there is none."""
 
     @property
     def table(self) -> pd.DataFrame:
@@ -59,7 +63,7 @@ class Comparison(Report):
     @property
     def decision(self) -> Decision:
         """Whether the best variant passes the gate, leaving a present champion out of account."""
-        return self.gate.passes(self.metrics[self.best])
+        return self.gate.passes(self.metrics[self.best], self.best_interval)
 
     def page(self) -> Page:
         """The ranking, whether the best variant passes the gate, and all metrics side by side."""
@@ -113,7 +117,8 @@ def compare(evaluations: Mapping[str, Evaluation], gate: Gate) -> Comparison:
         The comparison; variants with equal values keep their order.
 
     Raises:
-        InvalidReport: If there is none, if they differ in task or splits, or if one lacks the metric.
+        InvalidReport: If there is none, if they differ in task, splits or the settings of the evaluation, or if one
+            lacks the metric.
     """
     first = _comparable(evaluations, gate)
     ranking = sorted(
@@ -131,13 +136,14 @@ def compare(evaluations: Mapping[str, Evaluation], gate: Gate) -> Comparison:
         patches_version=first.patches_version,
         splits_version=first.splits_version,
         is_synthetic=first.is_synthetic,
+        best_interval=model_interval(evaluations[ranking[0]], gate.metric, gate.confidence),
         notes=_merged_notes(evaluations),
         captions={_RANKING: f"{readable(gate.metric)} on the test split; {_better(gate)} is better."},
     )
 
 
 def _comparable(evaluations: Mapping[str, Evaluation], gate: Gate) -> Evaluation:
-    """The first evaluation, after a check that all are about the same task and test split and have the metric."""
+    """The first evaluation, after a check that task, test split and settings agree and that all have the metric."""
     if not evaluations:
         raise InvalidReport("There is nothing to compare: no variant of the task has been evaluated.")
     first_name, first = next(iter(evaluations.items()))
@@ -148,6 +154,17 @@ def _comparable(evaluations: Mapping[str, Evaluation], gate: Gate) -> Evaluation
                     f"{variant} and {first_name} differ in their {what.replace('_', ' ')} "
                     f"({getattr(evaluation, what)}, {getattr(first, what)}). Evaluate both on the same splits."
                 )
+        if evaluation.recipe != first.recipe:
+            names = sorted({*evaluation.recipe, *first.recipe})
+            differing = [
+                f"{name} {evaluation.recipe.get(name)} and {first.recipe.get(name)}"
+                for name in names
+                if evaluation.recipe.get(name) != first.recipe.get(name)
+            ]
+            raise InvalidReport(
+                f"{variant} and {first_name} were evaluated with different settings ({'; '.join(differing)}). Evaluate "
+                "both with the same."
+            )
         if gate.metric not in evaluation.metrics:
             raise InvalidReport(
                 f"{variant} has no value for the gate's metric {gate.metric!r}. "

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from cloud_assets.reports.bootstrap import Interval
 
+TRIVIAL_RULES = ("baseline", "all_cloud", "all_clear", "bright_share", "majority", "constant", "linear")
+"""Rules without a network whose metrics evaluations state as ``<rule>_<metric>``; every champion has to beat them."""
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -32,7 +35,9 @@ class Gate(BaseModel):
         None, description="The worst value that is let through: a lower bound, or an upper one where less is better."
     )
     must_beat: tuple[str, ...] = Field(
-        (), description="Metrics of trivial baselines in the same evaluation that the candidate's must be better than."
+        (),
+        description="More metrics in the same evaluation that the candidate's must be better than; trivial rules have "
+        "to be beaten in any case.",
     )
     margin: float = Field(
         0.0, ge=0, description="The candidate has to be better than the champion by more than this much."
@@ -53,14 +58,21 @@ class Gate(BaseModel):
         """Whether ``value`` is strictly better than ``reference``."""
         return value > reference if self.mode == "max" else value < reference
 
-    def passes(self, candidate: Mapping[str, float]) -> Decision:
+    def trivial_values(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """What has to be beaten: the metric's values of the evaluation's trivial rules and ``must_beat``, by name."""
+        names = (*(f"{rule}_{self.metric}" for rule in TRIVIAL_RULES), *self.must_beat)
+        return {name: metrics[name] for name in names if name in metrics}
+
+    def passes(self, candidate: Mapping[str, float], interval: "Interval | None" = None) -> Decision:
         """Decides whether a candidate is good enough at all.
 
         Args:
-            candidate: The candidate's metrics on the test split.
+            candidate: The candidate's metrics on the test split, with those of trivial rules.
+            interval: Confidence interval of the candidate's metric; None if there is none.
 
         Returns:
-            The decision. A metric that is absent or not finite never passes.
+            The decision. A metric that is absent or not finite never passes, nor does one that no trivial rule has a
+            value of.
         """
         value = candidate.get(self.metric, math.nan)
         if not math.isfinite(value):
@@ -68,19 +80,29 @@ class Gate(BaseModel):
         if self.minimum is not None and self.is_better(self.minimum, value):
             bound = "at least" if self.mode == "max" else "at most"
             return Decision(False, f"rejected: {self.metric} {value:.4f}, {bound} {self.minimum:.4f} is asked for")
-        for name in self.must_beat:
-            baseline = candidate.get(name, math.nan)
-            if not math.isfinite(baseline):
-                return Decision(False, f"rejected: the baseline {name!r} that has to be beaten was not measured")
-            if not self.is_better(value, baseline):
-                return Decision(False, f"rejected: {self.metric} {value:.4f} does not beat {name} {baseline:.4f}")
-        return Decision(True, f"accepted: {self.metric} {value:.4f} passes the gate")
+        rules = self.trivial_values(candidate)
+        unmeasured = [name for name in self.must_beat if name not in rules]
+        if unmeasured or not rules:
+            what = f"{unmeasured[0]!r}, which has to be beaten," if unmeasured else f"{self.metric} of a trivial rule"
+            return Decision(False, f"rejected: {what} was not measured, so nothing shows what the training was worth")
+        name, best = (max if self.mode == "max" else min)(rules.items(), key=lambda rule: rule[1])
+        if not self.is_better(value, best):
+            return Decision(False, f"rejected: {self.metric} {value:.4f} does not beat {name} {best:.4f}")
+        passed = f"accepted: {self.metric} {value:.4f} passes the gate"
+        if interval is not None and not self.is_better(interval.low if self.mode == "max" else interval.high, best):
+            passed += (
+                f", but its lead over {name} {best:.4f} is within the noise of the test split "
+                f"({interval.confidence:.0%} interval {interval.low:.4f} to {interval.high:.4f} over {interval.groups} "
+                f"{interval.unit})"
+            )
+        return Decision(True, passed)
 
     def decide(
         self,
         candidate: Mapping[str, float],
         champion: Mapping[str, float] | None,
         difference: "Interval | None" = None,
+        interval: "Interval | None" = None,
     ) -> Decision:
         """Decides whether a candidate takes the champion's place.
 
@@ -88,11 +110,12 @@ class Gate(BaseModel):
             candidate: The candidate's metrics on the test split.
             champion: The present champion's metrics on the same test split; None if there is no champion yet.
             difference: Confidence interval of candidate minus champion in this metric; None if there is none.
+            interval: Confidence interval of the candidate's metric; None if there is none.
 
         Returns:
             The decision. A champion stays if its metric is absent or not finite.
         """
-        passed = self.passes(candidate)
+        passed = self.passes(candidate, interval)
         if not passed.accepted:
             return passed
         if champion is None:

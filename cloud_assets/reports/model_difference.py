@@ -1,4 +1,4 @@
-"""By how much one model is better than another on the same test split, and how sure that is."""
+"""Confidence intervals of a model's metric and of the difference of two models on the same test split."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cloud_assets.errors import InvalidReport
 from cloud_assets.patches.normal_split import ANOMALOUS
-from cloud_assets.reports.bootstrap import RESAMPLES, Interval, paired_difference
+from cloud_assets.reports.bootstrap import RESAMPLES, Interval, metric_interval, paired_difference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from cloud_assets.reports.evaluation import Evaluation
 
 _SCORE, _TRUTH = "distance_to_threshold", "truth"
+
+
+def model_interval(evaluation: Evaluation, metric: str, confidence: float = 0.95) -> Interval | None:
+    """Confidence interval of a metric on the test split, over scenes; None if the evaluation keeps nothing for one."""
+    per_scene = evaluation.tables.get("per_scene")
+    try:
+        return None if per_scene is None else metric_interval(per_scene, metric, confidence)
+    except InvalidReport:
+        return None
 
 
 def model_difference(

@@ -56,7 +56,7 @@ TASK = Task(
         "inception_v3": _variant("inception_v3"),
     },
     evaluation=ClassificationEvaluation(),
-    gate=Gate(metric="accuracy", mode="max", must_beat=("baseline_accuracy",)),
+    gate=Gate(metric="accuracy", mode="max"),
     search_space=SearchSpace(
         {
             "optimisation.optimiser": Choice(options=("sgd", "adam", "adamw", "rmsprop")),

@@ -97,7 +97,7 @@ def test_a_split_without_a_class_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("iou", "better"), [(0.5, True), (0.3, False), (0.2, False)])
 def test_a_model_no_better_than_a_rule_is_noticed(iou: float, better: bool) -> None:
-    gate = Gate(metric="iou", must_beat=("baseline_iou",))
+    gate = Gate(metric="iou")
     evaluation = make_evaluation(metrics={"iou": iou, "baseline_iou": 0.3})
     assert passed(check_evaluation(evaluation, gate)) == {"better_than_trivial": better}
     comparison = compare({"unet": evaluation}, gate)

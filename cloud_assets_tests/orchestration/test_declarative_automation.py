@@ -5,10 +5,8 @@ import pytest
 
 from cloud_assets.definitions import defs
 from cloud_assets.orchestration.automation.automation_settings import when_dependencies_change
-from cloud_assets.orchestration.lineage.choice_assets import _gate
-from cloud_assets.reports.comparison import compare
+from cloud_assets.orchestration.lineage.choice_assets import effective_gate
 from cloud_assets.reports.gate import Gate
-from cloud_assets_tests.reports.test_evaluation import make_evaluation
 
 
 def test_a_new_data_version_asks_once() -> None:
@@ -52,8 +50,8 @@ def test_only_what_follows_a_champion_is_declared_so() -> None:
 
 
 def test_the_environment_can_ask_for_approval(monkeypatch: pytest.MonkeyPatch) -> None:
-    comparison = compare({"unet": make_evaluation("unet", 0.7)}, Gate(metric="iou", margin=0.1))
+    gate = Gate(metric="iou", margin=0.1)
     monkeypatch.delenv("CLOUD_ASSETS_APPROVAL", raising=False)
-    assert _gate(comparison).approval == "automatic"
+    assert effective_gate(gate) == gate
     monkeypatch.setenv("CLOUD_ASSETS_APPROVAL", "manual")
-    assert _gate(comparison) == Gate(metric="iou", margin=0.1, approval="manual")
+    assert effective_gate(gate) == Gate(metric="iou", margin=0.1, approval="manual")

@@ -26,7 +26,7 @@ def test_the_table_holds_test_metrics_only() -> None:
 
 
 def test_the_decision_is_the_gates() -> None:
-    assert compare(VARIANTS, Gate(metric="iou", must_beat=("baseline_iou",))).decision.accepted
+    assert compare(VARIANTS, Gate(metric="iou")).decision.accepted
     assert not compare(VARIANTS, Gate(metric="iou", minimum=0.9)).decision.accepted
 
 
@@ -36,7 +36,7 @@ def test_notes_of_one_variant_carry_its_name() -> None:
 
 
 def test_a_saved_comparison_comes_back_the_same(tmp_path: Path) -> None:
-    comparison = compare(VARIANTS, Gate(metric="iou", minimum=0.2, must_beat=("baseline_iou",)))
+    comparison = compare(VARIANTS, Gate(metric="iou", minimum=0.2))
     comparison.save(tmp_path / "comparison")
     opened = Comparison.open(tmp_path / "comparison")
     pd.testing.assert_frame_equal(opened.table, comparison.table)
@@ -57,6 +57,23 @@ def test_evaluations_of_different_data_are_not_compared(what: str) -> None:
     other = replace(VARIANTS["unet"], **{what: "another"})
     with pytest.raises(InvalidReport, match=what.replace("_", " ")):
         compare({**VARIANTS, "unet": other}, Gate(metric="iou"))
+
+
+def test_evaluations_by_different_settings_are_not_compared() -> None:
+    few, many = {"windows": 200, "mistakes": 8}, {"windows": 500, "mistakes": 8}
+    evaluations = {"few": make_evaluation(recipe=few), "many": make_evaluation(recipe=many)}
+    with pytest.raises(InvalidReport, match=r"different settings \(windows 500 and 200\)"):
+        compare(evaluations, Gate(metric="iou"))
+    assert evaluations["few"].data_version != evaluations["many"].data_version
+
+
+def test_a_best_variant_within_the_noise_of_a_rule_is_said_to_be(tmp_path: Path) -> None:
+    scenes = pd.DataFrame({"group": list("abcdef"), "iou": [0.1, 0.9, 0.2, 0.8, 0.3, 0.75]})
+    evaluation = make_evaluation(metrics={"iou": 0.508, "baseline_iou": 0.5}, tables={"per_scene": scenes})
+    compare({"unet": evaluation}, Gate(metric="iou")).save(tmp_path / "comparison")
+    decision = Comparison.open(tmp_path / "comparison").decision
+    assert decision.accepted
+    assert "within the noise of the test split" in decision.reason
 
 
 def test_a_metric_that_was_not_measured_is_named() -> None:

@@ -100,9 +100,9 @@ def evaluation_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
 def check_evaluation(evaluation: Evaluation, gate: Gate) -> list[dg.AssetCheckResult]:
     """Results of :func:`evaluation_checks`."""
     value = evaluation.metrics[gate.metric]
-    rivals = {name: evaluation.metrics[name] for name in gate.must_beat if name in evaluation.metrics}
-    beaten = all(gate.is_better(value, rival) for rival in rivals.values())
-    said = ", ".join(f"{name} {rival:.4f}" for name, rival in rivals.items()) or "no baseline was measured"
+    rules = gate.trivial_values(evaluation.metrics)
+    beaten = bool(rules) and all(gate.is_better(value, rule) for rule in rules.values())
+    said = ", ".join(f"{name} {rule:.4f}" for name, rule in rules.items()) or "no trivial rule was measured"
     return [_result("better_than_trivial", beaten, f"{gate.metric} {value:.4f}; {said}", severe=False)]
 
 

@@ -62,7 +62,8 @@ def comparison_asset(task: Task) -> dg.AssetsDefinition:
             if len(present) < len(found):
                 earlier = ", ".join(variant for variant in found if variant not in present)
                 context.log.warning(f"Left out, for they were evaluated on other splits than the present: {earlier}")
-            compared = compare(present, from_config(task.gate, context.op_execution_context.op_config))
+            gate = effective_gate(from_config(task.gate, context.op_execution_context.op_config))
+            compared = compare(present, gate)
         report = str(folders.results.joinpath(*key.path) / "report.html")
         yield dg.MaterializeResult(
             value=compared,
@@ -112,8 +113,9 @@ def champion_asset(task: Task) -> dg.AssetsDefinition:
         tracker = tracking.tracker()
         with measured() as cost, only_outages_are_retried():
             workspace = folders.workspace(bundle)
-            judged = replace(task, gate=_gate(comparison))
-            decided = promote(judged, bundle, evaluation, workspace, labeled_patches, splits, tracker)
+            decided = promote(
+                replace(task, gate=comparison.gate), bundle, evaluation, workspace, labeled_patches, splits, tracker
+            )
         context.log.info(decided.record.reason)
         registered = tracker.version_at(task.name, CHAMPION)
         yield dg.MaterializeResult(
@@ -133,11 +135,9 @@ def champion_asset(task: Task) -> dg.AssetsDefinition:
     return champion
 
 
-def _gate(comparison: Comparison) -> Gate:
-    """The gate that the comparison was configured with; the environment may ask for approval by a person."""
-    if settings().approval != "manual":
-        return comparison.gate
-    return comparison.gate.model_copy(update={"approval": "manual"})
+def effective_gate(gate: Gate) -> Gate:
+    """The gate that the comparison records and promotion applies: the environment may ask for a person's approval."""
+    return gate.model_copy(update={"approval": "manual"}) if settings().approval == "manual" else gate
 
 
 def _best(task: Task, comparison: Comparison, assets: AssetFolders) -> tuple[ModelBundle, Evaluation]:
