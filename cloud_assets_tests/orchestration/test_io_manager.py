@@ -72,6 +72,22 @@ def test_a_missing_asset_is_named(manager: AssetFolders) -> None:
         read(manager, ("task", "absent"))
 
 
+def test_an_optional_input_may_be_missing(manager: AssetFolders) -> None:
+    write(manager, "one")
+
+    @dg.asset(ins={"note": dg.AssetIn(["task", "note"], dagster_type=Note | None)})
+    def reader(note: Note | None, **other: Note | None) -> None:
+        assert note is not None
+        assert note.text == "one"
+
+    @dg.asset(ins={"absent": dg.AssetIn(["task", "absent"], dagster_type=Note | None)})
+    def lenient(**inputs: Note | None) -> None:
+        assert inputs == {"absent": None}
+
+    specs = [dg.AssetSpec(["task", name]) for name in ("note", "absent")]
+    assert dg.materialize([reader, lenient, *specs], resources={"io_manager": manager}).success
+
+
 def test_the_folder_is_the_asset_key(tmp_path: Path) -> None:
     write(AssetFolders(UPath(tmp_path), tmp_path / "cache"), "one")
     assert sorted(path.name for path in (tmp_path / "task" / "note").iterdir()) == ["deep", "second.txt"]

@@ -1,6 +1,6 @@
 """Schedules, configuration and tags of runs that schedules and sensors start."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -86,12 +86,17 @@ def unfinished_run(instance: dg.DagsterInstance, task: Task, job: str | None = N
     return f"Waits for run {runs[0].dagster_run.run_id} of {task.name}, which is not finished."
 
 
-def when_dependencies_change() -> dg.AutomationCondition[Any]:
-    """Declarative automation: once another data version of a dependency is there and nothing upstream is running."""
+def when_dependencies_change(optional: Sequence[str] = ()) -> dg.AutomationCondition[Any]:
+    """Declarative automation: once another data version of a dependency is there and nothing upstream is running.
+
+    Args:
+        optional: Tasks whose champions need not be there.
+    """
     condition = dg.AutomationCondition
+    champions = dg.AssetSelection.assets(*(dg.AssetKey([name, "champion"]) for name in optional))
     return (
         condition.any_deps_match(condition.data_version_changed()).since_last_handled()
         & ~condition.in_progress()
         & ~condition.any_deps_in_progress()
-        & ~condition.any_deps_missing()
+        & ~(condition.any_deps_missing().ignore(champions) if optional else condition.any_deps_missing())
     )

@@ -8,7 +8,9 @@ from typing import Any, TypedDict
 import dagster as dg
 
 from cloud_assets.errors import TrackingUnavailable
+from cloud_assets.lifecycle.promotion import Champion
 from cloud_assets.orchestration.common.resources import Tracking
+from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.settings import settings
 from cloud_assets.tasks.task import Task
 
@@ -76,6 +78,33 @@ def upstream(task: Task, name: str, kind: Any = None) -> dg.AssetIn:
     """Another asset of the task as an input; ``kind`` is its type where the argument's annotation does not tell."""
     key = dg.AssetKey([task.name, name])
     return dg.AssetIn(key=key) if kind is None else dg.AssetIn(key=key, dagster_type=kind)
+
+
+def report_inputs(task: Task) -> dict[str, dg.AssetIn]:
+    """The evaluations of all variants as inputs; None for a variant that was never evaluated."""
+    return {f"{variant}_report": _optional(report_key(task, variant), Evaluation) for variant in task.variants}
+
+
+def reference_inputs(task: Task) -> dict[str, dg.AssetIn]:
+    """The champions of other tasks that this task's models are compared with, as inputs; None where there is none."""
+    return {f"{name}_champion": _optional(dg.AssetKey([name, "champion"]), Champion) for name in task.references}
+
+
+def _optional(key: dg.AssetKey, kind: Any) -> dg.AssetIn:
+    return dg.AssetIn(key=key, dagster_type=kind | None)
+
+
+def references(task: Task, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The argument ``references`` of an evaluation; nothing for a task that declares none.
+
+    Args:
+        task: The task.
+        inputs: Those of :func:`reference_inputs`, by name, among others.
+    """
+    if not task.references:
+        return {}
+    champions = {name: inputs[f"{name}_champion"] for name in task.references}
+    return {"references": {name: champion.bundle for name, champion in champions.items() if champion is not None}}
 
 
 def dagster_link(context: dg.AssetExecutionContext) -> dict[str, str]:

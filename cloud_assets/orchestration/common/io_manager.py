@@ -9,7 +9,8 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, runtime_checkable
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, get_args, runtime_checkable
 
 import dagster as dg
 
@@ -78,15 +79,21 @@ class AssetFolders(dg.UPathIOManager):
         """Opens an asset as the type that the input is annotated with.
 
         Args:
-            context: Names the asset and the input's type.
+            context: Names the asset and the input's type, which may be optional.
             path: The asset's folder.
+
+        Returns:
+            The asset; None if the type is optional and this home does not hold the asset.
 
         Raises:
             DataNotFound: If the asset was never materialised, or not with this home.
         """
-        kind = context.dagster_type.typing_type
+        wanted = context.dagster_type.typing_type
+        kind, *others = get_args(wanted) or (wanted,)
         if not hasattr(kind, "open"):
-            raise TypeError(f"The input {context.name!r} needs a type with open(directory), not {kind}.")
+            raise TypeError(f"The input {context.name!r} needs a type with open(directory), not {wanted}.")
+        if NoneType in others:
+            return self.find(context.asset_key.path, kind)
         return kind.open(self._folder(_name(context), path))
 
     def find(self, key: Sequence[str], kind: type[Kind]) -> Kind | None:

@@ -6,15 +6,22 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from cloud_assets.lifecycle.promotion import Champion
 from cloud_assets.orchestration.automation.automation_settings import TASK_TAG, when_dependencies_change
-from cloud_assets.orchestration.common.asset_parts import GPU_POOL, common, run_link, upstream
+from cloud_assets.orchestration.common.asset_parts import (
+    GPU_POOL,
+    common,
+    reference_inputs,
+    references,
+    run_link,
+    upstream,
+)
 from cloud_assets.orchestration.common.config_schema import config_schema, from_config
 from cloud_assets.orchestration.common.console import LOGGER
 from cloud_assets.orchestration.common.metadata import evaluation_metadata, measured
 from cloud_assets.orchestration.common.resources import Folders, Tracking
 from cloud_assets.orchestration.common.retries import RETRIES, only_outages_are_retried
 from cloud_assets.orchestration.lineage.checks import champion_evaluation_checks, check_champion_evaluation
-from cloud_assets.orchestration.lineage.references import reference_arguments
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
@@ -61,9 +68,13 @@ def champion_evaluation_asset(task: Task) -> dg.AssetsDefinition:
         retry_policy=RETRIES,
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=3), warn_window=timedelta(hours=26)),
         deps=[dg.AssetKey([task.name, "champion"])],
-        ins={"labeled_patches": upstream(task, "labeled_patches"), "splits": upstream(task, "splits")},
+        ins={
+            **reference_inputs(task),
+            "labeled_patches": upstream(task, "labeled_patches"),
+            "splits": upstream(task, "splits"),
+        },
         # A champion that was promoted, approved or rolled back is judged without waiting for the night.
-        automation_condition=when_dependencies_change(),
+        automation_condition=when_dependencies_change(optional=task.references),
     )
     def champion_evaluation(
         context: dg.AssetExecutionContext,
@@ -71,13 +82,14 @@ def champion_evaluation_asset(task: Task) -> dg.AssetsDefinition:
         tracking: Tracking,
         labeled_patches: PatchStore,
         splits: Splits,
+        **champions: Champion | None,
     ) -> Iterator[dg.MaterializeResult[Evaluation]]:
         from cloud_assets.lifecycle.champion_report import evaluate_champion
 
         evaluator = from_config(task.evaluation, context.op_execution_context.op_config)
         with measured() as cost, only_outages_are_retried():
-            rivals = reference_arguments(task, tracking, context.log.warning)
-            judged = evaluate_champion(task, evaluator, labeled_patches, splits, tracking.tracker(), **rivals)
+            given = references(task, champions)
+            judged = evaluate_champion(task, evaluator, labeled_patches, splits, tracking.tracker(), **given)
         context.log.info(judged.said)
         evaluation, report = judged.evaluation, str(folders.results.joinpath(*key.path) / "report.html")
         yield dg.MaterializeResult(

@@ -12,10 +12,9 @@ from cloud_assets.lifecycle.promotion import Champion
 from cloud_assets.orchestration.common.asset_parts import (
     common,
     model_key,
-    report_key,
+    report_inputs,
     run_link,
     upstream,
-    variant_keys,
 )
 from cloud_assets.orchestration.common.config_schema import config_schema, from_config
 from cloud_assets.orchestration.common.io_manager import AssetFolders
@@ -42,22 +41,13 @@ def comparison_asset(task: Task) -> dg.AssetsDefinition:
         ),
         config_schema=config_schema(task.gate),
         check_specs=checks.comparison_checks(key),
-        # Dependencies, not inputs: a variant that was never trained takes no part, and keeps nobody from comparing.
-        deps=[report_key(task, variant) for variant in task.variants],
-        ins={"splits": upstream(task, "splits")},
+        ins={"splits": upstream(task, "splits"), **report_inputs(task)},
     )
     def comparison(
-        context: dg.AssetExecutionContext,
-        folders: Folders,
-        io_manager: dg.ResourceParam[AssetFolders],
-        splits: Splits,
+        context: dg.AssetExecutionContext, folders: Folders, splits: Splits, **reports: Evaluation | None
     ) -> Iterator[dg.MaterializeResult[Comparison]]:
         with measured() as cost:
-            found = {
-                variant: evaluation
-                for variant in task.variants
-                if (evaluation := io_manager.find(report_key(task, variant).path, Evaluation)) is not None
-            }
+            found = {report.variant: report for report in reports.values() if report is not None}
             present = present_evaluations(found, splits)
             if len(present) < len(found):
                 earlier = ", ".join(variant for variant in found if variant not in present)
@@ -91,8 +81,9 @@ def champion_asset(task: Task) -> dg.AssetsDefinition:
         retry_policy=RETRIES,
         # The default retraining is weekly.
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=22), warn_window=timedelta(days=8)),
-        deps=variant_keys(task, task.variants),
+        deps=[model_key(task, variant) for variant in task.variants],
         ins={
+            **report_inputs(task),
             "comparison": upstream(task, "comparison"),
             "labeled_patches": upstream(task, "labeled_patches"),
             "splits": upstream(task, "splits"),
@@ -106,10 +97,13 @@ def champion_asset(task: Task) -> dg.AssetsDefinition:
         comparison: Comparison,
         labeled_patches: PatchStore,
         splits: Splits,
+        **reports: Evaluation | None,
     ) -> Iterator[dg.MaterializeResult[Champion]]:
         from cloud_assets.lifecycle.promotion import CHAMPION, promote
 
-        bundle, evaluation = _best(task, comparison, io_manager)
+        # Only the best variant's model is opened: models are large.
+        model = io_manager.find(model_key(task, comparison.best).path, ModelBundle)
+        bundle, evaluation = _together(task, comparison, model, reports[f"{comparison.best}_report"])
         tracker = tracking.tracker()
         with measured() as cost, only_outages_are_retried():
             workspace = folders.workspace(bundle)
@@ -140,10 +134,10 @@ def effective_gate(gate: Gate) -> Gate:
     return gate.model_copy(update={"approval": "manual"}) if settings().approval == "manual" else gate
 
 
-def _best(task: Task, comparison: Comparison, assets: AssetFolders) -> tuple[ModelBundle, Evaluation]:
-    """The best variant's model and its evaluation, which belong together."""
-    bundle = assets.find(model_key(task, comparison.best).path, ModelBundle)
-    evaluation = assets.find(report_key(task, comparison.best).path, Evaluation)
+def _together(
+    task: Task, comparison: Comparison, bundle: ModelBundle | None, evaluation: Evaluation | None
+) -> tuple[ModelBundle, Evaluation]:
+    """The best variant's model and its evaluation, if they and the comparison are of the same model."""
     versions = {
         "comparison": comparison.model_versions[comparison.best],
         "model": None if bundle is None else bundle.version,

@@ -7,13 +7,22 @@ import dagster as dg
 from cloud_assets.errors import TrackingUnavailable
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
-from cloud_assets.orchestration.common.asset_parts import GPU_POOL, common, dagster_link, report_key, run_link, upstream
+from cloud_assets.lifecycle.promotion import Champion
+from cloud_assets.orchestration.common.asset_parts import (
+    GPU_POOL,
+    common,
+    dagster_link,
+    reference_inputs,
+    references,
+    report_key,
+    run_link,
+    upstream,
+)
 from cloud_assets.orchestration.common.config_schema import config_schema, from_config
 from cloud_assets.orchestration.common.metadata import evaluation_metadata, measured, model_metadata
 from cloud_assets.orchestration.common.resources import Folders, Tracking
 from cloud_assets.orchestration.common.retries import RETRIES, only_outages_are_retried
 from cloud_assets.orchestration.lineage import checks, quality_checks
-from cloud_assets.orchestration.lineage.references import reference_arguments, reference_keys
 from cloud_assets.orchestration.lineage.study_asset import USE_STUDY, study_fields, study_inputs, tuned
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
@@ -100,8 +109,8 @@ def report_asset(task: Task, variant: str) -> dg.AssetsDefinition:
         config_schema=config_schema(task.evaluation),
         check_specs=[*checks.evaluation_checks(key), *quality_checks.metric_checks(key)],
         pool=GPU_POOL,
-        deps=reference_keys(task),
         ins={
+            **reference_inputs(task),
             "model": upstream(task, f"{variant}_model"),
             "labeled_patches": upstream(task, "labeled_patches"),
             "splits": upstream(task, "splits"),
@@ -114,11 +123,11 @@ def report_asset(task: Task, variant: str) -> dg.AssetsDefinition:
         model: ModelBundle,
         labeled_patches: PatchStore,
         splits: Splits,
+        **champions: Champion | None,
     ) -> Iterator[dg.MaterializeResult[Evaluation]]:
         evaluator = from_config(task.evaluation, context.op_execution_context.op_config)
         with measured() as cost:
-            rivals = reference_arguments(task, tracking, context.log.warning)
-            evaluation = evaluator.evaluate(model, labeled_patches, splits, **rivals)
+            evaluation = evaluator.evaluate(model, labeled_patches, splits, **references(task, champions))
         run_id = None
         try:
             run_id = tracking.tracker().known_run(folders.workspace(model))
