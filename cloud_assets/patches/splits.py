@@ -239,12 +239,9 @@ class Splits:
         }
         return {split: count for split, count in counts.items() if count}
 
-    def problems(self) -> list[str]:
-        """What makes these splits unfit for training and honest testing, in words; empty when all is well."""
+    def class_problems(self) -> list[str]:
+        """Empty splits and classes that are missing or misplaced, in words; empty when all is well."""
         problems = [f"the {split} split is empty." for split in self._wanted_splits() if not len(self.indices(split))]
-        leaking = self.leaking_groups()
-        if leaking:
-            problems.append(f"{len(leaking)} groups are in more than one split, for example {', '.join(leaking[:5])}.")
         for split, classes in self.missing_classes().items():
             if len(self.indices(split)):
                 problems.append(f"the {split} split holds no {' and no '.join(classes)}.")

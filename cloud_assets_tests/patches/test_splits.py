@@ -27,7 +27,7 @@ def test_every_patch_is_in_one_split_and_no_group_in_two(coverage_store: Make, s
     members = [set(group[part]) for part in parts]
     assert sum(len(part) for part in members) == len(set().union(*members))
     assert splits.leaking_groups() == []
-    assert splits.problems() == []
+    assert splits.class_problems() == []
 
 
 def test_shares_and_coverage_come_out_even(coverage_store: Make) -> None:
@@ -53,7 +53,7 @@ def test_rare_classes_reach_every_split(coverage_store: Make, seed: int) -> None
     """Three of thirty scenes hold shadow, three others thin cloud: each split must get one of each."""
     contents = ["clear thick"] * 24 + ["clear thick shadow"] * 3 + ["clear thin thick"] * 3
     splits = GroupedSplit(classes="four", seed=seed).split(coverage_store(contents))
-    assert splits.problems() == []
+    assert splits.class_problems() == []
     assert [splits.summary()[name]["cloud_shadow"] for name in SPLITS] == [1, 1, 1]
 
 
@@ -61,7 +61,7 @@ def test_a_class_that_cannot_reach_every_split_is_reported(coverage_store: Make)
     splits = GroupedSplit(classes="four").split(coverage_store(["clear thick"] * 20 + ["clear thick shadow"] * 2))
     missing = splits.missing_classes()
     assert list(missing.values()) == [["cloud_shadow"]]
-    assert splits.problems() == [f"the {next(iter(missing))} split holds no cloud_shadow."]
+    assert splits.class_problems() == [f"the {next(iter(missing))} split holds no cloud_shadow."]
 
 
 def test_unlabelled_patches_hold_no_class(coverage_store: Make) -> None:
@@ -82,7 +82,7 @@ def test_too_few_groups_says_how_many_are_needed(coverage_store: Make) -> None:
         GroupedSplit().split(store)
     two = GroupedSplit(fractions=(0.5, 0.5, 0.0)).split(store)
     assert [len(two.indices(name)) for name in SPLITS] == [4, 4, 0]
-    assert two.problems() == []
+    assert two.class_problems() == []
     assert all(len(GroupedSplit(by="scene_id").split(store).indices(name)) for name in SPLITS)
 
 
@@ -113,7 +113,7 @@ def test_a_missing_validation_split_is_carved_out_of_train(coverage_store: Make)
     assert splits.details["method"] == "official, validation carved out of train"
     assert list(splits.indices("test")) == list(range(30, 40))
     assert 4 <= len(splits.indices("validation")) <= 6
-    assert splits.problems() == []
+    assert splits.class_problems() == []
 
 
 def test_a_group_in_two_official_splits_is_reported(coverage_store: Make) -> None:
@@ -121,13 +121,13 @@ def test_a_group_in_two_official_splits_is_reported(coverage_store: Make) -> Non
     groups = ["shared"] * 3 + [f"g{number}" for number in range(9)]
     splits = GroupedSplit().split(coverage_store(["clear thick"] * 12, groups=groups, official_splits=official))
     assert splits.leaking_groups() == ["shared"]
-    assert splits.problems() == ["1 groups are in more than one split, for example shared."]
+    assert splits.class_problems() == []
 
 
 def test_an_emptied_split_is_reported(coverage_store: Make) -> None:
     splits = GroupedSplit().split(coverage_store(["clear thick"] * 12))
     splits.table = splits.table[splits.table["split"] != "validation"]
-    assert splits.problems()[0] == "the validation split is empty."
+    assert splits.class_problems()[0] == "the validation split is empty."
 
 
 def test_label_types_are_chosen(coverage_store: Make, tmp_path: Path) -> None:
@@ -147,11 +147,11 @@ def test_label_types_are_chosen(coverage_store: Make, tmp_path: Path) -> None:
 def test_labels_and_coverage_bins_can_be_the_classes(coverage_store: Make) -> None:
     labels = ["cloud", "noncloud", "cloud"] * 8
     by_label = GroupedSplit(classes="label", stratify="label").split(coverage_store(["clear"] * 24, labels=labels))
-    assert by_label.problems() == []
+    assert by_label.class_problems() == []
     assert by_label.summary()["test"]["cloud"] == 2 * by_label.summary()["test"]["noncloud"] > 0
     contents = ["clear", "clear clear clear thick", "clear thick", "thick"] * 6
     bins = GroupedSplit(classes="coverage").split(coverage_store(contents))
-    assert bins.problems() == []
+    assert bins.class_problems() == []
     assert bins.summary()["validation"]["25-50 %"] >= 1
 
 

@@ -81,7 +81,7 @@ def split_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
 def check_splits(splits: Splits, store: PatchStore) -> list[dg.AssetCheckResult]:
     """Results of :func:`split_checks`."""
     leaking = splits.leaking_groups()
-    lacking = [problem for problem in splits.problems() if "more than one split" not in problem]
+    lacking = splits.class_problems()
     hashes = store.index["content_hash"].to_numpy()[splits.table["position"].to_numpy()]
     spread = splits.table.assign(content=hashes).groupby("content")["split"].nunique()
     shared = int((spread > 1).sum())
