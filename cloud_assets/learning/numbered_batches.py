@@ -1,6 +1,7 @@
-"""Batches by number: the same in any process and after any interruption; their samplers and loaders."""
+"""Batches by number: the same in any process and after any interruption; their sampler and loaders."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -11,8 +12,79 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.inference.mirrored_padding import reflect_pad
 
-Batch = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]
-"""Images (N, C, H, W) float32 and class indices (N, H, W) uint8, 255 unlabelled."""
+Sample = tuple[Any, ...]
+"""Arrays or numbers of one sample; a batch stacks each of them along a new first axis."""
+
+REAL, SIMULATED = 0, 1
+"""The streams that training samples are drawn from."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NumberedBatches(Dataset[Any]):
+    """Training batches by number. A subclass makes a sample from its stream and its position in that stream.
+
+    Positions count up without end; :meth:`place` maps them to an endless row of permutations of the stream's samples,
+    so that none is seen much more often than another, however long an epoch is.
+    """
+
+    batch_size: int
+    """Samples a batch."""
+    seed: int
+    """What the randomness depends on, besides the position."""
+
+    @property
+    def simulated_fraction(self) -> float:
+        """Share of the stream ``SIMULATED``: exact in the long run."""
+        return 0.0
+
+    def sample(self, stream: int, position: int) -> Sample:
+        """One sample, which depends on its stream, its position and the seed only."""
+        raise NotImplementedError
+
+    def place(self, count: int, position: int, stream: int = REAL) -> int:
+        """Which of a stream's ``count`` samples is at a position."""
+        return endless_order(count, position, self.seed, stream)
+
+    def __getitem__(self, number: int) -> tuple[npt.NDArray[Any], ...]:
+        """The batch of that number, counted over all epochs."""
+        first, after = self._simulated_before(number), self._simulated_before(number + 1)
+        reals = range(number * self.batch_size - first, (number + 1) * self.batch_size - after)
+        samples = [self.sample(SIMULATED, position) for position in range(first, after)]
+        return _stacked(samples + [self.sample(REAL, position) for position in reals])
+
+    def _simulated_before(self, number: int) -> int:
+        return int(np.floor(number * self.batch_size * self.simulated_fraction + 1e-9))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OrderedBatches(Dataset[Any]):
+    """Validation batches: all samples in their order; the last batch may be smaller."""
+
+    batch_size: int = 1
+    """Samples a batch."""
+
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        raise NotImplementedError
+
+    def sample(self, position: int) -> Sample:
+        """The sample at a position, 0 … ``count`` - 1."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return -(-self.count // self.batch_size)
+
+    def __getitem__(self, number: int) -> tuple[npt.NDArray[Any], ...]:
+        """Batch number ``number``."""
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        positions = range(number * self.batch_size, min((number + 1) * self.batch_size, self.count))
+        return _stacked([self.sample(position) for position in positions])
+
+
+def _stacked(samples: Sequence[Sample]) -> tuple[npt.NDArray[Any], ...]:
+    return tuple(np.stack(part) for part in zip(*samples, strict=True))
 
 
 class EpochSampler(Sampler[int]):
@@ -82,14 +154,31 @@ def _permutation(count: int, turn: int, key: tuple[int, ...]) -> npt.NDArray[np.
     return np.random.default_rng((*key, turn)).permutation(count)
 
 
-def padded(images: npt.NDArray[np.float32], truth: npt.NDArray[np.uint8], multiple: int, border: int = 0) -> Batch:
-    """Mirrors images beyond their edges as :func:`reflect_pad` does; the added pixels are unlabelled.
+def random_window(rng: np.random.Generator, shape: Sequence[int], side: int | None) -> tuple[slice, slice]:
+    """Rows and columns of a random square.
 
     Args:
-        images: (N, C, H, W).
-        truth: (N, H, W).
+        rng: Draws its place.
+        shape: Height and width, pixels.
+        side: Side of the square, pixels; at most what there is. None: everything.
+    """
+    sides = [length if side is None else min(side, length) for length in shape]
+    starts = [int(rng.integers(length - extent + 1)) for length, extent in zip(shape, sides, strict=True)]
+    rows, columns = (slice(start, start + extent) for start, extent in zip(starts, sides, strict=True))
+    return rows, columns
+
+
+def padded(
+    image: npt.NDArray[np.float32], truth: npt.NDArray[Any], multiple: int, border: int = 0, fill: int = UNLABELLED
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+    """Mirrors an image beyond its edges as :func:`reflect_pad` does; the truth of the added pixels is constant.
+
+    Args:
+        image: (C, H, W).
+        truth: (H, W).
         multiple: Height and width become multiples of this.
         border: Pixels to add on each side at least.
+        fill: Truth of the added pixels.
     """
-    margins = [(border, border + -(side + 2 * border) % multiple) for side in truth.shape[1:]]
-    return reflect_pad(images, multiple, border), np.pad(truth, ((0, 0), *margins), constant_values=UNLABELLED)
+    margins = [(border, border + -(side + 2 * border) % multiple) for side in truth.shape]
+    return reflect_pad(image[None], multiple, border)[0], np.pad(truth, margins, constant_values=fill)

@@ -23,7 +23,7 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.card import ModelCard
 from cloud_assets.learning.fit import TrainedModule, fit
 from cloud_assets.learning.focal_dice_loss import FocalDiceLoss
-from cloud_assets.learning.numbered_batches import Batch, training_loader, validation_loader
+from cloud_assets.learning.numbered_batches import training_loader, validation_loader
 from cloud_assets.learning.provenance import software_versions, training_record
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.patches.compositor import CloudCompositor
@@ -124,7 +124,7 @@ def train(recipe: AnomalyRecipe, run: TrainingRun) -> ModelBundle:
     plan = _PLANS[type(recipe)](recipe, run, normals)
     one_pass = -(-len(normals.training) // optimisation.batch_size)
     steps = optimisation.steps_per_epoch or max(one_pass, _FEWEST_BATCHES)
-    training: DataLoader[Batch] = training_loader(plan.batches, steps, optimisation.workers)
+    training: DataLoader[Any] = training_loader(plan.batches, steps, optimisation.workers)
     result = fit(
         plan.module,
         training,

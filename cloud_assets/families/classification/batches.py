@@ -1,24 +1,19 @@
-"""Batches for classifiers: windows of patches with the class of their own coverage; the same in any process."""
+"""Training and validation batches of classifiers: windows of patches with the class of their own coverage."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import Dataset
 
 from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows, cloud_percentage
 from cloud_assets.families.classification.predictor import fit_size
-from cloud_assets.learning.numbered_batches import endless_order
+from cloud_assets.learning.numbered_batches import REAL, NumberedBatches, OrderedBatches, Sample
 from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.resizing import resize, resize_codes
 from cloud_assets.patches.store import PatchStore
-
-LabelledBatch = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float32]]
-"""Images (N, C, size, size) float32, normalised; classes (N,) int64; and cover maps (N, 2, cells, cells) float32, the
-shares of cloudy and of labelled pixels in each cell."""
 
 COVER_CELLS = 16
 """Cells along each side of a cover map."""
@@ -39,109 +34,80 @@ class WindowSource:
         return len(self.windows)
 
 
-class TrainingWindows(Dataset[LabelledBatch]):
-    """Training batches by number: resized, augmented, labelled anew, normalised.
+@dataclass(frozen=True, eq=False)
+class TrainingWindows(NumberedBatches):
+    """Training batches: windows resized, augmented, labelled anew and normalised.
 
-    Args:
-        real: Windows of the training split.
-        simulated: Windows of simulated patches, if any are mixed in.
-        simulated_fraction: Their share.
-        preprocessing: From digital numbers to the network's input.
-        augmenter: Varies the windows.
-        classes: The coverage classes.
-        size: Edge of the network's input.
-        batch_size: Windows a batch.
-        minimum_valid: A window that augmentation leaves with fewer valid pixels is taken as it was.
-        seed: What the randomness depends on, besides the number of the batch.
+    A batch holds images (N, C, size, size) float32, classes (N,) int64, and cover maps (N, 2, cells, cells): the
+    shares of cloudy and of labelled pixels in each cell.
     """
 
-    def __init__(
-        self,
-        real: WindowSource,
-        simulated: WindowSource | None,
-        simulated_fraction: float,
-        preprocessing: Preprocessing,
-        augmenter: Augmenter,
-        classes: CoverageClasses,
-        *,
-        size: int,
-        batch_size: int,
-        minimum_valid: float,
-        seed: int,
-    ) -> None:
-        self._sources = [real] if simulated is None else [real, simulated]
-        self._fraction = 0.0 if simulated is None else simulated_fraction
-        self._preprocessing = preprocessing
-        self._augmenter = augmenter
-        self._classes = classes
-        self._size = size
-        self._batch_size = batch_size
-        self._minimum_valid = minimum_valid
-        self._seed = seed
+    real: WindowSource
+    """Windows of the training split."""
+    simulated: WindowSource | None
+    """Windows of simulated patches, if any are mixed in."""
+    fraction: float
+    """Their share."""
+    preprocessing: Preprocessing
+    """From digital numbers to the network's input."""
+    augmenter: Augmenter
+    """Varies the windows."""
+    classes: CoverageClasses
+    """The coverage classes."""
+    size: int
+    """Edge of the network's input."""
+    minimum_valid: float
+    """A window that augmentation leaves with fewer valid pixels is taken as it was."""
 
-    def __getitem__(self, number: int) -> LabelledBatch:
-        """The batch of that number, counted over all epochs."""
-        first, after = self._simulated_before(number), self._simulated_before(number + 1)
-        places = [(1, position) for position in range(first, after)]
-        reals = range(number * self._batch_size - first, (number + 1) * self._batch_size - after)
-        samples = [self._sample(*place) for place in (*places, *((0, position) for position in reals))]
-        images, labels, maps = zip(*samples, strict=True)
-        return np.stack(images), np.array(labels, np.int64), np.stack(maps)
+    @property
+    def simulated_fraction(self) -> float:
+        """Share of simulated windows."""
+        return 0.0 if self.simulated is None else self.fraction
 
-    def _simulated_before(self, number: int) -> int:
-        """Simulated windows in all batches before one: their share is exact in the long run."""
-        return int(np.floor(number * self._batch_size * self._fraction + 1e-9))
-
-    def _sample(self, stream: int, position: int) -> tuple[npt.NDArray[np.float32], int, npt.NDArray[np.float32]]:
-        source = self._sources[stream]
-        key = (self._seed, stream, position)
-        index = endless_order(len(source), position, self._seed, stream)
+    def sample(self, stream: int, position: int) -> Sample:
+        """Image, class and cover map of one window."""
+        source = self.real if self.simulated is None or stream == REAL else self.simulated
+        index = self.place(len(source), position, stream)
         dn = source.windows.read(source.store, index, IMAGES)[source.channels]
-        physical, valid = self._preprocessing.to_physical(dn)
-        target = (self._size, self._size)
+        physical, valid = self.preprocessing.to_physical(dn)
+        target = (self.size, self.size)
         image = resize(physical, valid, target, np.nan)
         seen = ~np.isnan(image[0])
         image = np.moveaxis(np.where(seen, image, np.float32(0)), 0, -1)
         mask = resize_codes(source.windows.read(source.store, index, "masks"), target)
-        varied = self._augmenter(np.ascontiguousarray(image), mask, seen, key=key)
+        varied = self.augmenter(np.ascontiguousarray(image), mask, seen, key=(self.seed, stream, position))
         percentage = float(source.windows.percentages[index])
         change = float(cloud_percentage(varied.mask) - cloud_percentage(mask))
-        if varied.valid.mean() >= self._minimum_valid and np.isfinite(change):
+        if varied.valid.mean() >= self.minimum_valid and np.isfinite(change):
             # Exact where pixels only move about; where some come or go, the cover changes by as much as theirs.
             percentage = min(max(percentage + change, 0.0), 100.0)
             image, seen, mask = varied.image, varied.valid, varied.mask
-        normalised = self._preprocessing.normalise(np.ascontiguousarray(np.moveaxis(image, -1, 0)), seen)
-        return normalised, int(self._classes.classify(percentage)), cover_map(mask)
+        normalised = self.preprocessing.normalise(np.ascontiguousarray(np.moveaxis(image, -1, 0)), seen)
+        return normalised, np.int64(self.classes.classify(percentage)), cover_map(mask)
 
 
-class ValidationWindows(Dataset[LabelledBatch]):
-    """The windows of a source in their order, preprocessed as for prediction.
+@dataclass(frozen=True, eq=False)
+class ValidationWindows(OrderedBatches):
+    """Validation batches of the same form: windows in their order, preprocessed as for prediction."""
 
-    Args:
-        source: Windows of the validation split.
-        preprocessing: From digital numbers to the network's input.
-        size: Edge of the network's input.
-        batch_size: Windows a batch.
-    """
+    source: WindowSource
+    """Windows of the validation split."""
+    preprocessing: Preprocessing
+    """From digital numbers to the network's input."""
+    size: int
+    """Edge of the network's input."""
 
-    def __init__(self, source: WindowSource, preprocessing: Preprocessing, *, size: int, batch_size: int) -> None:
-        self._source = source
-        self._preprocessing = preprocessing
-        self._size = size
-        self._batch_size = batch_size
+    @property
+    def count(self) -> int:
+        """Number of windows."""
+        return len(self.source)
 
-    def __len__(self) -> int:
-        return -(-len(self._source) // self._batch_size)
-
-    def __getitem__(self, number: int) -> LabelledBatch:
-        """Batch number ``number``; the last one may be smaller."""
-        positions = range(number * self._batch_size, min((number + 1) * self._batch_size, len(self._source)))
-        images, maps = [], []
-        for position in positions:
-            dn = self._source.windows.read(self._source.store, position, IMAGES)[self._source.channels]
-            images.append(fit_size(*self._preprocessing(dn), self._size))
-            maps.append(cover_map(self._source.windows.read(self._source.store, position, "masks")))
-        return np.stack(images), self._source.windows.labels[list(positions)], np.stack(maps)
+    def sample(self, position: int) -> Sample:
+        """Image, class and cover map of one window."""
+        windows, store = self.source.windows, self.source.store
+        dn = windows.read(store, position, IMAGES)[self.source.channels]
+        image = fit_size(*self.preprocessing(dn), self.size)
+        return image, windows.labels[position], cover_map(windows.read(store, position, "masks"))
 
 
 def cover_map(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

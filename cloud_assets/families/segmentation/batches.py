@@ -1,4 +1,4 @@
-"""Training and validation batches; batch number n is the same in any process and after any interruption."""
+"""Training and validation batches of segmentation models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +6,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import Dataset
 
 from cloud_assets.bands import UNLABELLED
-from cloud_assets.learning.numbered_batches import Batch, endless_order, padded
-from cloud_assets.patches.augmenter import Augmented, Augmenter
+from cloud_assets.learning.numbered_batches import (
+    REAL,
+    SIMULATED,
+    NumberedBatches,
+    OrderedBatches,
+    Sample,
+    padded,
+    random_window,
+)
+from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.compositor import CloudCompositor
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.store import PatchStore
-
-_REAL, _SIMULATED = 0, 1
 
 
 @dataclass(frozen=True)
@@ -61,118 +66,73 @@ class Composition:
     """How many of them get clouds."""
 
 
-class TrainingBatches(Dataset[Batch]):
-    """Batches by number: cropped, composited, augmented, preprocessed.
+@dataclass(frozen=True, eq=False)
+class TrainingBatches(NumberedBatches):
+    """Training batches: images (N, C, H, W) float32 and class indices (N, H, W) uint8, 255 unlabelled.
 
-    Each source is run through in a new random order again and again, so that no patch is seen much more often than
-    another, however long an epoch is.
-
-    Args:
-        composition: What batches are made of.
-        preprocessing: From digital numbers to the network's input.
-        augmenter: Varies the patches.
-        class_codes: (256,) uint8, cloud code -> class index, 255 where unlabelled.
-        batch_size: Patches a batch.
-        crop: Side of random crops, pixels; None for whole patches.
-        multiple: Height and width are padded to multiples of this.
-        seed: What the randomness depends on, besides the number of the batch.
+    Patches are cropped, composited, augmented and preprocessed.
     """
 
-    def __init__(
-        self,
-        composition: Composition,
-        preprocessing: Preprocessing,
-        augmenter: Augmenter,
-        class_codes: npt.NDArray[np.uint8],
-        *,
-        batch_size: int,
-        crop: int | None,
-        multiple: int,
-        seed: int,
-    ) -> None:
-        self._composition = composition
-        self._preprocessing = preprocessing
-        self._augmenter = augmenter
-        self._class_codes = class_codes
-        self._batch_size = batch_size
-        self._crop = crop
-        self._multiple = multiple
-        self._seed = seed
+    composition: Composition
+    """What batches are made of."""
+    preprocessing: Preprocessing
+    """From digital numbers to the network's input."""
+    augmenter: Augmenter
+    """Varies the patches."""
+    class_codes: npt.NDArray[np.uint8]
+    """(256,), cloud code -> class index, 255 where unlabelled."""
+    crop: int | None
+    """Side of random crops, pixels; None for whole patches."""
+    multiple: int
+    """Height and width are padded to multiples of this."""
 
-    def __getitem__(self, number: int) -> Batch:
-        """The batch of that number, counted over all epochs."""
-        first, after = self._simulated_before(number), self._simulated_before(number + 1)
-        patches = [self._patch(_SIMULATED, position) for position in range(first, after)]
-        reals = range(number * self._batch_size - first, (number + 1) * self._batch_size - after)
-        patches += [self._patch(_REAL, position) for position in reals]
-        images = np.stack([patch.image for patch in patches]).transpose(0, 3, 1, 2)
-        valid = np.stack([patch.valid for patch in patches])
-        truth = self._class_codes[np.stack([patch.mask for patch in patches])]
-        return padded(self._preprocessing.normalise(images, valid), truth, self._multiple)
+    @property
+    def simulated_fraction(self) -> float:
+        """Share of simulated patches."""
+        return self.composition.simulated_fraction
 
-    def _simulated_before(self, number: int) -> int:
-        """Simulated patches in all batches before one: their share is exact in the long run."""
-        return int(np.floor(number * self._batch_size * self._composition.simulated_fraction + 1e-9))
-
-    def _patch(self, stream: int, position: int) -> Augmented:
-        key = (self._seed, stream, position)
-        source = self._composition.real
-        if stream == _SIMULATED and self._composition.simulated is not None:
-            source = self._composition.simulated
-        index = int(source.indices[endless_order(len(source), position, self._seed, stream)])
+    def sample(self, stream: int, position: int) -> Sample:
+        """Image and class indices of one patch."""
+        key = (self.seed, stream, position)
+        source = self.composition.real
+        if stream == SIMULATED and self.composition.simulated is not None:
+            source = self.composition.simulated
+        index = int(source.indices[self.place(len(source), position, stream)])
         rng = np.random.default_rng((*key, 1))
-        dn, mask = source.read(index, self._window(rng, source.store.masks.shape[1:]))
-        reflectance, valid = self._preprocessing.to_physical(dn)
-        compositor = self._composition.compositor
-        may_be_clouded = compositor is not None and stream == _REAL and index in self._composition.clear
-        if may_be_clouded and compositor is not None and rng.random() < self._composition.composited_fraction:
+        dn, mask = source.read(index, random_window(rng, source.store.masks.shape[1:], self.crop))
+        reflectance, valid = self.preprocessing.to_physical(dn)
+        compositor = self.composition.compositor
+        may_be_clouded = compositor is not None and stream == REAL and index in self.composition.clear
+        if may_be_clouded and compositor is not None and rng.random() < self.composition.composited_fraction:
             reflectance, mask = compositor(reflectance, mask, valid, key=(*key, 2))
-        image = np.ascontiguousarray(reflectance.transpose(1, 2, 0))
-        return self._augmenter(image, mask, valid, key=key)
-
-    def _window(self, rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[slice, slice]:
-        sides = [length if self._crop is None else min(self._crop, length) for length in shape]
-        starts = [int(rng.integers(length - side + 1)) for length, side in zip(shape, sides, strict=True)]
-        rows, columns = (slice(start, start + side) for start, side in zip(starts, sides, strict=True))
-        return rows, columns
+        varied = self.augmenter(np.ascontiguousarray(reflectance.transpose(1, 2, 0)), mask, valid, key=key)
+        image = self.preprocessing.normalise(varied.image.transpose(2, 0, 1), varied.valid)
+        return padded(image, self.class_codes[varied.mask], self.multiple)
 
 
-class ValidationBatches(Dataset[Batch]):
-    """The whole patches of a source in their order, preprocessed as for prediction.
+@dataclass(frozen=True, eq=False)
+class ValidationBatches(OrderedBatches):
+    """Validation batches of the same form: whole patches, preprocessed and padded as for prediction."""
 
-    Args:
-        source: The patches of the validation split.
-        preprocessing: From digital numbers to the network's input.
-        class_codes: (256,) uint8, cloud code -> class index, 255 where unlabelled.
-        batch_size: Patches a batch.
-        multiple: Height and width are padded to multiples of this.
-        border: Mirrored pixels on each side, as the predictor adds them.
-    """
+    source: PatchSource
+    """The patches of the validation split."""
+    preprocessing: Preprocessing
+    """From digital numbers to the network's input."""
+    class_codes: npt.NDArray[np.uint8]
+    """(256,), cloud code -> class index, 255 where unlabelled."""
+    multiple: int
+    """Height and width are padded to multiples of this."""
+    border: int = 0
+    """Mirrored pixels on each side, as the predictor adds them."""
 
-    def __init__(
-        self,
-        source: PatchSource,
-        preprocessing: Preprocessing,
-        class_codes: npt.NDArray[np.uint8],
-        *,
-        batch_size: int,
-        multiple: int,
-        border: int = 0,
-    ) -> None:
-        self._source = source
-        self._preprocessing = preprocessing
-        self._class_codes = class_codes
-        self._batch_size = batch_size
-        self._multiple = multiple
-        self._border = border
+    @property
+    def count(self) -> int:
+        """Number of patches."""
+        return len(self.source)
 
-    def __len__(self) -> int:
-        return -(-len(self._source) // self._batch_size)
-
-    def __getitem__(self, number: int) -> Batch:
-        """Batch number ``number``; the last one may be smaller."""
-        rows = self._source.indices[number * self._batch_size : (number + 1) * self._batch_size]
-        dn, codes = self._source.store.array()[rows][:, self._source.channels], self._source.store.masks[rows]
-        pixels, valid = self._preprocessing(dn)
-        truth = np.where(valid, self._class_codes[codes], np.uint8(UNLABELLED))
-        return padded(pixels, truth, self._multiple, self._border)
+    def sample(self, position: int) -> Sample:
+        """Image and class indices of one patch."""
+        dn, codes = self.source.read(int(self.source.indices[position]), (slice(None), slice(None)))
+        pixels, valid = self.preprocessing(dn)
+        truth = np.where(valid, self.class_codes[codes], np.uint8(UNLABELLED))
+        return padded(pixels, truth, self.multiple, self.border)

@@ -24,7 +24,7 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.card import ModelCard, Threshold
 from cloud_assets.learning.fit import TrainedModule, fit, torch_threads
 from cloud_assets.learning.focal_dice_loss import FocalDiceLoss
-from cloud_assets.learning.numbered_batches import Batch, training_loader, validation_loader
+from cloud_assets.learning.numbered_batches import training_loader, validation_loader
 from cloud_assets.learning.provenance import software_versions, training_record
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.learning.weight_mixing import between
@@ -158,7 +158,7 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
     if recipe.simulated_validation:
         whole = min(shape)  # as large as the real ones: metrics count pixels
         judged.append(_simulated(recipe, run, preprocessing, whole, recipe.simulated_validation, validation=True))
-    checks: ConcatDataset[Batch] = ConcatDataset(
+    checks: ConcatDataset[Any] = ConcatDataset(
         [
             ValidationBatches(source, preprocessing, codes, border=recipe.mirrored_border, **sizes)
             for source in judged

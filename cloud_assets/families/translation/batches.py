@@ -1,23 +1,18 @@
-"""Batches of radar and optical patches; batch number n is the same in any process and after any interruption."""
+"""Training and validation batches of translation models: pairs of radar and optical patches."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import Dataset
 
-from cloud_assets.inference.mirrored_padding import reflect_pad
-from cloud_assets.learning.numbered_batches import endless_order
+from cloud_assets.learning.numbered_batches import NumberedBatches, OrderedBatches, Sample, padded, random_window
 from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.store import PatchStore
 
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
-PairBatch = tuple[Floats, Flags, Floats, Flags]
-"""Radar (N, C, H, W) and optical (N, K, H, W) pictures, each with its validity (N, 1, H, W)."""
-
 _RADAR, _OPTICAL, _CHANGES = 0, 1, 2
 
 
@@ -51,121 +46,73 @@ class PairSource:
         return self.scaling[side].to_physical(dn[self.channels[side]])
 
 
-class TrainingPairs(Dataset[PairBatch]):
-    """Batches by number: cropped, flipped, scaled.
+@dataclass(frozen=True, eq=False)
+class TrainingPairs(NumberedBatches):
+    """Training batches: pairs cropped, flipped and scaled.
 
-    Args:
-        source: The pairs of the training split.
-        augmenter: Flips them, both sensors alike where they are paired.
-        is_paired: Whether the optical patch is of the same place as the radar patch, or of another.
-        batch_size: Pairs a batch.
-        crop: Side of random crops, pixels; None for whole patches.
-        multiple: Height and width are mirrored up to multiples of this.
-        seed: What the randomness depends on, besides the number of the batch.
+    A batch holds radar (N, C, H, W) and optical (N, K, H, W) pictures, each followed by its validity (N, 1, H, W).
     """
 
-    def __init__(
-        self,
-        source: PairSource,
-        augmenter: Augmenter,
-        *,
-        is_paired: bool,
-        batch_size: int,
-        crop: int | None,
-        multiple: int,
-        seed: int,
-    ) -> None:
-        self._source = source
-        self._augmenter = augmenter
-        self._is_paired = is_paired
-        self._batch_size = batch_size
-        self._crop = crop
-        self._multiple = multiple
-        self._seed = seed
+    source: PairSource
+    """The pairs of the training split."""
+    augmenter: Augmenter
+    """Flips them, both sensors alike where they are paired."""
+    is_paired: bool
+    """Whether the optical patch is of the same place as the radar patch, or of another."""
+    crop: int | None
+    """Side of random crops, pixels; None for whole patches."""
+    multiple: int
+    """Height and width are mirrored up to multiples of this."""
 
-    def __getitem__(self, number: int) -> PairBatch:
-        """The batch of that number, counted over all epochs."""
-        positions = range(number * self._batch_size, (number + 1) * self._batch_size)
-        make = self._pair if self._is_paired else self._strangers
-        radar, seen, optical, observed = zip(*(make(position) for position in positions), strict=True)
-        parts = (np.stack(radar), np.stack(seen), np.stack(optical), np.stack(observed))
-        return scaled(self._source, parts, self._multiple)
+    def sample(self, stream: int, position: int) -> Sample:
+        """Radar and optical picture and their validity."""
+        radar, seen = self._read(_RADAR, _RADAR, position)
+        if self.is_paired:
+            optical, observed = self._read(_OPTICAL, _RADAR, position)
+            both, valid = self._augmented(_RADAR, position, np.concatenate([radar, optical]), seen & observed)
+            return _scaled(self.source, both[: len(radar)], valid, both[len(radar) :], valid, self.multiple)
+        radar, seen = self._augmented(_RADAR, position, radar, seen)
+        optical, observed = self._augmented(_OPTICAL, position, *self._read(_OPTICAL, _OPTICAL, position))
+        return _scaled(self.source, radar, seen, optical, observed, self.multiple)
 
-    def _pair(self, position: int) -> tuple[Floats, Flags, Floats, Flags]:
-        index = self._index(_RADAR, position)
-        window = self._window(_RADAR, position)
-        radar, seen = self._source.read(_RADAR, index, window)
-        optical, observed = self._source.read(_OPTICAL, index, window)
-        both, valid = self._changed(np.concatenate([radar, optical]), seen & observed, _RADAR, position)
-        return both[: len(radar)], valid, both[len(radar) :], valid
+    def _read(self, side: int, order: int, position: int) -> tuple[Floats, Flags]:
+        """A window of one side of the pair at a position of the order of one side."""
+        index = int(self.source.indices[self.place(len(self.source), position, order)])
+        rng = np.random.default_rng((self.seed, order, position))
+        shape = self.source.store.roles[self.source.roles[order]].shape[1:]
+        return self.source.read(side, index, random_window(rng, shape, self.crop))
 
-    def _strangers(self, position: int) -> tuple[Floats, Flags, Floats, Flags]:
-        return *self._one(_RADAR, position), *self._one(_OPTICAL, position)
-
-    def _one(self, side: int, position: int) -> tuple[Floats, Flags]:
-        physical, valid = self._source.read(side, self._index(side, position), self._window(side, position))
-        return self._changed(physical, valid, side, position)
-
-    def _index(self, side: int, position: int) -> int:
-        return int(self._source.indices[endless_order(len(self._source), position, self._seed, side)])
-
-    def _window(self, side: int, position: int) -> tuple[slice, slice]:
-        rng = np.random.default_rng((self._seed, side, position))
-        shape = self._source.store.roles[self._source.roles[side]].shape[1:]
-        sides = [length if self._crop is None else min(self._crop, length) for length in shape]
-        starts = [int(rng.integers(length - side + 1)) for length, side in zip(shape, sides, strict=True)]
-        rows, columns = (slice(start, start + side) for start, side in zip(starts, sides, strict=True))
-        return rows, columns
-
-    def _changed(self, physical: Floats, valid: Flags, side: int, position: int) -> tuple[Floats, Flags]:
-        key = (self._seed, side, position, _CHANGES)
-        changed = self._augmenter(np.ascontiguousarray(physical.transpose(1, 2, 0)), None, valid, key=key)
+    def _augmented(self, side: int, position: int, physical: Floats, valid: Flags) -> tuple[Floats, Flags]:
+        key = (self.seed, side, position, _CHANGES)
+        changed = self.augmenter(np.ascontiguousarray(physical.transpose(1, 2, 0)), None, valid, key=key)
         return changed.image.transpose(2, 0, 1), changed.valid
 
 
-class WholePairs(Dataset[PairBatch]):
-    """The whole pairs of a source in their order.
+@dataclass(frozen=True, eq=False)
+class WholePairs(OrderedBatches):
+    """Validation batches of the same form: whole pairs in their order."""
 
-    Args:
-        source: The pairs.
-        batch_size: Pairs a batch.
-        multiple: Height and width are mirrored up to multiples of this; what is added is not valid.
-    """
+    source: PairSource
+    """The pairs."""
+    multiple: int
+    """Height and width are mirrored up to multiples of this; what is added is not valid."""
 
-    def __init__(self, source: PairSource, *, batch_size: int, multiple: int) -> None:
-        self._source = source
-        self._batch_size = batch_size
-        self._multiple = multiple
+    @property
+    def count(self) -> int:
+        """Number of pairs."""
+        return len(self.source)
 
-    def __len__(self) -> int:
-        return -(-len(self._source) // self._batch_size)
-
-    def __getitem__(self, number: int) -> PairBatch:
-        """Batch number ``number``; the last one may be smaller."""
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        rows = self._source.indices[number * self._batch_size : (number + 1) * self._batch_size]
-        everything = (slice(None), slice(None))
-        pairs = [(*self._source.read(0, row, everything), *self._source.read(1, row, everything)) for row in rows]
-        radar, seen, optical, observed = (np.stack(part) for part in zip(*pairs, strict=True))
-        valid = seen & observed
-        return scaled(self._source, (radar, valid, optical, valid), self._multiple)
+    def sample(self, position: int) -> Sample:
+        """Radar and optical picture and their validity."""
+        row, everything = int(self.source.indices[position]), (slice(None), slice(None))
+        (radar, seen), (optical, observed) = (self.source.read(side, row, everything) for side in (_RADAR, _OPTICAL))
+        return _scaled(self.source, radar, seen & observed, optical, seen & observed, self.multiple)
 
 
-def scaled(source: PairSource, parts: tuple[Floats, Flags, Floats, Flags], multiple: int) -> PairBatch:
-    """Normalises physical values and mirrors pictures up to a multiple of some pixels.
-
-    Args:
-        source: Whose scaling to use.
-        parts: Radar (N, C, H, W), its validity (N, H, W), optical (N, K, H, W), its validity.
-        multiple: The number of pixels.
-    """
-    radar, seen, optical, observed = parts
-    height, width = seen.shape[1:]
-    margins = ((0, 0), (0, -height % multiple), (0, -width % multiple))
-    return (
-        reflect_pad(source.scaling[0].normalise(radar, seen), multiple),
-        np.pad(seen, margins)[:, None],
-        reflect_pad(source.scaling[1].normalise(optical, observed), multiple),
-        np.pad(observed, margins)[:, None],
-    )
+def _scaled(
+    source: PairSource, radar: Floats, seen: Flags, optical: Floats, observed: Flags, multiple: int
+) -> tuple[Floats, Flags, Floats, Flags]:
+    """Normalises physical values and mirrors pictures up to a multiple of some pixels."""
+    made, there = padded(source.scaling[_RADAR].normalise(radar, seen), seen, multiple, fill=False)
+    other, known = padded(source.scaling[_OPTICAL].normalise(optical, observed), observed, multiple, fill=False)
+    return made, there[None], other, known[None]
