@@ -25,6 +25,7 @@ from mask_scoring import MaskRule, MaskScores, ModelMask, UkisMask, score_masks
 from rich.console import Console
 from rich.table import Table
 
+from cloud_assets.families import family_of
 from cloud_assets.families.segmentation.baselines import fit_brightness_threshold
 from cloud_assets.families.segmentation.few_labels import RANDOM_SENSORS, VARIED_LIGHT
 from cloud_assets.families.segmentation.recipe import Segmentation
@@ -168,7 +169,7 @@ class Bench:
             run = TrainingRun(
                 TASK.name, "ablation", self._store, self._splits, workspace, cache=self._out / "simulated"
             )
-            recipe.train(run).save(finished)
+            family_of(recipe).train(recipe, run).save(finished)
             shutil.rmtree(run.checkpoints, ignore_errors=True)
         return ModelMask.of(ModelBundle.open(finished), self._store)
 

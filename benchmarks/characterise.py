@@ -36,8 +36,8 @@ import torch
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.datasets.samples.sample_writer import write_sample
+from cloud_assets.families import family_of, load_predictor
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.predictor import load_predictor
 from cloud_assets.learning.search_space import with_parameters
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.lifecycle.drift_reference_writer import with_training_reference
@@ -55,15 +55,14 @@ from cloud_assets.tasks import ALL_TASKS
 
 def train(recipe: Any, run: TrainingRun) -> ModelBundle:
     """Trains a variant and describes its training data in its card."""
-    return with_training_reference(recipe.train(run), run)
+    return with_training_reference(family_of(recipe).train(recipe, run), run)
 
 
 def evaluate(
     evaluator: Any, bundle: ModelBundle, store: PatchStore, splits: Splits, references: Mapping[str, Any]
 ) -> Any:
-    """Evaluates a model; ``references`` only where the family takes them."""
-    further = {"references": references} if references else {}
-    return evaluator.evaluate(bundle, store, splits, progress=False, **further)
+    """Evaluates a model."""
+    return family_of(evaluator).evaluate(evaluator, bundle, store, splits, references=references, progress=False)
 
 
 SCALE = 0.03
@@ -205,7 +204,7 @@ def characterise_task(task: Any, data: Path, work: Path, references: dict[str, M
         results.json(f"{place}/figures", sorted(evaluation.figures))
         rows = splits.indices("test")[:3]
         card = bundle.card
-        role = card.details.get("input_role", "images")
+        role = family_of(bundle).card_section.of(card).patches_role
         dn = store.array(role)[rows][:, band_positions(store.roles[role], card.bands)]
         for part, answer in load_predictor(bundle, "cpu").predict(dn).items():
             results.array(f"{place}/answer/{part}", answer)

@@ -11,8 +11,9 @@ from scipy.ndimage import binary_erosion
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.errors import NoUsablePatches
+from cloud_assets.families import load_predictor
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.predictor import Predictor, load_predictor
+from cloud_assets.inference.predictor import Predictor
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.store import PatchStore, Role
 from cloud_assets.reports.composites import TRUE_COLOUR, instrument_of

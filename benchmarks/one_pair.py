@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import INSTRUMENTS
+from cloud_assets.families import family_of, load_predictor
 from cloud_assets.families.translation.metrics import TranslationScores, with_gain
-from cloud_assets.inference.predictor import load_predictor
 from cloud_assets.learning.search_space import with_parameters
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.patches.augmentation import Augmentation
@@ -54,7 +54,9 @@ def main() -> None:
         one = store.index.iloc[[first[0]]]
         alone = one[["patch_id", "group"]].assign(position=int(first[0]), classes="", split="train")
         splits = Splits(alone, {"patches_version": store.data_version})
-        bundle = recipe.train(TrainingRun(TASK.name, "one_pair", store, splits, workspace / "training"))
+        bundle = family_of(recipe).train(
+            recipe, TrainingRun(TASK.name, "one_pair", store, splits, workspace / "training")
+        )
         bundle.save(workspace / "model")
         predictor = load_predictor(bundle)
         constant = reflectance(store, first[0]).mean(axis=(1, 2), keepdims=True)

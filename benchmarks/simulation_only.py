@@ -20,6 +20,7 @@ import numpy as np
 from mask_scoring import ModelMask
 from real_patches import COLUMNS, show, show_real
 
+from cloud_assets.families import family_of
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.focal_dice import FocalDice
@@ -133,7 +134,7 @@ def trained(options: argparse.Namespace, store: PatchStore, splits: Splits) -> M
             )
         return bundle
     run = TrainingRun(TASK.name, "simulation_only", store, splits, options.workspace / "training" / identity)
-    bundle = recipe.train(run)
+    bundle = family_of(recipe).train(recipe, run)
     bundle.save(folder)
     return bundle
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud_assets.datasets.samples.sample_writer import write_sample
+from cloud_assets.families import family_of
 from cloud_assets.families.translation.recipe import Translation
 from cloud_assets.learning.search_space import with_parameters
 from cloud_assets.learning.training_run import TrainingRun
@@ -65,9 +66,9 @@ def main() -> None:
         for name, recipe in recipes.items():
             start = time.perf_counter()
             run = TrainingRun(TASK.name, name, store, splits, Path(folder) / name, progress=False)
-            bundle = recipe.train(run)
+            bundle = family_of(recipe).train(recipe, run)
             seconds = (time.perf_counter() - start) / options.steps
-            metrics = TASK.evaluation.evaluate(bundle, store, splits, progress=False).metrics
+            metrics = family_of(bundle).evaluate(TASK.evaluation, bundle, store, splits, progress=False).metrics
             print(name, *(f"{metrics[column]:.3f}" for column in COLUMNS), f"{seconds:.2f}", sep=" | ", flush=True)
         print(
             "linear regression",

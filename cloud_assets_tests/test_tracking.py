@@ -15,8 +15,8 @@ import pytest
 from mlflow import MlflowClient
 
 from cloud_assets.errors import TrackingUnavailable
+from cloud_assets.families import load_predictor
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.predictor import load_predictor
 from cloud_assets.tracking import RUN_FILE, Tracker, default_uri, flattened
 from cloud_assets_tests.reports.test_evaluation import make_evaluation
 

@@ -1,17 +1,17 @@
 """The model card: all that inference needs to know about a model, and all that a reader wants to know, as JSON."""
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cloud_assets.errors import InvalidModel
 from cloud_assets.networks.specifications import NetworkSpecification
 from cloud_assets.patches.preprocessing import Preprocessing
+from cloud_assets.patches.recipe import IMAGES
 
 SCHEMA_VERSION = 1
 """Raised whenever a card of the old form could be misread."""
-
-Family = Literal["segmentation", "classification", "anomaly", "translation"]
 
 
 StoppedBy = Literal["steps", "time limit", "early stopping"]
@@ -55,7 +55,7 @@ class ModelCard(BaseModel):
     schema_version: Literal[1] = 1
     task: str
     variant: str
-    family: Family = Field(description="Which kind of predictor runs it.")
+    family: str = Field(description="Which family of models it belongs to: see cloud_assets.families.")
     network: NetworkSpecification
     in_channels: int = Field(ge=1)
     out_channels: int = Field(ge=1)
@@ -66,7 +66,7 @@ class ModelCard(BaseModel):
     training: TrainingRecord
     metrics: dict[str, float] = Field(default_factory=dict, description="On the validation split.")
     software: dict[str, str] = Field(default_factory=dict, description="Versions of the libraries at training.")
-    details: dict[str, Any] = Field(default_factory=dict, description="What only this family of models needs.")
+    details: dict[str, Any] = Field(default_factory=dict, description="Read and written by card sections.")
     created: datetime = Field(default_factory=lambda: datetime.now(UTC))
     is_synthetic_training_data: bool = False
 
@@ -79,3 +79,35 @@ class ModelCard(BaseModel):
         """The part of the card that decides what the model answers, as JSON."""
         decisive = {"family", "network", "in_channels", "out_channels", "preprocessing", "classes", "threshold"}
         return self.model_dump(mode="json", include=decisive | {"details"})
+
+
+class CardSection(BaseModel):
+    """A typed view of a part of a card's ``details``: what only one family, or one step after training, needs."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def of(cls, card: ModelCard) -> Self:
+        """Reads the section of a card.
+
+        Raises:
+            InvalidModel: If the card lacks it, or a value in it is not allowed.
+        """
+        try:
+            return cls.model_validate(card.details)
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise InvalidModel(
+                f"{card.task}/{card.variant}: the details of the model card do not describe a model of the family "
+                f"{card.family!r} ({problems}). Train the model again, or install the version of Cloud Assets that "
+                "wrote the card."
+            ) from error
+
+    def details(self) -> dict[str, Any]:
+        """The section as a part of a card's ``details``, JSON; what is unset is left out."""
+        return {name: value for name, value in self.model_dump(mode="json").items() if value is not None}
+
+    @property
+    def patches_role(self) -> str:
+        """Role of the patches that the model reads, in a patch store."""
+        return IMAGES

@@ -7,10 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cloud_assets.errors import InvalidModel
-from cloud_assets.inference.card import ModelCard
+from cloud_assets.inference.card import CardSection, ModelCard
 
-CARD_DETAIL = "training_reference"
-"""Where in a card's details it is."""
 SCHEMA_VERSION = 2
 """1 held band statistics only, which tell nothing about how much one scene differs from the next."""
 
@@ -41,6 +39,12 @@ class TrainingReference(BaseModel):
     known_groups: tuple[str, ...] = Field(description="Short hashes of all groups in the splits; others are new.")
 
 
+class ReferenceSection(CardSection):
+    """The reference as a part of a model card; of any schema version."""
+
+    training_reference: dict[str, Any] | None = None
+
+
 def group_hash(group: str) -> str:
     """A group's short hash, as :attr:`TrainingReference.known_groups` holds it."""
     return hashlib.blake2b(group.encode(), digest_size=6).hexdigest()
@@ -52,7 +56,7 @@ def reference_of(card: ModelCard) -> TrainingReference:
     Raises:
         InvalidModel: If the card has none, or one of another schema version.
     """
-    content: Any = card.details.get(CARD_DETAIL)
+    content = ReferenceSection.of(card).training_reference
     found = "none" if content is None else f"one of schema version {content.get('schema_version', 1)}"
     if content is not None and content.get("schema_version") == SCHEMA_VERSION:
         try:

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cloud_assets.inference.card import CardSection
+
 NETWORK_FILE = "network.onnx"
 INT8_FILE = "network.int8.onnx"
 
@@ -48,3 +50,9 @@ class ExportRecord(BaseModel):
     metrics: dict[str, float] = Field(
         default_factory=dict, description="Test metrics of the exported networks and what the 8-bit one loses."
     )
+
+
+class ExportSection(CardSection):
+    """What the card of an exported model holds besides that of the model."""
+
+    export: ExportRecord

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,8 @@ from torch import nn
 from cloud_assets.errors import BackEndUnavailable, InvalidModel
 from cloud_assets.inference.bundle import CARD_FILE, ModelBundle
 from cloud_assets.inference.card import ModelCard
-from cloud_assets.inference.export_recipe import INT8_FILE, NETWORK_FILE, ExportRecipe, ExportRecord
+from cloud_assets.inference.export_recipe import INT8_FILE, NETWORK_FILE, ExportRecipe, ExportRecord, ExportSection
 from cloud_assets.inference.onnx_network import OnnxNetwork
-from cloud_assets.inference.predictor import Predictor, load_predictor
-
-_CARD_SECTION = "export"
 
 Pixels = npt.NDArray[np.float32]
 
@@ -29,7 +26,7 @@ class ExportedModel:
     """A model's networks as ONNX files beside its card, which names file, operator set and parity."""
 
     card: ModelCard
-    """The model's card; ``details["export"]`` is the :class:`ExportRecord`."""
+    """The model's card with an :class:`ExportSection`."""
     network: bytes
     """Content of the ONNX file: preprocessed pixels in, logits out."""
     int8: bytes | None = None
@@ -38,15 +35,15 @@ class ExportedModel:
     @property
     def record(self) -> ExportRecord:
         """How the export went."""
-        return ExportRecord.model_validate(self.card.details[_CARD_SECTION])
+        return ExportSection.of(self.card).export
 
     def with_metrics(self, metrics: dict[str, float]) -> Self:
         """The same with test metrics in its record."""
         record = self.record.model_copy(update={"metrics": metrics})
         return replace(self, card=_with_record(self.card, record))
 
-    def predictor(self, *, int8: bool = False) -> Predictor:
-        """A predictor that runs an exported network; it needs no PyTorch weights.
+    def runtime(self, *, int8: bool = False) -> OnnxNetwork:
+        """The exported network, to be run in place of the one that it was exported from.
 
         Args:
             int8: Take the 8-bit network.
@@ -58,7 +55,7 @@ class ExportedModel:
         content = self.int8 if int8 else self.network
         if content is None:
             raise InvalidModel(f"{self.card.task}/{self.card.variant} was exported without an 8-bit network.")
-        return load_predictor(ModelBundle(self.card, {}), "cpu", OnnxNetwork(content))
+        return OnnxNetwork(content)
 
     def save(self, directory: Path) -> None:
         """Writes the files into a folder."""
@@ -214,8 +211,7 @@ def to_int8(content: bytes, calibration: Pixels) -> bytes:
 
 
 def _with_record(card: ModelCard, record: ExportRecord) -> ModelCard:
-    details: dict[str, Any] = {**card.details, _CARD_SECTION: record.model_dump(mode="json")}
-    return card.model_copy(update={"details": details})
+    return card.model_copy(update={"details": card.details | ExportSection(export=record).details()})
 
 
 def _logits(network: nn.Module, inputs: Pixels) -> npt.NDArray[np.float32]:

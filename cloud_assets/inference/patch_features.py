@@ -1,12 +1,11 @@
 """A patch in a few numbers: what drift is measured on, the same for training patches, new patches and scene windows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.patches.preprocessing import Preprocessing
 
 _DARK = 2
@@ -46,45 +45,24 @@ def image_features(dn: npt.NDArray[Any], preprocessing: Preprocessing, names: Se
     # One band has no colour.
     shown = parts if len(pixels) > 1 else {name: values for name, values in parts.items() if name != "colour"}
     return {
-        f"{name}_{band}": _rounded(value)
+        f"{name}_{band}": _five_digits(value)
         for name, values in shown.items()
         for band, value in zip(names or preprocessing.bands, values, strict=True)
     }
 
 
-def answer_features(answer: Mapping[str, npt.NDArray[Any]], place: int = 0) -> dict[str, float]:
-    """Describes what a model said about a patch, whatever its family.
+def rounded(**values: float) -> dict[str, float]:
+    """Features with five digits, as cards hold them: else rounding alone would set new ones apart.
 
     Args:
-        answer: What a predictor returned for some patches.
-        place: Which of them.
+        **values: Features by name.
 
     Returns:
-        Of masks ``cloud_fraction`` and ``confidence`` (mean of how far 2 p is from 1, valid pixels); of classes
-        ``confidence`` (the largest probability) and ``expected_class``; of anomaly models ``score``; of translations
-        ``predicted_mean``. Empty where the model had nothing to look at.
+        The features; nothing if one of them is not a finite number.
     """
-    if "cloud_probability" in answer:
-        mask = answer["mask"][place]
-        valid = mask != UNLABELLED
-        if not valid.any():
-            return {}
-        probability = answer["cloud_probability"][place][valid].astype(np.float64)
-        cloudy = np.isin(mask[valid], (THICK_CLOUD, THIN_CLOUD))
-        values = {"cloud_fraction": float(cloudy.mean()), "confidence": float(np.abs(2 * probability - 1).mean())}
-    elif "class_probability" in answer:
-        shares = answer["class_probability"][place].astype(np.float64)
-        values = {"confidence": float(shares.max()), "expected_class": float(shares @ np.arange(len(shares)))}
-    elif "score" in answer:
-        values = {"score": float(answer["score"][place])}
-    else:
-        reflectance = answer["reflectance"][place]
-        there = reflectance[np.isfinite(reflectance)]
-        values = {"predicted_mean": float(there.mean(dtype=np.float64)) if there.size else float("nan")}
     finite = all(np.isfinite(value) for value in values.values())
-    return {name: _rounded(value) for name, value in values.items()} if finite else {}
+    return {name: _five_digits(value) for name, value in values.items()} if finite else {}
 
 
-def _rounded(value: float) -> float:
-    """Five digits, in cards and in what is compared with them: else rounding alone would set them apart."""
+def _five_digits(value: float) -> float:
     return float(f"{value:.5g}")

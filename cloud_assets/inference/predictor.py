@@ -1,29 +1,12 @@
-"""What every predictor offers, and which one runs a model."""
+"""What every predictor offers."""
 
-import importlib
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.errors import InvalidData, InvalidModel
-from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.errors import InvalidData
 from cloud_assets.inference.card import ModelCard
-
-if TYPE_CHECKING:
-    from torch import nn
-
-PREDICTORS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "segmentation": "cloud_assets.families.segmentation.predictor:SegmentationPredictor",
-        "classification": "cloud_assets.families.classification.predictor:ClassificationPredictor",
-        "anomaly": "cloud_assets.families.anomaly.predictor:AnomalyPredictor",
-        "translation": "cloud_assets.families.translation.predictor:TranslationPredictor",
-    }
-)
-"""Family of models -> the class that runs them; named, not imported, so that a model loads only what it needs."""
 
 
 class Predictor(Protocol):
@@ -45,28 +28,16 @@ class Predictor(Protocol):
         """
         ...
 
+    def network_input(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """What the network is given for some patches.
 
-def load_predictor(bundle: ModelBundle, device: str = "auto", network: "nn.Module | None" = None) -> Predictor:
-    """Makes a model ready to predict.
+        Args:
+            dn: (N, C, H, W) raw digital numbers, bands in the card's order.
 
-    Args:
-        bundle: The model.
-        device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
-        network: Runs in place of the bundle's own network, for families whose predictor can do that.
-
-    Returns:
-        The predictor of the model's family.
-
-    Raises:
-        InvalidModel: If nothing here runs models of that family, or the weights do not fit the card.
-    """
-    name = PREDICTORS.get(bundle.card.family)
-    if name is None:
-        known = ", ".join(PREDICTORS)
-        raise InvalidModel(f"no predictor runs models of the family {bundle.card.family!r}; there are: {known}.")
-    module, _, attribute = name.partition(":")
-    factory = getattr(importlib.import_module(module), attribute)
-    return cast("Predictor", factory(bundle, device) if network is None else factory(bundle, device, network))
+        Returns:
+            (N, channels, height, width), preprocessed.
+        """
+        ...
 
 
 def check_input(dn: npt.NDArray[Any], card: ModelCard) -> npt.NDArray[Any]:

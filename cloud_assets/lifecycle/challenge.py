@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cloud_assets.errors import CloudAssetsError, InvalidModel, NoChampion
+from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.held_out import unseen_test
 from cloud_assets.patches.splits import Splits
@@ -87,9 +88,10 @@ def judge_rival(
         return Rival(present, None, None, trouble=str(error))
     fair, note = unseen_test(splits, present, tracker)
     try:
-        rival = task.evaluation.evaluate(bundle, store, fair, progress=progress)
+        family = family_of(task.evaluation)
+        rival = family.evaluate(task.evaluation, bundle, store, fair, progress=progress)
         if fair is not splits:
-            evaluation = task.evaluation.evaluate(challenger, store, fair, progress=progress)
+            evaluation = family.evaluate(task.evaluation, challenger, store, fair, progress=progress)
     except InvalidModel as error:  # weights that do not fit their network show only now
         return Rival(present, None, None, trouble=str(error))
     except CloudAssetsError as error:

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cloud_assets.errors import NoChampion
+from cloud_assets.families import family_of
 from cloud_assets.lifecycle.held_out import unseen_test
 from cloud_assets.lifecycle.promotion import CHAMPION
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.tasks.task import Evaluator, Task
+from cloud_assets.reports.evaluator import Evaluator
+from cloud_assets.tasks.task import Task
 
 if TYPE_CHECKING:
     from cloud_assets.tracking import RegisteredVersion, Tracker
@@ -51,7 +53,7 @@ def evaluate_champion(
     if version is None:
         raise NoChampion(f"{task.name} has no champion to judge. Run its job once, or approve a challenger.")
     fair, note = unseen_test(splits, version, tracker)
-    evaluation = evaluator.evaluate(tracker.download(version), store, fair, **rivals)
+    evaluation = family_of(evaluator).evaluate(evaluator, tracker.download(version), store, fair, **rivals)
     metric = task.gate.metric
     noted = version.tags.get(f"test_{metric}")
     promised = None if noted is None else float(noted)

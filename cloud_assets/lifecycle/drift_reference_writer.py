@@ -1,16 +1,13 @@
 """Puts into a trained model's card what drift of later data is measured against, the same for every family."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.drift_reference import CARD_DETAIL, TrainingReference, columns, group_hash
-from cloud_assets.inference.patch_features import answer_features, image_features
-from cloud_assets.inference.predictor import load_predictor
+from cloud_assets.inference.drift_reference import ReferenceSection, TrainingReference, columns, group_hash
+from cloud_assets.inference.patch_features import image_features
 from cloud_assets.learning.training_run import TrainingRun
-from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.statistics import band_positions, band_statistics
 from cloud_assets.patches.store import PatchStore
 
@@ -29,14 +26,14 @@ def with_training_reference(bundle: ModelBundle, run: TrainingRun) -> ModelBundl
             test), answers are those to the validation and test splits, which the model did not learn from.
     """
     reference = training_reference(bundle, run)
-    return bundle.with_card(details={**bundle.card.details, CARD_DETAIL: reference.model_dump(mode="json")})
+    section = ReferenceSection(training_reference=reference.model_dump(mode="json"))
+    return bundle.with_card(details=bundle.card.details | section.details())
 
 
 def training_reference(bundle: ModelBundle, run: TrainingRun) -> TrainingReference:
     """Describes the data of a training; see :func:`with_training_reference`."""
-    card, store = bundle.card, run.store
-    role = card.details.get("input_role", IMAGES)
-    channels = band_positions(store.roles[role], card.bands)
+    store = run.store
+    role, channels = _input(bundle, store)
     training = run.splits.indices("train")
     held_out = np.concatenate([run.splits.indices("validation"), run.splits.indices("test")])
     # A training on simulated patches alone has no training split.
@@ -96,13 +93,14 @@ def described_answers(
 ) -> dict[int, dict[str, float]]:
     """Features of the model's answers by row; rows that it has no answer for are left out."""
     role, channels = _input(bundle, store)
-    predictor = load_predictor(bundle, device)
+    family = family_of(bundle)
+    predictor = family.predictor(bundle, device)
     found = {}
     for row in rows:
-        found[int(row)] = answer_features(predictor.predict(store.array(role)[row : row + 1][:, channels]))
+        found[int(row)] = family.answer_features(predictor.predict(store.array(role)[row : row + 1][:, channels]))
     return {row: features for row, features in found.items() if features}
 
 
 def _input(bundle: ModelBundle, store: PatchStore) -> tuple[str, list[int]]:
-    role: Any = bundle.card.details.get("input_role", IMAGES)
+    role = family_of(bundle).card_section.of(bundle.card).patches_role
     return role, band_positions(store.roles[role], bundle.card.bands)

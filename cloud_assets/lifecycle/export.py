@@ -1,15 +1,14 @@
 """Exports a task's champion and finds out what its exported forms are worth on the test split."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.errors import InvalidRecipe
+from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.export_recipe import ExportRecipe
 from cloud_assets.inference.onnx_export import ExportedModel, export
-from cloud_assets.inference.predictor import load_predictor
+from cloud_assets.inference.predictor import Predictor
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
@@ -25,7 +24,7 @@ def export_model(
     """Exports a model, compares it with the original, and scores the exported networks on the test split.
 
     Args:
-        task: The model's task; its predictor has ``network_input``, its evaluation ``evaluate_predictor``.
+        task: The model's task.
         recipe: How.
         bundle: The model.
         store: The patches.
@@ -40,10 +39,12 @@ def export_model(
         InvalidModel: If the exported network gives other answers.
         BackEndUnavailable: If the ONNX libraries are not installed, or cannot take the network.
     """
-    predictor: Any = load_predictor(bundle, "cpu")
-    evaluation: Any = task.evaluation
-    if not hasattr(predictor, "network_input") or not hasattr(evaluation, "evaluate_predictor"):
-        raise InvalidRecipe(f"{task.name}: models of the family {bundle.card.family} cannot be exported.")
+    family = family_of(bundle)
+    if family.why_not_exported:
+        raise InvalidRecipe(
+            f"{task.name}: models of the family {family.name} are not exported: {family.why_not_exported}."
+        )
+    predictor = family.predictor(bundle, "cpu")
     training = splits.indices("train")
     exported = export(
         bundle,
@@ -52,24 +53,38 @@ def export_model(
         _inputs(predictor, store, training, recipe.calibration_inputs),
     )
     metric = task.gate.metric
-    forms: dict[str, Any] = {"": predictor, "onnx_": exported.predictor()}
+    forms = {"": predictor, "onnx_": exported_predictor(exported)}
     if exported.int8 is not None:
-        forms["int8_"] = exported.predictor(int8=True)
+        forms["int8_"] = exported_predictor(exported, int8=True)
     metrics = {}
     for form, tested in forms.items():
-        judged = evaluation.evaluate_predictor(tested, bundle.version, store, splits, progress=progress)
+        judged = family.evaluate(task.evaluation, bundle, store, splits, predictor=tested, progress=progress)
         metrics[form + metric] = judged.metrics[metric]
     if exported.int8 is not None:
         metrics[f"int8_{metric}_loss"] = metrics[metric] - metrics[f"int8_{metric}"]
     return exported.with_metrics(metrics)
 
 
-def _inputs(predictor: Any, store: PatchStore, rows: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.float32]:
+def exported_predictor(exported: ExportedModel, *, int8: bool = False) -> Predictor:
+    """A predictor that runs an exported network; it needs no PyTorch weights.
+
+    Args:
+        exported: The exported model.
+        int8: Take the 8-bit network.
+
+    Raises:
+        InvalidModel: If there is no 8-bit network.
+        BackEndUnavailable: If ONNX Runtime is not installed.
+    """
+    return family_of(exported.card).predictor(ModelBundle(exported.card, {}), "cpu", exported.runtime(int8=int8))
+
+
+def _inputs(predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.float32]:
     """Network inputs of patches at equal distances."""
     chosen = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
     channels = band_channels(store.roles[IMAGES], predictor.card.bands)
     parts = [
-        predictor.network_input(store.array(IMAGES)[chosen[start : start + _SEVERAL]][:, channels])[0]
+        predictor.network_input(store.array(IMAGES)[chosen[start : start + _SEVERAL]][:, channels])
         for start in range(0, len(chosen), _SEVERAL)
     ]
     return np.concatenate(parts)

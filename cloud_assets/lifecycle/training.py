@@ -15,13 +15,14 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from cloud_assets.errors import AlreadyRunning, TrackingUnavailable
+from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.lifecycle.drift_reference_writer import with_training_reference
 from cloud_assets.lifecycle.held_out import SEEN_FILE, seen_groups
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.tasks.task import Recipe
 from cloud_assets.tracking import Tracker
 
 MODEL_FOLDER = "model"
@@ -92,7 +93,7 @@ def train_variant(
         AlreadyRunning: If another process does the same at the moment.
         CloudAssetsError: Whatever the recipe's training raises; the MLflow run is then marked as failed.
     """
-    identity = fingerprint(recipe, store, splits)  # type: ignore[arg-type]
+    identity = fingerprint(recipe, store, splits)
     workspace = workspace_of(folder, task, variant, identity)
     finished = workspace / MODEL_FOLDER
     with _alone(workspace, f"{task}/{variant}"):
@@ -169,7 +170,8 @@ def _train(
         tell(lambda run_id: tracker.log_picture(run_id, epoch, name, png))
 
     try:
-        bundle = recipe.train(TrainingRun(**{**vars(run), "on_epoch": on_epoch, "on_picture": on_picture}))
+        told = TrainingRun(**{**vars(run), "on_epoch": on_epoch, "on_picture": on_picture})
+        bundle = family_of(recipe).train(recipe, told)
         return with_training_reference(bundle, run)
     except BaseException as error:
         if tracked is not None:

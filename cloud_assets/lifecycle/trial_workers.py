@@ -18,10 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from cloud_assets.families import family_of
 from cloud_assets.learning.training_run import TrainingRun
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from cloud_assets.learning.recipe import Recipe
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _FAREWELL_SECONDS = 5.0
@@ -33,8 +34,8 @@ class TrialOrder:
 
     number: int
     """The trial's number."""
-    recipe: "BaseModel"
-    """A recipe with ``train``."""
+    recipe: "Recipe"
+    """How."""
     workspace: Path
     """The trial's folder for checkpoints."""
 
@@ -216,7 +217,9 @@ def _train(order: TrialOrder, connection: Connection, run: TrainingRun) -> Trial
     # Simulated patches and the like are made once for all trials.
     cache = run.cache or run.workspace / "cache"
     try:
-        bundle = recipe.train(replace(run, workspace=order.workspace, on_epoch=on_epoch, progress=False, cache=cache))
+        bundle = family_of(recipe).train(
+            recipe, replace(run, workspace=order.workspace, on_epoch=on_epoch, progress=False, cache=cache)
+        )
     except _Stopped:
         return TrialEnd(order.number)
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cloud_assets.errors import InvalidScene
+from cloud_assets.families import family_of
 from cloud_assets.families.classification.products import DEFAULT_CELL
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.tiling.windows import Tiling
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.patch_features import answer_features, image_features
-from cloud_assets.inference.predictor import load_predictor
+from cloud_assets.inference.patch_features import image_features
 from cloud_assets.scenes.product_record import RECORD_FILE, SceneProducts
 from cloud_assets.scenes.scene_models import fitted_preprocessing
 
@@ -52,7 +52,8 @@ def observe_scene(source: SceneSource, bundle: ModelBundle, most: int) -> list[d
     """
     card = bundle.card
     fitted = fitted_preprocessing(card, source, accept_other_level=True)
-    predictor = load_predictor(bundle.with_card(preprocessing=fitted))
+    family = family_of(bundle)
+    predictor = family.predictor(bundle.with_card(preprocessing=fitted))
     side = card.patch_size or DEFAULT_CELL
     tiling = Tiling.plan(source.grid.height, source.grid.width, side, 0, fixed=True)
     positions = list(tiling.positions())
@@ -64,5 +65,6 @@ def observe_scene(source: SceneSource, bundle: ModelBundle, most: int) -> list[d
             dn = reader.read(tiling.window(position))
             if reader.valid(dn).mean() < _LEAST_VALID:
                 continue
-            rows.append({**image_features(dn, fitted, card.bands), **answer_features(predictor.predict(dn[None]))})
+            answer = predictor.predict(dn[None])
+            rows.append({**image_features(dn, fitted, card.bands), **family.answer_features(answer)})
     return rows

@@ -10,7 +10,7 @@ import numpy as np
 
 from cloud_assets.datasets.scene import Grid
 from cloud_assets.families.anomaly.products import ANOMALY_FORM, write_anomaly
-from cloud_assets.families.classification.coverage_labels import CoverageClasses
+from cloud_assets.families.classification.card_section import ClassificationSection
 from cloud_assets.families.classification.products import (
     CLASSES,
     DEFAULT_CELL,
@@ -125,9 +125,7 @@ class SceneWork:
     def _coverage(self) -> None:
         has_classifier = self.models.has("classification")
         card = self.models.suited("classification", self.plan.source)[0].card if has_classifier else None
-        classes = (
-            CLASSES if card is None else CoverageClasses(boundaries=card.details["boundaries"], names=card.classes)
-        )
+        classes = CLASSES if card is None else ClassificationSection.of(card).classes(card)
         cell = (card.patch_size if card else None) or DEFAULT_CELL
         grid = self.plan.source.grid
         cells = cell_grid(grid, cell)

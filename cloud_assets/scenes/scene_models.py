@@ -1,28 +1,19 @@
 """The models that are applied to scenes: loaded once, used for many."""
 
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Any
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import CloudAssetsError, InvalidRecipe, InvalidScene, NoModelForProduct
+from cloud_assets.families import FAMILIES, load_predictor
 from cloud_assets.imagery.formats.scene_source import SceneSource, level_of
 from cloud_assets.inference.back_end_choice import choose_back_end
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.card import ModelCard
-from cloud_assets.inference.predictor import Predictor, load_predictor
+from cloud_assets.inference.predictor import Predictor
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.scenes.options import SceneOptions
 
-MAKES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "segmentation": ("mask", "probability", "validity", "coverage"),
-        "classification": ("coverage",),
-        "anomaly": ("anomaly",),
-        "translation": ("cloud_free", "optical"),
-    }
-)
-"""Family of models -> the products it has a part in."""
 _RUN_BY_BACK_ENDS = ("segmentation",)
 
 _Key = tuple[str, str, tuple[str, ...]]
@@ -87,7 +78,7 @@ class SceneModels:
                 return bundle, fitted
         if not reasons:
             raise NoModelForProduct(
-                f"no {family} model was given, which {', '.join(MAKES[family])} of {source.location} need."
+                f"no {family} model was given, which {', '.join(FAMILIES[family].products)} of {source.location} need."
             )
         raise reasons[0]
 

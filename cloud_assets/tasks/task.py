@@ -7,27 +7,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from cloud_assets.datasets.dataset import Dataset
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.inference.export_recipe import ExportRecipe
+from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.search_space import SearchSpace
 from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.patches.recipe import PatchRecipe
+from cloud_assets.reports.evaluator import Evaluator
 from cloud_assets.reports.gate import Gate
 
 if TYPE_CHECKING:
-    from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.learning.training_run import TrainingRun
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
-    from cloud_assets.reports.evaluation import Evaluation
-
-
-class Recipe(Protocol):
-    """How a variant is trained: a pydantic model that can train."""
-
-    def train(self, run: "TrainingRun") -> "ModelBundle":
-        """Trains, or goes on where an interrupted training of the same run stopped."""
-
-    def model_dump(self, *, mode: str) -> dict[str, Any]:
-        """The recipe as plain values."""
 
 
 class Splitter(Protocol):
@@ -35,18 +24,6 @@ class Splitter(Protocol):
 
     def split(self, store: "PatchStore") -> "Splits":
         """Divides a store's patches."""
-
-    def model_dump(self, *, mode: str) -> dict[str, Any]:
-        """The settings as plain values."""
-
-
-class Evaluator(Protocol):
-    """How a task's models are judged: a pydantic model that can evaluate."""
-
-    def evaluate(
-        self, bundle: "ModelBundle", store: "PatchStore", splits: "Splits", *, progress: bool = True
-    ) -> "Evaluation":
-        """Judges a model on the test split."""
 
     def model_dump(self, *, mode: str) -> dict[str, Any]:
         """The settings as plain values."""
@@ -87,7 +64,7 @@ class Task:
     export: ExportRecipe | None = None
     """How the champion is exported to ONNX; None: it is not."""
     references: tuple[str, ...] = ()
-    """Tasks whose champions, where there are any, ``evaluation`` is handed as ``references`` to compare with."""
+    """Tasks whose champions, where there are any, evaluations get as ``references`` to compare with."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Tags of all its assets."""
     owners: tuple[str, ...] = ("team:remote-sensing",)

@@ -30,8 +30,8 @@ from mlflow.types import Schema, TensorSpec
 from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_assets.errors import TrackingUnavailable
+from cloud_assets.families.served_model import ServedModel
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.served_model import ServedModel
 
 Found = TypeVar("Found")
 Client = MlflowClient

@@ -16,6 +16,7 @@ from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets_tests.any_family import evaluate_by
 
 BANDS = ("red", "green", "blue", "nir")
 
@@ -104,4 +105,4 @@ def random_evaluation(random_store: tuple[PatchStore, Splits]) -> Evaluation:
     recipe = SegmentationEvaluation(
         batch_size=3, worst_patches=2, typical_patches=2, protocols=(Cloud38StitchedScenes(),)
     )
-    return recipe.evaluate_predictor(RulePredictor(red_is_probability), "v1", *random_store, progress=False)
+    return evaluate_by(recipe, RulePredictor(red_is_probability), *random_store)

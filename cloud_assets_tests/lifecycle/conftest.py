@@ -6,26 +6,28 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from pydantic import BaseModel
 
 from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.tracking import Tracker
+from cloud_assets_tests.made_up_family import MADE_UP
 
 
-class FakeRecipe(BaseModel, frozen=True):
+class FakeRecipe(Recipe):
     """Trains two epochs; the first attempt dies after one of them if it is told to."""
 
+    family: ClassVar[str] = MADE_UP
     bundles: ClassVar[Callable[..., ModelBundle]]
     trained: ClassVar[list[int]] = []
 
     seed: int = 0
     dies: str = ""
 
-    def train(self, run: TrainingRun) -> ModelBundle:
+    def make(self, run: TrainingRun) -> ModelBundle:
         first = 1 if run.checkpoints.is_dir() else 0
         self.trained.append(first)
         for epoch in range(first, 2):

@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from pydantic import BaseModel
+from pydantic import ConfigDict, Field
 
 from cloud_assets.errors import AlreadyRunning, InvalidModel, NoChampion, NoUsablePatches, TrackingUnavailable
 from cloud_assets.inference.bundle import ModelBundle
@@ -21,20 +21,25 @@ from cloud_assets.lifecycle.promotion import Champion, promote
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.evaluator import Evaluator
 from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.landsat_segmentation import TASK
 from cloud_assets.tracking import Tracker
+from cloud_assets_tests.made_up_family import MADE_UP
 
 
-class FixedEvaluator(BaseModel):
+class FixedEvaluator(Evaluator):
     """Judges models by a list; counts how often it was asked."""
 
-    values: dict[str, float] = {}
-    asked: list[str] = []
+    model_config = ConfigDict(frozen=False)
+
+    family: ClassVar[str] = MADE_UP
+    values: dict[str, float] = Field(default_factory=dict)
+    asked: list[str] = Field(default_factory=list)
     comparable: bool = True
     meanwhile: Any = None
 
-    def evaluate(self, bundle: ModelBundle, store: PatchStore, splits: Splits, *, progress: bool = True) -> Evaluation:
+    def judge(self, bundle: ModelBundle, store: PatchStore, splits: Splits) -> Evaluation:
         self.asked.append(bundle.version)
         bundle.network()
         if not self.comparable:

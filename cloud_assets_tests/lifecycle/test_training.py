@@ -165,9 +165,9 @@ def test_a_training_notes_what_it_has_seen(train: Train, recipe: Any, tracker: T
 
 def test_two_at_once_are_refused(train: Train, recipe: Any, store: PatchStore, splits: Splits, tmp_path: Path) -> None:
     class Nested(recipe):  # type: ignore[misc]
-        def train(self, run: Any) -> Any:
+        def make(self, run: Any) -> Any:
             with pytest.raises(AlreadyRunning, match="clouds/unet"):
                 train(self)
-            return super().train(run)
+            return super().make(run)
 
     assert train(Nested()).how == "trained"

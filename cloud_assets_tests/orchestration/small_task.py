@@ -1,16 +1,16 @@
 """A task whose whole lineage runs in seconds: real scenes and patches, a recipe that makes its model up."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel
 
 from cloud_assets.datasets.cloud38 import Cloud38
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.networks.specifications import UNet
 from cloud_assets.orchestration.common.console import LOGGER, progress_logger
@@ -22,18 +22,21 @@ from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.evaluator import Evaluator
 from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.task import Task
 from cloud_assets_tests.datasets.conftest import save_raster
+from cloud_assets_tests.made_up_family import MADE_UP
 
 
-class Made(BaseModel, frozen=True):
+class Made(Recipe):
     """Makes a model of a given quality; ``dies`` lets the first attempt end after one epoch."""
 
+    family: ClassVar[str] = MADE_UP
     quality: float = 0.5
     dies: bool = False
 
-    def train(self, run: TrainingRun) -> ModelBundle:
+    def make(self, run: TrainingRun) -> ModelBundle:
         first = 1 if run.checkpoints.is_dir() else 0
         for epoch in range(first, 2):
             run.on_epoch(epoch, {"loss": 1 / (epoch + 1)})
@@ -72,10 +75,12 @@ class Made(BaseModel, frozen=True):
         return ModelBundle(card, card.network.build(4, 2).state_dict())
 
 
-class Told(BaseModel, frozen=True):
+class Told(Evaluator):
     """Finds the quality that a model was made with, in every test scene a little different."""
 
-    def evaluate(self, bundle: ModelBundle, store: PatchStore, splits: Splits, *, progress: bool = True) -> Evaluation:
+    family: ClassVar[str] = MADE_UP
+
+    def judge(self, bundle: ModelBundle, store: PatchStore, splits: Splits) -> Evaluation:
         quality = float(bundle.card.details["quality"])
         groups = sorted(splits.table.loc[splits.table["split"] == "test", "group"].unique())
         scenes = pd.DataFrame({"group": groups, "iou": quality + 0.001 * np.arange(len(groups))})

@@ -7,6 +7,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from cloud_assets.errors import InvalidData, InvalidModel
+from cloud_assets.families.anomaly.card_section import AnomalySection, LatentReference
 from cloud_assets.families.anomaly.predictor import AnomalyPredictor
 from cloud_assets.families.anomaly.scores import (
     discrimination_scores,
@@ -71,8 +72,9 @@ def test_scores_by_reconstruction_are_those_of_their_definitions() -> None:
     valid = torch.ones(2, 32, 32, dtype=torch.bool)
     valid[0, :16] = False
     images = images * valid[:, None]
-    settings = {"latent": {"mean": [0.4] * 3, "std": [0.1] * 3}}
-    scores = reconstruction_scores(Fixed(), images, valid, settings)
+    latent = LatentReference(mean=(0.4,) * 3, std=(0.1,) * 3)
+    section = AnomalySection(score="rmse", input_size=32, latent=latent)
+    scores = reconstruction_scores(Fixed(), images, valid, section)
     np.testing.assert_allclose(scores["rmse"].score, [0.1, 0.1], rtol=1e-4)
     np.testing.assert_allclose(scores["mae"].score, [0.1, 0.1], rtol=1e-4)
     assert float(scores["rmse"].error_map[0, :16].abs().max()) == 0
@@ -91,17 +93,18 @@ def test_score_by_discrimination_is_the_mean_of_the_highest_share() -> None:
     images = torch.zeros(1, 3, 10, 10)
     images[0, 0, 0, :5] = 1
     valid = torch.ones(1, 10, 10, dtype=torch.bool)
-    half = discrimination_scores(Fixed(), images, valid, {"top_share": 0.1})["cloud_likeness"]
+    section = AnomalySection(score="cloud_likeness", input_size=32, top_share=0.1)
+    half = discrimination_scores(Fixed(), images, valid, section)["cloud_likeness"]
     assert float(half.score[0]) == pytest.approx(0.5, abs=1e-3)
     valid[0, 0, :5] = False  # what is bright has no data
-    none = discrimination_scores(Fixed(), images, valid, {"top_share": 0.1})["cloud_likeness"]
+    none = discrimination_scores(Fixed(), images, valid, section)["cloud_likeness"]
     assert float(none.score[0]) < 1e-3
 
 
 def test_dead_channels_do_not_dominate_the_latent_distance() -> None:
     codes = torch.rand(20, 3)
     codes[:, 0] = 0
-    assert latent_reference(codes)["std"][0] > 0.01
+    assert latent_reference(codes).std[0] > 0.01
     assert pooled(torch.ones(1, 2, 4, 4), torch.ones(1, 16, 16, dtype=torch.bool)).tolist() == [[1.0, 1.0]]
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from cloud_assets.errors import InvalidData
+from cloud_assets.families import load_predictor
 from cloud_assets.families.classification.predictor import REFUSED, ClassificationPredictor, decide
+from cloud_assets.families.served_model import ServedModel
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.predictor import load_predictor
-from cloud_assets.inference.served_model import ServedModel
 from cloud_assets.networks.specifications import Classifier
 
 NAMES = ("clear", "scattered", "broken", "overcast")
@@ -49,10 +49,10 @@ def test_any_size_will_do(bundle: ModelBundle, height: int, width: int) -> None:
     predictor = ClassificationPredictor(bundle, "cpu")
     answer = predictor.predict(patches(2, height, width))
     assert answer["class_probability"].shape == (2, 4)
-    images, valid = predictor.network_input(patches(2, height, width))
+    images = predictor.network_input(patches(2, height, width))
     assert images.shape == (2, 3, 48, 48)
     assert np.isfinite(images).all()
-    assert valid.tolist() == [1, 1]
+    assert answer["valid_fraction"].tolist() == [1, 1]
 
 
 def test_patch_with_too_few_valid_pixels_is_refused(bundle: ModelBundle) -> None:

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from cloud_assets.errors import InvalidData, InvalidModel
+from cloud_assets.families import load_predictor
 from cloud_assets.families.segmentation.predictor import decide
 from cloud_assets.inference.back_ends import class_probability
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.mirrored_padding import reflect_pad
-from cloud_assets.inference.predictor import load_predictor
 
 Bundle = Callable[..., ModelBundle]
 

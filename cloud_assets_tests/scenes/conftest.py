@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cloud_assets.families import load_predictor
 from cloud_assets.inference.card import ModelCard
-from cloud_assets.inference.predictor import load_predictor
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.scene_models import SceneModels
 from cloud_assets_tests.scenes.fakes import FakeBackEnd, bright_is_cloud, make_bundle

@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 
 from cloud_assets.command_line import app
 from cloud_assets.errors import InvalidRecipe, NoModelForProduct
+from cloud_assets.families import load_predictor
 from cloud_assets.families.translation.products import optical_form, write_optical
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.imagery.tiling.windows import Tiling
 from cloud_assets.imagery.writing.raster_files import RasterDraft
-from cloud_assets.inference.predictor import load_predictor
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.planning import plan_scene
 from cloud_assets.scenes.product_record import SceneProducts

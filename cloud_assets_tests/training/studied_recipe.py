@@ -9,7 +9,9 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets_tests.made_up_family import MADE_UP
 
 
 class Schedule(BaseModel):
@@ -20,19 +22,17 @@ class Schedule(BaseModel):
     rate: float = 0.1
 
 
-class Bowl(BaseModel):
+class Bowl(Recipe):
     """Its loss is least at rate 0.3 and falls by the epoch."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    family: ClassVar[str] = "bowl"
-    optimisation: Schedule = Schedule()
+    family: ClassVar[str] = MADE_UP
+    optimisation: Schedule = Schedule()  # type: ignore[assignment]
     shape: Literal["round", "square"] = "round"
     fault: Literal["none", "raise", "die", "die_once", "hang"] = "none"
     seconds: float = 0.0
     log: str = ""
 
-    def train(self, run: TrainingRun) -> SimpleNamespace:
+    def make(self, run: TrainingRun) -> SimpleNamespace:
         run.workspace.mkdir(parents=True, exist_ok=True)
         been_here = run.workspace / "been_here"
         first_time = not been_here.exists()

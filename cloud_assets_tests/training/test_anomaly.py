@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import InvalidRecipe
+from cloud_assets.families import load_predictor
 from cloud_assets.families.anomaly.batches import Pictures
 from cloud_assets.families.anomaly.recipe import AnomalyRecipe, Reconstruction, SyntheticAnomalies, ThresholdRule
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.predictor import load_predictor
 from cloud_assets.learning.optimisation import Optimisation
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder
@@ -19,6 +19,7 @@ from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.normal_split import ANOMALOUS, NormalSplit, classes_of
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets_tests.any_family import train_by
 from cloud_assets_tests.training.fresh_process import version_trained_afresh
 
 QUICK = Optimisation(max_epochs=2, steps_per_epoch=8, batch_size=4, learning_rate=3e-3, precision="32", patience=None)
@@ -68,7 +69,7 @@ def bundle(
     request: pytest.FixtureRequest, store: PatchStore, splits: Splits, tmp_path_factory: pytest.TempPathFactory
 ) -> ModelBundle:
     run = TrainingRun("anomaly", request.param, store, splits, tmp_path_factory.mktemp(request.param), progress=False)
-    return RECIPES[request.param].train(run)
+    return train_by(RECIPES[request.param], run)
 
 
 def test_the_card_holds_the_threshold_and_what_it_promises(bundle: ModelBundle) -> None:
@@ -108,7 +109,7 @@ def test_large_pictures_are_reduced_the_same_way_in_training_and_prediction(tmp_
 
     recipe = RECIPES["synthetic"].model_copy(update={"picture_size": 32})
     run = TrainingRun("anomaly", "reduced", store, NormalSplit().split(store), tmp_path / "run", progress=False)
-    bundle = recipe.train(run)
+    bundle = train_by(recipe, run)
     assert bundle.card.details["input_size"] == 32
     answer = load_predictor(bundle).predict(images[:1])
     assert answer["error_map"].shape == (1, 64, 64)
@@ -127,7 +128,7 @@ def test_training_is_reproducible_with_loading_processes_or_without(
     first, second = (
         TrainingRun("anomaly", "again", store, splits, tmp_path / place, progress=False) for place in ("a", "b")
     )
-    assert alone.train(first).version == version_trained_afresh(helped, second)
+    assert train_by(alone, first).version == version_trained_afresh(helped, second)
 
 
 @pytest.mark.parametrize("by", ["splits", "labels"])
@@ -141,13 +142,15 @@ def test_a_cloud_among_the_training_pictures_is_refused(
         table.loc[cloudy, "classes"] = "noncloud"
     run = TrainingRun("anomaly", "x", store, Splits(table, splits.details), tmp_path, progress=False)
     with pytest.raises(InvalidRecipe, match="not cloud-free"):
-        RECIPES["reconstruction"].train(run)
+        train_by(RECIPES["reconstruction"], run)
 
 
 def test_a_threshold_by_f1_needs_labelled_anomalies(store: PatchStore, tmp_path: Path) -> None:
     recipe: Any = RECIPES["reconstruction"].model_copy(update={"threshold": ThresholdRule(method="f1")})
     splits = NormalSplit(anomalies_in=("validation", "test")).split(store)
-    bundle = recipe.train(TrainingRun("anomaly", "f1", store, splits, tmp_path / "a", progress=False))
+    bundle = train_by(recipe, TrainingRun("anomaly", "f1", store, splits, tmp_path / "a", progress=False))
     assert "best F1" in bundle.card.threshold.method
     with pytest.raises(InvalidRecipe, match="anomalies_in"):
-        recipe.train(TrainingRun("anomaly", "f1", store, NormalSplit().split(store), tmp_path / "b", progress=False))
+        train_by(
+            recipe, TrainingRun("anomaly", "f1", store, NormalSplit().split(store), tmp_path / "b", progress=False)
+        )

@@ -31,6 +31,7 @@ from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.statistics import fitted_preprocessing
 from cloud_assets.patches.store import PatchStore
+from cloud_assets_tests.any_family import train_by
 from cloud_assets_tests.training.fresh_process import version_trained_afresh
 
 BANDS = ("red", "green", "blue")
@@ -73,7 +74,7 @@ def recipe(**changes: Any) -> Classification:
 @pytest.fixture
 def train(cover: tuple[PatchStore, Splits], tmp_path: Path) -> Callable[..., ModelBundle]:
     def make(name: str = "run", **changes: Any) -> ModelBundle:
-        return recipe(**changes).train(TrainingRun("cover", "tiny", *cover, tmp_path / name, progress=False))
+        return train_by(recipe(**changes), TrainingRun("cover", "tiny", *cover, tmp_path / name, progress=False))
 
     return make
 
@@ -106,7 +107,7 @@ def test_same_seed_same_weights_with_loading_processes_or_without(
         for workers in (0, 1)
     )
     first, second = (TrainingRun("cover", "tiny", *cover, tmp_path / place, progress=False) for place in ("a", "b"))
-    assert alone.train(first).version == version_trained_afresh(helped, second)
+    assert train_by(alone, first).version == version_trained_afresh(helped, second)
 
 
 def window_batches(cover: tuple[PatchStore, Splits], augmentation: Augmentation, size: int = 40) -> TrainingWindows:
@@ -164,7 +165,7 @@ def test_simulated_windows_have_their_share(cover: tuple[PatchStore, Splits], tm
         optimisation=Optimisation(max_epochs=1, steps_per_epoch=2, batch_size=4, precision="32", threads=1),
     )  # fmt: skip
     run = TrainingRun("cover", "tiny", *cover, tmp_path / "run", progress=False, cache=tmp_path / "cache")
-    assert simulated_recipe.train(run).card.training.epochs_run == 1
+    assert train_by(simulated_recipe, run).card.training.epochs_run == 1
     assert len(list((tmp_path / "cache").glob("simulated_*"))) == 1
 
 
@@ -178,7 +179,7 @@ def test_class_without_any_window_is_named(tmp_path: Path) -> None:
     )
     run = TrainingRun("cover", "tiny", store, GroupedSplit().split(store), tmp_path / "run", progress=False)
     with pytest.raises(NoUsablePatches, match=r"scattered \(25-50 %\) or broken"):
-        recipe().train(run)
+        train_by(recipe(), run)
 
 
 def test_corn_loss_is_that_of_the_chain_of_questions() -> None:

@@ -17,6 +17,7 @@ from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.reports.report_sections import training_facts
+from cloud_assets_tests.any_family import train_by
 from cloud_assets_tests.training.fresh_process import version_trained_afresh
 
 Recipe = Callable[..., Segmentation]
@@ -57,13 +58,13 @@ def test_a_resumed_training_ends_like_an_uninterrupted_one(
     toy_recipe: Recipe, toy_run: Run, settings: dict[str, object]
 ) -> None:
     recipe = toy_recipe(max_epochs=5, **settings)
-    whole = recipe.train(toy_run("whole"))
+    whole = train_by(recipe, toy_run("whole"))
     with pytest.raises(Interrupted):
-        recipe.train(toy_run("parts", on_epoch=interrupt_at(1)))
+        train_by(recipe, toy_run("parts", on_epoch=interrupt_at(1)))
     with pytest.raises(Interrupted):
-        recipe.train(toy_run("parts", on_epoch=interrupt_at(3)))
+        train_by(recipe, toy_run("parts", on_epoch=interrupt_at(3)))
     epochs: list[int] = []
-    resumed = recipe.train(toy_run("parts", on_epoch=lambda epoch, _: epochs.append(epoch)))
+    resumed = train_by(recipe, toy_run("parts", on_epoch=lambda epoch, _: epochs.append(epoch)))
     assert epochs == list(range(3, len(whole.card.training.history)))
     assert without_time(resumed) == without_time(whole)
     assert same_weights(whole, resumed)
@@ -75,7 +76,7 @@ def _train_and_die(recipe: Segmentation, run: TrainingRun) -> None:
         if epoch == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    recipe.train(TrainingRun(run.task, run.variant, run.store, run.splits, run.workspace, die, progress=False))
+    train_by(recipe, TrainingRun(run.task, run.variant, run.store, run.splits, run.workspace, die, progress=False))
 
 
 def test_it_goes_on_after_kill_9(toy_recipe: Recipe, toy_run: Run) -> None:
@@ -85,7 +86,7 @@ def test_it_goes_on_after_kill_9(toy_recipe: Recipe, toy_run: Run) -> None:
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert same_weights(recipe.train(run), recipe.train(toy_run("whole")))
+    assert same_weights(train_by(recipe, run), train_by(recipe, toy_run("whole")))
 
 
 def _bare(run: TrainingRun) -> TrainingRun:
@@ -94,7 +95,7 @@ def _bare(run: TrainingRun) -> TrainingRun:
 
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(toy_recipe: Recipe, toy_run: Run) -> None:
     first, second, other = (
-        toy_recipe(max_epochs=2, seed=seed).train(toy_run(name))
+        train_by(toy_recipe(max_epochs=2, seed=seed), toy_run(name))
         for name, seed in (("first", 1), ("second", 1), ("other", 2))
     )
     assert same_weights(first, second)
@@ -105,13 +106,13 @@ def test_loading_processes_change_nothing(toy_recipe: Recipe, toy_run: Run) -> N
     mixed = {"augmentation": RANDOM_SENSORS, "simulated_fraction": 0.5, "simulated_patches": 2, "crop": 32,
              "composited_fraction": 1.0}  # fmt: skip
     alone, helped = (toy_recipe(max_epochs=2, workers=workers, **mixed) for workers in (0, 2))
-    assert alone.train(toy_run("alone")).version == version_trained_afresh(helped, toy_run("helped"))
+    assert train_by(alone, toy_run("alone")).version == version_trained_afresh(helped, toy_run("helped"))
 
 
 def test_a_finished_training_is_not_repeated(toy_recipe: Recipe, toy_run: Run) -> None:
     recipe = toy_recipe()
-    first = recipe.train(toy_run())
-    again = recipe.train(toy_run(on_epoch=interrupt_at(0)))
+    first = train_by(recipe, toy_run())
+    again = train_by(recipe, toy_run(on_epoch=interrupt_at(0)))
     assert again.version == first.version
     assert again.card.training.history == first.card.training.history
     assert again.card.training.seconds == pytest.approx(first.card.training.seconds, abs=1)
@@ -131,7 +132,7 @@ def test_an_infinite_loss_stops_it_and_keeps_the_last_good_weights(
     monkeypatch.setattr(train.SegmentationModule, "training_step", spoiled)
     run = toy_run()
     with pytest.raises(TrainingFailed, match=r"training loss is nan at step 6 \(epoch 2\)") as caught:
-        toy_recipe(steps_per_epoch=4).train(run)
+        train_by(toy_recipe(steps_per_epoch=4), run)
     assert str(run.checkpoints) in str(caught.value)
     kept = torch.load(run.checkpoints / "best.ckpt", weights_only=True)["state_dict"]
     assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.values())
@@ -155,16 +156,16 @@ def test_a_full_disk_costs_one_epoch_at_most(toy_recipe: Recipe, toy_run: Run, m
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "save_checkpoint", fill_the_disk)
         with pytest.raises(StorageFull, match="make room and run again"):
-            recipe.train(run)
+            train_by(recipe, run)
     assert sorted(path.name for path in run.checkpoints.iterdir()) == ["best.ckpt", "history.csv", "last.ckpt"]
-    assert same_weights(recipe.train(run), recipe.train(toy_run("whole")))
+    assert same_weights(train_by(recipe, run), train_by(recipe, toy_run("whole")))
 
 
 @pytest.mark.parametrize("settings", [{"steps": 10}, {"max_epochs": 5, "steps_per_epoch": 2}], ids=["steps", "epochs"])
 def test_it_ends_with_its_steps_and_the_learning_rate_with_them(
     toy_recipe: Recipe, toy_run: Run, settings: dict[str, int]
 ) -> None:
-    record = toy_recipe(**{"scheduler": "linear", "patience": None, **settings}).train(toy_run()).card.training
+    record = train_by(toy_recipe(**{"scheduler": "linear", "patience": None, **settings}), toy_run()).card.training
     assert (record.steps_run, record.stopped_by) == (10, "steps")
     assert record.history[-1]["learning_rate"] == pytest.approx(1e-2 * 0.1)
     assert len(record.history) == (3 if "steps" in settings else 5)  # the last epoch of 4 steps may be shorter
@@ -176,7 +177,7 @@ def test_a_time_limit_ends_it_early_and_is_reported(
     recipe = toy_recipe(steps=10_000, steps_per_epoch=20, budget_minutes=2 / 60, scheduler="linear", patience=None)
     started = time.monotonic()
     run = toy_run()
-    bundle = recipe.train(run)
+    bundle = train_by(recipe, run)
     assert time.monotonic() - started < 8
     record = bundle.card.training
     assert record.stopped_by == "time limit"
@@ -185,12 +186,12 @@ def test_a_time_limit_ends_it_early_and_is_reported(
     assert training_facts(bundle.card)["ended by"] == f"time limit, after {record.steps_run} steps"
     # The clock changes nothing but the end: the rate is that of the step, as on any machine.
     assert record.history[-1]["learning_rate"] == pytest.approx(1e-2 * (1 - (record.steps_run - 1) / 10_000))
-    assert recipe.train(run).card.training.stopped_by == "time limit"
+    assert train_by(recipe, run).card.training.stopped_by == "time limit"
 
 
 def test_the_progress_bar_fills(toy_recipe: Recipe, toy_run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     run = dataclasses.replace(toy_run(), progress=True)
-    toy_recipe(steps=6, steps_per_epoch=4).train(run)
+    train_by(toy_recipe(steps=6, steps_per_epoch=4), run)
     output = capfd.readouterr().err
     assert "6/6" in output
     assert "epoch 1 " in output
@@ -199,7 +200,7 @@ def test_the_progress_bar_fills(toy_recipe: Recipe, toy_run: Run, capfd: pytest.
 
 def test_it_stops_for_want_of_progress(toy_recipe: Recipe, toy_run: Run) -> None:
     recipe = toy_recipe(max_epochs=20, learning_rate=1e-12, patience=2, scheduler="plateau", plateau_patience=0)
-    record = recipe.train(toy_run()).card.training
+    record = train_by(recipe, toy_run()).card.training
     assert len(record.history) < 20
     assert record.stopped_by == "early stopping"
     assert record.history[-1]["learning_rate"] < 1e-12
@@ -208,7 +209,7 @@ def test_it_stops_for_want_of_progress(toy_recipe: Recipe, toy_run: Run) -> None
 def test_history_is_written_and_told(toy_recipe: Recipe, toy_run: Run) -> None:
     told: list[tuple[int, dict[str, float]]] = []
     run = toy_run(on_epoch=lambda epoch, metrics: told.append((epoch, dict(metrics))))
-    toy_recipe(max_epochs=2).train(run)
+    train_by(toy_recipe(max_epochs=2), run)
     assert [epoch for epoch, _ in told] == [0, 1]
     assert {"train_loss", "val_loss", "val_iou", "val_f1", "learning_rate", "seconds"} <= told[0][1].keys()
     lines = (run.checkpoints / "history.csv").read_text().splitlines()
@@ -217,8 +218,8 @@ def test_history_is_written_and_told(toy_recipe: Recipe, toy_run: Run) -> None:
 
 
 def test_averaged_weights_are_validated_and_kept(toy_recipe: Recipe, toy_run: Run) -> None:
-    plain = toy_recipe(max_epochs=2).train(toy_run("plain"))
-    averaged = toy_recipe(max_epochs=2, weight_averaging=0.9).train(toy_run("averaged"))
+    plain = train_by(toy_recipe(max_epochs=2), toy_run("plain"))
+    averaged = train_by(toy_recipe(max_epochs=2, weight_averaging=0.9), toy_run("averaged"))
     assert not same_weights(plain, averaged)
     # The average follows the weights, it does not lead them: training itself is the same.
     assert [row["train_loss"] for row in averaged.card.training.history] == [
@@ -230,13 +231,13 @@ def test_averaged_weights_are_validated_and_kept(toy_recipe: Recipe, toy_run: Ru
 @pytest.mark.parametrize(("setting", "message"), [({"device": "cuda"}, "no GPU"), ({"precision": "16"}, "GPU")])
 def test_what_needs_a_gpu_says_so(toy_recipe: Recipe, toy_run: Run, setting: dict[str, str], message: str) -> None:
     with pytest.raises(InvalidRecipe, match=message):
-        toy_recipe(**setting).train(toy_run())
+        train_by(toy_recipe(**setting), toy_run())
 
 
 def test_the_trainer_is_silent(
     toy_recipe: Recipe, toy_run: Run, recwarn: pytest.WarningsRecorder, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    toy_recipe(max_epochs=1).train(toy_run())
+    train_by(toy_recipe(max_epochs=1), toy_run())
     assert [str(warning.message) for warning in recwarn if "ightning" in str(warning.filename)] == []
     output = capfd.readouterr()
     assert output.out == ""

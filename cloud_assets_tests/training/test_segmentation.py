@@ -7,11 +7,11 @@ import torch
 from sklearn.metrics import jaccard_score
 
 from cloud_assets.errors import InvalidModel, InvalidRecipe, NoUsablePatches, UnknownBand
+from cloud_assets.families import load_predictor
 from cloud_assets.families.segmentation.predictor import SegmentationPredictor
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.families.segmentation.train import SegmentationModule, class_codes
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.predictor import load_predictor
 from cloud_assets.learning.focal_dice import FocalDice
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.networks.specifications import AttentionUNet, EfficientNetUNet, UNet
@@ -20,6 +20,7 @@ from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.simulation import PHYSICS_VERSION
+from cloud_assets_tests.any_family import train_by
 from cloud_assets_tests.training.conftest import BANDS, bright_squares
 
 Recipe = Callable[..., Segmentation]
@@ -29,7 +30,7 @@ Run = Callable[..., TrainingRun]
 def test_it_learns_a_separable_task_and_tells_it_in_full(toy_recipe: Recipe, toy_run: Run, tmp_path: Path) -> None:
     recipe = toy_recipe(max_epochs=8, steps_per_epoch=12, augmentation=Augmentation())
     run = toy_run()
-    bundle = recipe.train(run)
+    bundle = train_by(recipe, run)
 
     test = run.splits.indices("test")
     mask = load_predictor(bundle).predict(run.store.array()[test])["mask"]
@@ -57,7 +58,7 @@ def test_validation_sees_what_the_predictor_sees(
     # Three steps leave probabilities near 0.5, where the border decides about pixels.
     recipe = toy_recipe(steps=3, mirrored_border=5, weight_averaging=weight_averaging)
     run = toy_run()
-    bundle = recipe.train(run)
+    bundle = train_by(recipe, run)
     rows = run.splits.indices("validation")
     answer = SegmentationPredictor(bundle, "cpu").predict(run.store.array()[rows])
     truth = np.isin(run.store.masks[rows], (1, 2))
@@ -67,7 +68,7 @@ def test_validation_sees_what_the_predictor_sees(
 
 
 def test_four_classes(toy_recipe: Recipe, toy_run: Run) -> None:
-    bundle = toy_recipe(classes="four", max_epochs=2).train(toy_run())
+    bundle = train_by(toy_recipe(classes="four", max_epochs=2), toy_run())
     assert bundle.card.classes == ("clear", "thick cloud", "thin cloud", "cloud shadow")
     assert bundle.card.out_channels == 4
     assert 0 <= bundle.card.metrics["val_miou"] <= 1
@@ -77,11 +78,11 @@ def test_four_classes(toy_recipe: Recipe, toy_run: Run) -> None:
 
 
 def test_bands_of_the_recipe_are_found_by_any_name_and_order(toy_recipe: Recipe, toy_run: Run) -> None:
-    bundle = toy_recipe(bands=("blue", "B04"), max_epochs=1).train(toy_run())
+    bundle = train_by(toy_recipe(bands=("blue", "B04"), max_epochs=1), toy_run())
     assert bundle.card.bands == ("B02", "B04")
     assert bundle.card.in_channels == 2
     with pytest.raises(UnknownBand, match="nir"):
-        toy_recipe(bands=("nir",)).train(toy_run("other"))
+        train_by(toy_recipe(bands=("nir",)), toy_run("other"))
 
 
 def test_simulated_and_composited_patches_are_mixed_in(toy_recipe: Recipe, toy_run: Run) -> None:
@@ -89,15 +90,15 @@ def test_simulated_and_composited_patches_are_mixed_in(toy_recipe: Recipe, toy_r
         simulated_fraction=0.5, simulated_patches=4, composited_fraction=0.5, crop=32, max_epochs=1, steps_per_epoch=2
     )
     run = toy_run()
-    bundle = recipe.train(run)
+    bundle = train_by(recipe, run)
     assert len(list((run.workspace / "simulated").iterdir())) == 1
     assert np.isfinite(bundle.card.training.history[0]["train_loss"])
 
 
 def test_simulated_patches_harden_validation(toy_recipe: Recipe, toy_run: Run) -> None:
     settings = {"max_epochs": 1, "steps_per_epoch": 2}
-    plain = toy_recipe(**settings).train(toy_run("plain"))
-    hardened = toy_recipe(**settings, simulated_validation=4).train(toy_run("hardened"))
+    plain = train_by(toy_recipe(**settings), toy_run("plain"))
+    hardened = train_by(toy_recipe(**settings, simulated_validation=4), toy_run("hardened"))
     # The same training, judged on more patches.
     for name, weights in plain.state_dict().items():
         torch.testing.assert_close(weights, hardened.state_dict()[name])
@@ -108,7 +109,7 @@ def test_the_best_weights_are_returned_not_the_last(toy_recipe: Recipe, toy_run:
     # A huge learning rate in the one-cycle's middle spoils what the first epochs learned.
     run = toy_run()
     recipe = toy_recipe(max_epochs=6, learning_rate=0.3, scheduler="one_cycle", gradient_clip=None, patience=None)
-    bundle = recipe.train(run)
+    bundle = train_by(recipe, run)
     history = bundle.card.training.history
     best = int(np.argmax([row["val_iou"] for row in history]))
     assert bundle.card.training.best_epoch == best
@@ -145,10 +146,10 @@ def test_splits_without_labels_are_refused(toy_recipe: Recipe, toy_run: Run, tmp
     keywords = {"bands": BANDS, "instrument": "sentinel2_l1c", "official_splits": kinds}
     unlabelled = store_arrays(tmp_path / "unlabelled", images, masks, **keywords)
     with pytest.raises(NoUsablePatches, match="none of the 2 patches of the validation split"):
-        toy_recipe().train(toy_run(store=unlabelled, splits=GroupedSplit(classes="none").split(unlabelled)))
+        train_by(toy_recipe(), toy_run(store=unlabelled, splits=GroupedSplit(classes="none").split(unlabelled)))
     maskless = store_arrays(tmp_path / "maskless", images, **keywords)
     with pytest.raises(NoUsablePatches, match="no truth masks"):
-        toy_recipe().train(toy_run(store=maskless, splits=GroupedSplit(classes="none").split(maskless)))
+        train_by(toy_recipe(), toy_run(store=maskless, splits=GroupedSplit(classes="none").split(maskless)))
 
 
 def test_simulation_alone_needs_no_label(toy_recipe: Recipe, toy_run: Run, tmp_path: Path) -> None:
@@ -157,11 +158,12 @@ def test_simulation_alone_needs_no_label(toy_recipe: Recipe, toy_run: Run, tmp_p
     store = store_arrays(tmp_path / "maskless", images, bands=BANDS, instrument="sentinel2_l1c", official_splits=kinds)
     alone = {"simulated_fraction": 1.0, "simulated_patches": 4, "simulated_validation": 2, "real_validation": False}
     recipe = toy_recipe(**alone, max_epochs=1, steps_per_epoch=1)
-    bundle = recipe.train(toy_run(store=store, splits=GroupedSplit(classes="none").split(store)))
+    bundle = train_by(recipe, toy_run(store=store, splits=GroupedSplit(classes="none").split(store)))
     assert np.isfinite(bundle.card.metrics["val_iou"])
     with pytest.raises(NoUsablePatches, match="no truth masks"):
-        toy_recipe(**{**alone, "real_validation": True}).train(
-            toy_run("judged", store=store, splits=GroupedSplit(classes="none").split(store))
+        train_by(
+            toy_recipe(**{**alone, "real_validation": True}),
+            toy_run("judged", store=store, splits=GroupedSplit(classes="none").split(store)),
         )
     with pytest.raises(ValueError, match="'standardise' takes its statistics from real patches"):
         toy_recipe(**alone, normalisation="standardise")
@@ -170,7 +172,7 @@ def test_simulation_alone_needs_no_label(toy_recipe: Recipe, toy_run: Run, tmp_p
 def test_shipped_weights_are_refused_for_other_bands_and_scales(toy_recipe: Recipe, toy_run: Run) -> None:
     network = EfficientNetUNet(encoder="efficientnet-b2", encoder_weights="simulation")
     with pytest.raises(InvalidModel, match=r"needs bands \('red', 'green', 'blue', 'nir'\) instead of .*, clip"):
-        toy_recipe(network=network).train(toy_run())
+        train_by(toy_recipe(network=network), toy_run())
 
 
 def test_a_training_is_another_one_if_what_its_recipe_names_has_changed(
@@ -193,12 +195,12 @@ def test_splits_of_other_patches_are_refused(
 ) -> None:
     foreign = Splits(toy_splits.table, {**toy_splits.details, "patches_version": "other"})
     with pytest.raises(InvalidRecipe, match="other patches"):
-        toy_recipe().train(toy_run(splits=foreign))
+        train_by(toy_recipe(), toy_run(splits=foreign))
 
 
 def test_class_weights_must_fit_the_classes(toy_recipe: Recipe, toy_run: Run) -> None:
     with pytest.raises(InvalidRecipe, match="2 weights"):
-        toy_recipe(loss=FocalDice(class_weights=(1.0, 2.0, 3.0))).train(toy_run())
+        train_by(toy_recipe(loss=FocalDice(class_weights=(1.0, 2.0, 3.0))), toy_run())
 
 
 def test_recipes_survive_json() -> None:

@@ -9,16 +9,17 @@ from pydantic import ValidationError
 from torch import nn
 
 from cloud_assets.errors import InvalidRecipe, TrainingFailed
+from cloud_assets.families import load_predictor
 from cloud_assets.families.translation.image_pool import ImagePool
 from cloud_assets.families.translation.monitor import CollapseMonitor
 from cloud_assets.families.translation.recipe import Translation, TranslationLoss, cyclegan, pix2pix
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.predictor import load_predictor
 from cloud_assets.learning.callbacks import LAST_CHECKPOINT
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.specifications import PatchDiscriminator, ResNetGenerator
 from cloud_assets.patches.place_split import PlaceSplit
 from cloud_assets.patches.store import PatchStore
+from cloud_assets_tests.any_family import train_by
 from cloud_assets_tests.radar_pairs import OPTICAL, backscatter, reflectance_of, write_pairs
 from cloud_assets_tests.training.fresh_process import version_trained_afresh
 
@@ -67,7 +68,7 @@ def train(
     show = listeners.get("on_picture", lambda epoch, name, png: None)
     splits = PlaceSplit().split(pairs)
     run = TrainingRun("toy", "pairs", pairs, splits, workspace, on_epoch=on_epoch, on_picture=show, progress=False)
-    return recipe.train(run), rows
+    return train_by(recipe, run), rows
 
 
 def test_learns_from_pairs(pairs: PatchStore, tiny: Recipes, tmp_path: Path) -> None:

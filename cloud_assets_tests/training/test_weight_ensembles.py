@@ -10,6 +10,7 @@ from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.learning.weight_mixing import between
 from cloud_assets.networks.specifications import EfficientNetUNet, UNet
+from cloud_assets_tests.any_family import train_by
 from cloud_assets_tests.training.conftest import BANDS
 
 Recipe = Callable[..., Segmentation]
@@ -40,8 +41,8 @@ def test_a_mixture_lies_where_its_share_says() -> None:
 
 
 def test_the_model_keeps_its_share_of_the_start(toy_recipe: Recipe, toy_run: Run, start: Path) -> None:
-    trained = toy_recipe(network=network(start), **SHORT).train(toy_run("trained"))
-    mixed = toy_recipe(network=network(start), start_share=0.4, **SHORT).train(toy_run("mixed"))
+    trained = train_by(toy_recipe(network=network(start), **SHORT), toy_run("trained"))
+    mixed = train_by(toy_recipe(network=network(start), start_share=0.4, **SHORT), toy_run("mixed"))
     before = network(start).build(len(BANDS), 1).state_dict()
     moved = 0.0
     for name, tensor in trained.state_dict().items():
@@ -63,10 +64,10 @@ def test_an_interrupted_training_keeps_the_same_share(toy_recipe: Recipe, toy_ru
         raise Interrupted
 
     recipe = toy_recipe(network=network(start), start_share=0.5, **SHORT)
-    whole = recipe.train(toy_run("whole"))
+    whole = train_by(recipe, toy_run("whole"))
     with pytest.raises(Interrupted):
-        recipe.train(toy_run("parts", on_epoch=interrupt))
-    assert recipe.train(toy_run("parts")).version == whole.version
+        train_by(recipe, toy_run("parts", on_epoch=interrupt))
+    assert train_by(recipe, toy_run("parts")).version == whole.version
 
 
 @pytest.mark.parametrize(
@@ -79,8 +80,8 @@ def test_nothing_is_kept_of_a_random_start(toy_recipe: Recipe, spec: UNet | Effi
 
 def test_nor_of_one_that_is_random_in_part(toy_recipe: Recipe, toy_run: Run, start: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidModel, match="for the same classes"):
-        toy_recipe(network=network(start), start_share=0.5, classes="four").train(toy_run("four"))
+        train_by(toy_recipe(network=network(start), start_share=0.5, classes="four"), toy_run("four"))
     encoder = network("none").build(len(BANDS), 1).encoder.state_dict()  # type: ignore[union-attr]
     save_file(encoder, tmp_path / "encoder.safetensors")
     with pytest.raises(InvalidModel, match="of the whole network"):
-        toy_recipe(network=network(tmp_path / "encoder.safetensors"), start_share=0.5).train(toy_run("encoder"))
+        train_by(toy_recipe(network=network(tmp_path / "encoder.safetensors"), start_share=0.5), toy_run("encoder"))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.anomaly.baselines import baseline_scores
+from cloud_assets.families.anomaly.card_section import AnomalySection
 from cloud_assets.families.anomaly.gallery import CAPTIONS, anomaly_figures, anomaly_notes
 from cloud_assets.families.anomaly.metrics import (
     Judged,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
-    from cloud_assets.inference.bundle import ModelBundle
     from cloud_assets.inference.predictor import Predictor
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
@@ -39,12 +39,15 @@ _SHARED_SCORES = ("score", "is_anomaly", "error_map")
 
 
 def evaluate(
-    recipe: AnomalyEvaluation, bundle: ModelBundle, store: PatchStore, splits: Splits, progress: bool
+    recipe: AnomalyEvaluation,
+    predictor: Predictor,
+    model_version: str,
+    store: PatchStore,
+    splits: Splits,
+    progress: bool,
 ) -> Evaluation:
-    """Evaluates a model; see :meth:`AnomalyEvaluation.evaluate`."""
-    from cloud_assets.inference.predictor import load_predictor
-
-    card = bundle.card
+    """Evaluates a model; see :meth:`Family.evaluate`."""
+    card = predictor.card
     rows = splits.indices("test")
     is_anomalous = classes_of(splits, rows) == ANOMALOUS
     if not is_anomalous.any() or is_anomalous.all() or card.threshold is None:
@@ -53,7 +56,6 @@ def evaluate(
             f"{int(is_anomalous.sum())} anomalous pictures; both are needed, and a model with a threshold. Look at the "
             "splits and the data."
         )
-    predictor = load_predictor(bundle)
     scores = _scores(predictor, store, rows, "Testing", progress)
     there = np.isfinite(scores["score"])
     rows, is_anomalous = rows[there], is_anomalous[there]
@@ -64,8 +66,8 @@ def evaluate(
     metrics["auroc_low"], metrics["auroc_high"] = auroc_interval(judged)
     for name in sorted(scores.keys() - {*_SHARED_SCORES}):
         metrics[f"auroc_{name}"] = ranking_metrics(Judged(scores[name], is_anomalous))["auroc"]
-    if "promised_false_alarm_rate" in card.details:
-        metrics["promised_false_alarm_rate"] = float(card.details["promised_false_alarm_rate"])
+    if (promised := AnomalySection.of(card).promised_false_alarm_rate) is not None:
+        metrics["promised_false_alarm_rate"] = promised
     rules = {name: Judged(values, is_anomalous) for name, values in baseline_scores(store, rows).items()}
     baselines = {name: ranking_metrics(rule) | _at_quantile(rule, store, splits, name) for name, rule in rules.items()}
     best = max(baselines, key=lambda name: baselines[name]["auroc"])
@@ -93,12 +95,12 @@ def evaluate(
             "splits": splits_table(store, splits),
             "per_patch": per_patch.drop(columns="place"),
         },
-        figures=anomaly_figures(recipe, bundle, predictor, store, rows, judged, rules, is_hard),
+        figures=anomaly_figures(recipe, predictor, store, rows, judged, rules, is_hard),
         notes=(*anomaly_notes(card, splits, metrics, suspicious, best, int((~there).sum())), *store.manifest.notes),
         headline=HEADLINE,
         captions=CAPTIONS,
         sections=report_sections(store, card),
-        model_version=bundle.version,
+        model_version=model_version,
         patches_version=store.data_version,
         splits_version=splits.data_version,
         is_synthetic=store.is_synthetic,

@@ -1,22 +1,16 @@
 """How anomaly models are evaluated; torch-free, so that tasks can declare it."""
 
-from __future__ import annotations
+from typing import ClassVar
 
-from typing import TYPE_CHECKING
+from pydantic import Field
 
-from pydantic import BaseModel, ConfigDict, Field
-
-if TYPE_CHECKING:
-    from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.patches.splits import Splits
-    from cloud_assets.patches.store import PatchStore
-    from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.evaluator import Evaluator
 
 
-class AnomalyEvaluation(BaseModel):
+class AnomalyEvaluation(Evaluator):
     """Scores an anomaly model on normal pictures that it never saw and on the anomalous ones, beside trivial rules."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    family: ClassVar[str] = "anomaly"
 
     hard_prefixes: tuple[str, ...] = Field(
         ("snow", "sand", "glint", "salt", "SnowIce"),
@@ -29,22 +23,3 @@ class AnomalyEvaluation(BaseModel):
         description="Pictures of the training and validation normals that lie this many robust deviations above their "
         "median are listed as suspicious: a cloudy picture may have got among them.",
     )
-
-    def evaluate(self, bundle: ModelBundle, store: PatchStore, splits: Splits, *, progress: bool = True) -> Evaluation:
-        """Evaluates a trained model.
-
-        Args:
-            bundle: The model.
-            store: The pictures.
-            splits: Made by :class:`~cloud_assets.patches.normal_split.NormalSplit`.
-            progress: Whether to show progress bars.
-
-        Returns:
-            The evaluation: test metrics by their own names, those of the best trivial rule with ``baseline_``.
-
-        Raises:
-            NoUsablePatches: If the test split lacks normal or anomalous pictures, or the patches a band of the model.
-        """
-        from cloud_assets.families.anomaly.evaluate import evaluate
-
-        return evaluate(self, bundle, store, splits, progress)

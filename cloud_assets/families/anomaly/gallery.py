@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from cloud_assets.families.anomaly.card_section import AnomalySection
 from cloud_assets.families.anomaly.figures import Panel, panels_figure, roc_figure, score_histogram
 from cloud_assets.families.anomaly.metrics import Judged
 from cloud_assets.families.anomaly.scores import UNITS
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
-    from cloud_assets.inference.bundle import ModelBundle
     from cloud_assets.inference.card import ModelCard
     from cloud_assets.inference.predictor import Predictor
     from cloud_assets.patches.splits import Splits
@@ -45,7 +45,6 @@ CAPTIONS = {
 
 def anomaly_figures(
     recipe: AnomalyEvaluation,
-    bundle: ModelBundle,
     predictor: Predictor,
     store: PatchStore,
     rows: npt.NDArray[np.int64],
@@ -54,9 +53,9 @@ def anomaly_figures(
     is_hard: npt.NDArray[np.bool_],
 ) -> dict[str, bytes]:
     """PNG images by name; those that the data do not allow are left out."""
-    card = bundle.card
+    card = predictor.card
     threshold = 0.0 if card.threshold is None else card.threshold.value
-    unit = UNITS[card.details["score"]].unit
+    unit = UNITS[AnomalySection.of(card).score].unit
     called = judged.score >= threshold
     counts = np.array(
         [
@@ -114,7 +113,7 @@ def anomaly_notes(
     without_data: int,
 ) -> list[str]:
     """What a reader of the numbers has to know."""
-    score = card.details["score"]
+    score = AnomalySection.of(card).score
     normals, anomalies = int(metrics["tn"] + metrics["fp"]), int(metrics["tp"] + metrics["fn"])
     held = (
         f"{metrics['false_alarm_rate']:.1%} of the {normals} held-out normals were called anomalous "

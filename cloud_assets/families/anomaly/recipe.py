@@ -1,21 +1,18 @@
 """How anomaly models are trained, as plain declarations that a run configuration can change; torch-free."""
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.learning.focal_dice import FocalDice
 from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.recipe import Recipe
 from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder, VGG19Autoencoder
 from cloud_assets.networks.specifications import AttentionUNet, EfficientNetUNet, UNet
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.patch import SimulationRecipe
-
-if TYPE_CHECKING:
-    from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.learning.training_run import TrainingRun
 
 NORMAL_AUGMENTATION = Augmentation(
     quarter_turns=0,
@@ -89,12 +86,10 @@ class ThresholdRule(BaseModel):
         return self
 
 
-class AnomalyRecipe(BaseModel):
+class AnomalyRecipe(Recipe):
     """What all anomaly models have in common: they see cloud-free pictures only."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    family: ClassVar[Literal["anomaly"]] = "anomaly"
+    family: ClassVar[str] = "anomaly"
 
     optimisation: Optimisation = Field(default=AUTHORS_OPTIMISATION)
     augmentation: Augmentation = Field(default=NORMAL_AUGMENTATION)
@@ -105,25 +100,6 @@ class AnomalyRecipe(BaseModel):
     clip: tuple[float, float] = Field(
         default=(0.0, 0.4), description="Physical values (reflectance) are clipped to this range and scaled to 0…1."
     )
-
-    def train(self, run: "TrainingRun") -> "ModelBundle":
-        """Trains on the run's normal patches, or goes on where an interrupted training of the same run stopped.
-
-        Args:
-            run: Data, workspace and callbacks.
-
-        Returns:
-            The model with the best weights on validation, and its threshold.
-
-        Raises:
-            InvalidRecipe: If the recipe does not fit the patches, or an anomalous patch is among those to train on.
-            NoUsablePatches: If a split holds no normal patch.
-            TrainingFailed: If the loss becomes infinite or not a number.
-            InvalidModel: If pretrained weights are asked for and cannot be obtained.
-        """
-        from cloud_assets.families.anomaly.train import train
-
-        return train(self, run)
 
 
 class Reconstruction(AnomalyRecipe):

@@ -4,13 +4,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from cloud_assets.families.anomaly.card_section import AnomalySection, LatentReference
 from cloud_assets.networks.autoencoders import Autoencoder
 
 _SMALLEST_WINDOW = 11
@@ -50,7 +51,7 @@ UNITS: Final[Mapping[str, ScoreUnit]] = MappingProxyType(
 
 
 def reconstruction_scores(
-    network: nn.Module, images: Tensor, valid: Tensor, settings: Mapping[str, Any]
+    network: nn.Module, images: Tensor, valid: Tensor, section: AnomalySection
 ) -> dict[str, Score]:
     """Scores by how badly an autoencoder reproduces pictures, and how unusual its latent code is.
 
@@ -58,7 +59,7 @@ def reconstruction_scores(
         network: An :class:`Autoencoder`.
         images: (N, C, H, W) in [0, 1], 0 without data.
         valid: (N, H, W) bool.
-        settings: ``latent`` from :func:`latent_reference`.
+        section: Holds ``latent``, from :func:`latent_reference`.
 
     Returns:
         ``rmse``, ``mae``, ``dissimilarity`` (Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861) and
@@ -76,12 +77,12 @@ def reconstruction_scores(
         "rmse": Score(_mean(squares, valid).sqrt(), squares.sqrt()),
         "mae": Score(_mean(magnitudes, valid), magnitudes),
         "dissimilarity": Score(_mean(dissimilarity, valid), dissimilarity),
-        "latent_distance": _latent_distance(latent.float(), valid, settings["latent"]),
+        "latent_distance": _latent_distance(latent.float(), valid, section.latent or LatentReference()),
     }
 
 
 def discrimination_scores(
-    network: nn.Module, images: Tensor, valid: Tensor, settings: Mapping[str, Any]
+    network: nn.Module, images: Tensor, valid: Tensor, section: AnomalySection
 ) -> dict[str, Score]:
     """Scores by what a network that was taught with synthetic anomalies takes for one.
 
@@ -89,13 +90,13 @@ def discrimination_scores(
         network: Pictures -> one logit a pixel.
         images: (N, C, H, W), 0 without data.
         valid: (N, H, W) bool.
-        settings: ``top_share``: share of the valid pixels, the most anomalous ones, whose mean is the picture's score.
+        section: Holds ``top_share``: share of the valid pixels, the most anomalous ones, whose mean is the score.
 
     Returns:
         ``cloud_likeness``.
     """
     likeness = network(images)[:, 0].float().sigmoid() * valid
-    share = float(settings["top_share"])
+    share = section.top_share or 1.0
     scores = []
     for values, there in zip(likeness, valid, strict=True):
         count = max(1, math.ceil(share * int(there.sum())))
@@ -103,7 +104,7 @@ def discrimination_scores(
     return {"cloud_likeness": Score(torch.stack(scores), likeness)}
 
 
-METHODS: Final[Mapping[str, Callable[[nn.Module, Tensor, Tensor, Mapping[str, Any]], dict[str, Score]]]] = (
+METHODS: Final[Mapping[str, Callable[[nn.Module, Tensor, Tensor, AnomalySection], dict[str, Score]]]] = (
     MappingProxyType({"reconstruction": reconstruction_scores, "discrimination": discrimination_scores})
 )
 """Methods by the name that a model card gives."""
@@ -123,22 +124,22 @@ def pooled(latent: Tensor, valid: Tensor) -> Tensor:
     return (latent * weight).sum(dim=(2, 3)) / weight.sum(dim=(2, 3)).clamp_min(1e-6)
 
 
-def latent_reference(codes: Tensor) -> dict[str, list[float]]:
+def latent_reference(codes: Tensor) -> LatentReference:
     """What is usual among latent codes.
 
     Args:
         codes: (N, L) pooled codes of normal pictures.
 
     Returns:
-        ``mean`` and ``std`` of each of the L; a floor keeps dead ones from counting.
+        Mean and deviation of each of the L; a floor keeps dead ones from counting.
     """
     deviation = codes.std(dim=0, correction=0)
     floor = max(0.05 * float(deviation.max()), 1e-6)
-    return {"mean": codes.mean(dim=0).tolist(), "std": deviation.clamp_min(floor).tolist()}
+    return LatentReference(mean=codes.mean(dim=0).tolist(), std=deviation.clamp_min(floor).tolist())
 
 
-def _latent_distance(latent: Tensor, valid: Tensor, reference: Mapping[str, list[float]]) -> Score:
-    mean, std = (torch.tensor(reference[name], device=latent.device) for name in ("mean", "std"))
+def _latent_distance(latent: Tensor, valid: Tensor, reference: LatentReference) -> Score:
+    mean, std = (torch.tensor(values, device=latent.device) for values in (reference.mean, reference.std))
     score = ((pooled(latent, valid) - mean) / std).square().mean(dim=1).sqrt()
     local = ((latent - mean[:, None, None]) / std[:, None, None]).square().mean(dim=1, keepdim=True).sqrt()
     size = (valid.shape[-2], valid.shape[-1])

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.families.anomaly.batches import Clouding, NormalBatches, NormalChecks, Pictures
+from cloud_assets.families.anomaly.card_section import AnomalySection, LatentReference
 from cloud_assets.families.anomaly.predictor import AnomalyPredictor
 from cloud_assets.families.anomaly.recipe import AnomalyRecipe, Reconstruction, SyntheticAnomalies
 from cloud_assets.families.anomaly.scores import UNITS, latent_reference, pooled
@@ -113,11 +114,11 @@ class _Plan:
     batches: NormalBatches
     checks: NormalChecks
     out_channels: int
-    details: dict[str, Any]
+    section: AnomalySection
 
 
 def train(recipe: AnomalyRecipe, run: TrainingRun) -> ModelBundle:
-    """Trains an anomaly model; see :meth:`AnomalyRecipe.train`."""
+    """Trains an anomaly model; see :meth:`Family.train`."""
     normals = _normals(recipe, run)
     optimisation = recipe.optimisation
     torch.manual_seed(optimisation.seed)
@@ -146,13 +147,15 @@ def train(recipe: AnomalyRecipe, run: TrainingRun) -> ModelBundle:
         training=training_record(recipe, optimisation.seed, run, result),
         metrics={name: value for name, value in best.items() if name.startswith("val_")},
         software=software_versions(),
-        details={"input_size": run.store.roles[IMAGES].shape[1], **plan.details},
+        details=plan.section.details(),
         is_synthetic_training_data=run.store.is_synthetic,
     )
     bundle = ModelBundle(card, plan.module.network.state_dict())
-    if "latent" in plan.details:
-        bundle = bundle.with_card(details={**card.details, "latent": _latent_reference(bundle, normals, optimisation)})
-    return _with_threshold(recipe, bundle, run)
+    section = plan.section
+    if section.latent is not None:
+        section = section.model_copy(update={"latent": _latent_reference(bundle, normals, optimisation)})
+        bundle = bundle.with_card(details=section.details())
+    return _with_threshold(recipe, bundle, section, run)
 
 
 def _plan_reconstruction(recipe: Reconstruction, run: TrainingRun, normals: _Normals) -> _Plan:
@@ -171,8 +174,9 @@ def _plan_reconstruction(recipe: Reconstruction, run: TrainingRun, normals: _Nor
     )
     checks = NormalChecks([normals.validation], None, normals.preprocessing, multiple=multiple)
     module = ReconstructionModule(recipe.network.build(channels, channels), recipe.optimisation)
-    nothing = {"mean": [0.0], "std": [1.0]}
-    return _Plan(module, batches, checks, channels, {"score": recipe.score, "latent": nothing})
+    size = run.store.roles[IMAGES].shape[1]
+    section = AnomalySection(score=recipe.score, input_size=size, latent=LatentReference())
+    return _Plan(module, batches, checks, channels, section)
 
 
 def _plan_discrimination(recipe: SyntheticAnomalies, run: TrainingRun, normals: _Normals) -> _Plan:
@@ -218,8 +222,8 @@ def _plan_discrimination(recipe: SyntheticAnomalies, run: TrainingRun, normals: 
     )
     checks = NormalChecks([normals.validation, *simulated[1:]], clouding, preprocessing, multiple=multiple)
     module = DiscriminationModule(recipe.network.build(len(normals.training.channels), 1), recipe)
-    details = {"score": "cloud_likeness", "top_share": recipe.top_share, "input_size": side}
-    return _Plan(module, batches, checks, 1, details)
+    section = AnomalySection(score="cloud_likeness", top_share=recipe.top_share, input_size=side)
+    return _Plan(module, batches, checks, 1, section)
 
 
 _PLANS: dict[type[AnomalyRecipe], Any] = {
@@ -257,14 +261,16 @@ def _refuse_clouds(run: TrainingRun, rows: npt.NDArray[np.int64]) -> None:
         )
 
 
-def _latent_reference(bundle: ModelBundle, normals: _Normals, optimisation: Any) -> dict[str, list[float]]:
+def _latent_reference(bundle: ModelBundle, normals: _Normals, optimisation: Any) -> LatentReference:
     predictor = AnomalyPredictor(bundle, optimisation.device)
     pictures = normals.training
     codes = [pooled(*predictor.latent(pictures.read(place)[None])) for place in range(len(pictures))]
     return latent_reference(torch.cat(codes))
 
 
-def _with_threshold(recipe: AnomalyRecipe, bundle: ModelBundle, run: TrainingRun) -> ModelBundle:
+def _with_threshold(
+    recipe: AnomalyRecipe, bundle: ModelBundle, section: AnomalySection, run: TrainingRun
+) -> ModelBundle:
     """Chooses the threshold with the very predictor that evaluation and serving use."""
     predictor = AnomalyPredictor(bundle, recipe.optimisation.device)
     rows = run.splits.indices("validation")
@@ -281,7 +287,6 @@ def _with_threshold(recipe: AnomalyRecipe, bundle: ModelBundle, run: TrainingRun
     threshold = choose_threshold(
         recipe.threshold, scores[there & ~is_anomalous], scores[there & is_anomalous], UNITS[predictor.score].unit
     )
-    promise = {"promised_false_alarm_rate": recipe.threshold.false_alarm_rate}
-    keeps_it = recipe.threshold.method in ("quantile", "mad")
-    details = {**bundle.card.details, **(promise if keeps_it else {})}
-    return bundle.with_card(threshold=threshold, details=details)
+    if recipe.threshold.method in ("quantile", "mad"):
+        section = section.model_copy(update={"promised_false_alarm_rate": recipe.threshold.false_alarm_rate})
+    return bundle.with_card(threshold=threshold, details=section.details())

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.errors import InvalidModel, NoUsablePatches
+from cloud_assets.families import family_of, load_predictor
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows, cloud_percentage
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.reports.composites import TRUE_COLOUR, instrument_of
@@ -75,10 +76,8 @@ def classify_by_mask(
     Raises:
         NoUsablePatches: If the model is for another instrument, lacks a band, or does not make masks.
     """
-    from cloud_assets.inference.predictor import load_predictor
-
     instrument = store.roles[IMAGES].instrument
-    if bundle.card.preprocessing.instrument != instrument or bundle.card.family != "segmentation":
+    if bundle.card.preprocessing.instrument != instrument or "mask" not in family_of(bundle).products:
         raise NoUsablePatches(
             f"{bundle.card.task}/{bundle.card.variant} makes no masks of {instrument}: it is a {bundle.card.family} "
             f"model for {bundle.card.preprocessing.instrument}."

@@ -9,6 +9,7 @@ import numpy as np
 
 from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.classification.baselines import classify_by_mask, fit_bright_share
+from cloud_assets.families.classification.card_section import ClassificationSection
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows, label_windows
 from cloud_assets.families.classification.gallery import (
     CAPTIONS,
@@ -56,10 +57,11 @@ def evaluate(
     references: Mapping[str, ModelBundle],
     progress: bool,
 ) -> Evaluation:
-    """Evaluates a model; see :meth:`ClassificationEvaluation.evaluate`."""
+    """Evaluates a model; see :meth:`Family.evaluate`."""
     card = predictor.card
-    classes = CoverageClasses(boundaries=tuple(card.details["boundaries"]), names=card.classes)
-    judge = _Judge(recipe, store, splits, classes, float(card.details["minimum_valid"]), progress)
+    section = ClassificationSection.of(card)
+    classes = section.classes(card)
+    judge = _Judge(recipe, store, splits, classes, section.minimum_valid, progress)
     tested = judge.score(predictor, "test")
     validated = judge.score(predictor, "validation")
     rules, notes = judge.rules(tested.windows, references)

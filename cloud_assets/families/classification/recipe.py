@@ -1,19 +1,16 @@
 """How a classifier of coverage is trained, as a plain declaration that a run configuration can change; torch-free."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families.classification.coverage_labels import CoverageClasses
 from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.recipe import Recipe
 from cloud_assets.networks.specifications import Classifier
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.simulation.patch import SimulationRecipe
-
-if TYPE_CHECKING:
-    from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.learning.training_run import TrainingRun
 
 
 class ClassificationLoss(BaseModel):
@@ -58,12 +55,10 @@ class Unfreezing(BaseModel):
         return max(stages - epoch // self.epochs, 0)
 
 
-class Classification(BaseModel):
+class Classification(Recipe):
     """A network that tells how cloudy a whole patch is."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    family: ClassVar[Literal["classification"]] = "classification"
+    family: ClassVar[str] = "classification"
 
     network: Classifier = Field(default_factory=Classifier)
     loss: ClassificationLoss = Field(default_factory=ClassificationLoss)
@@ -110,23 +105,3 @@ class Classification(BaseModel):
                 "label_smoothing is for categorical heads; an ordinal head has no classes to spread over."
             )
         return self
-
-    def train(self, run: "TrainingRun") -> "ModelBundle":
-        """Trains on the run's patches, or goes on where an interrupted training of the same run stopped.
-
-        Args:
-            run: Data, workspace and callbacks.
-
-        Returns:
-            The model with the weights that were best on validation.
-
-        Raises:
-            InvalidRecipe: If the recipe does not fit the patches.
-            NoUsablePatches: If a split is empty or unlabelled, or the training split lacks a class.
-            TrainingFailed: If the loss becomes infinite or not a number.
-            InvalidRecipe: If timm has no such backbone.
-            InvalidModel: If pretrained weights are asked for and cannot be obtained.
-        """
-        from cloud_assets.families.classification.train import train
-
-        return train(self, run)

@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa
 
 from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.families.classification.batches import TrainingWindows, ValidationWindows, WindowSource
+from cloud_assets.families.classification.card_section import ClassificationSection
 from cloud_assets.families.classification.coverage_labels import Windows, label_windows
 from cloud_assets.families.classification.predictor import decide
 from cloud_assets.families.classification.recipe import Classification
@@ -150,7 +151,7 @@ def cover_loss(logits: Tensor, covers: Tensor) -> Tensor:
 
 
 def train(recipe: Classification, run: TrainingRun) -> ModelBundle:
-    """Trains a classifier, or finishes an interrupted training of it; see :meth:`Classification.train`."""
+    """Trains a classifier, or finishes an interrupted training of it; see :meth:`Family.train`."""
     _check_patches(run)
     optimisation = recipe.optimisation
     channels = band_positions(run.store.roles[IMAGES], recipe.bands)
@@ -195,11 +196,9 @@ def train(recipe: Classification, run: TrainingRun) -> ModelBundle:
         run,
     )
     best = result.history[result.best_epoch]
-    details: dict[str, Any] = {
-        "input_size": size,
-        "minimum_valid": recipe.minimum_valid,
-        "boundaries": list(recipe.classes.boundaries),
-    }
+    section = ClassificationSection(
+        input_size=size, minimum_valid=recipe.minimum_valid, boundaries=recipe.classes.boundaries
+    )
     card = ModelCard(
         task=run.task,
         variant=run.variant,
@@ -213,7 +212,7 @@ def train(recipe: Classification, run: TrainingRun) -> ModelBundle:
         training=training_record(recipe, optimisation.seed, run, result),
         metrics={name: value for name, value in best.items() if name.startswith("val_")},
         software=software_versions(),
-        details=details,
+        details=section.details(),
         is_synthetic_training_data=run.store.is_synthetic,
     )
     return ModelBundle(card, module.network.state_dict())

@@ -66,7 +66,7 @@ def evaluate(
     splits: Splits,
     progress: bool,
 ) -> Evaluation:
-    """Evaluates a model; see :meth:`SegmentationEvaluation.evaluate`."""
+    """Evaluates a model; see :meth:`Family.evaluate`."""
     card = predictor.card
     test = splits.indices("test")
     if not len(test) or not store.has_masks:

@@ -6,27 +6,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.errors import InvalidModel
+from cloud_assets.families.segmentation.card_section import SegmentationSection
 from cloud_assets.inference.back_ends import class_probability
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard
-from cloud_assets.inference.device import autocast, choose_device
 from cloud_assets.inference.mirrored_padding import reflect_pad
+from cloud_assets.inference.network_predictor import NetworkPredictor
 from cloud_assets.inference.predictor import check_input
-from cloud_assets.inference.process_memory import keep_freed_memory
-
-_GPU_BATCH = 8
 
 
-class SegmentationPredictor:
+class SegmentationPredictor(NetworkPredictor):
     """Runs a segmentation model, on patches and on windows of whole scenes.
 
-    Patches go through the network in batches of a fixed size (one on a processor, where larger ones gain nothing), so
-    that a patch's mask does not depend on which patches it came with. Before that, each is continued as in a mirror by
-    :attr:`border` pixels. Windows of scenes have real surroundings; they are mirrored only at the scene's edge.
+    Each patch is first mirrored beyond its edges by :attr:`border` pixels. Windows of scenes have real surroundings;
+    they are mirrored only at the scene's edge.
 
     Args:
         bundle: The model.
@@ -39,25 +35,15 @@ class SegmentationPredictor:
 
     def __init__(self, bundle: ModelBundle, device: str = "auto", network: nn.Module | None = None) -> None:
         card = bundle.card
-        if card.threshold is None or not card.details.get("cloud_classes"):
-            raise InvalidModel(
-                f"{card.task}/{card.variant}: the model card names no decision threshold or no cloud classes; is it "
-                "the card of a segmentation model? Train the model again."
-            )
-        keep_freed_memory()
-        self._card = card
+        section = SegmentationSection.of(card)
+        if card.threshold is None:
+            raise InvalidModel(f"{card.task}/{card.variant}: the model card names no decision threshold.")
+        super().__init__(bundle, device, network)
         self._threshold = card.threshold.value
-        self._cloud_classes: list[int] = list(card.details["cloud_classes"])
-        self.border = int(card.details.get("mirrored_border", 0))
-        self._is_augmented = bool(card.details.get("test_time_augmentation"))
-        self._device = choose_device(device)
-        network = bundle.network() if network is None else network
-        self._network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    @property
-    def card(self) -> ModelCard:
-        """The card of the model."""
-        return self._card
+        self._cloud_classes = list(section.cloud_classes)
+        self.border = section.mirrored_border
+        """Pixels by which patches are mirrored beyond their edges."""
+        self._is_augmented = section.test_time_augmentation
 
     def predict(self, dn: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
         """Predicts masks; any height and width.
@@ -72,16 +58,15 @@ class SegmentationPredictor:
         Raises:
             InvalidData: If the shape does not fit the card.
         """
-        pixels, valid = self._card.preprocessing(check_input(dn, self._card))
+        pixels, valid = self.card.preprocessing(check_input(dn, self.card))
         rows, columns = (slice(self.border, self.border + side) for side in dn.shape[2:])
-        padded = reflect_pad(pixels, self._card.network.size_multiple, self.border)
-        size = 1 if self._device.type == "cpu" else _GPU_BATCH
-        results = [np.empty((0, max(self._card.out_channels, 2), *padded.shape[2:]), np.float32)]
-        for start in range(0, len(padded), size):
-            chunk = padded[start : start + size]
-            # A last, shorter batch is filled up: same size, same arithmetic.
-            results.append(self._probability(chunk[np.arange(size) % len(chunk)])[: len(chunk)])
-        return self.decided(np.concatenate(results)[..., rows, columns], valid)
+        padded = self._padded(pixels)
+        shape = (max(self.card.out_channels, 2), *padded.shape[2:])
+        return self.decided(self._in_batches(padded, self._probability, shape)[..., rows, columns], valid)
+
+    def network_input(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """See :meth:`Predictor.network_input`."""
+        return self._padded(self.card.preprocessing(check_input(dn, self.card))[0])
 
     def window_probability(
         self, dn: npt.NDArray[Any], inside: Sequence[tuple[slice, slice]], *, augment: bool | None = None
@@ -99,8 +84,8 @@ class SegmentationPredictor:
         """
         height, width = dn.shape[2:]
         pixels = np.stack([self._mirrored(*one) for one in zip(dn, inside, strict=True)])
-        padded = reflect_pad(pixels, self._card.network.size_multiple)
-        return self._probability(padded, augment)[..., :height, :width]
+        padded = reflect_pad(pixels, self.card.network.size_multiple)
+        return self._in_one_call(padded, lambda batch: self._probability(batch, augment))[..., :height, :width]
 
     def decided(
         self, class_probability: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]
@@ -113,18 +98,19 @@ class SegmentationPredictor:
         }
 
     def _mirrored(self, dn: npt.NDArray[Any], inside: tuple[slice, slice]) -> npt.NDArray[np.float32]:
-        pixels = self._card.preprocessing(dn[:, *inside])[0]
+        pixels = self.card.preprocessing(dn[:, *inside])[0]
         margins = [(part.start, side - part.stop) for part, side in zip(inside, dn.shape[1:], strict=True)]
         return np.pad(pixels, ((0, 0), *margins), mode="reflect") if np.any(margins) else pixels
 
-    def _probability(self, pixels: npt.NDArray[np.float32], augment: bool | None = None) -> npt.NDArray[np.float32]:
-        """(N, C, H, W) preprocessed pixels -> (N, K, H, W) probabilities, in one call for each orientation."""
+    def _padded(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return reflect_pad(pixels, self.card.network.size_multiple, self.border)
+
+    def _probability(self, batch: Tensor, augment: bool | None = None) -> Tensor:
+        """(N, K, H, W) probabilities, in one call for each orientation."""
         flips = _FLIPS if (self._is_augmented if augment is None else augment) else _FLIPS[:1]
-        batch = torch.from_numpy(pixels).to(self._device, memory_format=torch.channels_last)
-        with torch.inference_mode(), autocast("auto", self._device):
-            views = [class_probability(self._network(batch.flip(flip))).flip(flip) for flip in flips]
-            probability: npt.NDArray[np.float32] = torch.stack(views).mean(dim=0).cpu().numpy()
-        return probability
+        return torch.stack([class_probability(self._network(batch.flip(flip))).flip(flip) for flip in flips]).mean(
+            dim=0
+        )
 
 
 _FLIPS: list[list[int]] = [[], [3], [2], [2, 3]]

@@ -1,27 +1,22 @@
 """How segmentation models are trained, as a plain declaration that a run configuration can change; torch-free."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.learning.focal_dice import FocalDice
 from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.recipe import Recipe
 from cloud_assets.networks.specifications import NetworkSpecification
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.simulation.patch import SimulationRecipe
 
-if TYPE_CHECKING:
-    from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.learning.training_run import TrainingRun
 
-
-class Segmentation(BaseModel):
+class Segmentation(Recipe):
     """A network that tells cloud (and its kinds) from clear ground, pixel by pixel."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    family: ClassVar[Literal["segmentation"]] = "segmentation"
+    family: ClassVar[str] = "segmentation"
 
     network: NetworkSpecification
     loss: FocalDice = Field(default_factory=FocalDice)
@@ -101,23 +96,3 @@ class Segmentation(BaseModel):
                 "start is random: set the network's encoder_weights to 'simulation' or to a file, or start_share to 0."
             )
         return self
-
-    def train(self, run: "TrainingRun") -> "ModelBundle":
-        """Trains on the run's patches, or goes on where an interrupted training of the same run stopped.
-
-        Args:
-            run: Data, workspace and callbacks.
-
-        Returns:
-            The model with the best weights on validation.
-
-        Raises:
-            InvalidRecipe: If the recipe does not fit the patches.
-            NoUsablePatches: If a split is empty or unlabelled.
-            TrainingFailed: If the loss becomes infinite or not a number.
-            InvalidModel: If pretrained weights are asked for and cannot be obtained.
-            InvalidModel: If they do not fit the network, its bands or their scale.
-        """
-        from cloud_assets.families.segmentation.train import train
-
-        return train(self, run)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.families.segmentation.batches import Composition, PatchSource, TrainingBatches, ValidationBatches
+from cloud_assets.families.segmentation.card_section import SegmentationSection
 from cloud_assets.families.segmentation.predictor import SegmentationPredictor
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.families.segmentation.shipped_start import check_start
@@ -174,11 +175,11 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
         optimisation,
         run,
     )
-    details: dict[str, Any] = {
-        "cloud_classes": _CLOUD_CLASSES[recipe.classes],
-        "test_time_augmentation": recipe.test_time_augmentation,
-        "mirrored_border": recipe.mirrored_border,
-    }
+    section = SegmentationSection(
+        cloud_classes=tuple(_CLOUD_CLASSES[recipe.classes]),
+        test_time_augmentation=recipe.test_time_augmentation,
+        mirrored_border=recipe.mirrored_border,
+    )
     card = ModelCard(
         task=run.task,
         variant=run.variant,
@@ -192,7 +193,7 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
         patch_size=recipe.crop or shape[0],
         training=training_record(recipe, optimisation.seed, run, result),
         software=software_versions(),
-        details=details,
+        details=section.details(),
         is_synthetic_training_data=run.store.is_synthetic,
     )
     trained = module.network.state_dict()

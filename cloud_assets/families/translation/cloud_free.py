@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import CLEAR, UNLABELLED
-from cloud_assets.errors import InvalidModel
+from cloud_assets.families.translation.card_section import TranslationSection
 from cloud_assets.families.translation.gap_filling import ColourMatch
-from cloud_assets.families.translation.predictor import target_of
 from cloud_assets.imagery.formats.scene_reader import SceneReader
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.tiling.dense_prediction import Block, predict_densely
@@ -64,12 +63,7 @@ def translated_bands(card: ModelCard) -> tuple[str, ...]:
     Raises:
         InvalidModel: If its card does not say.
     """
-    try:
-        target = target_of(card)
-    except (KeyError, ValueError) as error:
-        raise InvalidModel(
-            f"{card.task}/{card.variant}: the model card does not say which bands it predicts. Train the model again."
-        ) from error
+    target = TranslationSection.of(card).target
     return tuple(target.profile.find(band).common_name for band in target.bands)
 
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from cloud_assets.bands import vegetation_positions
 from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.translation.baselines import LINEAR, MEAN_COLOUR, fit_baselines
+from cloud_assets.families.translation.card_section import TranslationSection
 from cloud_assets.families.translation.gallery import CAPTIONS, translation_figures
 from cloud_assets.families.translation.metrics import TranslationScores, with_gain
 from cloud_assets.families.translation.pairs import Pairs
-from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.report_sections import report_sections, splits_table
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cloud_assets.families.translation.evaluation import TranslationEvaluation
     from cloud_assets.inference.card import ModelCard
     from cloud_assets.inference.predictor import Predictor
+    from cloud_assets.patches.preprocessing import Preprocessing
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
 
@@ -56,10 +57,10 @@ def evaluate(
     splits: Splits,
     progress: bool,
 ) -> Evaluation:
-    """Evaluates a model; see :meth:`TranslationEvaluation.evaluate`."""
+    """Evaluates a model; see :meth:`Family.evaluate`."""
     card = predictor.card
-    target = Preprocessing.model_validate(card.details["target"])
-    pairs = Pairs(store, card, target)
+    pairs = Pairs(store, card)
+    target = pairs.target
     test, validation = splits.indices("test"), splits.indices("validation")
     if not len(test):
         raise NoUsablePatches(f"{card.task}/{card.variant}: the test split is empty. Look at the splits.")
@@ -223,10 +224,11 @@ def _notes(
         )
     if model["psnr_gain"] <= 0:
         notes.append("The model is no better than one constant colour: it must not be used for anything.")
-    if card.details.get("ended"):
-        notes.append(f"The training was stopped by its monitor: {card.details['ended']}.")
-    if card.details.get("validated_on", "validation") != "validation":
-        notes.append(f"The best epoch was chosen on {card.details['validated_on']}.")
+    section = TranslationSection.of(card)
+    if section.ended:
+        notes.append(f"The training was stopped by its monitor: {section.ended}.")
+    if section.validated_on != "validation":
+        notes.append(f"The best epoch was chosen on {section.validated_on}.")
     if "ndvi_rmse" not in model:
         notes.append("No NDVI: the model does not predict both red and near infrared.")
     if "ms_ssim" not in model:

@@ -1,23 +1,16 @@
 """How a translation model is evaluated; torch-free, so that tasks can declare it."""
 
-from __future__ import annotations
+from typing import ClassVar
 
-from typing import TYPE_CHECKING
+from pydantic import Field
 
-from pydantic import BaseModel, ConfigDict, Field
-
-if TYPE_CHECKING:
-    from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.inference.predictor import Predictor
-    from cloud_assets.patches.splits import Splits
-    from cloud_assets.patches.store import PatchStore
-    from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.evaluator import Evaluator
 
 
-class TranslationEvaluation(BaseModel):
+class TranslationEvaluation(Evaluator):
     """Scores predicted reflectance on the test split, beside one constant colour and a linear regression."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    family: ClassVar[str] = "translation"
 
     batch_size: int = Field(4, ge=1, description="Patches a call of the predictor.")
     data_range: float = Field(
@@ -32,39 +25,3 @@ class TranslationEvaluation(BaseModel):
     )
     baseline_window: int = Field(9, ge=3, description="Side of the window of its local means and variances, pixels.")
     examples: int = Field(4, ge=1, description="How many patches are shown: the worst, the best and some between.")
-
-    def evaluate(self, bundle: ModelBundle, store: PatchStore, splits: Splits, *, progress: bool = True) -> Evaluation:
-        """Evaluates a trained model.
-
-        Args:
-            bundle: The model.
-            store: The pairs.
-            splits: Which of them are for testing.
-            progress: Whether to show progress bars.
-
-        Returns:
-            The evaluation: test metrics by their own names, those of the validation split with ``validation_`` before
-            them, those of the mean colour with ``baseline_``, those of the linear regression with ``linear_``.
-
-        Raises:
-            NoUsablePatches: If the test split is empty, or the patches lack a band of the model.
-        """
-        from cloud_assets.inference.predictor import load_predictor
-
-        return self.evaluate_predictor(load_predictor(bundle), bundle.version, store, splits, progress=progress)
-
-    def evaluate_predictor(
-        self, predictor: Predictor, model_version: str, store: PatchStore, splits: Splits, *, progress: bool = True
-    ) -> Evaluation:
-        """Evaluates anything that predicts like a translation model.
-
-        Args:
-            predictor: The model.
-            model_version: What identifies it.
-            store: As in :meth:`evaluate`.
-            splits: As in :meth:`evaluate`.
-            progress: As in :meth:`evaluate`.
-        """
-        from cloud_assets.families.translation.evaluate import evaluate
-
-        return evaluate(self, predictor, model_version, store, splits, progress)

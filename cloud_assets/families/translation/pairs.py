@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.errors import NoUsablePatches
+from cloud_assets.families.translation.card_section import TranslationSection
 from cloud_assets.reports.predictions import band_channels
 
 if TYPE_CHECKING:
     from cloud_assets.inference.card import ModelCard
-    from cloud_assets.patches.preprocessing import Preprocessing
     from cloud_assets.patches.store import PatchStore
 
 
@@ -22,21 +22,21 @@ class Pairs:
     Args:
         store: The store.
         card: The model's card, which names the roles.
-        target: Bands and scaling of the model's output.
 
     Raises:
         NoUsablePatches: If the store lacks a role or a band.
     """
 
-    def __init__(self, store: PatchStore, card: ModelCard, target: Preprocessing) -> None:
-        self.store, self.target, self.bands = store, target, target.bands
-        self.input_role, self.output_role = card.details["input_role"], card.details["output_role"]
+    def __init__(self, store: PatchStore, card: ModelCard) -> None:
+        section = TranslationSection.of(card)
+        self.store, self.target, self.bands = store, section.target, section.target.bands
+        self.input_role, self.output_role = section.input_role, section.output_role
         for role in (self.input_role, self.output_role):
             if role not in store.roles:
                 raise NoUsablePatches(f"{store.directory} has no role {role!r}; it has {', '.join(store.roles)}.")
         self._input = card.preprocessing
         self._input_channels = band_channels(store.roles[self.input_role], card.bands)
-        self._output_channels = band_channels(store.roles[self.output_role], target.bands)
+        self._output_channels = band_channels(store.roles[self.output_role], self.bands)
 
     def backscatter(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """(N, C, H, W) raw radar values of some rows, bands in the model's order."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.families.translation.predictor import target_of
+from cloud_assets.families.translation.card_section import TranslationSection
 from cloud_assets.imagery.tiling.dense_prediction import predict_densely
 from cloud_assets.imagery.tiling.pipeline import WindowReader
 from cloud_assets.imagery.tiling.windows import Tiling
@@ -20,7 +20,7 @@ REFLECTANCE = "reflectance"
 
 def optical_form(card: ModelCard) -> RasterForm:
     """The form of the predicted reflectance: float32, NaN for nodata, bands by their own and their common names."""
-    target = target_of(card)
+    target = TranslationSection.of(card).target
     bands = [target.profile.find(band) for band in target.bands]
     names = tuple(f"{band.name} ({band.common_name})" for band in bands)
     return RasterForm("float32", names, nodata=math.nan, unit=target.profile.unit, overviews="average")

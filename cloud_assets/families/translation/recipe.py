@@ -1,17 +1,14 @@
 """How translation models are trained, as plain declarations that a run configuration can change; torch-free."""
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.recipe import Recipe
 from cloud_assets.networks.specifications import PatchDiscriminator, ResNetGenerator, UNetGenerator
 from cloud_assets.patches.augmentation import Augmentation
-
-if TYPE_CHECKING:
-    from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.learning.training_run import TrainingRun
 
 Generator = Annotated[ResNetGenerator | UNetGenerator, Field(discriminator="architecture")]
 
@@ -65,12 +62,10 @@ class TranslationLoss(BaseModel):
     )
 
 
-class Translation(BaseModel):
+class Translation(Recipe):
     """Trains a network to make optical pictures from radar pictures."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    family: ClassVar[Literal["translation"]] = "translation"
+    family: ClassVar[str] = "translation"
 
     network: Generator = Field(default_factory=ResNetGenerator)
     discriminator: PatchDiscriminator = Field(default_factory=PatchDiscriminator)
@@ -124,25 +119,6 @@ class Translation(BaseModel):
         if self.augmentation != self.augmentation.geometric_only():
             raise InvalidRecipe("decibels and reflectance cannot be brightened alike: use geometric changes only.")
         return self
-
-    def train(self, run: "TrainingRun") -> "ModelBundle":
-        """Trains on the run's pairs, or goes on where an interrupted training of the same run stopped.
-
-        Args:
-            run: Data, workspace and callbacks.
-
-        Returns:
-            The model with the weights that were best on validation.
-
-        Raises:
-            InvalidRecipe: If the recipe does not fit the patches.
-            NoUsablePatches: If there is no training patch.
-            TrainingFailed: If the loss becomes infinite or not a number.
-            TrainingFailed: If the generator never answered to its input.
-        """
-        from cloud_assets.families.translation.train import train
-
-        return train(self, run)
 
 
 def cyclegan(*bands: str, budget_minutes: float | None = None) -> Translation:

@@ -1,7 +1,5 @@
 """Training of translation models on co-registered radar and optical patches."""
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -11,6 +9,7 @@ from torch import nn
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.families.translation.batches import PairSource, TrainingPairs, WholePairs
+from cloud_assets.families.translation.card_section import TranslationSection
 from cloud_assets.families.translation.module import TranslationModule
 from cloud_assets.families.translation.monitor import CollapseMonitor, SamplePictures
 from cloud_assets.families.translation.recipe import Translation
@@ -93,13 +92,13 @@ def train(recipe: Translation, run: TrainingRun) -> ModelBundle:
         run,
         [*callbacks, SamplePictures(run)],
     )
-    details: dict[str, Any] = {
-        "target": source.scaling[1].model_dump(mode="json"),
-        "input_role": source.roles[0],
-        "output_role": source.roles[1],
-        "validated_on": "validation" if len(validation) else "training patches, for want of others",
-        "ended": "" if monitor is None else monitor.reason,
-    }
+    section = TranslationSection(
+        target=source.scaling[1],
+        input_role=source.roles[0],
+        output_role=source.roles[1],
+        validated_on="validation" if len(validation) else "training patches, for want of others",
+        ended="" if monitor is None else monitor.reason,
+    )
     best = result.history[result.best_epoch]
     card = ModelCard(
         task=run.task,
@@ -113,7 +112,7 @@ def train(recipe: Translation, run: TrainingRun) -> ModelBundle:
         training=training_record(recipe, optimisation.seed, run, result),
         metrics={name: value for name, value in best.items() if name.startswith("val_")},
         software=software_versions(),
-        details=details,
+        details=section.details(),
         is_synthetic_training_data=run.store.is_synthetic,
     )
     return ModelBundle(card, module.networks["generator"].state_dict())

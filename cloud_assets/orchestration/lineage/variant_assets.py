@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from cloud_assets.errors import TrackingUnavailable
+from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
 from cloud_assets.lifecycle.promotion import Champion
@@ -127,7 +128,8 @@ def report_asset(task: Task, variant: str) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[Evaluation]]:
         evaluator = from_config(task.evaluation, context.op_execution_context.op_config)
         with measured() as cost:
-            evaluation = evaluator.evaluate(model, labeled_patches, splits, **references(task, champions))
+            further = references(task, champions)
+            evaluation = family_of(evaluator).evaluate(evaluator, model, labeled_patches, splits, **further)
         run_id = None
         try:
             run_id = tracking.tracker().known_run(folders.workspace(model))

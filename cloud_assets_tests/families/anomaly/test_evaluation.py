@@ -25,6 +25,7 @@ from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets_tests.any_family import evaluate_by
 
 JUDGED = Judged(np.array([0.1, 0.2, 0.3, 0.4, 0.35, 0.5, 0.6]), np.array([0, 0, 0, 0, 1, 1, 1], bool))
 
@@ -121,7 +122,7 @@ def bundle(store: PatchStore) -> Callable[..., ModelBundle]:
 
 @pytest.fixture
 def evaluation(store: PatchStore, bundle: Callable[..., ModelBundle]) -> Evaluation:
-    return AnomalyEvaluation().evaluate(bundle(), store, NormalSplit().split(store), progress=False)
+    return evaluate_by(AnomalyEvaluation(), bundle(), store, NormalSplit().split(store))
 
 
 def test_scores_rules_and_slices_of_a_perfect_model(evaluation: Evaluation, tmp_path: Path) -> None:
@@ -163,14 +164,14 @@ def test_a_cloudy_picture_among_the_normals_is_reported(bundle: Callable[..., Mo
     )
     table = NormalSplit().split(store)
     table.table.loc[table.table["position"] == 3, "split"] = "train"
-    evaluation = AnomalyEvaluation().evaluate(bundle(), store, table, progress=False)
+    evaluation = evaluate_by(AnomalyEvaluation(), bundle(), store, table)
     assert evaluation.tables["suspicious_normals"]["patch_id"].tolist() == ["arrays_03"]
     assert any("arrays_03" in note for note in evaluation.notes)
 
 
 def test_a_broken_promise_is_called_so(store: PatchStore, bundle: Callable[..., ModelBundle]) -> None:
     low = bundle(threshold=Threshold(value=0.01, method="test", unit="rmse"))
-    evaluation = AnomalyEvaluation().evaluate(low, store, NormalSplit().split(store), progress=False)
+    evaluation = evaluate_by(AnomalyEvaluation(), low, store, NormalSplit().split(store))
     assert evaluation.metrics["false_alarm_rate"] == 1
     assert any("broken" in note for note in evaluation.notes)
 
@@ -179,7 +180,7 @@ def test_without_anomalies_there_is_nothing_to_evaluate(store: PatchStore, bundl
     splits = NormalSplit().split(store)
     normal = Splits(splits.table[splits.table["classes"] == "noncloud"], splits.details)
     with pytest.raises(NoUsablePatches, match="0 anomalous"):
-        AnomalyEvaluation().evaluate(bundle(), store, normal, progress=False)
+        evaluate_by(AnomalyEvaluation(), bundle(), store, normal)
 
 
 def test_rules_on_the_real_pictures(real_data: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets_tests.any_family import evaluate_by
 from cloud_assets_tests.families.conftest import make_card
 
 CLASSES = CoverageClasses()
@@ -83,8 +84,8 @@ def cover(tmp_path_factory: pytest.TempPathFactory) -> tuple[PatchStore, Splits]
     return store, GroupedSplit().split(store)
 
 
-def judge(predictor: Any, cover: tuple[PatchStore, Splits], **arguments: Any) -> Evaluation:
-    return RECIPE.evaluate_predictor(predictor, "version", *cover, progress=False, **arguments)
+def judge(predictor: Any, cover: tuple[PatchStore, Splits], **references: ModelBundle) -> Evaluation:
+    return evaluate_by(RECIPE, predictor, *cover, **references)
 
 
 def test_perfect_classifier_scores_perfectly(cover: tuple[PatchStore, Splits], tmp_path: Path) -> None:
@@ -162,9 +163,9 @@ def test_champions_mask_is_a_rival(cover: tuple[PatchStore, Splits], monkeypatch
             assert dn.shape[1] == 3
             return {"mask": (dn[:, 0] == 6000).astype(np.uint8)}
 
-    monkeypatch.setattr("cloud_assets.inference.predictor.load_predictor", lambda bundle: TrueMasks())
+    monkeypatch.setattr("cloud_assets.families.classification.baselines.load_predictor", lambda bundle: TrueMasks())
     bundle = segmentation_bundle()
-    evaluation = judge(CountingClassifier(shift=1), cover, references={"masks": bundle})
+    evaluation = judge(CountingClassifier(shift=1), cover, masks=bundle)
     baselines = evaluation.tables["baselines"].set_index("baseline")["accuracy"]
     assert baselines["coverage of masks's mask"] == 1.0
     assert evaluation.metrics["baseline_accuracy"] == 1.0
@@ -182,7 +183,7 @@ def test_champion_that_cannot_serve_is_noted(cover: tuple[PatchStore, Splits], c
     from cloud_assets.patches.preprocessing import Preprocessing
 
     changes = {name: Preprocessing(**value) for name, value in changes.items()}
-    evaluation = judge(CountingClassifier(), cover, references={"masks": segmentation_bundle(**changes)})
+    evaluation = judge(CountingClassifier(), cover, masks=segmentation_bundle(**changes))
     assert len(evaluation.tables["baselines"]) == 1
     assert any(note.startswith("No baseline from the champion of masks") for note in evaluation.notes)
 

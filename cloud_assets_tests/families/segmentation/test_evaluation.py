@@ -13,6 +13,7 @@ from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets_tests.any_family import evaluate_by
 from cloud_assets_tests.families.conftest import BANDS, RulePredictor, make_card, red_is_probability
 
 Data = tuple[PatchStore, Splits]
@@ -20,7 +21,7 @@ Data = tuple[PatchStore, Splits]
 
 def evaluate(data: Data, predictor: RulePredictor | None = None) -> Evaluation:
     recipe = SegmentationEvaluation(worst_patches=1, typical_patches=1)
-    return recipe.evaluate_predictor(predictor or RulePredictor(red_is_probability), "v1", *data, progress=False)
+    return evaluate_by(recipe, predictor or RulePredictor(red_is_probability), *data)
 
 
 def expected_metrics(data: Data, split: str) -> Mapping[str, float]:
@@ -163,6 +164,6 @@ def test_nothing_to_test_is_an_error(random_store: Data, tmp_path: Path) -> None
 
 def test_a_real_bundle_goes_through(random_store: Data, tiny_bundle: object) -> None:
     bundle = tiny_bundle()  # type: ignore[operator]
-    evaluation = SegmentationEvaluation().evaluate(bundle, *random_store, progress=False)
+    evaluation = evaluate_by(SegmentationEvaluation(), bundle, *random_store)
     assert evaluation.model_version == bundle.version
     assert 0 <= evaluation.metrics["accuracy"] <= 1

@@ -15,6 +15,7 @@ from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.tasks.sar_to_optical import TASK
+from cloud_assets_tests.any_family import evaluate_by
 from cloud_assets_tests.families.conftest import make_card
 from cloud_assets_tests.radar_pairs import OPTICAL, backscatter, reflectance_of, write_pairs
 
@@ -60,7 +61,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[PatchStore, Splits]
 
 def evaluate(pairs: tuple[PatchStore, Splits], rule: Rule, **details: Any) -> Evaluation:
     recipe = TranslationEvaluation(baseline_pixels=20_000, baseline_window=3, examples=2)
-    return recipe.evaluate_predictor(RulePredictor(rule, **details), "v1", *pairs, progress=False)
+    return evaluate_by(recipe, RulePredictor(rule, **details), *pairs)
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import INSTRUMENTS
+from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.predictor import load_predictor
-
-NOT_SERVED = frozenset({"class_probability"})
-"""Of a predictor's answers those that are implied by the others, left out where they are as large as the input."""
-_LARGE = 4
-"""Number of axes of an answer with a value for every pixel and class."""
 
 
 class ServedModel:
@@ -30,7 +25,8 @@ class ServedModel:
 
     def __init__(self, bundle: ModelBundle) -> None:
         self.bundle = bundle
-        self._predictor = load_predictor(bundle)
+        self._family = family_of(bundle)
+        self._predictor = self._family.predictor(bundle)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -55,7 +51,7 @@ class ServedModel:
         """
         channels_first = np.ascontiguousarray(np.moveaxis(model_input, -1, 1))
         answer = self._predictor.predict(channels_first)
-        return {name: array for name, array in answer.items() if name not in NOT_SERVED or array.ndim < _LARGE}
+        return {name: array for name, array in answer.items() if name not in self._family.not_served}
 
 
 def _load_pyfunc(data_path: str) -> ServedModel:

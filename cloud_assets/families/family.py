@@ -1,0 +1,141 @@
+"""What a family of models is: everything that the rest of the package asks of one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.inference.card import CardSection
+    from cloud_assets.inference.predictor import Predictor
+    from cloud_assets.learning.recipe import Recipe
+    from cloud_assets.learning.training_run import TrainingRun
+    from cloud_assets.patches.splits import Splits
+    from cloud_assets.patches.store import PatchStore
+    from cloud_assets.reports.doubts import Doubts
+    from cloud_assets.reports.evaluation import Evaluation
+    from cloud_assets.reports.evaluator import Evaluator
+
+
+class Family(ABC):
+    """A kind of models: how they are trained, run, evaluated and applied to scenes.
+
+    Declarations load no torch; methods import what they need. A family is registered in
+    :mod:`cloud_assets.families` by one line.
+    """
+
+    name: ClassVar[str]
+    """As in model cards."""
+    recipe: ClassVar[type[Recipe]]
+    """Base class of the recipes."""
+    evaluator: ClassVar[type[Evaluator]]
+    """The settings of evaluations."""
+    card_section: ClassVar[type[CardSection]]
+    """What only this family's model cards hold."""
+    products: ClassVar[tuple[str, ...]] = ()
+    """Names of the scene products that its models have a part in."""
+    not_served: ClassVar[frozenset[str]] = frozenset()
+    """Parts of an answer that the others imply; a served model leaves them out."""
+    why_not_exported: ClassVar[str] = ""
+    """Why its models cannot be exported to ONNX; empty: they can."""
+
+    @abstractmethod
+    def train(self, recipe: Any, run: TrainingRun) -> ModelBundle:
+        """Trains on the run's patches, or goes on where an interrupted training of the same run stopped.
+
+        Args:
+            recipe: The recipe.
+            run: Data, workspace and callbacks.
+
+        Returns:
+            The model with the weights that were best on validation.
+
+        Raises:
+            InvalidRecipe: If the recipe does not fit the patches.
+            NoUsablePatches: If a split is empty or unlabelled.
+            TrainingFailed: If the loss becomes infinite or not a number.
+            InvalidModel: If pretrained weights cannot be obtained, or do not fit the network.
+        """
+
+    @abstractmethod
+    def predictor(self, bundle: ModelBundle, device: str = "auto", network: nn.Module | None = None) -> Predictor:
+        """Makes a model ready to predict: the one way for validation, thresholds, evaluation, scenes and serving.
+
+        Args:
+            bundle: The model.
+            device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
+            network: Runs in place of the bundle's own network, for example an exported form of it.
+
+        Raises:
+            InvalidModel: If the weights do not fit the card, or the card lacks something.
+        """
+
+    @abstractmethod
+    def evaluate(
+        self,
+        evaluator: Any,
+        bundle: ModelBundle,
+        store: PatchStore,
+        splits: Splits,
+        *,
+        predictor: Predictor | None = None,
+        references: Mapping[str, ModelBundle] | None = None,
+        progress: bool = True,
+    ) -> Evaluation:
+        """Evaluates a model on the test split.
+
+        Args:
+            evaluator: The settings.
+            bundle: The model.
+            store: The labelled patches.
+            splits: Which of them are for testing.
+            predictor: Predicts in place of the bundle's own predictor, for example an exported form of the model.
+            references: Models of other tasks to compare with, by the name of their task.
+            progress: Whether to show progress bars.
+
+        Returns:
+            The evaluation: test metrics by their own names, those of the validation split with ``validation_`` before
+            them, those of trivial rules with ``baseline_``.
+
+        Raises:
+            NoUsablePatches: If the test split holds nothing to score, or the patches lack a band of the model.
+        """
+
+    def answer_features(self, answer: Mapping[str, npt.NDArray[Any]], place: int = 0) -> dict[str, float]:
+        """Describes an answer in a few numbers, which drift is measured on.
+
+        Args:
+            answer: What a predictor returned for some patches.
+            place: Which of them.
+
+        Returns:
+            Numbers by name; empty where the model had no valid pixel.
+        """
+        return {}
+
+    def labelled_rows(self, store: PatchStore) -> npt.NDArray[np.int64]:
+        """Rows of a store that have the kind of label that the family learns from."""
+        return np.arange(len(store), dtype=np.int64)
+
+    def doubts(
+        self, predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], progress: bool
+    ) -> Doubts | None:
+        """Compares labels with what a model predicts.
+
+        Args:
+            predictor: The model.
+            store: The patches.
+            rows: Labelled rows to look at.
+            progress: Whether to show a progress bar.
+
+        Returns:
+            The doubts; None if the family has no way to doubt a label.
+        """
+        return None

@@ -1,0 +1,90 @@
+"""Cloud masks as a family of models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
+from cloud_assets.families.family import Family
+from cloud_assets.families.segmentation.card_section import SegmentationSection
+from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
+from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.inference.patch_features import rounded
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.inference.predictor import Predictor
+    from cloud_assets.learning.training_run import TrainingRun
+    from cloud_assets.patches.splits import Splits
+    from cloud_assets.patches.store import PatchStore
+    from cloud_assets.reports.doubts import Doubts
+    from cloud_assets.reports.evaluation import Evaluation
+
+
+class SegmentationFamily(Family):
+    """See :class:`Family`."""
+
+    name = "segmentation"
+    recipe = Segmentation
+    evaluator = SegmentationEvaluation
+    card_section = SegmentationSection
+    products = ("mask", "probability", "validity", "coverage")
+    not_served = frozenset({"class_probability"})
+
+    def train(self, recipe: Segmentation, run: TrainingRun) -> ModelBundle:
+        """See :meth:`Family.train`."""
+        from cloud_assets.families.segmentation.train import train
+
+        return train(recipe, run)
+
+    def predictor(self, bundle: ModelBundle, device: str = "auto", network: nn.Module | None = None) -> Predictor:
+        """See :meth:`Family.predictor`."""
+        from cloud_assets.families.segmentation.predictor import SegmentationPredictor
+
+        return SegmentationPredictor(bundle, device, network)
+
+    def evaluate(
+        self,
+        evaluator: SegmentationEvaluation,
+        bundle: ModelBundle,
+        store: PatchStore,
+        splits: Splits,
+        *,
+        predictor: Predictor | None = None,
+        references: Mapping[str, ModelBundle] | None = None,
+        progress: bool = True,
+    ) -> Evaluation:
+        """See :meth:`Family.evaluate`."""
+        from cloud_assets.families.segmentation.evaluate import evaluate
+
+        predictor = predictor or self.predictor(bundle)
+        return evaluate(evaluator, predictor, bundle.version, store, splits, progress)
+
+    def answer_features(self, answer: Mapping[str, npt.NDArray[Any]], place: int = 0) -> dict[str, float]:
+        """``cloud_fraction`` and ``confidence``, the mean of how far 2 p is from 1, over the valid pixels."""
+        mask = answer["mask"][place]
+        valid = mask != UNLABELLED
+        if not valid.any():
+            return {}
+        probability = answer["cloud_probability"][place][valid].astype(np.float64)
+        cloudy = np.isin(mask[valid], (THICK_CLOUD, THIN_CLOUD))
+        return rounded(cloud_fraction=float(cloudy.mean()), confidence=float(np.abs(2 * probability - 1).mean()))
+
+    def labelled_rows(self, store: PatchStore) -> npt.NDArray[np.int64]:
+        """Rows with a labelled pixel."""
+        return np.flatnonzero(store.index["cloud_percentage"].notna())
+
+    def doubts(self, predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], progress: bool) -> Doubts:
+        """See :meth:`Family.doubts`."""
+        from cloud_assets.families.segmentation.doubts import doubts
+
+        return doubts(predictor, store, rows, progress)
+
+
+FAMILY = SegmentationFamily()
