@@ -3,11 +3,13 @@
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,23 @@ def test_default_store_is_absolute_and_in_the_current_folder(tmp_path: Path, mon
     assert default_uri() == f"sqlite:///{tmp_path}/runs.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert default_uri() == "http://127.0.0.1:5000"
+
+
+@pytest.mark.parametrize("name", ["a%20b", "100%", "what?", "a#b", "[x] y"])
+def test_a_store_lies_where_its_path_says(
+    tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / name
+    (folder / "mlflow").mkdir(parents=True)
+    (folder / "mlflow" / "mlflow.db").write_bytes(empty_store.read_bytes())
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(folder)
+    tracker = Tracker()
+    (tmp_path / "workspace").mkdir()
+    begun(tracker, tmp_path / "workspace")
+    assert [file.name for file in tmp_path.iterdir() if file.name != "workspace"] == [name]
+    with closing(sqlite3.connect(folder / "mlflow" / "mlflow.db")) as connection:
+        assert connection.execute("SELECT COUNT(*) FROM runs").fetchone() == (1,)
 
 
 def test_nested_parameters_become_one_level() -> None:

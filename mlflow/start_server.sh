@@ -11,11 +11,13 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # A path relative to the caller's folder must survive the change of folder below.
+# In a URI some signs of a path mean something.
+store=${here//%/%25}; store=${store//\?/%3F}; store=${store//\#/%23}
 python=$(realpath -s "$(command -v "${PYTHON:-python}")")
 # Run from elsewhere: beside this folder, `import mlflow` must find the installed package.
 cd "$here"
 arguments=(
-    --backend-store-uri "${MLFLOW_BACKEND_STORE_URI:-sqlite:///$here/mlflow.db}"
+    --backend-store-uri "${MLFLOW_BACKEND_STORE_URI:-sqlite:///$store/mlflow.db}"
     --artifacts-destination "${MLFLOW_ARTIFACTS_DESTINATION:-$here/artifacts}"
     --serve-artifacts
     --host "${MLFLOW_HOST:-127.0.0.1}"

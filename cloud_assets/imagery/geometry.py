@@ -62,10 +62,13 @@ def footprint(grid: Grid) -> tuple[dict[str, Any], tuple[float, float, float, fl
         grid: The grid.
 
     Returns:
-        GeoJSON polygon and (west, south, east, north); None without a coordinate reference system.
+        GeoJSON geometry, split where it crosses the antimeridian and closed around a pole (RFC 7946, section 3.1.9), and
+        (west, south, east, north), where west is greater than east across the antimeridian; None without a coordinate
+        reference system.
     """
     if grid.crs is None:
         return None
+    import antimeridian
     from rasterio.warp import transform
 
     a, b, c, d, e, f = grid.transform
@@ -82,8 +85,10 @@ def footprint(grid: Grid) -> tuple[dict[str, Any], tuple[float, float, float, fl
     northings = [d * column + e * row + f for column, row in outline]
     longitudes, latitudes = transform(grid.crs, "EPSG:4326", eastings, northings)
     ring = [[round(x, 6), round(y, 6)] for x, y in zip(longitudes, latitudes, strict=True)]
-    box = (min(x for x, _ in ring), min(y for _, y in ring), max(x for x, _ in ring), max(y for _, y in ring))
-    return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}, box
+    outlined = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+    geometry: dict[str, Any] = antimeridian.fix_geojson(outlined, great_circle=False)
+    west, south, east, north = antimeridian.bbox(geometry)
+    return geometry, (west, south, east, north)
 
 
 def thumbnail_shape(grid: Grid, longest: int) -> tuple[int, int]:

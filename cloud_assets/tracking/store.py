@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 import sqlite3
 import tempfile
 import warnings
@@ -12,6 +13,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from time import time
 from typing import TypeVar
+from urllib.parse import quote, unquote
 
 # Set before MLflow reads them: with its own defaults a server that is away is retried for minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -58,7 +60,16 @@ def default_uri() -> str:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow/mlflow.db"
     if not uri.startswith(_SQLITE):
         return uri
-    return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).resolve())
+    return sqlite_uri(_sqlite_path(uri).resolve())
+
+
+def sqlite_uri(path: Path) -> str:
+    """The URI of a SQLite store; signs that mean something in a URI are quoted."""
+    return _SQLITE + quote(str(path), safe="/:\\")
+
+
+def _sqlite_path(uri: str) -> Path:
+    return Path(unquote(uri.removeprefix(_SQLITE)))
 
 
 class Store:
@@ -75,11 +86,11 @@ class Store:
     @property
     def store_folder(self) -> Path | None:
         """The folder of a SQLite store; None if the store is a server's."""
-        return Path(self.uri.removeprefix(_SQLITE)).parent if self.uri.startswith(_SQLITE) else None
+        return _sqlite_path(self.uri).parent if self.uri.startswith(_SQLITE) else None
 
     def how_to_look(self) -> str:
         """The address of the MLflow UI, or the command that starts it."""
-        return self.uri if self.uri.startswith("http") else f"mlflow ui --backend-store-uri {self.uri}"
+        return self.uri if self.uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}"
 
     @contextmanager
     def reached(self) -> Iterator[MlflowClient]:
@@ -219,7 +230,7 @@ def _connected(uri: str, folder: Path | None) -> MlflowClient:
         client.search_experiments(max_results=1)
         return client
     folder.mkdir(parents=True, exist_ok=True)
-    path = uri.removeprefix(_SQLITE)
+    path = _sqlite_path(uri)
     with FileLock(f"{path}.lock"):
         client = MlflowClient(uri, uri)
         client.search_experiments(max_results=1)
