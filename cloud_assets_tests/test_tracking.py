@@ -68,7 +68,6 @@ def test_a_store_lies_where_its_path_says(
     tracker = Tracker()
     (tmp_path / "workspace").mkdir()
     begun(tracker, tmp_path / "workspace")
-    assert [file.name for file in tmp_path.iterdir() if file.name != "workspace"] == [name]
     with closing(sqlite3.connect(folder / "mlflow" / "mlflow.db")) as connection:
         assert connection.execute("SELECT COUNT(*) FROM runs").fetchone() == (1,)
 

@@ -62,9 +62,9 @@ def footprint(grid: Grid) -> tuple[dict[str, Any], tuple[float, float, float, fl
         grid: The grid.
 
     Returns:
-        GeoJSON geometry, split where it crosses the antimeridian and closed around a pole (RFC 7946, section 3.1.9), and
-        (west, south, east, north), where west is greater than east across the antimeridian; None without a coordinate
-        reference system.
+        GeoJSON geometry, split where it crosses the antimeridian and closed around a pole (RFC 7946, section 3.1.9);
+        and (west, south, east, north), where west is greater than east across the antimeridian. None without a
+        coordinate reference system.
     """
     if grid.crs is None:
         return None
