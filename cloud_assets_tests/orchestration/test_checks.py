@@ -92,7 +92,7 @@ def test_a_split_without_a_class_is_noticed(tmp_path: Path) -> None:
     patches = store(tmp_path / "store", masks)
     splits = GroupedSplit().split(patches)
     # What a class is called decides nothing.
-    renamed = splits.table.assign(classes=splits.table["classes"].str.replace("thick_cloud", "more than one split"))
+    renamed = splits.table.assign(classes=splits.table["classes"].str.replace("cloud", "more than one split"))
     for given in (splits, Splits(renamed, splits.details)):
         results = check_splits(given, patches)
         assert passed(results)["every_class"] is False
