@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
+from cloud_assets.networks.specifications import AttentionUNet
 from cloud_assets.orchestration.common.config_schema import config_schema, from_config
 from cloud_assets.tasks import ALL_TASKS
 
@@ -111,6 +112,32 @@ def test_dagster_refuses_what_does_not_fit(config: Mapping[str, Any]) -> None:
 def test_an_impossible_value_is_named_by_its_path(config: Mapping[str, Any], said: str) -> None:
     with pytest.raises(InvalidRecipe, match=said):
         configured(Recipe(), config)
+
+
+@pytest.mark.parametrize(
+    ("config", "network"),
+    [
+        ({"small": {"width": 3}}, Small(width=3)),
+        ({"small": {}}, Small()),
+        ({"large": {}}, Large(encoder="b")),
+        ({"encoder": "a"}, Large(encoder="a")),
+        ({}, Large(encoder="b")),
+    ],
+)
+def test_another_class_of_a_union_is_chosen_by_its_name(config: Mapping[str, Any], network: BaseModel) -> None:
+    assert configured(Recipe(network=Large(encoder="b")), {"network": config}).network == network
+
+
+def test_one_class_of_a_union_is_chosen() -> None:
+    with pytest.raises(InvalidRecipe, match="small and large as network"):
+        configured(Recipe(), {"network": {"small": {}, "large": {}}})
+
+
+def test_a_run_may_train_another_network() -> None:
+    (task,) = (task for task in ALL_TASKS if task.name == "landsat_segmentation")
+    recipe = configured(task.variants["unet"], {"network": {"attention_unet": {"width": 8}}})
+    assert recipe.network == AttentionUNet(width=8)
+    assert recipe.optimisation == task.variants["unet"].optimisation
 
 
 def test_descriptions_and_defaults_are_shown() -> None:

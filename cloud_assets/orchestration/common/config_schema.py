@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_
 
 import dagster as dg
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from cloud_assets.errors import InvalidRecipe
 
@@ -26,16 +28,14 @@ def config_schema(defaults: object) -> dict[str, dg.Field]:
 
     Args:
         defaults: A pydantic model; its values are the defaults. Where it allows one of several classes (networks, for
-            example) the schema is that of the value's own class. Constants (a ``Literal`` of one value) are left out.
+            example) the schema has the fields of the value's own class and, to choose another one, each class by its
+            name: ``network: {width: 16}`` or ``network: {attention_unet: {width: 16}}``. Constants (a ``Literal`` of
+            one value) are left out.
 
     Returns:
         One optional field for each field of the model, with type, default and description.
     """
-    return {
-        name: _field(field.annotation, getattr(defaults, name), field.description)
-        for name, field in type(_pydantic(defaults)).model_fields.items()
-        if not _is_constant(field.annotation)
-    }
+    return _fields(type(_pydantic(defaults)), cast("BaseModel", defaults))
 
 
 def from_config(defaults: Model, config: Mapping[str, Any]) -> Model:
@@ -68,24 +68,64 @@ def _pydantic(value: object) -> BaseModel:
 
 
 def _merged(defaults: BaseModel, config: Mapping[str, Any]) -> dict[str, Any]:
-    merged = {name: getattr(defaults, name) for name in type(defaults).model_fields}
+    fields = type(defaults).model_fields
+    merged = {name: getattr(defaults, name) for name in fields}
     for name, value in config.items():
         present = merged.get(name)
         if isinstance(present, BaseModel) and isinstance(value, Mapping):
-            merged[name] = _merged(present, value)
+            merged[name] = _chosen(name, fields[name], present, value)
         else:
             merged[name] = value
     return merged
+
+
+def _chosen(name: str, field: FieldInfo, present: BaseModel, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a nested model: of the present class, or of the one that the configuration names."""
+    choices = _choices(field)
+    named = [choice for choice in choices if choice in config]
+    if len(named) > 1:
+        raise InvalidRecipe(f"The run configuration names {' and '.join(named)} as {name}: choose one.")
+    if not named:
+        return _merged(present, config)
+    model, values = choices[named[0]], config[named[0]]
+    if isinstance(present, model):
+        return _merged(present, values)
+    return {str(field.discriminator): named[0], **values}
 
 
 def _path(location: Sequence[str | int]) -> str:
     return ".".join(str(part) for part in location) or "(together)"
 
 
-def _field(annotation: Any, value: Any, description: str | None) -> dg.Field:
-    if isinstance(value, BaseModel):
-        return dg.Field(config_schema(value), is_required=False, description=description or type(value).__doc__)
-    return dg.Field(_config_type(annotation), default_value=_plain(value), is_required=False, description=description)
+def _fields(model: type[BaseModel], values: BaseModel | None) -> dict[str, dg.Field]:
+    """One field for each of a model's; without ``values`` those that have no default are required."""
+    return {
+        name: _field(field, field.get_default(call_default_factory=True) if values is None else getattr(values, name))
+        for name, field in model.model_fields.items()
+        if not _is_constant(field.annotation)
+    }
+
+
+def _field(field: FieldInfo, value: Any) -> dg.Field:
+    if value is PydanticUndefined:
+        return dg.Field(_config_type(field.annotation), description=field.description)
+    if not isinstance(value, BaseModel):
+        default = _plain(value)
+        kind = _config_type(field.annotation)
+        return dg.Field(kind, default_value=default, is_required=False, description=field.description)
+    schema = _fields(type(value), value)
+    for choice, model in _choices(field).items():
+        own = value if type(value) is model else None
+        schema[choice] = dg.Field(_fields(model, own), is_required=False, description=model.__doc__)
+    return dg.Field(schema, is_required=False, description=field.description or type(value).__doc__)
+
+
+def _choices(field: FieldInfo) -> dict[str, type[BaseModel]]:
+    """The classes that a field may have, by the value that tells them apart; empty where there is no choice."""
+    if field.discriminator is None:
+        return {}
+    models: tuple[type[BaseModel], ...] = get_args(field.annotation)
+    return {str(model.model_fields[str(field.discriminator)].default): model for model in models}
 
 
 def _plain(value: Any) -> Any:
