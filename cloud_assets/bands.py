@@ -1,4 +1,4 @@
-"""The vocabulary that every layer speaks: bands by name, instruments, what their digital numbers mean, cloud codes.
+"""Bands by name, instruments with the meaning of their digital numbers, and the cloud codes of masks.
 
 Band names are an instrument's own ("B04", "VV"); common names are those of the STAC electro-optical extension
 (https://github.com/stac-extensions/eo), so that "red" means the same on every sensor.
@@ -136,7 +136,7 @@ class Instrument:
         """Finds the pixels that were observed: finite in every band and not nodata in all of them.
 
         One band at zero proves nothing (cirrus over dry air, an absent band of a product), so a pixel is nodata only
-        where every band says so.
+        where every band has it.
 
         Args:
             dn: Digital numbers (…, C, H, W).

@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees the old version or the new one, never half of one.
+"""Atomic writes of files and folders: a reader sees the old version or the new one, never a part.
 
 Files and folders are written under a temporary name on the same file system and renamed when complete. Replacing a
 folder takes two renames; :func:`recover_directory` undoes the first one if the process died between them.

@@ -1,4 +1,4 @@
-"""The autoencoders of the anomaly task, as plain declarations; torch-free."""
+"""Specifications of the anomaly task's autoencoders, as plain declarations; torch-free."""
 
 from typing import TYPE_CHECKING, Literal
 

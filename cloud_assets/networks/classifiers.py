@@ -1,4 +1,4 @@
-"""Classifiers on timm's backbones, for any number of bands; weights explicit, never downloaded by surprise."""
+"""Classifiers on timm's backbones, for any number of bands; weights are downloaded only on request."""
 
 import difflib
 from collections.abc import Mapping
@@ -118,7 +118,7 @@ def build_classifier(
 
 
 def backbone_name(backbone: str) -> str:
-    """The name by which timm knows a backbone.
+    """The name of a backbone in timm.
 
     Args:
         backbone: Our name for it, or timm's.

@@ -1,4 +1,4 @@
-"""Judges of pictures: real or made up, patch by patch."""
+"""Discriminators: whether a picture is real or generated, judged patch by patch."""
 
 from torch import Tensor, nn
 

@@ -93,7 +93,7 @@ def check_whole_start(network: nn.Module, encoder_weights: str) -> None:
 
 
 def _local_file(encoder_weights: str) -> Path:
-    """Where weights lie that no hub has."""
+    """Path of weights that are no hub's."""
     return SIMULATION_WEIGHTS if encoder_weights == SIMULATION else Path(encoder_weights).expanduser()
 
 

@@ -115,7 +115,7 @@ class ResNetGeneratorNetwork(nn.Module):
 class UNetGeneratorNetwork(nn.Module):
     """U-Net of strided convolutions with skips, tanh; pix2pix's generator without its dropout, with reflected borders.
 
-    Zeros around the border, as in the paper, tell a network trained on small crops where the border is; on a larger
+    Zeros around the border, as in the paper, show a network trained on small crops where the border is; on a larger
     picture it then finds none and answers with blobs.
 
     Args:

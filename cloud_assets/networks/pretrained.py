@@ -1,4 +1,4 @@
-"""Pretrained weights: asked for by name or file, obtained or refused at once, never silently left out."""
+"""Pretrained weights by name or file: obtained, or an error at once."""
 
 import os
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ def hub_file(repository: str, filename: str, revision: str | None = None) -> Pat
         revision: Commit.
 
     Returns:
-        Where the file lies now.
+        Path of the file.
 
     Raises:
         InvalidModel: If it is not cached and the hub does not answer within seconds, or has no such file.
@@ -42,7 +42,7 @@ def hub_file(repository: str, filename: str, revision: str | None = None) -> Pat
     if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "0").upper() in {"1", "ON", "YES", "TRUE"}:
         raise InvalidModel(f"{wanted} is not in the local cache and HF_HUB_OFFLINE forbids downloads. {advice}")
     try:
-        # The hub's client retries for most of a minute; one short question tells as much.
+        # The hub's client retries for most of a minute; one short request is enough.
         requests.head(constants.ENDPOINT, timeout=_PROBE_SECONDS)
         return Path(hf_hub_download(repository, filename, revision=revision))
     except (requests.RequestException, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

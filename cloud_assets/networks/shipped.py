@@ -1,4 +1,4 @@
-"""The model that comes with the package: it learned from simulated patches alone, and nothing has to be downloaded.
+"""The model that comes with the package, trained on simulated patches alone.
 
 ``benchmarks/simulation_only.py`` trains it; its folder is an ordinary model bundle, weights in half precision.
 """

@@ -1,4 +1,4 @@
-"""What every network specification offers; torch-free."""
+"""Base class of network specifications; torch-free."""
 
 from typing import TYPE_CHECKING
 

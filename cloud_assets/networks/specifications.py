@@ -1,4 +1,4 @@
-"""What networks there are, as plain declarations: a recipe names one, a model card keeps it, ``build`` makes it.
+"""Network specifications: plain declarations that recipes name and model cards keep; ``build`` makes the network.
 
 Nothing here imports torch; :meth:`Specification.build` does so when it is called. To register a network, write a
 specification and add it to :data:`NetworkSpecification`.
@@ -220,4 +220,4 @@ NetworkSpecification = Annotated[
     | VGG19Autoencoder,
     Field(discriminator="architecture"),
 ]
-"""Any registered network; the field ``architecture`` tells them apart in JSON."""
+"""Any registered network, discriminated by ``architecture`` in JSON."""

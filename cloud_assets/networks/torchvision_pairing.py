@@ -1,7 +1,7 @@
 """Makes torchvision importable beside a torch that its compiled operators were not built for.
 
 torchvision's wheel for Linux is built for CUDA. Beside a CPU-only torch its operators do not load, and ``import
-torchvision`` then dies with ``operator torchvision::nms does not exist``; timm, segmentation-models-pytorch, Lightning
+torchvision`` then fails with ``operator torchvision::nms does not exist``; timm, segmentation-models-pytorch, Lightning
 and torchmetrics import torchvision and die with it. None of these operators is used here, so it is enough to declare
 the two that torchvision's own import expects. On a matched pair this changes nothing.
 

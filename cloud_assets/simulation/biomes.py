@@ -1,4 +1,4 @@
-"""Which surfaces occur together: the landscapes that simulated ground is drawn from."""
+"""Landscapes of simulated ground: which surfaces occur together in each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

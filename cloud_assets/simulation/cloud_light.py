@@ -1,4 +1,4 @@
-"""How sunlight falls on clouds and past them: shadows on the ground, lit and unlit sides, outlines for the labels."""
+"""Illumination of simulated clouds: their shadows on the ground, sunlit and shaded sides, outlines for the labels."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Simulated clouds: fields of optical depth, their shadows, and laying them over any picture of the ground.
+"""Simulated clouds: fields of optical depth, their shadows, and compositing them onto an image of the ground.
 
 A cloud layer of optical depth t reflects t / (t + c) of what an endlessly thick one would; c depends on the particles
 and the sun (two-stream approximation, Coakley & Chylek, 1975, J. Atmos. Sci. 32, 409-418). What it lets through, twice,
@@ -222,7 +222,7 @@ def composite_clouds(
 
     Returns:
         Reflectance (C, H, W) float32, a new array, and the mask (H, W) uint8 in canonical codes. Where thin cloud
-        changes no band by more than 0.02 of white, over snow for example, the label is clear: nobody could tell.
+        changes no band by more than 0.02 of white, over snow for example, the label is clear: such cloud is invisible.
 
     Raises:
         InvalidRecipe: The sizes differ, or a band is unknown.

@@ -1,4 +1,4 @@
-"""Simulated ground: what covers each pixel, how it slopes, how moist it is; optical bands and radar both see it."""
+"""Simulated ground: land cover, slope and moisture of each pixel, from which optical bands and radar are computed."""
 
 from dataclasses import dataclass
 
@@ -142,7 +142,7 @@ class _Cover:
         self._add(surface, mask)
 
     def put_uses(self, surfaces: tuple[str, ...], use: np.ndarray, mask: np.ndarray) -> None:
-        """Lays several surfaces at once; ``use`` (H, W) says which of them lies where."""
+        """Places several surfaces at once; ``use`` (H, W) is the number of the surface at each pixel."""
         rest = 1 - mask
         for share in self.shares.values():
             share *= rest

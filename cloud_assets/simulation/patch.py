@@ -38,7 +38,7 @@ class SimulationRecipe(BaseModel):
 
 @dataclass(frozen=True)
 class SimulatedPatch:
-    """One simulated patch with everything that is known about it."""
+    """One simulated patch with its truth: mask, optical depth, land cover."""
 
     reflectance: np.ndarray
     """(C, H, W) float32 top-of-atmosphere reflectance; 0 without data."""

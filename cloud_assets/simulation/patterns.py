@@ -1,4 +1,4 @@
-"""Patterns that people and rivers draw on the ground: parcels, irrigation circles, river courses."""
+"""Patterns on the ground: parcels of land, irrigation circles, river courses."""
 
 from functools import lru_cache
 

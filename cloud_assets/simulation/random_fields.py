@@ -1,4 +1,4 @@
-"""Random fields that look like nature: fractal noise by spectral synthesis, cells, and cheap smoothing.
+"""Random fields: fractal noise by spectral synthesis, cells, and fast smoothing.
 
 A field with power spectrum f^-slope looks like terrain, vegetation or clouds; slopes of 1 are grainy, 2 to 3 like
 broken clouds, above 3 smooth (Voss, 1985, https://doi.org/10.1007/978-3-642-84574-1_34). Fields are periodic, so

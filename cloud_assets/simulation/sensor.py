@@ -1,4 +1,4 @@
-"""What a sensor makes of the light: separate steps, each usable on simulated or on real reflectance (C, H, W).
+"""Simulated sensor: gain, noise, blur and the like as separate steps for simulated or real reflectance (C, H, W).
 
 Every step takes and returns float32 reflectance and never changes its input. :func:`randomise_sensor` draws all of them
 within the ranges of a :class:`SensorRecipe`, so that a model learns what clouds look like to any sensor.

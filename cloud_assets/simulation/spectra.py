@@ -1,4 +1,4 @@
-"""Spectra per band: what surfaces, clouds and the atmosphere do to sunlight.
+"""Spectra per band: reflectance of surfaces and clouds, transmission and scattering of the atmosphere.
 
 Bands are named by the STAC ``eo`` extension's common names. Values are those of Sentinel-2's 13 bands; Landsat's bands
 of the same names lie close enough. Surface spectra are bottom-of-atmosphere reflectance, rounded from the shapes that

@@ -1,4 +1,4 @@
-"""MLflow: runs, registry, the served model.
+"""Tracking with MLflow: runs, the model registry, the served model.
 
 Every method reaches the store at once or raises :class:`TrackingUnavailable`; whether work goes on without it is the
 caller's decision. Only :mod:`cloud_assets.tracking.store` imports mlflow; the other layers get plain Python.

@@ -1,4 +1,4 @@
-"""The registry: one registered model a task, aliases for the challenger and the champion."""
+"""Model registry: one registered model a task, with aliases for the challenger and the champion."""
 
 import hashlib
 import os

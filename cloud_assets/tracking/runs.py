@@ -1,4 +1,4 @@
-"""Runs: one a training, resumed with it, complete even if MLflow was away meanwhile."""
+"""MLflow runs: one a training, resumed with it and completed afterwards if MLflow was unavailable meanwhile."""
 
 import json
 import tempfile
@@ -31,7 +31,7 @@ class Runs(Store):
     def begin(
         self, workspace: Path, task: str, variant: str, recipe: Mapping[str, Any], tags: Mapping[str, str]
     ) -> str:
-        """Opens the run of a training: the one that the workspace knows, else a new one.
+        """Opens the run of a training: the one noted in the workspace, else a new one.
 
         Args:
             workspace: The training's folder.
@@ -100,7 +100,7 @@ class Runs(Store):
             client.set_terminated(run_id, status)
 
     def end_unfinished(self, workspace: Path) -> None:
-        """Closes the run that a workspace knows as ``KILLED`` if it never came to an end."""
+        """Closes the run noted in a workspace as ``KILLED`` if it has not ended."""
         with self.reached() as client:
             run_id = self._known_run(client, workspace)
             if run_id is not None and client.get_run(run_id).info.status == "RUNNING":
@@ -176,7 +176,7 @@ class Runs(Store):
 
         Args:
             parent: The run that it belongs to.
-            name: What tells the pieces of that run apart.
+            name: Identifies the nested run within its parent.
             parameters: Values by name.
             series: Metrics by name, each by step.
             tags: Tags.
@@ -284,7 +284,7 @@ def flattened(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _log_missing_epochs(client: Client, run_id: str, history: Sequence[Mapping[str, float]]) -> None:
-    """Logs what an epoch's own call could not: each metric at the epochs that the run does not know yet."""
+    """Logs what an epoch's own call could not: each metric at the epochs that the run lacks."""
     known: dict[str, set[int]] = {}
     for epoch, metrics in enumerate(history):
         for name in metrics.keys() - known.keys():

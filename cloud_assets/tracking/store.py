@@ -1,4 +1,4 @@
-"""The MLflow store and its client. The one module that imports mlflow; others get what they need from here."""
+"""The MLflow store and its client; the one module that imports mlflow."""
 
 import logging
 import os

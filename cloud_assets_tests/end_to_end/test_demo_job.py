@@ -9,11 +9,14 @@ TASK = "cloudsen12_segmentation"
 CONFIG = """
 ops:
   cloudsen12_segmentation__raw_scenes:
-    config: {source: sample, sample_scale: 0.1}
+    config: {source: sample, sample_scale: 0.1, max_samples: 3}
+  cloudsen12_segmentation__labeled_patches:
+    config: {size: 128}
   cloudsen12_segmentation__unet_efficientnet_b2_model:
     config:
       network: {encoder: efficientnet-b0, encoder_weights: none}
       crop: 64
+      mirrored_border: 0
       simulated_fraction: 0.0
       simulated_validation: 0
       composited_fraction: 0.0
