@@ -12,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from cloud_assets.inference.onnx_export import ExportedModel
+from cloud_assets.lifecycle.export import exported_predictor
 from cloud_assets_tests.datasets.conftest import FakeSample, save_taco
 from cloud_assets_tests.end_to_end.workplace import Workplace
 
@@ -131,7 +132,7 @@ def test_exported_champion_answers_like_the_served_one(place: Workplace, results
     served = mlflow.pyfunc.load_model(f"models:/{TASK}@champion")
     images = np.load(results / "labeled_patches" / "images.npy")[:8]
     expected = served.predict(np.moveaxis(images, 1, -1))
-    found = exported.predictor().predict(images)
+    found = exported_predictor(exported).predict(images)
     assert found["class_probability"] == pytest.approx(expected["class_probability"], abs=0.02)
 
 

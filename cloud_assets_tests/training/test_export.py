@@ -15,6 +15,7 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.card import ModelCard, TrainingRecord
 from cloud_assets.inference.export_recipe import ExportRecipe
 from cloud_assets.inference.onnx_export import ExportedModel, export
+from cloud_assets.lifecycle.export import exported_predictor
 from cloud_assets.networks.specifications import Classifier
 from cloud_assets.patches.preprocessing import Preprocessing
 
@@ -50,7 +51,7 @@ def patches() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def exported(bundle: ModelBundle, patches: np.ndarray) -> ExportedModel:
-    inputs = ClassificationPredictor(bundle, "cpu").network_input(patches)[0]
+    inputs = ClassificationPredictor(bundle, "cpu").network_input(patches)
     return export(bundle, ExportRecipe(), inputs, inputs[:16])
 
 
@@ -84,9 +85,9 @@ def test_exported_model_predicts_like_the_trained_one(
     again = ExportedModel.open(tmp_path / "exported")
     assert again == exported
     expected = ClassificationPredictor(bundle, "cpu").predict(patches)
-    found = again.predictor().predict(patches)
+    found = exported_predictor(again).predict(patches)
     assert found["class_probability"] == pytest.approx(expected["class_probability"], abs=0.02)  # bf16 on some machines
-    assert (again.predictor(int8=True).predict(patches)["class"] == expected["class"]).mean() > 0.7
+    assert (exported_predictor(again, int8=True).predict(patches)["class"] == expected["class"]).mean() > 0.7
 
 
 def test_export_that_differs_is_refused(bundle: ModelBundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +108,7 @@ def test_without_8_bits(bundle: ModelBundle, tmp_path: Path) -> None:
     plain.save(tmp_path / "plain")
     assert ExportedModel.open(tmp_path / "plain") == plain
     with pytest.raises(InvalidModel, match="without an 8-bit network"):
-        plain.predictor(int8=True)
+        exported_predictor(plain, int8=True)
 
 
 @pytest.mark.parametrize("file", ["network.onnx", "network.int8.onnx", "model_card.json"])
