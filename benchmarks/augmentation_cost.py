@@ -46,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    recipe = mixed_with_simulation(NETWORKS["U-Net"], budget_minutes=1)
+    recipe = mixed_with_simulation(NETWORKS["U-Net"], steps=1)
     with tempfile.TemporaryDirectory() as name:
         clear = SimulationRecipe(clouds=CLEAR_SKY)
         store = simulated_store(

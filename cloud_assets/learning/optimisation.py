@@ -13,10 +13,10 @@ class Optimisation(BaseModel):
     steps: int | None = Field(
         default=None,
         ge=1,
-        description="Steps (batches) of the whole training; its end and the learning rate follow them. Unset: those of "
-        "max_epochs.",
+        description="Steps (batches) of the whole training; its end and the learning rate follow them, or max_epochs "
+        "where those are fewer. Unset: those of max_epochs.",
     )
-    max_epochs: int = Field(default=50, ge=1, description="Epochs to train where steps is unset.")
+    max_epochs: int = Field(default=50, ge=1, description="Most epochs to train.")
     steps_per_epoch: int | None = Field(
         default=None,
         ge=1,
@@ -76,4 +76,5 @@ class Optimisation(BaseModel):
         Args:
             batches_an_epoch: Batches that make an epoch.
         """
-        return self.steps or self.max_epochs * batches_an_epoch
+        epochs = self.max_epochs * batches_an_epoch
+        return epochs if self.steps is None else min(self.steps, epochs)

@@ -15,9 +15,9 @@ from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.task import Task
 
 # What a processor can do with the authors' recipes; run_configs/cloud_anomaly.full.yaml has them unabridged.
-_BOUNDED = AUTHORS_OPTIMISATION.model_copy(update={"budget_minutes": 15.0})
-_BOUNDED_VGG = _BOUNDED.model_copy(update={"learning_rate": 3e-4})
-_BOUNDED_CLOUDING = CLOUDING_OPTIMISATION.model_copy(update={"budget_minutes": 15.0})
+_BOUNDED = AUTHORS_OPTIMISATION.model_copy(update={"steps": 100, "budget_minutes": 90.0})
+_BOUNDED_VGG = _BOUNDED.model_copy(update={"steps": 40, "learning_rate": 3e-4})
+_BOUNDED_CLOUDING = CLOUDING_OPTIMISATION.model_copy(update={"steps": 600, "budget_minutes": 90.0})
 
 TASK = Task(
     name="cloud_anomaly",

@@ -20,8 +20,8 @@ TASK = Task(
     patches=PatchRecipe(bands=("red", "green", "blue", "nir"), size=256, minimum_valid=0.2),
     split=GroupedSplit(by="group", stratify="cloud_percentage", held_out_label_types=("high",)),
     variants={
-        "unet_efficientnet_b2": from_simulation(budget_minutes=15),
-        "unet_any_sensor": any_sensor(budget_minutes=15, metres=10),
+        "unet_efficientnet_b2": from_simulation(steps=800),
+        "unet_any_sensor": any_sensor(steps=800, metres=10),
     },
     optional_variants=("unet_any_sensor",),
     evaluation=SegmentationEvaluation(),

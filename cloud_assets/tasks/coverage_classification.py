@@ -17,7 +17,7 @@ _BANDS = ("red", "green", "blue", "nir", "cirrus", "swir16")
 """Cirrus shows thin high cloud, the short-wave infrared tells snow from cloud."""
 _OPTIMISATION = Optimisation(
     max_epochs=60,
-    budget_minutes=12,
+    budget_minutes=90,
     batch_size=32,
     learning_rate=1e-3,
     weight_decay=0.01,
@@ -26,11 +26,11 @@ _OPTIMISATION = Optimisation(
 )
 
 
-def _variant(backbone: str) -> Classification:
+def _variant(backbone: str, steps: int) -> Classification:
     return Classification(
         network=Classifier(backbone=backbone),
         loss=ClassificationLoss(cover_map=1.0),
-        optimisation=_OPTIMISATION,
+        optimisation=_OPTIMISATION.model_copy(update={"steps": steps}),
         normalisation="standardise",
         clip=(0.0, 1.0),
         simulated_fraction=0.5,
@@ -50,10 +50,10 @@ TASK = Task(
     patches=PatchRecipe(bands=_BANDS, minimum_valid=0.2),
     split=GroupedSplit(by="group", stratify="cloud_percentage"),
     variants={
-        "resnet50": _variant("resnet50"),
-        "mobilenet": _variant("mobilenet"),
-        "vgg16": _variant("vgg16"),
-        "inception_v3": _variant("inception_v3"),
+        "resnet50": _variant("resnet50", steps=400),
+        "mobilenet": _variant("mobilenet", steps=800),
+        "vgg16": _variant("vgg16", steps=200),
+        "inception_v3": _variant("inception_v3", steps=300),
     },
     evaluation=ClassificationEvaluation(),
     gate=Gate(metric="accuracy", mode="max"),

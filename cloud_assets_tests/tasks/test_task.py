@@ -23,3 +23,11 @@ def test_tasks_have_the_public_names() -> None:
     assert {"unet_efficientnet_b2"} <= variants["cloudsen12_segmentation"]
     assert {"unet", "attention_unet"} <= variants["landsat_segmentation"]
     assert len(variants) == len(ALL_TASKS)
+
+
+def test_trainings_end_after_steps_and_have_a_time_limit() -> None:
+    for task in ALL_TASKS:
+        for variant in task.variants.values():
+            optimisation = variant.optimisation  # type: ignore[attr-defined]
+            assert optimisation.total_steps(100) == optimisation.steps
+            assert optimisation.budget_minutes is not None

@@ -16,7 +16,7 @@ from cloud_assets.families.segmentation.few_labels import RANDOM_SENSORS
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.training_run import TrainingRun
-from cloud_assets.reports.report_sections import training_facts
+from cloud_assets.reports.report_sections import report_sections
 from cloud_assets_tests.any_family import train_by
 from cloud_assets_tests.training.fresh_process import version_trained_afresh
 
@@ -161,20 +161,25 @@ def test_a_full_disk_costs_one_epoch_at_most(toy_recipe: Recipe, toy_run: Run, m
     assert same_weights(train_by(recipe, run), train_by(recipe, toy_run("whole")))
 
 
-@pytest.mark.parametrize("settings", [{"steps": 10}, {"max_epochs": 5, "steps_per_epoch": 2}], ids=["steps", "epochs"])
+@pytest.mark.parametrize(
+    "settings",
+    [{"steps": 10}, {"max_epochs": 5, "steps_per_epoch": 2}, {"steps": 9999, "max_epochs": 5, "steps_per_epoch": 2}],
+)
 def test_it_ends_with_its_steps_and_the_learning_rate_with_them(
     toy_recipe: Recipe, toy_run: Run, settings: dict[str, int]
 ) -> None:
     record = train_by(toy_recipe(**{"scheduler": "linear", "patience": None, **settings}), toy_run()).card.training
     assert (record.steps_run, record.stopped_by) == (10, "steps")
     assert record.history[-1]["learning_rate"] == pytest.approx(1e-2 * 0.1)
-    assert len(record.history) == (3 if "steps" in settings else 5)  # the last epoch of 4 steps may be shorter
+    assert len(record.history) == settings.get("max_epochs", 3)  # the last epoch of 4 steps may be shorter
 
 
 def test_a_time_limit_ends_it_early_and_is_reported(
     toy_recipe: Recipe, toy_run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    recipe = toy_recipe(steps=10_000, steps_per_epoch=20, budget_minutes=2 / 60, scheduler="linear", patience=None)
+    recipe = toy_recipe(
+        steps=10_000, max_epochs=500, steps_per_epoch=20, budget_minutes=2 / 60, scheduler="linear", patience=None
+    )
     started = time.monotonic()
     run = toy_run()
     bundle = train_by(recipe, run)
@@ -183,7 +188,9 @@ def test_a_time_limit_ends_it_early_and_is_reported(
     assert record.stopped_by == "time limit"
     assert record.steps_run is not None
     assert f"the time limit (budget_minutes: 0.0333333) ends the training after {record.steps_run} of" in caplog.text
-    assert training_facts(bundle.card)["ended by"] == f"time limit, after {record.steps_run} steps"
+    assert (
+        report_sections(run.store, bundle.card)["Training"]["ended by"] == f"time limit, after {record.steps_run} steps"
+    )
     # The clock changes nothing but the end: the rate is that of the step, as on any machine.
     assert record.history[-1]["learning_rate"] == pytest.approx(1e-2 * (1 - (record.steps_run - 1) / 10_000))
     assert train_by(recipe, run).card.training.stopped_by == "time limit"

@@ -121,26 +121,24 @@ class Translation(Recipe):
         return self
 
 
-def cyclegan(*bands: str, budget_minutes: float | None = None) -> Translation:
+def cyclegan(*bands: str, steps: int | None = None) -> Translation:
     """CycleGAN as published (arXiv:1703.10593), but without the identity loss, which needs equal band counts.
 
     Args:
         bands: Optical bands to make.
-        budget_minutes: Wall-clock budget; the learning rate falls to zero by its end. None: all epochs.
+        steps: Steps of the training, with a time limit for very slow machines. None: all epochs, no limit.
     """
-    return Translation(
-        bands=bands, optimisation=PAPER_OPTIMISATION.model_copy(update={"budget_minutes": budget_minutes})
-    )
+    return Translation(bands=bands, optimisation=PAPER_OPTIMISATION.model_copy(update=_length(steps)))
 
 
-def pix2pix(*bands: str, budget_minutes: float | None = None) -> Translation:
+def pix2pix(*bands: str, steps: int | None = None) -> Translation:
     """What pairs allow (arXiv:1611.07004): U-Net, an L1 term, and a discriminator that sees the radar picture too.
 
     Unlike in the paper, upsampling is resize-convolution, and there is no dropout, which the paper uses for noise.
 
     Args:
         bands: Optical bands to make.
-        budget_minutes: Wall-clock budget; the learning rate falls to zero by its end. None: all epochs.
+        steps: Steps of the training, with a time limit for very slow machines. None: all epochs, no limit.
     """
     return Translation(
         bands=bands,
@@ -149,6 +147,10 @@ def pix2pix(*bands: str, budget_minutes: float | None = None) -> Translation:
         pairing="paired",
         conditional=True,
         optimisation=PAPER_OPTIMISATION.model_copy(
-            update={"batch_size": 4, "weight_averaging": 0.995, "budget_minutes": budget_minutes}
+            update={"batch_size": 4, "weight_averaging": 0.995, **_length(steps)}
         ),
     )
+
+
+def _length(steps: int | None) -> dict[str, float | None]:
+    return {"steps": steps, "budget_minutes": None if steps is None else 90.0}
