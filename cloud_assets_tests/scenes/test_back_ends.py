@@ -52,7 +52,7 @@ def test_each_back_end_gives_pytorchs_probabilities_at_any_size_and_count(bundle
     assert one.shape == (1, 2, 32, 48)
 
 
-@pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", ["torch", pytest.param("onnxruntime", marks=pytest.mark.slow), "openvino"])
 def test_each_back_end_takes_the_model_that_comes_with_the_package(name):
     needs(name)
     shipped = ModelBundle.open(SIMULATION_MODEL)
