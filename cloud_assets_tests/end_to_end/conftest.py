@@ -23,15 +23,21 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 @pytest.fixture(scope="module")
 def small_38_cloud(workplace: Workplace) -> Path:
-    """Ten patches of ten scenes with one bright square cloud each, in the layout of 38-Cloud."""
+    """Ten patches of ten scenes in the layout of 38-Cloud, each with a square cloud.
+
+    Beside it is a square of ground that is as bright in the visible bands: only the near infrared tells them apart, so
+    that a brightness threshold does not suffice.
+    """
     generator = np.random.default_rng(0)
     folder = workplace.folder / "raw" / "38-cloud" / "38-Cloud_training"
     for number in range(10):
         ground = generator.integers(7000, 9000, (4, 64, 64), np.uint16)
-        top, left = generator.integers(4, 28, 2)
         truth = np.zeros((64, 64), np.uint8)
+        top, bright_top = generator.integers(0, 34, 2)
+        left, bright_left = (1, 33) if number % 2 else (33, 1)
         truth[top : top + 30, left : left + 30] = 255
         ground[:, truth > 0] += 11000
+        ground[:3, bright_top : bright_top + 30, bright_left : bright_left + 30] += 11000
         for name, pixels in zip(("red", "green", "blue", "nir", "gt"), (*ground, truth), strict=True):
             path = folder / f"train_{name}" / f"{name}_patch_{number}_1_by_1_scene{number}.TIF"
             path.parent.mkdir(parents=True, exist_ok=True)
