@@ -68,6 +68,7 @@ def evaluate(
 SCALE = 0.03
 """Size of the simulated data sets relative to the embedded sample."""
 _FIT = {
+    "optimisation.steps": None,
     "optimisation.max_epochs": 2,
     "optimisation.steps_per_epoch": 2,
     "optimisation.batch_size": 2,

@@ -30,6 +30,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
+@pytest.mark.slow
 def test_from_pictures_to_a_served_champion(home: Path) -> None:
     import dagster as dg
     import mlflow
