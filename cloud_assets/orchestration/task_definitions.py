@@ -5,7 +5,7 @@ from typing import Final
 import dagster as dg
 
 from cloud_assets.orchestration.automation.data_sensors import data_sensors
-from cloud_assets.orchestration.automation.monitoring_jobs import drift_sensor, watching_job, watching_schedule
+from cloud_assets.orchestration.automation.monitoring_jobs import drift_sensor, monitoring_job, monitoring_schedule
 from cloud_assets.orchestration.automation.schedules import schedules
 from cloud_assets.orchestration.common.console import LOGGER, progress_logger
 from cloud_assets.orchestration.common.resources import AssetStore, Folders, Tracking
@@ -27,8 +27,8 @@ def task_definitions(task: Task) -> dg.Definitions:
     """
     return dg.Definitions(
         assets=dg.with_source_code_references(lineage(task)),
-        jobs=[task_job(task), champion_evaluation_job(task), watching_job(task)],
-        schedules=[*schedules(task), watching_schedule(task)],
+        jobs=[task_job(task), champion_evaluation_job(task), monitoring_job(task)],
+        schedules=[*schedules(task), monitoring_schedule(task)],
         sensors=[*data_sensors(task), drift_sensor(task)],
         resources=_RESOURCES,
         loggers={LOGGER: progress_logger},

@@ -1,4 +1,4 @@
-"""The jobs that refresh what people watch, and the sensor that trains a task again after severe drift."""
+"""The monitoring jobs with their schedules, and the sensor that trains a task again after severe drift."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from cloud_assets.orchestration.automation.automation_settings import (
     unfinished_run,
 )
 from cloud_assets.orchestration.common.console import LOGGER
-from cloud_assets.orchestration.lineage.monitoring_assets import DRIFT, LEVEL, watching_keys
+from cloud_assets.orchestration.lineage.monitoring_assets import DRIFT, LEVEL, monitoring_keys
 from cloud_assets.settings import settings
 from cloud_assets.tasks.task import Task
 
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 _CRON = "0 2 * * *"
 
 
-def watching_job_name(task: Task) -> str:
+def monitoring_job_name(task: Task) -> str:
     """Name of the job that refreshes drift report and suspicious labels."""
-    return f"{task.name}_watching"
+    return f"{task.name}_monitoring"
 
 
-def watching_job(task: Task) -> "UnresolvedAssetJobDefinition":
+def monitoring_job(task: Task) -> "UnresolvedAssetJobDefinition":
     """Refreshes a task's drift report and list of suspicious labels; it needs a champion."""
     return dg.define_asset_job(
-        watching_job_name(task),
-        selection=dg.AssetSelection.assets(*watching_keys(task)),
+        monitoring_job_name(task),
+        selection=dg.AssetSelection.assets(*monitoring_keys(task)),
         description=f"{task.title}: drift of what came in, and labels that should be looked at again.",
         config={"loggers": {LOGGER: {"config": {}}}},
         tags={TASK_TAG: task.name},
     )
 
 
-def watching_schedule(task: Task) -> dg.ScheduleDefinition:
+def monitoring_schedule(task: Task) -> dg.ScheduleDefinition:
     """Runs the job every night, once switched on."""
-    job = watching_job_name(task)
+    job = monitoring_job_name(task)
     return dg.ScheduleDefinition(
         name=f"{job}_nightly",
         cron_schedule=_CRON,

@@ -1,9 +1,9 @@
-"""Asset checks, all cheap enough to run in the step that makes the asset.
+"""Asset checks of a lineage, all cheap enough to run in the step that makes the asset.
 
 A blocking check that fails stops the run there, so that nothing downstream is made from data that are wrong.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -12,6 +12,7 @@ import numpy as np
 from cloud_assets.bands import CLASS_NAMES, UNLABELLED
 from cloud_assets.datasets.catalog import SceneCatalog
 from cloud_assets.families.classification.coverage_labels import percentage_mismatches
+from cloud_assets.patches.plausibility import class_shares, implausible_values
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.comparison import Comparison
@@ -26,6 +27,36 @@ MOST_BLANK = 0.6
 COVERAGE_TOLERANCE = 1.0
 """Percentage points by which a mask's cloud cover may differ from what its data set states."""
 _LOOKED_AT = 500
+SMALLEST_CLASS = 0.02
+"""Share of a class below which it can hardly be learnt, nor its scores be believed."""
+FLOORS: Mapping[str, float] = {"iou": 0.3, "accuracy": 0.4, "auroc": 0.6, "psnr_gain": 0.0}
+"""Values below which nobody would use a model, whatever baselines reach; a gate's own minimum wins."""
+
+
+def scene_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """Checks of raw scenes."""
+    return [
+        dg.AssetCheckSpec("complete", asset=asset, description="Everything that the data set lists can be used."),
+        dg.AssetCheckSpec("no_twins", asset=asset, description="No pixels are in the data set under two names."),
+    ]
+
+
+def check_scenes(catalog: SceneCatalog) -> list[dg.AssetCheckResult]:
+    """Results of :func:`scene_checks`."""
+    left_out = [str(item) for item in catalog.skipped]
+    seen: dict[tuple[str, str], str] = {}
+    twins = []
+    for scene in catalog:
+        # Windows of one file share its hash; they are no twins.
+        windows = repr(sorted((name, band.index, band.window) for name, band in scene.bands.items()))
+        first = seen.setdefault((scene.content_hash, windows), scene.scene_id)
+        if first != scene.scene_id and scene.content_hash:
+            twins.append(f"{scene.scene_id} = {first}")
+    found = f"{len(catalog)} scenes, "
+    return [
+        _result("complete", not left_out, found + _listed(left_out, "left out"), severe=False),
+        _result("no_twins", not twins, found + _listed(twins, "twins"), severe=False),
+    ]
 
 
 def patch_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
@@ -67,6 +98,45 @@ def check_patches(store: PatchStore, catalog: SceneCatalog) -> list[dg.AssetChec
     ]
 
 
+def value_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """Checks of labelled patches, besides those of their masks."""
+    return [
+        dg.AssetCheckSpec("every_scene_cut", asset=asset, description="Each scene has patches, or is accounted for."),
+        dg.AssetCheckSpec(
+            "value_ranges", asset=asset, description="Values are what the instrument measures; offsets were taken once."
+        ),
+        dg.AssetCheckSpec(
+            "class_balance", asset=asset, description=f"No class has less than {SMALLEST_CLASS:.0%} of the labels."
+        ),
+    ]
+
+
+def check_values(store: PatchStore, catalog: SceneCatalog) -> list[dg.AssetCheckResult]:
+    """Results of :func:`value_checks`."""
+    unreadable = {item for item, _ in store.manifest.skipped}
+    cut = set(store.index["scene_id"])
+    absent = [scene.scene_id for scene in catalog if scene.scene_id not in cut and scene.scene_id not in unreadable]
+    accounted = len(absent) <= store.manifest.dropped_blank
+    counts = (
+        f"{len(catalog)} scenes: {len(cut)} with {len(store)} patches, {len(unreadable)} unreadable, "
+        f"{store.manifest.dropped_blank} blank patches"
+    )
+    problems = implausible_values(store)
+    shares = class_shares(store)
+    rare = [name for name, share in shares.items() if share < SMALLEST_CLASS]
+    said = ", ".join(f"{name} {share:.1%}" for name, share in shares.items()) or "these patches have no classes"
+    return [
+        _result(
+            "every_scene_cut",
+            accounted,
+            counts + ("" if accounted else "; " + _listed(absent, "without any")),
+            severe=False,
+        ),
+        _result("value_ranges", not problems, " ".join(problems) or "plausible"),
+        _result("class_balance", not rare, said, severe=False),
+    ]
+
+
 def split_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """Checks of splits."""
     return [
@@ -104,6 +174,22 @@ def check_evaluation(evaluation: Evaluation, gate: Gate) -> list[dg.AssetCheckRe
     beaten = bool(rules) and all(gate.is_better(value, rule) for rule in rules.values())
     said = ", ".join(f"{name} {rule:.4f}" for name, rule in rules.items()) or "no trivial rule was measured"
     return [_result("better_than_trivial", beaten, f"{gate.metric} {value:.4f}; {said}", severe=False)]
+
+
+def metric_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """Checks of an evaluation, besides its comparison with trivial rules."""
+    return [dg.AssetCheckSpec("metric_floor", asset=asset, description="Good enough for anybody to use.")]
+
+
+def check_metric(evaluation: Evaluation, gate: Gate) -> list[dg.AssetCheckResult]:
+    """Results of :func:`metric_checks`."""
+    floor = FLOORS.get(gate.metric) if gate.minimum is None else gate.minimum
+    value = evaluation.metrics.get(gate.metric)
+    said = f"{gate.metric} {'was not measured' if value is None else format(value, '.4f')}"
+    if floor is None:
+        return [_result("metric_floor", value is not None, f"{said}; no floor is known for it", severe=False)]
+    passed = value is not None and not gate.is_better(floor, value)
+    return [_result("metric_floor", passed, f"{said}; the floor is {floor:g}", severe=False)]
 
 
 def comparison_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:

@@ -13,7 +13,7 @@ from cloud_assets.orchestration.common.config_schema import config_schema, from_
 from cloud_assets.orchestration.common.metadata import measured, patches_metadata, scenes_metadata, splits_metadata
 from cloud_assets.orchestration.common.resources import Folders, Source
 from cloud_assets.orchestration.common.retries import RETRIES, only_outages_are_retried
-from cloud_assets.orchestration.lineage import checks, quality_checks
+from cloud_assets.orchestration.lineage import checks
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.tasks.task import Task
@@ -37,7 +37,7 @@ def raw_scenes_asset(task: Task) -> dg.AssetsDefinition:
     @dg.asset(
         **common(task, "raw_scenes", f"Scenes of {task.dataset.title}.", task.dataset, {"gdal", "geotiff"}),
         config_schema=schema,
-        check_specs=quality_checks.scene_checks(key),
+        check_specs=checks.scene_checks(key),
         retry_policy=RETRIES,
     )
     def raw_scenes(context: dg.AssetExecutionContext, folders: Folders) -> Iterator[dg.MaterializeResult[SceneCatalog]]:
@@ -52,7 +52,7 @@ def raw_scenes_asset(task: Task) -> dg.AssetsDefinition:
             value=catalog,
             data_version=dg.DataVersion(catalog.data_version),
             metadata={**scenes_metadata(catalog, folder), **cost},
-            check_results=quality_checks.check_scenes(catalog),
+            check_results=checks.check_scenes(catalog),
         )
 
     return raw_scenes
@@ -71,7 +71,7 @@ def labeled_patches_asset(task: Task) -> dg.AssetsDefinition:
             {"numpy", "parquet"},
         ),
         config_schema=config_schema(task.patches),
-        check_specs=[*checks.patch_checks(key), *quality_checks.value_checks(key)],
+        check_specs=[*checks.patch_checks(key), *checks.value_checks(key)],
         retry_policy=RETRIES,
         ins={"raw_scenes": upstream(task, "raw_scenes")},
     )
@@ -93,7 +93,7 @@ def labeled_patches_asset(task: Task) -> dg.AssetsDefinition:
                 metadata={**patches_metadata(store), **cost},
                 check_results=[
                     *checks.check_patches(store, raw_scenes),
-                    *quality_checks.check_values(store, raw_scenes),
+                    *checks.check_values(store, raw_scenes),
                 ],
             )
 

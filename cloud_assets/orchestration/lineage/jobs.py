@@ -10,7 +10,7 @@ from cloud_assets.orchestration.common.asset_parts import variant_keys
 from cloud_assets.orchestration.common.console import LOGGER
 from cloud_assets.orchestration.common.summary import summary_after_champion
 from cloud_assets.orchestration.lineage.champion_evaluation import NAME as CHAMPION_EVALUATION
-from cloud_assets.orchestration.lineage.monitoring_assets import watching_keys
+from cloud_assets.orchestration.lineage.monitoring_assets import monitoring_keys
 from cloud_assets.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run_config(job: str, size: str) -> dict[str, Any]:
 def _left_out(task: Task) -> dg.AssetSelection:
     """Optional variants, and what looks at a champion that is there already and has jobs of its own."""
     keys = variant_keys(task, task.optional_variants)
-    return dg.AssetSelection.assets(dg.AssetKey([task.name, CHAMPION_EVALUATION]), *watching_keys(task), *keys)
+    return dg.AssetSelection.assets(dg.AssetKey([task.name, CHAMPION_EVALUATION]), *monitoring_keys(task), *keys)
 
 
 def _job(name: str, task: Task, description: str, config: dict[str, Any]) -> "UnresolvedAssetJobDefinition":

@@ -6,7 +6,7 @@ from cloud_assets.orchestration.lineage.champion_evaluation import champion_eval
 from cloud_assets.orchestration.lineage.choice_assets import champion_asset, comparison_asset
 from cloud_assets.orchestration.lineage.data_assets import labeled_patches_asset, raw_scenes_asset, splits_asset
 from cloud_assets.orchestration.lineage.export_asset import export_assets
-from cloud_assets.orchestration.lineage.monitoring_assets import watching_assets
+from cloud_assets.orchestration.lineage.monitoring_assets import monitoring_assets
 from cloud_assets.orchestration.lineage.study_asset import study_assets
 from cloud_assets.orchestration.lineage.variant_assets import model_asset, report_asset
 from cloud_assets.tasks.task import Task
@@ -30,5 +30,5 @@ def lineage(task: Task) -> list[dg.AssetsDefinition]:
         champion_asset(task),
         champion_evaluation_asset(task),
         *export_assets(task),
-        *watching_assets(task),
+        *monitoring_assets(task),
     ]

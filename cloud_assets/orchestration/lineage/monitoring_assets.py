@@ -1,4 +1,4 @@
-"""The assets that people watch: drift of what comes in, and labels that should be looked at again."""
+"""The monitoring assets and their checks: drift of new data, and suspicious labels."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,6 @@ from cloud_assets.orchestration.common.config_schema import config_schema, from_
 from cloud_assets.orchestration.common.io_manager import AssetFolders
 from cloud_assets.orchestration.common.metadata import Metadata, figures, measured, table
 from cloud_assets.orchestration.common.resources import Folders, Tracking
-from cloud_assets.orchestration.lineage import monitoring_checks
 from cloud_assets.orchestration.lineage.scene_assets import SCENE_PRODUCTS
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
@@ -25,14 +24,17 @@ DRIFT, LABELS = "drift_report", "suspicious_labels"
 LEVEL = "level"
 """Metadata of a drift report: steady, warning or severe."""
 _SHOWN_ROWS = 30
+NO_DRIFT, NO_SEVERE_DRIFT = "no_drift", "no_severe_drift"
+SUSPICION = 0.5
+"""From here on a label is a case for the labelling team: half of a patch's cloud is contradicted, or half a margin."""
 
 
-def watching_keys(task: Task) -> list[dg.AssetKey]:
+def monitoring_keys(task: Task) -> list[dg.AssetKey]:
     """Keys of the assets, which the task's own job leaves out: they look at a champion that is there already."""
     return [dg.AssetKey([task.name, name]) for name in (DRIFT, LABELS)]
 
 
-def watching_assets(task: Task) -> list[dg.AssetsDefinition]:
+def monitoring_assets(task: Task) -> list[dg.AssetsDefinition]:
     """A task's drift report and its list of suspicious labels."""
     return [_drift_report(task), _suspicious_labels(task)]
 
@@ -49,7 +51,7 @@ def _drift_report(task: Task) -> dg.AssetsDefinition:
             {"scipy", "html"},
         ),
         config_schema=config_schema(defaults),
-        check_specs=monitoring_checks.drift_checks(key),
+        check_specs=drift_checks(key),
         deps=[dg.AssetKey([task.name, "champion"]), SCENE_PRODUCTS],
         ins={"labeled_patches": upstream(task, "labeled_patches")},
     )
@@ -78,7 +80,7 @@ def _drift_report(task: Task) -> dg.AssetsDefinition:
             value=report,
             data_version=dg.DataVersion(report.data_version),
             metadata={**_drift_metadata(report, str(folders.results.joinpath(*key.path) / "report.html")), **cost},
-            check_results=monitoring_checks.check_drift(report),
+            check_results=check_drift(report),
         )
 
     return drift_report
@@ -96,7 +98,7 @@ def _suspicious_labels(task: Task) -> dg.AssetsDefinition:
             {"pandas", "html"},
         ),
         config_schema=config_schema(defaults),
-        check_specs=monitoring_checks.label_checks(key),
+        check_specs=label_checks(key),
         deps=[dg.AssetKey([task.name, "champion"])],
         ins={"labeled_patches": upstream(task, "labeled_patches"), "splits": upstream(task, "splits")},
     )
@@ -118,7 +120,7 @@ def _suspicious_labels(task: Task) -> dg.AssetsDefinition:
             value=labels,
             data_version=dg.DataVersion(labels.data_version),
             metadata={**_label_metadata(labels, str(folders.results.joinpath(*key.path))), **cost},
-            check_results=monitoring_checks.check_labels(labels),
+            check_results=check_labels(labels),
         )
 
     return suspicious_labels
@@ -148,3 +150,59 @@ def _label_metadata(labels: SuspiciousLabels, folder: str) -> Metadata:
         **figures(labels.figures, LABEL_CAPTIONS),
         "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in labels.notes)),
     }
+
+
+def drift_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """Checks of a drift report."""
+    return [
+        dg.AssetCheckSpec(NO_DRIFT, asset=asset, description="New data look like the training data."),
+        dg.AssetCheckSpec(
+            NO_SEVERE_DRIFT,
+            asset=asset,
+            description="New data are not so different that the task should be trained again. The sensor "
+            "<task>_retraining_on_drift, if switched on, does that.",
+        ),
+    ]
+
+
+def check_drift(report: DriftReport) -> list[dg.AssetCheckResult]:
+    """Results of :func:`drift_checks`: what the last batches say, not older ones."""
+    said = "; ".join(
+        f"{batch.name}: {batch.level}, p {batch.p_value:.3g}, {batch.feature} D {batch.ks:.2f}, PSI {batch.psi:.2f}"
+        for batch in report.latest
+    )
+    said = said or " ".join(report.notes) or "nothing new"
+    advice = " Label some of the new data and train again: the same labels make the same model."
+    severe = report.level == "severe"
+    return [
+        dg.AssetCheckResult(
+            check_name=NO_DRIFT,
+            passed=report.level == "steady" and not report.is_blind,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=said,
+        ),
+        dg.AssetCheckResult(
+            check_name=NO_SEVERE_DRIFT,
+            passed=not severe,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=said + advice if severe else said,
+            metadata={"retraining_requested": severe},
+        ),
+    ]
+
+
+def label_checks(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """Checks of a list of suspicious labels."""
+    what = f"No label is contradicted with a suspicion of {SUSPICION:g} or more."
+    return [dg.AssetCheckSpec("labels_agree", asset=asset, description=what)]
+
+
+def check_labels(labels: SuspiciousLabels) -> list[dg.AssetCheckResult]:
+    """Results of :func:`label_checks`."""
+    doubted = labels.table.loc[labels.table["suspicion"] >= SUSPICION, "patch_id"].tolist()
+    said = f"{len(doubted)} of {labels.looked_at} labels" + (f": {', '.join(doubted[:10])}" if doubted else "")
+    return [
+        dg.AssetCheckResult(
+            check_name="labels_agree", passed=not doubted, severity=dg.AssetCheckSeverity.WARN, description=said
+        )
+    ]

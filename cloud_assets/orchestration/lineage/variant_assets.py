@@ -23,7 +23,7 @@ from cloud_assets.orchestration.common.config_schema import config_schema, from_
 from cloud_assets.orchestration.common.metadata import evaluation_metadata, measured, model_metadata
 from cloud_assets.orchestration.common.resources import Folders, Tracking
 from cloud_assets.orchestration.common.retries import RETRIES, only_outages_are_retried
-from cloud_assets.orchestration.lineage import checks, quality_checks
+from cloud_assets.orchestration.lineage import checks
 from cloud_assets.orchestration.lineage.study_asset import USE_STUDY, study_fields, study_inputs, tuned
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
@@ -108,7 +108,7 @@ def report_asset(task: Task, variant: str) -> dg.AssetsDefinition:
             {"torchmetrics", "html"},
         ),
         config_schema=config_schema(task.evaluation),
-        check_specs=[*checks.evaluation_checks(key), *quality_checks.metric_checks(key)],
+        check_specs=[*checks.evaluation_checks(key), *checks.metric_checks(key)],
         pool=GPU_POOL,
         ins={
             **reference_inputs(task),
@@ -145,7 +145,7 @@ def report_asset(task: Task, variant: str) -> dg.AssetsDefinition:
             metadata={**evaluation_metadata(evaluation, page), **run_link(tracking, run_id), **cost},
             check_results=[
                 *checks.check_evaluation(evaluation, task.gate),
-                *quality_checks.check_metric(evaluation, task.gate),
+                *checks.check_metric(evaluation, task.gate),
             ],
         )
 

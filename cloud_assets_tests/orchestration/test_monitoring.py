@@ -10,9 +10,14 @@ import pytest
 from cloud_assets.definitions import defs
 from cloud_assets.lifecycle.drift_report import BatchDrift, DriftReport
 from cloud_assets.lifecycle.suspicious_labels import LIST, SuspiciousLabels
-from cloud_assets.orchestration.automation.monitoring_jobs import watching_job_name
-from cloud_assets.orchestration.lineage.monitoring_assets import DRIFT, LEVEL, watching_keys
-from cloud_assets.orchestration.lineage.monitoring_checks import check_drift, check_labels
+from cloud_assets.orchestration.automation.monitoring_jobs import monitoring_job_name
+from cloud_assets.orchestration.lineage.monitoring_assets import (
+    DRIFT,
+    LEVEL,
+    check_drift,
+    check_labels,
+    monitoring_keys,
+)
 from cloud_assets.tasks import ALL_TASKS
 from cloud_assets.tasks.landsat_segmentation import TASK
 from cloud_assets.tasks.task import Task
@@ -56,9 +61,9 @@ def test_labels_worth_a_look_are_named() -> None:
 
 
 @pytest.mark.parametrize("task", ALL_TASKS, ids=lambda task: task.name)
-def test_watching_has_a_job_of_its_own(task: Task) -> None:
-    keys = set(watching_keys(task))
-    assert defs.resolve_job_def(watching_job_name(task)).asset_layer.executable_asset_keys >= keys
+def test_monitoring_has_a_job_of_its_own(task: Task) -> None:
+    keys = set(monitoring_keys(task))
+    assert defs.resolve_job_def(monitoring_job_name(task)).asset_layer.executable_asset_keys >= keys
     assert not keys & set(defs.resolve_job_def(task.name).asset_layer.selected_asset_keys)
 
 
