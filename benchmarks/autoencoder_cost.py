@@ -51,7 +51,7 @@ def step(network: str, at_once: int | None, options: argparse.Namespace) -> str:
     from cloud_assets.families.anomaly.train import ReconstructionModule
     from cloud_assets.inference.device import autocast
     from cloud_assets.learning.learning_rate import build_optimiser
-    from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder, VGG19Autoencoder
+    from cloud_assets.networks.specifications import ConvAutoencoder, VGG19Autoencoder
 
     torch.set_num_threads(options.threads)
     specification = (

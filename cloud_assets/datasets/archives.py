@@ -26,7 +26,7 @@ def unpack(archive: Path, target: Path, progress: bool) -> None:
 
     Raises:
         InvalidData: A member is a link or a device, or would be written outside ``target``; nothing of it is written.
-        InvalidData: The archive is truncated or no archive; the files before the damage stay.
+            The archive is truncated or no archive; the files before the damage stay.
         StorageFull: The disk is full; call it again when there is room.
     """
     from tqdm import tqdm

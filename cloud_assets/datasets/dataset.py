@@ -68,8 +68,8 @@ class Dataset(BaseModel, ABC):
 
         Raises:
             DataNotFound: The data set is not there; the message says what to set or to download.
-            InvalidData: A part that belongs to it is missing.
-            InvalidData: More items are unusable than :attr:`max_skipped_fraction` allows.
+            InvalidData: A part that belongs to it is missing. More items are unusable than :attr:`max_skipped_fraction`
+                allows.
         """
         folder = self.find_folder(data_root)
         found = self.collect(folder, cache or data_root, progress)

@@ -109,9 +109,8 @@ class Scene:
 
         Raises:
             UnknownBand: A name that no instrument of the scene knows.
-            InvalidData: A band that this scene does not hold.
-            InvalidData: The bands' files disagree in data type.
-            InvalidData: A file cannot be read, or sizes disagree.
+            InvalidData: A band that this scene does not hold. The bands' files disagree in data type. A file cannot be
+                read, or sizes disagree.
         """
         names = [self.resolve(band) for band in bands]
         by_source: dict[tuple[str, Window | None], list[int]] = {}
@@ -138,9 +137,8 @@ class Scene:
             (H, W) canonical cloud codes; 255 where the truth's window reaches past its raster.
 
         Raises:
-            InvalidData: The scene has no truth.
-            InvalidData: The raster holds a code that the legend does not explain.
-            InvalidData: The file cannot be read.
+            InvalidData: The scene has no truth. The raster holds a code that the legend does not explain. The file
+                cannot be read.
         """
         if self.truth is None:
             raise InvalidData(f"Scene {self.scene_id} comes without truth.")
@@ -194,8 +192,7 @@ def read_truth(truth: RasterBand, codes: Mapping[int, int]) -> npt.NDArray[np.ui
         (H, W) canonical codes; 255 outside the raster.
 
     Raises:
-        InvalidData: The raster holds a code that the legend does not explain.
-        InvalidData: The file cannot be read.
+        InvalidData: The raster holds a code that the legend does not explain. The file cannot be read.
     """
     raw = read_bands(truth.path, [truth.index], truth.window, 0)[0]
     unknown = sorted(set(np.unique(raw).tolist()) - set(codes))

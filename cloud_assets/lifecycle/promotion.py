@@ -136,8 +136,8 @@ def promote(
 
     Raises:
         TrackingUnavailable: If MLflow is away; nothing is decided then.
-        NoChampion: If the challenger is turned down and there is no other champion.
-        NoChampion: If it has to be approved and there is no other champion.
+        NoChampion: If the challenger is turned down and there is no other champion; if it has to be approved and there
+            is no other champion.
         AlreadyRunning: If other processes keep changing the champion.
     """
     run_id = tracker.publish(workspace, bundle)

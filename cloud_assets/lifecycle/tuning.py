@@ -58,8 +58,8 @@ def run_study(
         All finished trials.
 
     Raises:
-        InvalidRecipe: If the search space does not fit the recipe, or no epoch has the metric.
-        InvalidRecipe: If the study's name is taken by a study of something else.
+        InvalidRecipe: If the search space does not fit the recipe, or no epoch has the metric; if the study's name is
+            taken by a study of something else.
         AlreadyRunning: If another process runs it.
         SourceUnreachable: If the storage cannot be opened.
         TrainingFailed: If the first trials all fail.

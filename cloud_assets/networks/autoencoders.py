@@ -103,8 +103,7 @@ def build_vgg19_autoencoder(channels: int, weights: str, pictures: int | None) -
         pictures: How many pictures at once in the two blocks of the highest resolution; None for all.
 
     Raises:
-        InvalidModel: If the weights cannot be obtained.
-        InvalidModel: If they belong to another architecture.
+        InvalidModel: If the weights cannot be obtained; if they belong to another architecture.
     """
     backbone = timm.create_model(_VGG19, pretrained=False, in_chans=channels, num_classes=0)
     features = backbone.get_submodule("features")

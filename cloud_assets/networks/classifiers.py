@@ -102,8 +102,7 @@ def build_classifier(
 
     Raises:
         InvalidRecipe: If timm has no such backbone.
-        InvalidModel: If the weights cannot be obtained.
-        InvalidModel: If they belong to another architecture.
+        InvalidModel: If the weights cannot be obtained; if they belong to another architecture.
     """
     name = backbone_name(specification.backbone)
     backbone: Any = timm.create_model(

@@ -28,8 +28,7 @@ def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int
         (N, in_channels, H, W) -> (N, out_channels, H, W); H and W are multiples of 32.
 
     Raises:
-        InvalidModel: If the weights cannot be obtained.
-        InvalidModel: If they belong to another architecture.
+        InvalidModel: If the weights cannot be obtained; if they belong to another architecture.
     """
     # Never by name: the library would download, retry for most of a minute, and rebuild models from the network.
     network = cast(
@@ -75,8 +74,8 @@ def check_whole_start(network: nn.Module, encoder_weights: str) -> None:
         encoder_weights: What it was built from, ``simulation`` or a file.
 
     Raises:
-        InvalidModel: If there is no such file.
-        InvalidModel: If the weights are those of an encoder, or of a network for other classes.
+        InvalidModel: If there is no such file; if the weights are those of an encoder, or of a network for other
+            classes.
     """
     path = _local_file(encoder_weights)
     weights = read_weights(path)

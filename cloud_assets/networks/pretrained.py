@@ -59,8 +59,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         The state dict.
 
     Raises:
-        InvalidModel: If there is no such file.
-        InvalidModel: If the file is damaged or holds anything but named tensors.
+        InvalidModel: If there is no such file; if the file is damaged or holds anything but named tensors.
     """
     if not path.is_file():
         raise InvalidModel(

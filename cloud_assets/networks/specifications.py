@@ -8,13 +8,35 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder, VGG19Autoencoder
-from cloud_assets.networks.specification import Specification as Specification
-
 if TYPE_CHECKING:
     from torch import nn
 
     from cloud_assets.networks.discriminators import PatchDiscriminatorNetwork
+
+
+class Specification(BaseModel):
+    """Base of all network specifications."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of the input must be multiples of this number of pixels."""
+        return 1
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """Makes the network.
+
+        Args:
+            in_channels: Number of input bands.
+            out_channels: Number of output channels.
+            pretrained: Fetch the pretrained weights that the specification names. ``False`` when the weights come
+                from a model bundle anyway: then nothing is looked up or downloaded.
+
+        Returns:
+            The network, in training mode, (N, in_channels, H, W) -> (N, out_channels, H, W) for the dense ones.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how to build its network.")
 
 
 class UNet(Specification):
@@ -36,17 +58,10 @@ class UNet(Specification):
         return UNetNetwork(in_channels, out_channels, self.width, self.depth)
 
 
-class AttentionUNet(Specification):
+class AttentionUNet(UNet):
     """The same U-Net with additive attention gates on its skips (Oktay et al. 2018, arXiv:1804.03999)."""
 
-    architecture: Literal["attention_unet"] = "attention_unet"
-    width: int = Field(default=32, ge=1, description="Channels of the first block; each further block doubles them.")
-    depth: int = Field(default=3, ge=1, le=6, description="Number of contracting (and of expanding) blocks.")
-
-    @property
-    def size_multiple(self) -> int:
-        """Each contracting block halves height and width."""
-        return int(2**self.depth)
+    architecture: Literal["attention_unet"] = "attention_unet"  # type: ignore[assignment]
 
     def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
         """See :meth:`Specification.build`; there are no pretrained weights."""
@@ -79,8 +94,7 @@ class EfficientNetUNet(Specification):
         """See :meth:`Specification.build`.
 
         Raises:
-            InvalidModel: If the pretrained weights cannot be obtained.
-            InvalidModel: If the weights belong to another architecture.
+            InvalidModel: If the pretrained weights cannot be obtained or belong to another architecture.
         """
         from cloud_assets.networks.efficientnet_unet import build_efficientnet_unet
 
@@ -132,8 +146,7 @@ class Classifier(Specification):
 
         Raises:
             InvalidRecipe: If timm has no such backbone.
-            InvalidModel: If the pretrained weights cannot be obtained.
-            InvalidModel: If the weights belong to another architecture.
+            InvalidModel: If the pretrained weights cannot be obtained or belong to another architecture.
         """
         from cloud_assets.networks.classifiers import build_classifier
 
@@ -207,6 +220,72 @@ class PatchDiscriminator(BaseModel):
         from cloud_assets.networks.discriminators import PatchDiscriminatorNetwork
 
         return PatchDiscriminatorNetwork(in_channels, self.width, self.layers)
+
+
+class ConvAutoencoder(Specification):
+    """Convolutional autoencoder of five convolutions with four poolings between them, and its mirror image."""
+
+    architecture: Literal["conv_autoencoder"] = "conv_autoencoder"
+    width: int = Field(
+        default=512,
+        ge=8,
+        description="Filters of the first convolution: 512 gives 512, 256, 64, 16, 8; others give width, width / 2, "
+        "width / 8 (at least 16), 16, 8. Time grows with its square, memory with itself; 64 suits processors.",
+    )
+    pictures_at_once: int | None = Field(
+        default=1,
+        ge=1,
+        description="Pictures a time in the wide layers at full resolution, which bounds memory. Unset: the batch.",
+    )
+
+    @property
+    def size_multiple(self) -> int:
+        """The encoder halves height and width four times."""
+        return 16
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Filters of the encoder's convolutions."""
+        return self.width, max(self.width // 2, 16), max(self.width // 8, 16), 16, 8
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """See :meth:`Specification.build`; ``out_channels`` is ``in_channels``."""
+        from cloud_assets.networks.autoencoders import build_conv_autoencoder
+
+        return build_conv_autoencoder(in_channels, self.widths, self.pictures_at_once)
+
+
+class VGG19Autoencoder(Specification):
+    """VGG19's convolutions up to the last pooling, and a decoder of transposed convolutions."""
+
+    architecture: Literal["vgg19_autoencoder"] = "vgg19_autoencoder"
+    encoder_weights: str = Field(
+        default="none",
+        min_length=1,
+        description="'none', 'imagenet' (downloaded once; an error where that is impossible), or a weights file "
+        "(.safetensors, .pt, .pth) of VGG19.",
+    )
+    pictures_at_once: int | None = Field(
+        default=1,
+        ge=1,
+        description="Pictures a time in the blocks of the highest resolutions, which bounds memory. Unset: the batch.",
+    )
+
+    @property
+    def size_multiple(self) -> int:
+        """The encoder halves height and width five times."""
+        return 32
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """See :meth:`Specification.build`; ``out_channels`` is ``in_channels``.
+
+        Raises:
+            InvalidModel: If the pretrained weights cannot be obtained or belong to another architecture.
+        """
+        from cloud_assets.networks.autoencoders import build_vgg19_autoencoder
+
+        weights = self.encoder_weights if pretrained else "none"
+        return build_vgg19_autoencoder(in_channels, weights, self.pictures_at_once)
 
 
 NetworkSpecification = Annotated[

@@ -74,8 +74,8 @@ def cut_patches(
         The opened store.
 
     Raises:
-        InvalidData: If more scenes are unreadable than tolerated.
-        InvalidData: If scenes differ in data type, instrument or (without a size in the recipe) in size.
+        InvalidData: If more scenes are unreadable than tolerated; if scenes differ in data type, instrument or (without
+            a size in the recipe) in size.
         NoUsablePatches: If there is no scene, or every patch is blank.
         UnknownBand: If the recipe names a band that the instrument does not have.
         StorageFull: If the disk is full.

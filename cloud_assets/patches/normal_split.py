@@ -70,8 +70,7 @@ class NormalSplit(BaseModel):
 
         Raises:
             NoUsablePatches: If no patch is normal.
-            InvalidRecipe: If the normal patches come from fewer than three groups.
-            InvalidRecipe: If the index has no column ``by``.
+            InvalidRecipe: If the normal patches come from fewer than three groups; if the index has no column ``by``.
         """
         index = store.index
         if self.by not in index.columns:

@@ -68,8 +68,7 @@ class GroupedSplit(BaseModel):
 
         Raises:
             NoUsablePatches: If no patch has one of the wanted label types.
-            InvalidRecipe: If there are fewer groups than splits.
-            InvalidRecipe: If the index has no column ``by``.
+            InvalidRecipe: If there are fewer groups than splits; if the index has no column ``by``.
         """
         index = store.index
         if self.by not in index.columns:

@@ -43,8 +43,7 @@ def predict_array(
 
     Raises:
         InvalidScene: If there is no such instrument.
-        InvalidData: If names and bands do not match.
-        InvalidData: If a band of the model is missing.
+        InvalidData: If names and bands do not match; if a band of the model is missing.
         InvalidScene: If the model was trained on another processing level.
     """
     if instrument not in INSTRUMENTS:

@@ -36,8 +36,7 @@ def scene_path(inbox: Path, key: str) -> Path:
         key: The scene's name in it, as :func:`look_into` gave it.
 
     Raises:
-        InvalidScene: If the key, or a link behind it, leads out of the inbox.
-        InvalidScene: If there is nothing of that name.
+        InvalidScene: If the key, or a link behind it, leads out of the inbox; if there is nothing of that name.
     """
     path = inbox / key
     if Path(key).name != key or key in (".", "..") or not path.resolve().is_relative_to(inbox.resolve()):

@@ -8,7 +8,7 @@ from cloud_assets.families.anomaly.recipe import (
     Reconstruction,
     SyntheticAnomalies,
 )
-from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder, VGG19Autoencoder
+from cloud_assets.networks.specifications import ConvAutoencoder, VGG19Autoencoder
 from cloud_assets.patches.normal_split import NormalSplit
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.reports.gate import Gate

@@ -46,9 +46,6 @@ class Registry(Store):
 
         Returns:
             The new version, or the one that holds the same model already.
-
-        Raises:
-            TrackingUnavailable: If the store does not answer.
         """
         card = bundle.card
         with self.reached() as client:
@@ -131,7 +128,6 @@ class Registry(Store):
         """Gets a registered model.
 
         Raises:
-            TrackingUnavailable: If the store does not answer.
             InvalidModel: If the version does not hold a model that this installation can read.
         """
         with self.reached(), tempfile.TemporaryDirectory() as temporary:

@@ -42,9 +42,6 @@ class Runs(Store):
 
         Returns:
             The run's id.
-
-        Raises:
-            TrackingUnavailable: If the store does not answer.
         """
         with self.reached() as client:
             run_id = self._known_run(client, workspace)
@@ -64,31 +61,12 @@ class Runs(Store):
             return run_id
 
     def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Logs one epoch's metrics.
-
-        Args:
-            run_id: The run.
-            epoch: Number of the epoch, from 0.
-            metrics: Values by name.
-
-        Raises:
-            TrackingUnavailable: If the store does not answer.
-        """
+        """Logs the metrics of an epoch, counted from 0."""
         with self.reached() as client:
             log_metrics(client, run_id, metrics, epoch)
 
     def log_picture(self, run_id: str, epoch: int, name: str, png: bytes) -> None:
-        """Keeps a picture that was made after an epoch, as ``pictures/<name>/epoch_0007.png``.
-
-        Args:
-            run_id: The run.
-            epoch: Number of the epoch, from 0.
-            name: What the picture shows.
-            png: Its PNG file.
-
-        Raises:
-            TrackingUnavailable: If the store does not answer.
-        """
+        """Keeps a PNG picture that was made after an epoch (from 0), as ``pictures/<name>/epoch_0007.png``."""
         with self.reached() as client, tempfile.TemporaryDirectory() as temporary:
             path = Path(temporary) / f"epoch_{epoch:04d}.png"
             path.write_bytes(png)
@@ -117,9 +95,6 @@ class Runs(Store):
 
         Returns:
             The id of the run, which is finished.
-
-        Raises:
-            TrackingUnavailable: If the store does not answer.
         """
         card, record = bundle.card, bundle.card.training
         with self.reached() as client:
@@ -144,15 +119,7 @@ class Runs(Store):
             return run_id
 
     def log_evaluation(self, run_id: str, evaluation: "Evaluation") -> None:
-        """Logs an evaluation to the run of its training, once: test metrics, tables, figures, report.
-
-        Args:
-            run_id: The run.
-            evaluation: The evaluation.
-
-        Raises:
-            TrackingUnavailable: If the store does not answer.
-        """
+        """Logs an evaluation to the run of its training, once: test metrics, tables, figures, report."""
         version = evaluation.data_version
         with self.reached() as client, tempfile.TemporaryDirectory() as temporary:
             if client.get_run(run_id).data.tags.get(EVALUATION_TAG) == version:
@@ -181,9 +148,6 @@ class Runs(Store):
             series: Metrics by name, each by step.
             tags: Tags.
             status: ``FINISHED``, ``FAILED`` or ``KILLED``.
-
-        Raises:
-            TrackingUnavailable: If the store does not answer.
         """
         with self.reached() as client:
             experiment = client.get_run(parent).info.experiment_id
@@ -201,33 +165,14 @@ class Runs(Store):
             client.set_terminated(run.info.run_id, status)
 
     def log_folder(self, run_id: str, folder: Path, name: str, metrics: Mapping[str, float]) -> None:
-        """Logs the files of a folder and some metrics to a run, which is then finished.
-
-        Args:
-            run_id: The run.
-            folder: The folder.
-            name: What it is called among the run's artifacts.
-            metrics: Values by name.
-
-        Raises:
-            TrackingUnavailable: If the store does not answer.
-        """
+        """Logs some metrics and the files of a folder, as artifact ``name``, to a run, which is then finished."""
         with self.reached() as client:
             log_metrics(client, run_id, metrics)
             client.log_artifacts(run_id, str(folder), name)
             client.set_terminated(run_id)
 
     def note(self, run_id: str, name: str, content: Mapping[str, Any]) -> None:
-        """Keeps a small JSON object as an artifact of a run, once.
-
-        Args:
-            run_id: The run.
-            name: Name of the artifact; one that is there already stays.
-            content: The object.
-
-        Raises:
-            TrackingUnavailable: If the store does not answer.
-        """
+        """Keeps a small JSON object as an artifact of a run; one of that name that is there already stays."""
         with self.reached() as client:
             if not any(file.path == name for file in client.list_artifacts(run_id)):
                 client.log_dict(run_id, dict(content), name)

@@ -130,16 +130,7 @@ class Store:
         return str(found.experiment_id)
 
     def log_model(self, client: MlflowClient, run_id: str, bundle: ModelBundle) -> str:
-        """Logs a model that answers raw digital numbers to a run, which is finished by that.
-
-        Args:
-            client: A client of this store.
-            run_id: The run.
-            bundle: The model.
-
-        Returns:
-            The logged model's id.
-        """
+        """Logs a model that takes raw digital numbers to a run, which is then finished; returns the model's id."""
         card, served = bundle.card, ServedModel(bundle)
         mlflow.set_tracking_uri(self.uri)
         with (
@@ -167,29 +158,13 @@ class Store:
         return str(logged.model_id)
 
     def download_model(self, source: str, folder: Path) -> Path:
-        """Downloads a logged or registered model.
-
-        Args:
-            source: ``models:/...``
-            folder: Where to.
-
-        Returns:
-            The folder of its files.
-        """
+        """Downloads a logged or registered model (``models:/...``) and returns the folder of its files."""
         mlflow.set_tracking_uri(self.uri)
         return Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder)))
 
 
 def unless(code: str, ask: Callable[[], Found]) -> Found | None:
-    """Asks MLflow for something.
-
-    Args:
-        code: The error code that is an answer, too.
-        ask: The question.
-
-    Returns:
-        The answer; None if MLflow's is that error.
-    """
+    """What a call of MLflow returns; None if it raises the error of that code."""
     try:
         return ask()
     except MlflowException as error:

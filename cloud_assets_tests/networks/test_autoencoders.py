@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cloud_assets.errors import InvalidModel
-from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder, VGG19Autoencoder
+from cloud_assets.networks.specifications import ConvAutoencoder, VGG19Autoencoder
 
 
 def test_the_authors_widths() -> None:

@@ -17,8 +17,7 @@ from cloud_assets.families.anomaly.scores import (
 )
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.card import ModelCard, Threshold
-from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder
-from cloud_assets.networks.specifications import UNet
+from cloud_assets.networks.specifications import ConvAutoencoder, UNet
 from cloud_assets.patches.preprocessing import Preprocessing
 
 

@@ -7,8 +7,7 @@ import torch
 
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.card import Threshold
-from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder
-from cloud_assets.networks.specifications import Classifier, ResNetGenerator, UNet
+from cloud_assets.networks.specifications import Classifier, ConvAutoencoder, ResNetGenerator, UNet
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.scene_models import SceneModels

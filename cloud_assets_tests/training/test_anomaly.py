@@ -13,8 +13,7 @@ from cloud_assets.families.anomaly.recipe import AnomalyRecipe, Reconstruction, 
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.optimisation import Optimisation
 from cloud_assets.learning.training_run import TrainingRun
-from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder
-from cloud_assets.networks.specifications import UNet
+from cloud_assets.networks.specifications import ConvAutoencoder, UNet
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.normal_split import ANOMALOUS, NormalSplit, classes_of
 from cloud_assets.patches.splits import Splits

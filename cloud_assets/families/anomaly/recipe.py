@@ -8,8 +8,13 @@ from cloud_assets.errors import InvalidRecipe
 from cloud_assets.learning.focal_dice import FocalDice
 from cloud_assets.learning.optimisation import Optimisation
 from cloud_assets.learning.recipe import Recipe
-from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder, VGG19Autoencoder
-from cloud_assets.networks.specifications import AttentionUNet, EfficientNetUNet, UNet
+from cloud_assets.networks.specifications import (
+    AttentionUNet,
+    ConvAutoencoder,
+    EfficientNetUNet,
+    UNet,
+    VGG19Autoencoder,
+)
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.patch import SimulationRecipe

@@ -120,8 +120,8 @@ def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
         InvalidRecipe: If the recipe does not fit the patches.
         NoUsablePatches: If a split is empty or unlabelled.
         TrainingFailed: If the loss becomes infinite or not a number.
-        InvalidModel: If pretrained weights are asked for and cannot be obtained.
-        InvalidModel: If they do not fit the network, its bands or their scale.
+        InvalidModel: If pretrained weights are asked for and cannot be obtained; if they do not fit the network, its
+            bands or their scale.
     """
     check_start(recipe, run.store)
     training, validation = (_labelled(run, split, recipe) for split in ("train", "validation"))

@@ -41,8 +41,7 @@ def train(recipe: Translation, run: TrainingRun) -> ModelBundle:
     Raises:
         InvalidRecipe: If the recipe does not fit the patches.
         NoUsablePatches: If there is no training patch.
-        TrainingFailed: If the loss becomes infinite or not a number.
-        TrainingFailed: If the generator never answered to its input.
+        TrainingFailed: If the loss becomes infinite or not a number; if the generator never answered to its input.
     """
     version = run.splits.details.get("patches_version", run.store.data_version)
     if version != run.store.data_version:

@@ -42,9 +42,8 @@ def open_geotiff(
 
     Raises:
         InvalidData: If the file is truncated or is no raster.
-        InvalidScene: If it is a raster of another format, or its data type cannot be this instrument's.
-        InvalidScene: If nothing tells the instrument.
-        InvalidScene: If nothing tells which band is which, or the names do not fit the number of bands.
+        InvalidScene: If it is a raster of another format, or its data type cannot be this instrument's; if nothing
+            tells the instrument; if nothing tells which band is which, or the names do not fit the number of bands.
         UnknownBand: If the instrument has no such band.
     """
     header = read_header(str(path), with_sidecars=True)

@@ -103,8 +103,7 @@ class SceneSource:
 
         Raises:
             UnknownBand: The instrument has no such band.
-            InvalidData: This scene does not hold one of them.
-            InvalidData: A file cannot be opened.
+            InvalidData: This scene does not hold one of them. A file cannot be opened.
         """
         from cloud_assets.imagery.formats.scene_reader import SceneReader
 
