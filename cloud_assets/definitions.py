@@ -1,4 +1,4 @@
-"""What Dagster loads: all tasks, and the scenes that their champions are applied to. Nothing heavy is imported here."""
+"""The Dagster code location: all tasks, and the products of scenes."""
 
 import os
 
@@ -15,7 +15,7 @@ from cloud_assets.tasks import ALL_TASKS, cloudsen12_segmentation
 
 silence_notices()
 
-# Waiting threads of OpenMP spin by default: as soon as another process wants one of two cores, a training slows down
+# Waiting threads of OpenMP spin by default: as soon as another process uses one of two cores, a training slows down
 # many times over. Read once, when torch is loaded; a value of yours wins.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -23,7 +23,7 @@ _PARENT_POLL_SECONDS = 0.5
 
 
 class WorkerProcesses:
-    """Context manager around worker processes; each takes one call at a time, and dies alone.
+    """Context manager around worker processes; each takes one call at a time, and fails alone.
 
     The processes are started with loky: unlike those of ``multiprocessing`` they do not import the main module, so
     notebooks and scripts without a main guard may use them, and they are not forks of a process that holds threads.

@@ -1,4 +1,4 @@
-"""What raw data there is: the scenes of a data set, with everything that had to be left out."""
+"""The catalogue of a data set: its usable scenes, and what was left out."""
 
 import json
 from collections import Counter

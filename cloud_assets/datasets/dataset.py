@@ -1,4 +1,4 @@
-"""What every data set has in common: where it lies, how its scenes are collected, and how much may be unusable."""
+"""Base class of data sets: folder, collection of scenes, tolerance for unusable items."""
 
 import csv
 import os

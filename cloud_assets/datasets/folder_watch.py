@@ -1,4 +1,4 @@
-"""What has arrived in a folder and stopped changing, found by looking at names, sizes and times only."""
+"""Detection of files that have arrived in a folder and stopped changing, by names, sizes and times."""
 
 import hashlib
 import json
@@ -55,7 +55,7 @@ def look_at(
 ) -> FolderLook:
     """Looks which of the things in a folder are new or changed, and whole.
 
-    Something is ready when two rounds in a row find it in the same state: nothing is told of what is still being
+    Something is ready when two rounds in a row find it in the same state: nothing is reported of what is still being
     copied. What was taken away and comes back is ready again. A round that takes longer than a look goes on in the
     next one.
 

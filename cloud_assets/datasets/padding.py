@@ -1,4 +1,4 @@
-"""Patches that were padded with zeros to a rounder size: finds the pixels that were really there."""
+"""Detection of the zero padding of patches that were padded to a rounder size."""
 
 import numpy as np
 

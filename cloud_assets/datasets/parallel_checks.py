@@ -1,4 +1,4 @@
-"""Looks at thousands of files at once: a thread each, a progress bar, and the unusable ones listed instead of fatal."""
+"""Checks of thousands of files in a pool of threads: unusable ones are listed instead of fatal."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence

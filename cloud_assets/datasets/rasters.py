@@ -1,4 +1,4 @@
-"""Reading raster files alike for every data set: without directory listings, with errors that name the file."""
+"""Reading of raster files for all data sets: no directory listings, errors that name the file."""
 
 import re
 import warnings

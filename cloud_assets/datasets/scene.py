@@ -1,4 +1,4 @@
-"""One raw scene: where its bands and its truth lie, what group it belongs to, and how to read it."""
+"""One raw scene: files of its bands and truth, group, split, and reading."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

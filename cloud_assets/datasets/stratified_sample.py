@@ -1,4 +1,4 @@
-"""Choosing some samples of a large table reproducibly, and finding which of them belong together."""
+"""Reproducible stratified samples of a large table, and groups of neighbouring samples."""
 
 from hashlib import blake2b
 from typing import TYPE_CHECKING

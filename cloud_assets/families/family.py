@@ -1,4 +1,4 @@
-"""What a family of models is: everything that the rest of the package asks of one."""
+"""The interface of a family of models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a scene lies and how large its pixels are."""
+"""Georeference of a scene: footprint, pixel size."""
 
 import math
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ def footprint(grid: Grid) -> tuple[dict[str, Any], tuple[float, float, float, fl
     a, b, c, d, e, f = grid.transform
     # Points along the edges too: a straight edge of the grid is a curve in longitude and latitude.
     steps = [index / 8 for index in range(8)]
-    # Against the clock on a north-up map, as GeoJSON wants outlines.
+    # Against the clock on a north-up map, as GeoJSON prescribes.
     corners = [(0.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, 0.0), (0.0, 0.0)]
     outline = [
         ((x0 + (x1 - x0) * step) * grid.width, (y0 + (y1 - y0) * step) * grid.height)

@@ -1,6 +1,6 @@
 """Libraries that run a network: PyTorch, ONNX Runtime, OpenVINO; each several calls at once.
 
-A call with two threads waits for the slower one after each layer, and collapses when anything else wants a core; two
+A call with two threads waits for the slower one after each layer, and collapses when anything else uses a core; two
 calls with one thread each never wait for each other. So a back end is called from as many threads as there are workers.
 """
 

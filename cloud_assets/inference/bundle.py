@@ -1,4 +1,4 @@
-"""A trained model as a folder: safetensors weights beside a model card; never a pickle."""
+"""A trained model as a folder: safetensors weights and a model card."""
 
 import hashlib
 import json

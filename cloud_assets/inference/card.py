@@ -1,4 +1,4 @@
-"""The model card: all that inference needs to know about a model, and all that a reader wants to know, as JSON."""
+"""The model card: JSON that holds all that inference needs and how the model was trained."""
 
 from datetime import UTC, datetime
 from typing import Any, Literal, Self

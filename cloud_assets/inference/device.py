@@ -1,4 +1,4 @@
-"""Which device and which arithmetic a network runs with."""
+"""Choice of the device and the arithmetic of a network."""
 
 from contextlib import AbstractContextManager
 from typing import Literal

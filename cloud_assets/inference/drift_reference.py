@@ -1,4 +1,4 @@
-"""What a model's data looked like when it was made: kept in its card, so that drift of new data can be told."""
+"""The drift reference in a model card: statistics of the training data."""
 
 import hashlib
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""How a model is exported, and how it went, as plain declarations; torch-free."""
+"""Settings and record of a model's export; torch-free."""
 
 from pydantic import BaseModel, ConfigDict, Field
 

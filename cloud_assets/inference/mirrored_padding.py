@@ -1,4 +1,4 @@
-"""Patches continued beyond their edges as a mirror would."""
+"""Padding of patches by reflection at their edges."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""Exports networks to ONNX for machines without PyTorch: proven equal, and in 8-bit integers for small boards."""
+"""Export of networks to ONNX, compared with PyTorch, also in 8-bit integers."""
 
 import tempfile
 import time

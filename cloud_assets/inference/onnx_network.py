@@ -1,4 +1,4 @@
-"""An exported network that stands in for the one it was made from, run by ONNX Runtime on the processor."""
+"""A network exported to ONNX, run by ONNX Runtime on the processor."""
 
 from typing import Any
 

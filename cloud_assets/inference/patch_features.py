@@ -1,4 +1,4 @@
-"""A patch in a few numbers: what drift is measured on, the same for training patches, new patches and scene windows."""
+"""Features of a patch that drift is measured on: training patches, new patches and scene windows alike."""
 
 from collections.abc import Sequence
 from typing import Any

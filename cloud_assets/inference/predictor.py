@@ -1,4 +1,4 @@
-"""What every predictor offers."""
+"""The predictor protocol."""
 
 from typing import Any, Protocol
 

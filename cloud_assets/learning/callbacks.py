@@ -155,7 +155,7 @@ class KeepCheckpoints(Checkpoint):
         folder: Where to keep them.
         monitor: Validation metric to judge by.
         mode: ``max`` or ``min``.
-        budget: Is told of early stopping, which Lightning decides on just before checkpoints are saved.
+        budget: Notified of early stopping, which Lightning decides on just before checkpoints are saved.
     """
 
     def __init__(self, folder: Path, monitor: str, mode: str, budget: Budget) -> None:

@@ -1,4 +1,4 @@
-"""The segmentation loss as a plain declaration; torch-free."""
+"""Settings of the segmentation loss; torch-free."""
 
 from pydantic import BaseModel, ConfigDict, Field
 

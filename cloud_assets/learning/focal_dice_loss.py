@@ -15,7 +15,7 @@ class FocalDiceLoss(nn.Module):
 
     Args:
         recipe: Shares and weights.
-        classes: Number of classes; two are told apart by one logit.
+        classes: Number of classes; two need one logit.
 
     Raises:
         InvalidRecipe: If there is not one weight a class.

@@ -1,4 +1,4 @@
-"""Optimisers, and the learning rate over the course of a training."""
+"""Optimisers and learning rate schedules."""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Batches by number: the same in any process and after any interruption; their sampler and loaders."""
+"""Numbered batches, equal in any process and after any interruption; their sampler and loaders."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How weights are fitted, as a plain declaration that a run configuration can change; torch-free."""
+"""Settings of the optimisation; torch-free."""
 
 from typing import Literal
 
@@ -25,7 +25,7 @@ class Optimisation(BaseModel):
     budget_minutes: float | None = Field(
         default=None,
         gt=0,
-        description="Time limit. A training that reaches it ends early and says so in log, card and report; the "
+        description="Time limit. A training that reaches it ends early, as log, card and report then state; the "
         "learning rate does not depend on it. Unset: none.",
     )
     batch_size: int = Field(default=8, ge=1, description="Patches a batch.")

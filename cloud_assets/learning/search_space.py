@@ -1,4 +1,4 @@
-"""What a hyper-parameter study may vary: any field of any recipe, by its dotted path; torch-free and Optuna-free."""
+"""Search spaces of hyper-parameter studies: fields of recipes by dotted path; free of torch and Optuna."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, which is what gets validated and kept."""
+"""Exponential moving average of the weights, which is validated and kept."""
 
 from typing import Any
 

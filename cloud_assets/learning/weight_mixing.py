@@ -1,4 +1,4 @@
-"""Between the weights that a training started from and those that it ended with."""
+"""Interpolation between the weights before and after a training."""
 
 from collections.abc import Mapping
 

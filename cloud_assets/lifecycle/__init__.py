@@ -1,1 +1,1 @@
-"""What happens to models: training, studies, promotion, drift, export."""
+"""Life cycle of models: training, studies, promotion, drift, export."""

@@ -1,4 +1,4 @@
-"""How good a task's champion is on the labelled data of today."""
+"""Evaluation of a task's champion on the present labelled data."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any

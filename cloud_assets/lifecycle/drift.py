@@ -1,4 +1,4 @@
-"""Looks at what came in since a champion was trained, and says whether it still is the world that it knows."""
+"""Drift of a task's data since its champion was trained."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,7 +45,7 @@ def drift_report(
         store: Its labelled patches as they are now; those of groups that the champion's splits did not have are new.
         scenes: Folder of the products of predicted scenes, searched at any depth.
         previous: The report so far.
-        recipe: How drift is told from chance.
+        recipe: How drift is distinguished from chance.
 
     Returns:
         The report with the new batches.

@@ -1,4 +1,4 @@
-"""Puts into a trained model's card what drift of later data is measured against, the same for every family."""
+"""Writes the drift reference into a trained model's card."""
 
 import numpy as np
 import numpy.typing as npt

@@ -59,7 +59,7 @@ class DriftReport(Report):
     batches: Sequence[BatchDrift] = ()
     """Oldest first."""
     is_blind: bool = False
-    """The champion's card has no usable reference: nothing can be told."""
+    """The champion's card has no usable reference: drift cannot be measured."""
 
     @property
     def observations(self) -> pd.DataFrame | None:

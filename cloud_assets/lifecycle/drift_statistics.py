@@ -28,7 +28,7 @@ _SMALLEST_SPREAD = 1e-9
 
 
 class DriftRecipe(BaseModel):
-    """How drift is told from chance."""
+    """How drift is distinguished from chance."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -130,7 +130,7 @@ class DriftDetector:
         groups = len(np.unique(reference.groups))
         if groups < _FEWEST_GROUPS or not reference.features:
             raise NoUsablePatches(
-                f"drift cannot be told: the reference has {len(reference.features)} features of {groups} scenes or "
+                f"drift is not measurable: the reference has {len(reference.features)} features of {groups} scenes or "
                 f"regions, and it takes at least {_FEWEST_GROUPS}. Train on more scenes."
             )
         self._reference, self._recipe = reference, recipe
@@ -154,8 +154,8 @@ class DriftDetector:
         names = [name for name in self._reference.features if name in batch.features]
         if not names or not len(batch):
             raise NoUsablePatches(
-                f"drift cannot be told: {len(batch)} new patches with {len(names)} features of the reference. Look at "
-                "what came in: do the scenes hold data in the model's bands?"
+                f"drift is not measurable: {len(batch)} new patches with {len(names)} features of the reference. Check "
+                "the incoming data: do the scenes hold data in the model's bands?"
             )
         usual = self._usual_distances(batch.structure())
         by_chance, found, details = [], [], []

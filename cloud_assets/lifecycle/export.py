@@ -1,4 +1,4 @@
-"""Exports a task's champion and finds out what its exported forms are worth on the test split."""
+"""Export of a task's champion, and the metrics of its exported forms."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""Which test scenes a model was not trained on: as data grow, splits are drawn anew."""
+"""Test scenes that a model was not trained on, when splits have changed since."""
 
 from typing import TYPE_CHECKING
 

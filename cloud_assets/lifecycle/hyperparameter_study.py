@@ -1,4 +1,4 @@
-"""A finished hyper-parameter study as an asset: its trials, its best recipe, figures and a report."""
+"""A finished hyper-parameter study: trials, best recipe, figures, report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands ``cloud-assets models``: which versions there are, and changes of champions by hand."""
+"""The commands ``cloud-assets models``: versions, and changes of champions by hand."""
 
 from typing import TYPE_CHECKING, Annotated
 

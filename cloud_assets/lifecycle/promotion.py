@@ -1,4 +1,4 @@
-"""Decides which model is a task's champion, and tells the registry.
+"""Promotion: decides which model is a task's champion and sets its alias in the registry.
 
 The best variant is registered and becomes ``challenger``; it becomes ``champion`` if it passes the gate and is better
 than the present champion, which is judged anew on the same test split. The reason is noted with the version first, the

@@ -1,4 +1,4 @@
-"""The champions that are registered at this moment: what whole scenes are processed with."""
+"""The registered champions that scenes are processed with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

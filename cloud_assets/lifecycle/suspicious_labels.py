@@ -1,4 +1,4 @@
-"""The list of suspicious labels: patches whose label a confident model contradicts, worst first."""
+"""Suspicious labels: patches whose label a model contradicts with confidence, worst first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains a variant once: reuses what is finished, resumes what was interrupted, and tells MLflow about it.
+"""Trains a variant once: reuses what is finished, resumes what was interrupted, and logs it to MLflow.
 
 A training's workspace ``<folder>/<task>/<variant>/<fingerprint>`` holds the checkpoints while it runs, the finished
 model afterwards, and the id of its MLflow run.
@@ -154,7 +154,7 @@ def _train(
         tracked = tracker.begin(run.workspace, run.task, run.variant, recipe.model_dump(mode="json"), noted)
 
     def tell(log: Callable[[str], None]) -> None:
-        """Tells MLflow, and never again once it is away."""
+        """Logs to MLflow, and no longer once it is unavailable."""
         nonlocal tracked
         if tracked is not None:
             try:

@@ -1,4 +1,4 @@
-"""A patch store made of arrays that are already in memory: notebooks, simulations, tests."""
+"""Patch stores from arrays in memory, for notebooks, simulations and tests."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -103,7 +103,7 @@ def _folds(members: Integers, strata: Integers, count: int, seed: int) -> list[I
 
 
 def _share_out(folds: list[Integers], total: int, fractions: tuple[float, ...]) -> Integers:
-    """Gives each fold, largest first, to the split that lacks most; no split that wants patches stays empty."""
+    """Gives each fold, largest first, to the split that lacks most; no split that needs patches stays empty."""
     assigned = np.zeros(total, np.int64)
     lacking = np.array(fractions) * total
     empty = {split for split, fraction in enumerate(fractions) if fraction > 0}

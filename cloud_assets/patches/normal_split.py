@@ -1,4 +1,4 @@
-"""Splits for learning what is normal: cloud-free patches everywhere, cloudy ones in the test split only."""
+"""Splits of the anomaly task: cloud-free patches everywhere, cloudy ones in the test split only."""
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 

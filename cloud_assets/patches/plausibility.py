@@ -1,4 +1,4 @@
-"""Whether the numbers in a patch store can be what its instrument measures: offsets, units, bit depths."""
+"""Plausibility of a store's digital numbers for its instrument: offsets, units, bit depths."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -32,7 +32,7 @@ def implausible_values(store: PatchStore) -> list[str]:
     Sentinel-2 products since January 2022 (baseline 04.00) carry an offset of 1000 digital numbers, which readers have
     to take off. Where that was forgotten nothing is darker than 0.1; where it was done twice, shadows and vegetation
     are clipped to black in the visible bands, which air never is at the top of the atmosphere. In stores with the
-    cirrus band a forgotten offset is told group by group, for the lower atmosphere is black there; else only if it
+    cirrus band a forgotten offset is detected group by group, for the lower atmosphere is black there; else only if it
     concerns nearly all groups.
 
     Args:

@@ -1,4 +1,4 @@
-"""What to cut out of scenes: bands, patch size, and how much of a patch must be valid."""
+"""Settings of patch cutting: bands, patch size, least share of valid pixels."""
 
 from collections.abc import Mapping
 from typing import Annotated, Self

@@ -1,4 +1,4 @@
-"""Resizes photo-like images and their masks; nodata pixels never bleed into valid ones."""
+"""Resizing of images and masks that keeps nodata out of valid pixels."""
 
 from functools import lru_cache
 from typing import Any

@@ -1,4 +1,4 @@
-"""Patches at another ground sampling distance: one model then knows clouds of any size in pixels."""
+"""Resampling of patches to another ground sampling distance."""
 
 import cv2
 import numpy as np

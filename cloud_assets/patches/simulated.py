@@ -1,4 +1,4 @@
-"""Patch stores of simulated patches, cached by everything that decides about their pixels."""
+"""Patch stores of simulated patches, cached by a hash of all that decides about their pixels."""
 
 from collections.abc import Sequence
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Confidence intervals by resampling scenes: neighbouring pixels are no independent witnesses, scenes nearly are."""
+"""Confidence intervals by the bootstrap over scenes, because pixels of a scene are correlated."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ https://doi.org/10.1613/jair.1.12125: a sample counts as confidently of another 
 probability for that class reaches the mean probability that the model gives that class where it is the label. For masks
 the same is done pixel by pixel, with probabilities of at least 0.9, for a patch has many pixels that are merely
 difficult; what a patch is suspected of is then the part of its cloud, labelled or seen, that is contradicted in solid
-areas. Lines of pixels do not count: nobody draws a border exactly.
+areas. Lines of pixels do not count: borders are drawn inexactly.
 """
 
 from collections.abc import Sequence

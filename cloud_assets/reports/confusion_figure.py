@@ -1,4 +1,4 @@
-"""Picture of which class is taken for which."""
+"""Figure of a confusion matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model holds against the labels of some patches."""
+"""Doubts of a model about the labels of patches."""
 
 from __future__ import annotations
 

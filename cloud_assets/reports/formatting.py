@@ -1,4 +1,4 @@
-"""Names and numbers as a reader wants to see them."""
+"""Formatting of names and numbers for reports."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page, readable in light and dark, that makes no request to anything."""
+"""The report page: one self-contained HTML file, for light and dark displays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of patches beside their label, what a model says, and where it contradicts."""
+"""Figures of suspicious patches: image, label, prediction, and where they differ."""
 
 from __future__ import annotations
 

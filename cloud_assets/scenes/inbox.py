@@ -1,4 +1,4 @@
-"""A folder that scenes are dropped into: which of them are whole, and where they lie."""
+"""The inbox of scenes: which scenes in it are complete, and their paths."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A few windows of a scene in the numbers that drift is measured on."""
+"""Drift features of a few windows of a scene."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a user may choose about the products of a scene."""
+"""Options of scene products."""
 
 from typing import Literal, Self
 

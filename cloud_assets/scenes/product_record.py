@@ -1,4 +1,4 @@
-"""What was made of a scene: files, statistics, models; kept beside the files as ``products.json``."""
+"""The record of a scene's products: files, statistics, models; stored as ``products.json``."""
 
 import json
 from collections.abc import Mapping

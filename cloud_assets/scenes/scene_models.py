@@ -1,4 +1,4 @@
-"""The models that are applied to scenes: loaded once, used for many."""
+"""The models that scenes are processed with, loaded once."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""One self-contained page that shows a scene's products side by side."""
+"""The HTML page of a scene's products."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A scene's products as a STAC item (https://stacspec.org), so that catalogues and GIS find them."""
+"""A scene's products as a STAC item (https://stacspec.org)."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The tasks of the platform, each one a declaration."""
+"""The declared tasks."""
 
 from cloud_assets.tasks import (
     cloud_anomaly,

@@ -1,4 +1,4 @@
-"""Cloudy pictures as anomalies among cloud-free ones, learnt without a single picture of a cloud."""
+"""Task: clouds as anomalies among cloud-free pictures, learnt without pictures of clouds."""
 
 from cloud_assets.datasets.image_folders import ImageFolders
 from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation

@@ -1,4 +1,4 @@
-"""Cloud masks of Sentinel-2 level 1C scenes, learnt from CloudSEN12."""
+"""Task: cloud masks of Sentinel-2 level 1C scenes, learnt from CloudSEN12."""
 
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
 from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation

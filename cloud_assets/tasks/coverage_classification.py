@@ -1,4 +1,4 @@
-"""How cloudy a Sentinel-2 patch is, in four classes, learnt from CloudSEN12's masks."""
+"""Task: cloud coverage classes of Sentinel-2 patches, learnt from CloudSEN12's masks."""
 
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
 from cloud_assets.families.classification.evaluation import ClassificationEvaluation

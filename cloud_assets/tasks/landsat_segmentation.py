@@ -1,4 +1,4 @@
-"""Cloud masks of Landsat 8 scenes, learnt from 38-Cloud."""
+"""Task: cloud masks of Landsat 8 scenes, learnt from 38-Cloud."""
 
 from cloud_assets.datasets.cloud38 import Cloud38
 from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation

@@ -1,4 +1,4 @@
-"""What the ground looks like under clouds: Sentinel-2 reflectance from Sentinel-1 backscatter, learnt from SEN12MS."""
+"""Task: Sentinel-2 reflectance from Sentinel-1 backscatter, learnt from SEN12MS."""
 
 from cloud_assets.datasets.sen12ms import Sen12MS
 from cloud_assets.families.translation.evaluation import TranslationEvaluation

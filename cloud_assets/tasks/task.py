@@ -1,4 +1,4 @@
-"""What a task is: a declaration of data, patches, splits, variants, evaluation and gate. Never code paths."""
+"""The declaration of a task: data, patches, splits, variants, evaluation and gate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What the sample writers of all formats share: GeoTIFFs that say they are synthetic, and the marker file."""
+"""Shared parts of the sample writers: GeoTIFFs marked as synthetic, the marker file, worker processes."""
 
 import warnings
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ def write_geotiff(
 
 
 def write_marker(folder: Path, title: str, contents: str, seed: int) -> None:
-    """Writes the file that tells people and readers that a folder's pixels are simulated.
+    """Writes the marker file which states that a folder's pixels are simulated.
 
     Args:
         folder: The data set's folder.

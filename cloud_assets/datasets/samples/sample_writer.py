@@ -1,4 +1,4 @@
-"""Makes small synthetic data sets in the original formats, so that everything can be tried without a download."""
+"""Writer of small synthetic data sets in the original formats."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Runs an anomaly model over its pictures and puts together what the evaluation says."""
+"""Evaluation of an anomaly model on its test split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How anomaly models are evaluated; torch-free, so that tasks can declare it."""
+"""Settings of the evaluation of anomaly models; torch-free."""
 
 from typing import ClassVar
 

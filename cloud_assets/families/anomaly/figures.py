@@ -1,4 +1,4 @@
-"""Pictures about anomaly scores: how well they part the classes, and where in a picture they come from."""
+"""Figures of anomaly scores: distributions by class, score maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers about anomaly scores."""
+"""Metrics of anomaly scores."""
 
 from __future__ import annotations
 

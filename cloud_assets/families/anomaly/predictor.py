@@ -1,4 +1,4 @@
-"""Anomaly scores from raw digital numbers: the one way in which thresholds, evaluation, scenes and serving get them."""
+"""Predictor of anomaly scores from raw digital numbers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How unusual a scene looks to the model of clear skies, pixel by pixel and window by window."""
+"""Anomaly score of a scene, pixel by pixel and window by window."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""How anomaly models are trained, as plain declarations that a run configuration can change; torch-free."""
+"""Recipes of anomaly models; torch-free."""
 
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -60,7 +60,7 @@ CLOUDING_AUGMENTATION = Augmentation(
     blur_sigma=1.0,
     noise=0.004,
 )
-"""Besides orientation also light and colour: pictures of another sensor and sun are to be told apart as well."""
+"""Besides orientation also light and colour: pictures of other sensors and another sun are classified as well."""
 
 CLOUDING_OPTIMISATION = Optimisation(
     max_epochs=60, batch_size=16, steps_per_epoch=60, learning_rate=3e-3, scheduler="one_cycle", patience=None

@@ -1,4 +1,4 @@
-"""How anomalous pictures are: one number a picture and one a pixel, by several methods."""
+"""Anomaly scores, one number a picture and one a pixel, by several methods."""
 
 import math
 from collections.abc import Callable, Mapping

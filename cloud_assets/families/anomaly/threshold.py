@@ -1,4 +1,4 @@
-"""The threshold of an anomaly score, and how well it keeps what it promises."""
+"""The threshold of an anomaly score, and the false alarm rate that it keeps."""
 
 import math
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""Rules that tell a coverage class without a classifier: what is no better than they are is worth nothing."""
+"""Baselines of coverage classification that need no classifier."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def label_windows(
     minimum_valid: float = 0.2,
     seed: int = 0,
 ) -> Windows:
-    """Labels patches by coverage; fewer patches than wanted are eked out with random windows, classes evened out.
+    """Labels patches by coverage; fewer patches than wanted are extended by random windows, classes evened out.
 
     Args:
         store: The patches, with masks.

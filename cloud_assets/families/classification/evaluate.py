@@ -1,4 +1,4 @@
-"""Runs a coverage classifier over its test split and puts together what the evaluation says."""
+"""Evaluation of a coverage classifier on its test split."""
 
 from __future__ import annotations
 

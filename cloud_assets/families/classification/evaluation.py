@@ -1,4 +1,4 @@
-"""How a coverage classifier is evaluated; torch-free, so that tasks can declare it."""
+"""Settings of the evaluation of coverage classifiers; torch-free."""
 
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ class ClassificationEvaluation(Evaluator):
     windows: int = Field(
         200,
         ge=1,
-        description="Least number of samples; a test split with fewer patches is eked out with random windows, classes "
+        description="Least number of samples; a test split with fewer patches is extended by random windows, classes "
         "evened out.",
     )
     window_scale: tuple[float, float] = Field(

@@ -1,4 +1,4 @@
-"""Pictures about coverage classes: which is taken for which, how surely, and where it goes wrong."""
+"""Figures of coverage classes: confusion, confidence, mistakes."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def classification_notes(
     ]  # fmt: skip
     if len(tested.answers) > patches:
         notes.append(
-            f"The {patches} test patches are eked out with random windows to {len(tested.answers)} samples, classes "
+            f"The {patches} test patches are extended by random windows to {len(tested.answers)} samples, classes "
             "evened out. Windows of one patch resemble each other: the interval below counts scenes, not samples."
         )
     interval = metric_interval(scenes, "accuracy")

@@ -1,4 +1,4 @@
-"""Numbers about ordered classes, by scikit-learn and torchmetrics."""
+"""Metrics of ordered classes, by scikit-learn and torchmetrics."""
 
 from __future__ import annotations
 

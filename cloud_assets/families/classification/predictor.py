@@ -1,4 +1,4 @@
-"""Coverage classes from raw digital numbers: the one way in which validation, evaluation, export and serving do it."""
+"""Predictor of coverage classes from raw digital numbers."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How cloudy a scene is, cell by cell and as a whole: by its mask and, where there is one, by the classifier."""
+"""Cloud coverage of a scene, by cell and as a whole: from its mask and from the classifier."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How a classifier of coverage is trained, as a plain declaration that a run configuration can change; torch-free."""
+"""Recipe of coverage classifiers; torch-free."""
 
 from typing import ClassVar, Literal, Self
 
@@ -83,7 +83,7 @@ class Classification(Recipe):
     training_windows: int = Field(
         default=800,
         ge=1,
-        description="Least number of training samples; fewer patches are eked out with random windows, whose coverage "
+        description="Least number of training samples; fewer patches are extended by random windows, whose coverage "
         "is their own.",
     )
     validation_windows: int = Field(default=200, ge=1, description="The same for validation.")

@@ -53,7 +53,7 @@ class ClassificationModule(TrainedModule):
         classes = len(class_weights)
         self.recipe = recipe
         self.stages = network.stages()
-        # Not a part of the network: nobody asks for it once training is over.
+        # Not a part of the network: it is used in training only.
         backbone: Any = network.backbone
         self.cover_head = nn.Conv2d(backbone.num_features, 1, 1) if recipe.loss.cover_map > 0 else None
         self.class_weights: Tensor

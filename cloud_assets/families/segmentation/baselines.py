@@ -1,4 +1,4 @@
-"""Trivial rules that a cloud mask has to beat to be worth anything."""
+"""Baselines of cloud masks: a brightness threshold, all cloud."""
 
 from __future__ import annotations
 

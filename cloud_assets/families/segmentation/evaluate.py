@@ -1,4 +1,4 @@
-"""Runs a segmentation model over its test split and puts together what the evaluation says."""
+"""Evaluation of a segmentation model on its test split."""
 
 from __future__ import annotations
 

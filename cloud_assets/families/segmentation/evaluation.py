@@ -1,4 +1,4 @@
-"""How a segmentation task is evaluated; torch-free, so that tasks can declare it."""
+"""Settings of the evaluation of segmentation models; torch-free."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""The segmentation recipes for few labels: half of what a network sees is simulated."""
+"""Segmentation recipes for few labels, with simulated patches in each batch."""
 
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.learning.focal_dice import FocalDice
@@ -30,7 +30,7 @@ VARIED_LIGHT = Augmentation(brightness=0.3, gamma=0.1, saturation=0.3, nodata_we
 _TIME_LIMIT_MINUTES = 90
 """Three times what the tasks' own trainings take on two slow processor cores."""
 ANYWHERE = SimulationRecipe(ground=GroundRecipe(biomes=tuple(BIOMES)))
-"""All landscapes, those on which hardly anything can be told apart among them."""
+"""All landscapes, those of low contrast between ground and cloud included."""
 
 
 def mixed_with_simulation(network: NetworkSpecification, steps: int) -> Segmentation:

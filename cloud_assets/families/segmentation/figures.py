@@ -1,4 +1,4 @@
-"""Pictures of cloud masks beside their truth, and of which class is taken for which."""
+"""Figures of cloud masks beside their truth, and of confusion between classes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def class_names(has_kinds: bool, true_codes: Sequence[int] = ()) -> dict[int, st
     """Names of the cloud codes as figures show them.
 
     Args:
-        has_kinds: Whether thick cloud, thin cloud and shadow are told apart.
+        has_kinds: Whether thick cloud, thin cloud and shadow are distinguished.
         true_codes: Codes that the truth holds; kinds in it are named even if the model knows none.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Which figures a segmentation's report shows, and which patches are in them."""
+"""Selection of the figures and patches of a segmentation report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks from raw digital numbers: the one way in which validation, evaluation, scenes and serving run a model."""
+"""Predictor of masks from raw digital numbers."""
 
 from collections.abc import Sequence
 from typing import Any

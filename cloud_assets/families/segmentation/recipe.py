@@ -1,4 +1,4 @@
-"""How segmentation models are trained, as a plain declaration that a run configuration can change; torch-free."""
+"""Recipe of segmentation models; torch-free."""
 
 from typing import ClassVar, Literal, Self
 

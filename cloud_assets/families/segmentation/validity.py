@@ -1,4 +1,4 @@
-"""Which pixels can be relied on: clear, observed, and far enough from every cloud and shadow."""
+"""Usable pixels of a scene: clear, observed, and far enough from clouds and shadows."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What translation models are measured against: one constant colour, and a linear regression on the backscatter."""
+"""Baselines of translation: one constant colour, and a linear regression on the backscatter."""
 
 from __future__ import annotations
 

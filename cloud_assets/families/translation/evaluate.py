@@ -1,4 +1,4 @@
-"""Runs a translation model over its test split and puts together what the evaluation says."""
+"""Evaluation of a translation model on its test split."""
 
 from __future__ import annotations
 

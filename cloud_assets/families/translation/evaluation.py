@@ -1,4 +1,4 @@
-"""How a translation model is evaluated; torch-free, so that tasks can declare it."""
+"""Settings of the evaluation of translation models; torch-free."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""Pictures of predicted beside true reflectance, and of how their values compare."""
+"""Figures of predicted and true reflectance."""
 
 from __future__ import annotations
 

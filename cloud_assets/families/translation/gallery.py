@@ -1,4 +1,4 @@
-"""Which figures a translation's report shows, and which patches are in them."""
+"""Selection of the figures and patches of a translation report."""
 
 from __future__ import annotations
 

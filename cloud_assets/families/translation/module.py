@@ -1,4 +1,4 @@
-"""The step of translation models: CycleGAN, pix2pix, and whatever lies between, by the weights of the losses."""
+"""Lightning module of translation models: CycleGAN, pix2pix and combinations, by the weights of the losses."""
 
 from typing import Any, ClassVar, Literal, cast
 

@@ -1,4 +1,4 @@
-"""What watches the training of a generator: against mode collapse and divergence, and for people to look at."""
+"""Monitoring of generators in training: mode collapse, divergence, example pictures."""
 
 import io
 import logging

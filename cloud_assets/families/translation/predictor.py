@@ -1,4 +1,4 @@
-"""Reflectance from radar: the one way in which validation, evaluation, scenes and serving run a translation model."""
+"""Predictor of reflectance from radar."""
 
 from collections.abc import Iterable
 from typing import Any, Self

@@ -1,4 +1,4 @@
-"""A radar scene of any size as optical reflectance, on the radar scene's own grid."""
+"""Optical reflectance predicted from a radar scene, on that scene's grid."""
 
 import math
 from collections.abc import Callable, Sequence

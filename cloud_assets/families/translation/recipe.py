@@ -1,4 +1,4 @@
-"""How translation models are trained, as plain declarations that a run configuration can change; torch-free."""
+"""Recipe of translation models; torch-free."""
 
 from typing import Annotated, ClassVar, Literal, Self
 

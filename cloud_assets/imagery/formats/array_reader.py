@@ -1,4 +1,4 @@
-"""A scene that is in memory already, read like one on disk."""
+"""Reader of a scene that is in memory."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What holds the files of a scene: a folder, a zip archive or a tar archive, read where it lies and never unpacked."""
+"""Containers of a scene's files: a folder, a zip or a tar archive, read in place."""
 
 import stat
 import tarfile

@@ -1,4 +1,4 @@
-"""What the name of a scene's file or folder tells: instrument, bands, time, and a safe name for its products."""
+"""Instrument, bands and time from the names of scene files, and safe names for products."""
 
 import re
 from datetime import UTC, datetime, timedelta

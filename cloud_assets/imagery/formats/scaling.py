@@ -1,4 +1,4 @@
-"""From the numbers in a raster file to physical units, where no metadata file of the product tells."""
+"""Scaling from the numbers of a raster file to physical units, where no metadata file has it."""
 
 import re
 from collections.abc import Sequence

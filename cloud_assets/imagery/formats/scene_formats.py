@@ -1,4 +1,4 @@
-"""Opens a scene of any format: finds out what a path holds."""
+"""Opening of scenes: recognises the format of a path."""
 
 import re
 from collections.abc import Sequence

@@ -191,7 +191,7 @@ class _BandFile:
         if raster.crs is None or grid.crs is None:
             raise InvalidScene(
                 f"{self._path} measures {raster.width} x {raster.height} pixels, not {grid.width} x {grid.height}; "
-                "without a coordinate reference system in both nobody can tell how they lie to each other."
+                "without a coordinate reference system in both their relative position is unknown."
             )
         is_coarser = abs(grid.transform[0]) > abs(raster.transform.a) * 1.001
         nodata = self._bands[0].nodata if self._bands[0].nodata is not None else self._source.profile.nodata

@@ -1,4 +1,4 @@
-"""Putting overlapping windows together without seams, in memory that does not grow with the scene's height."""
+"""Seamless blending of overlapping windows, in memory independent of the scene's height."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""One value or several for each pixel of a scene: windows predicted, blended, and handed out as they are finished."""
+"""Per-pixel predictions of a scene: windows predicted, blended and yielded as they are finished."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -79,7 +79,7 @@ class Axis:
     ) -> "Axis":
         """Places as few windows as possible and spreads them evenly.
 
-        Half an overlap of reflected border is added at each end, or more where a model wants more, so that no pixel of
+        Half an overlap of reflected border is added at each end, or more where a model needs more, so that no pixel of
         the scene lies at the very edge of all windows that see it.
 
         Args:
@@ -102,7 +102,7 @@ class Axis:
         margin = max(overlap // 2, border)
         if size <= margin:
             raise InvalidRecipe(
-                f"windows of {size} pixels are too small for the border of {margin} pixels that the model wants around "
+                f"windows of {size} pixels are too small for the border of {margin} pixels that the model needs around "
                 f"a scene; choose windows of {4 * margin} pixels or more."
             )
         span = length + 2 * margin

@@ -1,4 +1,4 @@
-"""Distances to spots in a mask, as far as they are needed."""
+"""Bounded distances to the marked pixels of a mask."""
 
 import math
 from typing import Any

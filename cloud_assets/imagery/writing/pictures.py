@@ -1,4 +1,4 @@
-"""Small pictures of a scene and its products, for people."""
+"""Quick-look pictures of a scene and its products."""
 
 from collections.abc import Mapping
 from pathlib import Path

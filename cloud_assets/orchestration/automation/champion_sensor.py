@@ -1,4 +1,4 @@
-"""The sensor of champions, off until it is switched on: promoted, approved or rolled back, they reach the scenes."""
+"""The sensor of champions: refreshes scene products after a promotion, approval or rollback."""
 
 import json
 import time

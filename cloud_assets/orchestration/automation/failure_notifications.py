@@ -1,4 +1,4 @@
-"""Notifications of failed runs, by a command or a webhook that the settings name. Off until it is switched on."""
+"""Notifications of failed runs, by a command or a webhook."""
 
 import json
 import shlex
@@ -60,7 +60,7 @@ def notify(message: dict[str, object], warn: Callable[[str], None]) -> None:
     body = json.dumps(message)
     command, webhook = settings().notify_command, settings().notify_webhook
     if not command and not webhook:
-        warn(f"Nobody was told of run {message.get('run_id')}: set {COMMAND} or {WEBHOOK}.")
+        warn(f"No notification of run {message.get('run_id')} was sent: set {COMMAND} or {WEBHOOK}.")
     if command:
         try:
             subprocess.run(shlex.split(command), input=body, text=True, timeout=_SECONDS, check=True)  # noqa: S603

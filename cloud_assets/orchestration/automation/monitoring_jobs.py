@@ -1,4 +1,4 @@
-"""The monitoring jobs with their schedules, and the sensor that trains a task again after severe drift."""
+"""Monitoring jobs, and the sensor that trains a task again after severe drift."""
 
 from typing import TYPE_CHECKING
 

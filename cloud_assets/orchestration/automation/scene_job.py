@@ -1,4 +1,4 @@
-"""The job that makes the products of scenes, and the sensor that asks for it when scenes have arrived."""
+"""The job of scene products, and the sensor of the inbox."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What the assets of every lineage have in common: names, tags, descriptions, inputs, the link to their MLflow run."""
+"""Shared parts of assets: names, tags, descriptions, inputs, the link to their MLflow run."""
 
 import hashlib
 import json

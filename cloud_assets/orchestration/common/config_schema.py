@@ -172,7 +172,7 @@ def _union(arguments: tuple[Any, ...]) -> Any:
 def _enumeration(values: tuple[Any, ...]) -> Any:
     if not all(isinstance(value, str) for value in values):
         return dg.Any
-    # Dagster wants one name for each set of values, and the same set may stand in several models.
+    # Dagster requires one name for each set of values, and the same set may stand in several models.
     digest = hashlib.blake2b("\n".join(values).encode(), digest_size=4).hexdigest()
     return dg.Enum(f"one_of_{digest}", [dg.EnumValue(value) for value in values])
 

@@ -1,4 +1,4 @@
-"""Console output of a run: one line a step, what went wrong, and nothing of Dagster's own log."""
+"""Console output of a run: one line a step, and what failed, without Dagster's own log."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""What an engineer finds on a materialisation in the Dagster UI: counts, tables, metrics, figures, links, cost."""
+"""Metadata of materialisations: counts, tables, metrics, figures, links, cost."""
 
 import base64
 import io

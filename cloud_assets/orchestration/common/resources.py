@@ -1,4 +1,4 @@
-"""What asset bodies ask for: the folders of data and results, and MLflow."""
+"""Resources: the folders of data and results, and MLflow."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal

@@ -1,4 +1,4 @@
-"""Which failures of a step are worth another try: outages. What is wrong with data or configuration stays wrong."""
+"""Retry policy of steps: outages are tried again, errors of data or configuration are not."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

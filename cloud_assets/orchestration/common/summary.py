@@ -1,4 +1,4 @@
-"""The last thing a job prints: how good the champion is, where the report lies, how to look at everything."""
+"""The summary that a job prints at its end: metrics, report, how to open the user interfaces."""
 
 import os
 from pathlib import Path

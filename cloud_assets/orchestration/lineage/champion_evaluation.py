@@ -1,4 +1,4 @@
-"""How good the present champion is on the labelled data of today, as an asset with a job of its own."""
+"""The asset of the champion's evaluation on the present labelled data."""
 
 from collections.abc import Iterator
 from datetime import timedelta

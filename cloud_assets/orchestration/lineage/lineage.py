@@ -1,4 +1,4 @@
-"""The one lineage that every task has: raw scenes, patches, splits, models, evaluations, comparison, champion."""
+"""The lineage of a task: raw scenes, patches, splits, models, evaluations, comparison, champion."""
 
 import dagster as dg
 

@@ -1,4 +1,4 @@
-"""The monitoring assets and their checks: drift of new data, and suspicious labels."""
+"""Monitoring assets: drift of incoming data, suspicious labels."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Whole scenes: what lies in the inbox, and the products that all champions together make of it."""
+"""The assets of scenes: the inbox, and the products of each scene."""
 
 import hashlib
 from collections.abc import Iterator
@@ -75,7 +75,7 @@ def _scene_products() -> dg.AssetsDefinition:
         deps=[RAW_SCENES, *champion_keys],
         config_schema=_PRODUCTS_CONFIG,
         check_specs=scene_check_specs(SCENE_PRODUCTS),
-        # Each scene is told of as soon as it is finished, so there is nothing left to return at the end.
+        # Each scene is reported as soon as it is finished, so there is nothing left to return at the end.
         output_required=False,
         # Many scenes, one load of the models.
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -150,7 +150,7 @@ def _asked_for(context: dg.AssetExecutionContext, folders: Folders) -> list[str]
             )
     else:
         keys = [context.partition_key] if context.has_partition_key else list(context.partition_keys)
-    # The command line names partitions that nobody has added yet.
+    # The command line names partitions that have not been added yet.
     there = [key for key in keys if Path(key).name == key and (folders.incoming / key).exists()]
     context.instance.add_dynamic_partitions(GROUP, there)
     return keys

@@ -1,4 +1,4 @@
-"""What an operator finds on the products of a scene in the Dagster UI, and how their checks are told."""
+"""Metadata and check results of scene products."""
 
 from collections.abc import Mapping, Sequence
 
