@@ -1,66 +1,144 @@
-"""A finished hyper-parameter study: trials, best recipe, figures, report."""
+"""The report of a hyper-parameter study: its trials, the values it recommends, and Optuna's figures."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cloud_assets.learning.search_space import Recipe, Value
-from cloud_assets.learning.study_recipe import StudyOutcome
+from cloud_assets.learning.search_space import Recipe, SearchSpace, Value, with_parameters
+from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.reports.formatting import format_number, readable
 from cloud_assets.reports.page import SYNTHETIC_BANNER, Page, Tile, figure_views, job_commands, table_views
 from cloud_assets.reports.report import Report
+from cloud_assets.reports.style import figure_style, png
 
 if TYPE_CHECKING:
+    import optuna
     import pandas as pd
+    from matplotlib.figure import Figure
     from pydantic import BaseModel
 
-_TRIALS = "trials"
+    from cloud_assets.learning.training_run import TrainingRun
+    from cloud_assets.lifecycle.study_trials import Trial
+
+STATES = ("complete", "pruned", "failed", "interrupted")
+CAPTIONS: Mapping[str, str] = {
+    "trials": "Best first; interrupted trials were run again under another number.",
+    "optimization_history": "Value of each complete trial, and the best one so far.",
+    "parameter_importances": "How much each parameter decides whether a trial is among the best (PED-ANOVA, Watanabe "
+    "et al. 2023, arXiv:2304.10255); with few trials no more than a hint.",
+    "slices": "Value of each trial against the most important parameters; darker trials are later.",
+    "intermediate_values": "The metric of each trial by epoch; pruned trials end early.",
+    "timeline": "When each trial ran, by its end: parallel ones lie above each other.",
+}
+_SLICE_PARAMETERS = 6
+_MOST_LEGEND_ENTRIES = 4
+_FEWEST = 2
+_FEWEST_FOR_IMPORTANCES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class HyperparameterStudy(Report):
     """What a search found, and the recipe to train with.
 
+    The tables are ``trials`` (one row a trial, best first) and ``best_values`` (one row a searched field).
     ``best_recipe.json`` in its folder is the recommended recipe.
     """
 
     file: ClassVar[str] = "study.json"
     remedy: ClassVar[str] = "Materialise the study again: its finished trials are kept in its storage."
 
-    outcome: StudyOutcome
-    """The trials and how they came about; without the address of the storage, which may hold a password."""
+    task: str
+    """Name of the task."""
+    variant: str
+    """The variant whose recipe the trials started from."""
+    name: str
+    """Name in Optuna's storage; empty if no trial was asked for."""
+    recipe: StudyRecipe
+    """How was searched; without the address of the storage, which may hold a password."""
+    space: SearchSpace
+    """What was varied."""
     base: Mapping[str, Any]
     """The recipe that the trials started from, as JSON."""
     tuned: Mapping[str, Any]
     """The same recipe with the best trial's values."""
-    importances: Mapping[str, float] = field(default_factory=dict)
-    """How much each parameter decides whether a trial is among the best, largest first."""
+    counts: Mapping[str, int]
+    """Number of trials by state; interrupted ones do not count, as their repetitions do."""
+    best_trial: int | None
+    """Number of the complete trial with the best value; None if there is none."""
+    best_value: float | None
+    """Its value of the metric."""
+    best_parameters: Mapping[str, Value]
+    """Its values by dotted path."""
+    importances: Mapping[str, float]
+    """How much each parameter decides whether a trial is among the best, adding up to 1, largest first."""
+    patches_version: str
+    """Data version of the patches."""
+    splits_version: str
+    """Data version of the splits."""
+    is_synthetic: bool
+    """Whether the patches are simulated."""
+    captions: Mapping[str, str] = field(default_factory=lambda: CAPTIONS)
 
     @classmethod
-    def of(cls, outcome: StudyOutcome, base: BaseModel) -> HyperparameterStudy:
-        """Draws the figures of a study.
+    def of(
+        cls, study: optuna.Study | None, recipe: StudyRecipe, space: SearchSpace, base: BaseModel, run: TrainingRun
+    ) -> HyperparameterStudy:
+        """Sums up a study and draws its figures.
 
         Args:
-            outcome: What :func:`cloud_assets.lifecycle.tuning.run_study` returned.
-            base: The recipe that it started from.
+            study: What :func:`cloud_assets.lifecycle.study_trials.run_study` returned; None if no trial was asked for.
+            recipe: How was searched.
+            space: What was varied.
+            base: The recipe that the trials started from.
+            run: The data.
         """
-        from cloud_assets.lifecycle.study_figures import CAPTIONS, importances, study_figures
+        from cloud_assets.lifecycle.study_trials import finished_trials
 
+        trials = [] if study is None else finished_trials(study)
+        sign = -1.0 if recipe.mode == "max" else 1.0
+        order = sorted(trials, key=lambda trial: (STATES.index(trial.state), sign * (trial.value or 0.0), trial.number))
+        best = order[0] if order and order[0].state == "complete" else None
+        parameters = {} if best is None else best.parameters
+        tuned = with_parameters(base, parameters).model_dump(mode="json")
+        importances = {} if study is None else _importances(study)
+        content = base.model_dump(mode="json")
+        tables = {"trials": _trials_table(order, recipe.metric, space)} if trials else {}
+        if best is not None:
+            tables["best_values"] = _best_values(parameters, content, importances)
         return cls(
-            outcome=replace(outcome, recipe=outcome.recipe.model_copy(update={"storage": None})),
-            base=base.model_dump(mode="json"),
-            tuned=outcome.best_recipe(base).model_dump(mode="json"),
-            figures=study_figures(outcome),
-            captions={**CAPTIONS, _TRIALS: "Best first; interrupted trials were run again under another number."},
-            importances=importances(outcome) if outcome.trials else {},
+            task=run.task,
+            variant=run.variant,
+            name="" if study is None else study.study_name,
+            recipe=recipe.model_copy(update={"storage": None}),
+            space=space,
+            base=content,
+            tuned=tuned,
+            counts={state: sum(trial.state == state for trial in trials) for state in STATES},
+            best_trial=None if best is None else best.number,
+            best_value=None if best is None else best.value,
+            best_parameters=parameters,
+            importances=importances,
+            patches_version=run.store.data_version,
+            splits_version=run.splits.data_version,
+            is_synthetic=run.store.is_synthetic,
+            tables=tables,
+            figures={} if study is None else _figures(study, recipe.metric, list(importances) or list(space.root)),
+            notes=_notes(trials, recipe, best),
         )
 
+    @property
+    def counted(self) -> int:
+        """Number of trials that count."""
+        return sum(count for state, count in self.counts.items() if state != "interrupted")
+
     def best_recipe(self, base: Recipe) -> Recipe:
-        """A recipe with the best trial's values; the recipe itself if no trial was run.
+        """A recipe with the best trial's values; the recipe itself if there is no best trial.
 
         Args:
             base: Any recipe that has the searched fields, for example that of another variant.
@@ -68,77 +146,81 @@ class HyperparameterStudy(Report):
         Raises:
             InvalidRecipe: If it lacks a searched field or refuses a value.
         """
-        return self.outcome.best_recipe(base)
+        return with_parameters(base, self.best_parameters)
 
     @property
     def data_version(self) -> str:
         """Changes when the values that it recommends do: more trials alone make nothing downstream stale."""
-        best = self.outcome.best
-        recommended = {} if best is None else dict(best.parameters)
-        return hashlib.blake2b(json.dumps(recommended, sort_keys=True).encode(), digest_size=16).hexdigest()
+        text = json.dumps(dict(self.best_parameters), sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def extra_files(self) -> Mapping[str, Mapping[str, Any]]:
         """``best_recipe.json``."""
-        best, metric = self.outcome.best, self.outcome.recipe.metric
         content = {
-            "trial": None if best is None else best.number,
-            metric: None if best is None else best.value,
-            "parameters": {} if best is None else dict(best.parameters),
+            "trial": self.best_trial,
+            self.recipe.metric: self.best_value,
+            "parameters": dict(self.best_parameters),
             "recipe": self.tuned,
         }
         return {"best_recipe.json": content}
 
     def page(self) -> Page:
         """The best values, the trials, figures and how was searched."""
-        outcome = self.outcome
-        tables = {"best_values": best_values_table(self)} if outcome.best is not None else {}
-        if outcome.trials:
-            tables[_TRIALS] = trials_table(outcome)
+        tiles = [Tile("trials", str(self.counted), f"{self.recipe.workers} at a time")]
+        if self.best_trial is not None:
+            tiles.insert(
+                0, Tile(readable(self.recipe.metric), format_number(self.best_value), f"trial {self.best_trial}")
+            )
+            tiles += [
+                Tile(path.rpartition(".")[2].replace("_", " "), format_number(self.best_parameters[path]), "best value")
+                for path in list(self.importances)[:3]
+            ]
         return Page(
-            title=f"{outcome.task} / hyperparameter study",
-            subtitle=f"Search for {outcome.variant}, {self.created}",
-            banner=SYNTHETIC_BANNER if outcome.is_synthetic else "",
-            tiles=_tiles(self),
-            notes=(*outcome.notes, *study_notes(self)),
+            title=f"{self.task} / hyperparameter study",
+            subtitle=f"Search for {self.variant}, {self.created}",
+            banner=SYNTHETIC_BANNER if self.is_synthetic else "",
+            tiles=tiles,
+            notes=self.notes,
             figures=figure_views(self.figures, self.captions),
-            tables=table_views(tables, self.captions),
+            tables=table_views(self.tables, self.captions),
             sections={
                 "Search": {
                     name.replace("_", " "): str(value)
-                    for name, value in outcome.recipe.model_dump(exclude={"storage"}).items()
+                    for name, value in self.recipe.model_dump().items()
                     if value is not None
                 },
                 "Versions": {
-                    "study": outcome.name,
-                    "search space": outcome.space.digest,
-                    "patches": outcome.patches_version,
-                    "splits": outcome.splits_version,
+                    "study": self.name,
+                    "search space": self.space.digest,
+                    "patches": self.patches_version,
+                    "splits": self.splits_version,
                 },
             },
             commands=[
-                *job_commands(outcome.task),
+                *job_commands(self.task),
                 "pip install optuna-dashboard",
-                "optuna-dashboard <its storage: the URL, or the journal file that the asset's metadata name>",
+                "optuna-dashboard <its storage: the URL that the asset's metadata name>",
             ],
         )
 
 
-def trials_table(outcome: StudyOutcome) -> pd.DataFrame:
-    """One row a trial, best first, those without a value last; parameters by the last part of their path."""
+def _trials_table(trials: Sequence[Trial], metric: str, space: SearchSpace) -> pd.DataFrame:
+    """One row a trial; parameters by the last part of their path, or the whole path where two would be called alike."""
     import pandas as pd
 
-    sign = -1.0 if outcome.recipe.mode == "max" else 1.0
-    order = {"complete": 0, "pruned": 1, "failed": 2, "interrupted": 3}
-    trials = sorted(outcome.trials, key=lambda trial: (order[trial.state], sign * (trial.value or 0.0)))
-    short = _short_names(list(outcome.space.root))
+    last = [path.rpartition(".")[2] for path in space.root]
+    short = {path: name if last.count(name) == 1 else path for path, name in zip(space.root, last, strict=True)}
     rows = [
         {
             "trial": trial.number,
             "state": trial.state,
-            outcome.recipe.metric: trial.value,
+            metric: trial.value,
             "epochs": len(trial.epochs),
             "seconds": trial.seconds,
-            **{short[path]: _shown(value) for path, value in trial.parameters.items()},
+            **{
+                short[path]: value if isinstance(value, float) else str(value)
+                for path, value in trial.parameters.items()
+            },
             "remark": trial.reason if trial.retry_of is None else f"repeats {trial.retry_of} {trial.reason}",
         }
         for trial in trials
@@ -146,66 +228,99 @@ def trials_table(outcome: StudyOutcome) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def best_values_table(study: HyperparameterStudy) -> pd.DataFrame:
+def _best_values(
+    parameters: Mapping[str, Value], base: Mapping[str, Any], importances: Mapping[str, float]
+) -> pd.DataFrame:
     """One row a searched field: its value before and after, and how much it matters."""
     import pandas as pd
 
-    best = study.outcome.best
     rows = []
-    for path, value in (best.parameters if best is not None else {}).items():
-        before: object = study.base
+    for path, value in parameters.items():
+        before: Any = base
         for name in path.split("."):
-            before = before[name] if isinstance(before, dict) else None
-        rows.append(
-            {
-                "field": path,
-                "recipe": str(before),
-                "best": format_number(value) if isinstance(value, float) else str(value),
-                "importance": study.importances.get(path, float("nan")),
-            }
-        )
-    return pd.DataFrame(rows).sort_values("importance", ascending=False, ignore_index=True)
+            before = before[name]
+        after = format_number(value) if isinstance(value, float) else str(value)
+        rows.append({"field": path, "recipe": str(before), "best": after, "importance": importances.get(path)})
+    table = pd.DataFrame(rows).astype({"importance": float})
+    return table.sort_values("importance", ascending=False, ignore_index=True)
 
 
-def study_notes(study: HyperparameterStudy) -> list[str]:
+def _notes(trials: Sequence[Trial], recipe: StudyRecipe, best: Trial | None) -> list[str]:
     """What a reader has to know about the trials."""
-    outcome = study.outcome
-    if not outcome.trials:
-        return []
-    counts = outcome.state_counts()
-    described = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    worked = sum(trial.seconds for trial in outcome.trials if trial.seconds == trial.seconds)
+    if not trials:
+        return ["No trial was run: the recipe's own values are used."]
+    described = ", ".join(
+        f"{count} {state}" for state in STATES if (count := sum(trial.state == state for trial in trials))
+    )
+    minutes = sum(trial.seconds for trial in trials if trial.seconds == trial.seconds) / 60
     notes = [
-        f"{len(outcome.counted)} trials count ({described}); together they trained for {worked / 60:.1f} minutes.",
-        f"A trial is worth its best {outcome.recipe.metric}; the test split took no part.",
+        f"{len(trials)} trials ({described}); together they trained for {minutes:.1f} minutes.",
+        f"A trial is worth its best {recipe.metric}; the test split took no part.",
     ]
-    defaults = next((trial for trial in outcome.trials if trial.number == 0 and trial.value is not None), None)
-    if outcome.recipe.include_defaults and defaults is not None and outcome.best is not None:
+    first = trials[0]
+    if recipe.include_defaults and first.number == 0 and first.value is not None and best is not None:
         notes.append(
-            f"Trial 0 had the recipe's own values: {format_number(defaults.value)}; the best one reached "
-            f"{format_number(outcome.best.value)}."
+            f"Trial 0 had the recipe's own values: {format_number(first.value)}; the best one reached "
+            f"{format_number(best.value)}."
         )
     return notes
 
 
-def _tiles(study: HyperparameterStudy) -> list[Tile]:
-    outcome, best = study.outcome, study.outcome.best
-    if best is None:
-        return [Tile("trials", str(len(outcome.counted)), "the recipe's own values are used")]
-    leading = [Tile(readable(outcome.recipe.metric), format_number(best.value), f"trial {best.number}")]
-    most = list(study.importances)[:3]
-    values = [
-        Tile(path.rpartition(".")[2].replace("_", " "), format_number(best.parameters[path]), "best value")
-        for path in most
-    ]
-    return [*leading, Tile("trials", str(len(outcome.counted)), f"{outcome.recipe.workers} at a time"), *values]
+def _importances(study: optuna.Study) -> dict[str, float]:
+    import optuna
+
+    if len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))) < _FEWEST_FOR_IMPORTANCES:
+        return {}
+    try:
+        found = optuna.importance.get_param_importances(study)
+    except (ValueError, RuntimeError, ZeroDivisionError):
+        return {}  # all values are equal, or too few trials differ
+    return {name: float(share) for name, share in found.items() if share == share}
 
 
-def _shown(value: Value) -> str | float:
-    return value if isinstance(value, float) else str(value)
+def _figures(study: optuna.Study, metric: str, names: Sequence[str]) -> dict[str, bytes]:
+    """What the trials allow: most of Optuna's plots need two complete ones."""
+    from optuna.visualization import matplotlib as plots
+
+    trials = study.get_trials(deepcopy=False)
+    complete = sum(trial.state.name == "COMPLETE" for trial in trials)
+    wanted: dict[str, tuple[Callable[[], Any], tuple[float, float]]] = {}
+    if complete >= _FEWEST:
+        history = partial(plots.plot_optimization_history, study, target_name=metric)
+        wanted["optimization_history"] = (history, (8.6, 4.3))
+        if complete >= _FEWEST_FOR_IMPORTANCES:
+            wanted["parameter_importances"] = (
+                partial(plots.plot_param_importances, study),
+                (8.6, 1.3 + 0.4 * len(names)),
+            )
+        shown = list(names[:_SLICE_PARAMETERS])
+        slices = partial(plots.plot_slice, study, params=shown, target_name=metric)
+        wanted["slices"] = (slices, (2.9 * len(shown) + 1.5, 3.8))
+    if any(trial.intermediate_values for trial in trials):
+        wanted["intermediate_values"] = (partial(plots.plot_intermediate_values, study), (8.6, 4.6))
+    wanted["timeline"] = (partial(plots.plot_timeline, study), (9.5, min(0.22 * len(trials) + 1.8, 12.0)))
+    drawn = {name: _drawn(plot, size) for name, (plot, size) in wanted.items()}
+    return {name: picture for name, picture in drawn.items() if picture is not None}
 
 
-def _short_names(paths: list[str]) -> dict[str, str]:
-    """The last part of each path, or the whole path where two would be called the same."""
-    last = [path.rpartition(".")[2] for path in paths]
-    return {path: name if last.count(name) == 1 else path for path, name in zip(paths, last, strict=True)}
+def _drawn(plot: Callable[[], Any], size: tuple[float, float]) -> bytes | None:
+    """One of Optuna's plots in the project's look; None if its trials do not suffice for it."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    with figure_style(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna calls its plots experimental
+        try:
+            axes = np.atleast_1d(np.asarray(plot(), dtype=object)).ravel()
+        except (ValueError, RuntimeError, ZeroDivisionError):
+            return None
+        figure: Figure = axes[0].figure
+        figure.set_size_inches(*size)
+        for each in axes:
+            each.set_xlabel(each.get_xlabel().rpartition(".")[2])  # full paths run into each other
+            if (legend := each.get_legend()) is not None and len(legend.get_texts()) > _MOST_LEGEND_ENTRIES:
+                legend.remove()  # one entry a trial
+        try:
+            return png(figure)
+        finally:
+            plt.close(figure)

@@ -2,14 +2,15 @@
 
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloud_assets.errors import InvalidRecipe, TrackingUnavailable
-from cloud_assets.learning.study_recipe import StudyRecipe, Trial
+from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
-from cloud_assets.lifecycle.study_storage import study_identity, study_name
+from cloud_assets.lifecycle.study_trials import Trial, run_study, study_identity, study_name
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.tasks.task import Task
@@ -66,28 +67,39 @@ def search(
 
     Raises:
         InvalidRecipe: If the task has no search space, or it does not fit the recipe.
-        CloudAssetsError: Whatever :func:`cloud_assets.lifecycle.tuning.run_study` raises.
+        CloudAssetsError: Whatever :func:`cloud_assets.lifecycle.study_trials.run_study` raises.
     """
-    from cloud_assets.lifecycle.tuning import run_study
-
     if task.search_space is None:
         raise InvalidRecipe(f"{task.name} declares no search space.")
-    variant = searched_variant(task, recipe)
+    space = task.search_space
+    run = TrainingRun(
+        task.name, searched_variant(task, recipe), store, splits, folder, progress=progress, cache=folder / ".simulated"
+    )
+    if recipe.trials == 0:
+        return HyperparameterStudy.of(None, recipe, space, base, run), None
+    name = recipe.name or study_name(study_identity(recipe, space, base, run))
+    workspace = study_workspace(folder, task.name, name)
+    workspace.mkdir(parents=True, exist_ok=True)
     versions = {"patches_version": store.data_version, "splits_version": splits.data_version}
-    identity = study_identity(recipe, task.search_space, base, task.name, variant, *versions.values())
-    name = recipe.name or study_name(identity)
-    workspace = folder / task.name / STUDY / name
-    listener = _TrialLog(tracker, warn, recipe.metric)
-    if recipe.trials > 0:
-        workspace.mkdir(parents=True, exist_ok=True)
-        noted = {"task": task.name, "variant": variant, "study": name, **versions, **tags}
-        settings = {"study": recipe.model_dump(mode="json", exclude={"storage"})}
-        listener.open(lambda: tracker.begin(workspace, task.name, STUDY, settings, noted))
-    run = TrainingRun(task.name, variant, store, splits, workspace, progress=progress, cache=folder / ".simulated")
-    outcome = run_study(recipe, task.search_space, base, run, listener.trial)
-    study = HyperparameterStudy.of(outcome, base)
-    listener.close(study)
-    return study, listener.run_id
+    noted = {"task": task.name, "variant": run.variant, "study": name, **versions, **tags}
+    settings = {"study": recipe.model_dump(mode="json", exclude={"storage"})}
+    log = _TrialLog(tracker, warn, recipe.metric)
+    log.open(lambda: tracker.begin(workspace, task.name, STUDY, settings, noted))
+    run = replace(run, workspace=workspace)
+    study = HyperparameterStudy.of(run_study(recipe, space, base, run, log.trial), recipe, space, base, run)
+    log.close(study)
+    return study, log.run_id
+
+
+def study_workspace(folder: Path, task: str, name: str) -> Path:
+    """Where a study keeps its trials.
+
+    Args:
+        folder: Where all workspaces are.
+        task: Name of the task.
+        name: Name of the study.
+    """
+    return folder / task / STUDY / name
 
 
 class _TrialLog:
@@ -117,9 +129,8 @@ class _TrialLog:
         )
 
     def close(self, study: HyperparameterStudy) -> None:
-        best = study.outcome.best
-        metrics = {} if best is None or best.value is None else {f"best_{self._metric}": best.value}
-        metrics |= {f"trials_{state}": float(count) for state, count in study.outcome.state_counts().items()}
+        metrics = {} if study.best_value is None else {f"best_{self._metric}": study.best_value}
+        metrics |= {f"trials_{state}": float(count) for state, count in study.counts.items()}
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "study"
             study.save(folder)

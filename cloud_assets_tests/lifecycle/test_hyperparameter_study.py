@@ -1,17 +1,18 @@
 """A study as an asset: comes back from disk as it was, recommends what won, draws what the trials allow."""
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import optuna
 import pytest
 
 from cloud_assets.errors import InvalidRecipe, InvalidReport
 from cloud_assets.learning.optimisation import Optimisation
 from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace
-from cloud_assets.learning.study_recipe import StudyOutcome, StudyRecipe, Trial, TrialState
+from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
 
 SPACE = SearchSpace(
@@ -21,95 +22,101 @@ SPACE = SearchSpace(
         "gradient_clip": Choice(options=(None, 1.0)),
     }
 )
-START = datetime(2026, 1, 1, tzinfo=UTC)
+DISTRIBUTIONS = {
+    "learning_rate": optuna.distributions.FloatDistribution(1e-5, 1e-1, log=True),
+    "optimiser": optuna.distributions.CategoricalDistribution(("adam", "sgd")),
+    "gradient_clip": optuna.distributions.CategoricalDistribution((None, 1.0)),
+}
+RUN = SimpleNamespace(
+    task="clouds",
+    variant="small",
+    store=SimpleNamespace(data_version="p", is_synthetic=True),
+    splits=SimpleNamespace(data_version="s"),
+)
 
 
-def trial(number: int, state: TrialState, value: float | None, rate: float, **changes: object) -> Trial:
-    made = Trial(
-        number=number,
-        state=state,
-        value=value,
-        parameters={"learning_rate": rate, "optimiser": "adam" if number % 2 else "sgd", "gradient_clip": None},
-        epochs={} if value is None else {0: value - 0.1, 1: value},
-        started=START + timedelta(seconds=number),
-        finished=START + timedelta(seconds=number + 2),
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
-
-
-def outcome(trials: tuple[Trial, ...], mode: str = "max") -> StudyOutcome:
-    recipe = StudyRecipe(trials=len(trials), metric="val_accuracy", mode=mode)  # type: ignore[arg-type]
-    return StudyOutcome(
-        "clouds", "small", "clouds-small-1", recipe, SPACE, trials, "p", "s", is_synthetic=True, seconds=9.5
+def trial(state: str, value: float | None, rate: float, reason: str = "", repeats: Sequence[int] = ()) -> Any:
+    return optuna.create_trial(
+        state=optuna.trial.TrialState[state],
+        value=value if state == "COMPLETE" else None,
+        params={"learning_rate": rate, "optimiser": "adam" if rate > 5e-3 else "sgd", "gradient_clip": None},
+        distributions=DISTRIBUTIONS,  # type: ignore[arg-type]
+        user_attrs={"reason": reason} if reason else {},
+        system_attrs={"retry_history": list(repeats)} if repeats else {},
+        intermediate_values={} if value is None else {0: value - 0.1, 1: value},
     )
 
 
 TRIALS = (
-    trial(0, "complete", 0.5, 1e-3),
-    trial(1, "complete", 0.7, 1e-2),
-    trial(2, "pruned", 0.9, 1e-4),
-    trial(3, "failed", None, 1e-1, reason="diverged"),
-    trial(4, "interrupted", 0.1, 2e-3, reason="killed"),
-    trial(5, "complete", 0.6, 2e-3, retry_of=4),
+    trial("COMPLETE", 0.5, 1e-3),
+    trial("COMPLETE", 0.7, 1e-2),
+    trial("PRUNED", 0.9, 1e-4),
+    trial("FAIL", None, 1e-1, reason="diverged"),
+    trial("FAIL", 0.1, 2e-3),
+    trial("COMPLETE", 0.6, 2e-3, repeats=[4]),
 )
 
 
+def report(trials: Sequence[Any] = TRIALS, **settings: Any) -> HyperparameterStudy:
+    recipe = StudyRecipe(**{"trials": len(trials), "metric": "val_accuracy", "mode": "max", **settings})
+    study = optuna.create_study(study_name="clouds-1", direction=f"{recipe.mode}imize")
+    study.add_trials(trials)
+    return HyperparameterStudy.of(study if trials else None, recipe, SPACE, Optimisation(), RUN)  # type: ignore[arg-type]
+
+
 def test_study_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
-    study = HyperparameterStudy.of(outcome(TRIALS), Optimisation())
+    study = report()
     study.save(tmp_path / "study")
     again = HyperparameterStudy.open(tmp_path / "study")
     again.save(tmp_path / "again")
     for file in ("study.json", "best_recipe.json", "report.html"):
         assert (tmp_path / "again" / file).read_bytes() == (tmp_path / "study" / file).read_bytes()
-    assert tuple(again.outcome.trials) == TRIALS
     assert again.figures == study.figures
     assert again.data_version == study.data_version
+    assert again.counts == {"complete": 3, "pruned": 1, "failed": 1, "interrupted": 1}
+    assert again.counted == 5
+    assert again.tables["trials"]["trial"].tolist() == [1, 5, 0, 2, 3, 4]
     assert set(study.figures) >= {"optimization_history", "slices", "timeline", "intermediate_values"}
     for name in study.figures:
         assert (tmp_path / "study" / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_best_is_the_best_complete_trial_and_goes_into_any_recipe(tmp_path: Path) -> None:
-    study = HyperparameterStudy.of(outcome(TRIALS), Optimisation())
+    study = report()
     tuned = study.best_recipe(Optimisation(batch_size=3))
     assert (tuned.learning_rate, tuned.optimiser, tuned.gradient_clip, tuned.batch_size) == (1e-2, "adam", None, 3)
     study.save(tmp_path / "study")
     saved = json.loads((tmp_path / "study" / "best_recipe.json").read_text())
     assert (saved["trial"], saved["val_accuracy"]) == (1, 0.7)
     assert saved["recipe"] == study.best_recipe(Optimisation()).model_dump(mode="json")
-    least = HyperparameterStudy.of(outcome(TRIALS, mode="min"), Optimisation())
-    assert least.outcome.best is not None
-    assert least.outcome.best.number == 0
+    assert report(mode="min").best_trial == 0
     with pytest.raises(InvalidRecipe, match="no field 'learning_rate'"):
         study.best_recipe(StudyRecipe())
 
 
 def test_version_follows_the_recommended_values_only() -> None:
-    study = HyperparameterStudy.of(outcome(TRIALS[:2]), Optimisation())
-    more = HyperparameterStudy.of(outcome(TRIALS), Optimisation())
-    better = HyperparameterStudy.of(outcome((*TRIALS, trial(6, "complete", 0.8, 5e-2))), Optimisation())
-    assert study.data_version == more.data_version != better.data_version
+    better = report((*TRIALS, trial("COMPLETE", 0.8, 5e-2)))
+    assert report(TRIALS[:2]).data_version == report().data_version != better.data_version
 
 
-@pytest.mark.parametrize("trials", [(), TRIALS[:1], TRIALS[2:4], (TRIALS[0], replace(TRIALS[0], number=1))])
-def test_report_of_a_poor_study_is_written_all_the_same(trials: tuple[Trial, ...], tmp_path: Path) -> None:
-    study = HyperparameterStudy.of(replace(outcome(trials), notes=("No trial was run.",)), Optimisation())
+@pytest.mark.parametrize("trials", [(), TRIALS[:1], TRIALS[2:4], (TRIALS[0], TRIALS[0])])
+def test_report_of_a_poor_study_is_written_all_the_same(trials: tuple[Any, ...], tmp_path: Path) -> None:
+    study = report(trials)
     study.save(tmp_path / "study")
-    report = (tmp_path / "study" / "report.html").read_text()
-    assert "No trial was run." in report
-    assert "Synthetic data" in report
-    assert tuple(HyperparameterStudy.open(tmp_path / "study").outcome.trials) == trials
-    if study.outcome.best is None:
-        assert study.best_recipe(Optimisation()) == Optimisation()
+    page = (tmp_path / "study" / "report.html").read_text()
+    assert ("No trial was run" in page) == (not trials)
+    assert "Synthetic data" in page
+    opened = HyperparameterStudy.open(tmp_path / "study")
+    assert opened.best_parameters == study.best_parameters
+    if study.best_trial is None:
+        assert opened.best_recipe(Optimisation()) == Optimisation()
 
 
 def test_report_tells_what_happened_but_not_the_storage(tmp_path: Path) -> None:
-    told = outcome(TRIALS)
-    secret = StudyRecipe(**{**told.recipe.model_dump(), "storage": "postgresql://me:secret@host/db"})
-    HyperparameterStudy.of(replace(told, recipe=secret), Optimisation()).save(tmp_path / "study")
-    report = (tmp_path / "study" / "report.html").read_text()
-    for text in ("diverged", "repeats 4", "5 trials count", "learning_rate", "0.7"):
-        assert text in report
+    report(storage="postgresql://me:secret@host/db").save(tmp_path / "study")
+    page = (tmp_path / "study" / "report.html").read_text()
+    for text in ("diverged", "repeats 4", "1 interrupted", "learning_rate", "0.7"):
+        assert text in page
     for file in ("report.html", "study.json"):
         assert "secret" not in (tmp_path / "study" / file).read_text()
 
@@ -129,7 +136,7 @@ def _of_tomorrow(folder: Path) -> None:
 
 @pytest.mark.parametrize("damage", [_remove, _cut, _of_tomorrow])
 def test_damaged_study_is_refused(damage: Callable[[Path], None], tmp_path: Path) -> None:
-    HyperparameterStudy.of(outcome(TRIALS[:1]), Optimisation()).save(tmp_path / "study")
+    report(TRIALS[:1]).save(tmp_path / "study")
     damage(tmp_path / "study")
     with pytest.raises(InvalidReport, match="finished trials are kept"):
         HyperparameterStudy.open(tmp_path / "study")

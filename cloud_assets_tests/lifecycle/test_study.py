@@ -14,6 +14,7 @@ from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace
 from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.lifecycle import study as studying
+from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
 from cloud_assets.lifecycle.study import search, searched_variant
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit, Splits
@@ -30,7 +31,7 @@ RECIPE = StudyRecipe(trials=5, pruner="none", sampler="random", seed=3, metric="
 @pytest.fixture
 def task(monkeypatch: pytest.MonkeyPatch) -> Task:
     monkeypatch.syspath_prepend(str(ROOT))
-    from cloud_assets_tests.training.studied_recipe import Bowl
+    from cloud_assets_tests.lifecycle.studied_recipe import Bowl
 
     return Task(
         name="clouds",
@@ -72,17 +73,17 @@ def test_each_trial_is_a_run_below_the_studys(
     logged = trials(tracker, run_id)
     assert warned == []
     assert sorted(logged) == [f"trial {number}" for number in range(5)]
-    for trial in study.outcome.trials:
-        one = logged[f"trial {trial.number}"]
-        assert one.info.status == ("FAILED" if trial.state == "failed" else "FINISHED")
-        assert float(one.data.params["optimisation.rate"]) == trial.parameters["optimisation.rate"]
-        if trial.state == "complete":
-            assert one.data.metrics["best_val_loss"] == pytest.approx(trial.value)
+    for trial in study.tables["trials"].to_dict("records"):
+        one = logged[f"trial {trial['trial']}"]
+        assert one.info.status == ("FAILED" if trial["state"] == "failed" else "FINISHED")
+        assert float(one.data.params["optimisation.rate"]) == trial["rate"]
+        if trial["state"] == "complete":
+            assert one.data.metrics["best_val_loss"] == pytest.approx(trial["val_loss"])
             history = MlflowClient(tracker.uri).get_metric_history(one.info.run_id, "val_loss")
-            assert {entry.step: entry.value for entry in history} == pytest.approx(dict(trial.epochs))
+            assert [entry.step for entry in history] == list(range(trial["epochs"]))
     parent = MlflowClient(tracker.uri).get_run(run_id)
     assert parent.info.status == "FINISHED"
-    assert parent.data.metrics["best_val_loss"] == pytest.approx(study.outcome.best.value)
+    assert parent.data.metrics["best_val_loss"] == pytest.approx(study.best_value)
     assert parent.data.params["study.trials"] == "5"
     artifacts = {file.path for file in MlflowClient(tracker.uri).list_artifacts(run_id, "study")}
     assert {"study/report.html", "study/best_recipe.json", "study/figures"} <= artifacts
@@ -113,11 +114,11 @@ def test_what_mlflow_missed_is_logged_the_next_time(
     monkeypatch.setattr(Tracker, "log_nested", away_after_two)
     study, run_id, warned = run(task, store, splits, tmp_path / "work", tracker)
     assert run_id is None
-    assert len(study.outcome.trials) == 5
+    assert study.counted == 5
     assert warned == ["MLflow is away. The study goes on."]
     monkeypatch.setattr(Tracker, "log_nested", real)
     again, run_id, warned = run(task, store, splits, tmp_path / "work", tracker)
-    assert again.outcome.trials == study.outcome.trials
+    assert again.tables["trials"].equals(study.tables["trials"])
     assert warned == []
     assert len(trials(tracker, run_id)) == 5
 
@@ -125,7 +126,8 @@ def test_what_mlflow_missed_is_logged_the_next_time(
 def test_no_trials_no_run(task: Task, store: PatchStore, splits: Splits, tmp_path: Path, tracker: Tracker) -> None:
     study, run_id, _ = run(task, store, splits, tmp_path / "work", tracker, recipe=StudyRecipe(trials=0))
     assert run_id is None
-    assert study.outcome.notes
+    assert "No trial was run" in study.notes[0]
+    assert study.best_recipe(task.variants["round"]) == task.variants["round"]
     assert not (tmp_path / "work").exists()
 
 
@@ -142,7 +144,7 @@ def test_study_serves_any_recipe_that_trains(
     """The study's own code names no family of models: a segmentation recipe goes through as it is."""
     from cloud_assets.families.segmentation.recipe import Segmentation
     from cloud_assets.learning.optimisation import Optimisation
-    from cloud_assets.lifecycle.tuning import run_study
+    from cloud_assets.lifecycle.study_trials import finished_trials, run_study
     from cloud_assets.networks.specifications import UNet
     from cloud_assets.patches.augmentation import Augmentation
 
@@ -158,12 +160,11 @@ def test_study_serves_any_recipe_that_trains(
             "network.width": Choice(options=(2, 4)),
         }
     )
-    recipe = StudyRecipe(trials=2, metric="val_iou", mode="max")
-    outcome = run_study(
-        recipe, space, base, TrainingRun("any", "unet", store, splits, tmp_path / "work", progress=False)
-    )
-    assert outcome.state_counts()["complete"] == 2
-    assert isinstance(outcome.best_recipe(base), Segmentation)
+    recipe = StudyRecipe(trials=2)
+    run = TrainingRun("any", "unet", store, splits, tmp_path / "work", progress=False)
+    trials = finished_trials(run_study(recipe, space, base, run))
+    assert [trial.state for trial in trials] == ["complete"] * 2
+    assert [len(trial.epochs) for trial in trials] == [2, 2]
 
 
 def test_task_without_a_search_space_has_no_study(
@@ -186,17 +187,16 @@ class _Plain(BaseModel):
 
 
 def test_trained_models_use_the_best_values_only_where_meant() -> None:
-    from cloud_assets.learning.study_recipe import StudyOutcome, Trial
-    from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
     from cloud_assets.orchestration.lineage.study_asset import tuned
 
-    trial = Trial(0, "complete", 1.0, {"width": 9}, {0: 1.0}, None, None)
-    space = SearchSpace({"width": Choice(options=(1, 9))})
-
     def study(**settings: Any) -> dict[str, HyperparameterStudy]:
-        recipe = StudyRecipe(trials=1, **settings)
-        outcome = StudyOutcome("t", "one", "s", recipe, space, (trial,), "p", "s", is_synthetic=False)
-        return {studying.STUDY: HyperparameterStudy(outcome=outcome, base={}, tuned={})}
+        found = HyperparameterStudy(
+            task="t", variant="one", name="s", recipe=StudyRecipe(trials=1, **settings),
+            space=SearchSpace({"width": Choice(options=(1, 9))}), base={}, tuned={}, counts={"complete": 1},
+            best_trial=0, best_value=1.0, best_parameters={"width": 9}, importances={}, patches_version="p",
+            splits_version="s", is_synthetic=False,
+        )  # fmt: skip
+        return {studying.STUDY: found}
 
     assert tuned(_Plain(), "one", study(), True).width == 9
     assert tuned(_Plain(), "two", study(), True).width == 9

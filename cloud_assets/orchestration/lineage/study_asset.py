@@ -8,8 +8,8 @@ import dagster as dg
 
 from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
-from cloud_assets.lifecycle.study import STUDY, search, searched_variant
-from cloud_assets.lifecycle.study_storage import journal_file
+from cloud_assets.lifecycle.study import STUDY, search, searched_variant, study_workspace
+from cloud_assets.lifecycle.study_trials import storage_url
 from cloud_assets.orchestration.common.asset_parts import GPU_POOL, common, dagster_link, run_link, upstream
 from cloud_assets.orchestration.common.config_schema import config_schema, from_config
 from cloud_assets.orchestration.common.metadata import Metadata, figures, measured, table
@@ -50,7 +50,7 @@ def tuned(recipe: Any, variant: str, studies: Mapping[str, HyperparameterStudy],
         wanted: Whether to use it.
     """
     for study in studies.values() if wanted else ():
-        if study.outcome.variant == variant or not study.outcome.recipe.only_its_variant:
+        if study.variant == variant or not study.recipe.only_its_variant:
             recipe = study.best_recipe(recipe)
     return recipe
 
@@ -92,8 +92,8 @@ def _hyperparameter_study(task: Task) -> dg.AssetsDefinition:
                 task, recipe, base, labeled_patches, splits, folders.training, tracking.tracker(),
                 tags=tags, warn=context.log.warning,
             )  # fmt: skip
-        found = study.outcome.best is not None or recipe.trials == 0
-        said = f"{len(study.outcome.counted)} trials: {study.outcome.state_counts()}"
+        found = study.best_trial is not None or recipe.trials == 0
+        said = f"{study.counted} trials: {dict(study.counts)}"
         context.log.info(said)
         yield dg.MaterializeResult(
             value=study,
@@ -101,7 +101,7 @@ def _hyperparameter_study(task: Task) -> dg.AssetsDefinition:
             metadata={
                 **study_metadata(study, str(folders.results.joinpath(*key.path) / "report.html")),
                 **(run_link(tracking, run_id) if recipe.trials else {}),
-                **_dashboard(folders.training / task.name / STUDY / study.outcome.name, recipe),
+                **_dashboard(study_workspace(folders.training, task.name, study.name), recipe),
                 **cost,
             },
             check_results=[
@@ -118,26 +118,20 @@ def _dashboard(workspace: Path, recipe: StudyRecipe) -> Metadata:
     """The command that shows the trials in Optuna's own dashboard."""
     if recipe.trials == 0:
         return {}
-    storage = "<the storage URL>" if recipe.storage else str(journal_file(workspace))
+    storage = "<the storage URL>" if recipe.storage else storage_url(recipe, workspace)
     return {"dashboard": dg.MetadataValue.md(f"`pip install optuna-dashboard; optuna-dashboard {storage}`")}
 
 
 def study_metadata(study: HyperparameterStudy, report: str) -> Metadata:
     """A study: what it recommends, how the trials ended, its figures."""
-    from cloud_assets.lifecycle.hyperparameter_study import best_values_table, study_notes, trials_table
-    from cloud_assets.lifecycle.study_figures import CAPTIONS
-
-    outcome, best = study.outcome, study.outcome.best
-    notes = [*outcome.notes, *study_notes(study)]
     metadata: Metadata = {
-        "study": dg.MetadataValue.text(outcome.name or "none"),
-        "variant": dg.MetadataValue.text(outcome.variant),
-        **{f"trials_{state}": dg.MetadataValue.int(count) for state, count in outcome.state_counts().items()},
+        "study": dg.MetadataValue.text(study.name or "none"),
+        "variant": dg.MetadataValue.text(study.variant),
+        **{f"trials_{state}": dg.MetadataValue.int(count) for state, count in study.counts.items()},
         "report": dg.MetadataValue.path(report),
-        "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in notes)),
+        "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in study.notes)),
+        **{name: table(content) for name, content in study.tables.items()},
     }
-    if best is not None and best.value is not None:
-        metadata[f"best_{outcome.recipe.metric}"] = dg.MetadataValue.float(best.value)
-        metadata["best_values"] = table(best_values_table(study))
-        metadata["trials"] = table(trials_table(study.outcome))
-    return {**metadata, **figures(study.figures, CAPTIONS)}
+    if study.best_value is not None:
+        metadata[f"best_{study.recipe.metric}"] = dg.MetadataValue.float(study.best_value)
+    return {**metadata, **figures(study.figures, study.captions)}
