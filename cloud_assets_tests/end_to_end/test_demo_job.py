@@ -25,7 +25,7 @@ ops:
 
 
 def test_the_demo_makes_its_own_data(workplace: Workplace) -> None:
-    workplace.start(workplace.job("demo", CONFIG)).wait(timeout=400)
+    workplace.start(workplace.job("demo", CONFIG)).wait(timeout=580)
     # Two steps of training teach nothing: the gate may end the run after the evaluation.
     assert f"✓ {TASK}/unet_efficientnet_b2_report" in workplace.printed()
     assert (workplace.folder / "data" / "sample-0.1" / "cloudsen12" / SYNTHETIC_MARKER).is_file()

@@ -33,7 +33,7 @@ class Workplace:
 
     def run(self, command: Sequence[str]) -> str:
         """Runs a command to its end and returns what it printed."""
-        code = self.start(command).wait(timeout=400)
+        code = self.start(command).wait(timeout=580)
         assert code == 0, self.printed()
         return self.printed()
 
