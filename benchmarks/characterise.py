@@ -46,9 +46,8 @@ from cloud_assets.patches.cutting import cut_patches
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.statistics import band_positions
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.scenes.arrays import predict_array
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.scene_products import predict_scene
+from cloud_assets.scenes.prediction import predict_array, predict_scene
 from cloud_assets.simulation.patch import simulate_patch
 from cloud_assets.tasks import ALL_TASKS
 
@@ -268,7 +267,7 @@ def characterise_scenes(models: Mapping[str, ModelBundle], work: Path, results: 
     for name, (instrument, bundles, options, beside_it) in runs.items():
         metres = 10 if instrument == "sentinel2_l1c" else 30
         path = _write_scene(work / f"{name}.tif", scenes[instrument], bands[instrument], metres, 0)
-        products = predict_scene(path, bundles, work / "products", options, instrument=instrument, radar=beside_it)
+        products = predict_scene(bundles, path, work / "products", options, instrument=instrument, radar=beside_it)
         for product, file in sorted(products.paths.items()):
             if file.suffix == ".tif":
                 with rasterio.open(file) as raster:
@@ -277,7 +276,7 @@ def characterise_scenes(models: Mapping[str, ModelBundle], work: Path, results: 
             if "second" not in key:
                 results.text(f"scene/{name}/statistic/{key}", f"{value:.6g}")
         results.json(f"scene/{name}/warnings", list(products.warnings))
-    answer = predict_array(scenes["landsat8_l1"], bands["landsat8_l1"], shipped, instrument="landsat8_l1", options=base)
+    answer = predict_array(shipped, scenes["landsat8_l1"], bands["landsat8_l1"], instrument="landsat8_l1", options=base)
     for part, values in answer.items():
         results.array(f"scene/array/{part}", values)
 

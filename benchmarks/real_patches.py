@@ -18,10 +18,10 @@ from mask_scoring import MaskRule, ModelMask, UkisMask, score_masks
 
 from cloud_assets.families.segmentation.baselines import fit_brightness_threshold
 from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.lifecycle.model_references import referenced_bundle
 from cloud_assets.patches.cutting import cut_patches
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.scenes.predict_command import bundle_folder
 from cloud_assets.tasks.landsat_segmentation import TASK
 
 COLUMNS = ("iou", "precision", "recall", "recall_inside", "recall_edge", "recall_thick", "recall_thin",
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--mirrored-border", type=int, help="pixels; by default each model's own")
     parser.add_argument("--workspace", type=Path, default=Path("real_patches"))
     options = parser.parse_args()
-    bundles = {reference: ModelBundle.open(bundle_folder(reference)) for reference in options.models}
+    bundles = {reference: referenced_bundle(reference) for reference in options.models}
     if options.mirrored_border is not None:
         bundles = {name: with_border(bundle, options.mirrored_border) for name, bundle in bundles.items()}
     print("patches", "rule", *COLUMNS, sep=" | ")

@@ -197,15 +197,15 @@ def _options(arguments: argparse.Namespace) -> "object":
 def _end_to_end(arguments: argparse.Namespace, side: int) -> dict[str, float]:
     from cloud_assets.imagery.formats.scene_formats import open_scene
     from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.scenes.production import scene_products
     from cloud_assets.scenes.scene_models import SceneModels
-    from cloud_assets.scenes.scene_products import scene_products
 
     options = _options(arguments)
-    champions = SceneModels([ModelBundle.open(arguments.folder / "model")], options)
+    models = SceneModels([ModelBundle.open(arguments.folder / "model")], options)
     source = open_scene(arguments.folder / f"{side}.tif", instrument="sentinel2_l1c")
     before = _megabytes()
     started, cpu = time.perf_counter(), time.process_time()
-    scene_products(source, champions, arguments.folder / "products", options.model_copy(update={"overwrite": True}))
+    scene_products(source, models, arguments.folder / "products", options.model_copy(update={"overwrite": True}))
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     tiling = _tiling(arguments, side)
     return {
@@ -214,7 +214,7 @@ def _end_to_end(arguments: argparse.Namespace, side: int) -> dict[str, float]:
         "cpu": cpu,
         "peak": _peak_megabytes() - before,
         "redundancy": tiling.redundancy,
-        "back_end": champions.segmenters[0].back_end.name,
+        "back_end": models.back_end("segmentation", source),
     }
 
 
@@ -229,17 +229,19 @@ def _bare(arguments: argparse.Namespace, *, one_call: bool = False) -> dict[str,
     """Windows that are in memory already: as many calls at once as the pipeline makes, or one on all cores."""
     from concurrent.futures import ThreadPoolExecutor
 
+    import torch
+
     from cloud_assets.inference.back_end_choice import choose_back_end
-    from cloud_assets.inference.back_ends import Parallelism, threads_of_each_call
     from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.inference.parallelism import Parallelism, threads_of_each_call
 
     options, tiling = _options(arguments), _tiling(arguments, arguments.side)
-    share = Parallelism(1, len(os.sched_getaffinity(0))) if one_call else None
+    share = Parallelism(1, len(os.sched_getaffinity(0))) if one_call else Parallelism.of_machine()
     bundle = ModelBundle.open(arguments.folder / "model")
     back_end = choose_back_end(bundle, arguments.back_end, parallelism=share)
     shape = (tiling.vertical.size, tiling.horizontal.size)
-    batch = np.random.default_rng(0).random((options.batch_size(*shape), 4, *shape), dtype=np.float32)
-    workers = back_end.parallelism.workers
+    batch = torch.rand(options.batch_size(tiling), 4, *shape)
+    workers = share.workers
 
     def until(end: float) -> int:
         pixels = 0
@@ -248,7 +250,7 @@ def _bare(arguments: argparse.Namespace, *, one_call: bool = False) -> dict[str,
             pixels += len(batch) * shape[0] * shape[1]
         return pixels
 
-    with threads_of_each_call(back_end.parallelism), ThreadPoolExecutor(workers) as pool:
+    with threads_of_each_call(share), ThreadPoolExecutor(workers) as pool:
         list(pool.map(back_end, [batch] * workers))
         started, cpu = time.perf_counter(), time.process_time()
         pixels = sum(pool.map(until, [started + arguments.seconds] * workers))

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Machine learning for clouds in satellite imagery.", no_args_is_help=True, add_completion=False)
 app.add_typer(models_app, name="models")
 _CONSOLE = Console()
-_REGISTERED = "models:/"
 
 
 @app.callback()
@@ -107,32 +106,17 @@ def predict(
 
 def _bundles(references: list[str] | None) -> "list[ModelBundle]":
     """The models that are named, or every task's champion."""
-    from cloud_assets.errors import NoModelForProduct
-    from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.lifecycle.model_references import referenced_bundle
     from cloud_assets.lifecycle.registered_champions import registered_champions
-    from cloud_assets.scenes.predict_command import bundle_folder
     from cloud_assets.tasks import ALL_TASKS
-
-    if references and not any(reference.startswith(_REGISTERED) for reference in references):
-        return [ModelBundle.open(bundle_folder(reference)) for reference in references]
     from cloud_assets.tracking import Tracker
 
-    tracker = Tracker()
-    if not references:
-        champions = registered_champions(tracker, ALL_TASKS)
-        for said in champions.left_out:
-            _CONSOLE.print(said, style="dim", markup=False, highlight=False, soft_wrap=True)
-        return list(champions.bundles)
-    bundles = []
-    for reference in references:
-        task, _, alias = reference.removeprefix(_REGISTERED).partition("@")
-        if not reference.startswith(_REGISTERED):
-            bundles.append(ModelBundle.open(bundle_folder(reference)))
-        elif version := tracker.version_at(task, alias):
-            bundles.append(tracker.download(version))
-        else:
-            raise NoModelForProduct(f"{reference}: no such registered model and alias in {tracker.uri}.")
-    return bundles
+    if references:
+        return [referenced_bundle(reference) for reference in references]
+    champions = registered_champions(Tracker(), ALL_TASKS)
+    for said in champions.left_out:
+        _CONSOLE.print(said, style="dim", markup=False, highlight=False, soft_wrap=True)
+    return list(champions.bundles)
 
 
 @app.command("export-patches")
@@ -221,3 +205,7 @@ def main() -> None:
     except CloudAssetsError as error:
         Console(stderr=True).print("[bold red]Error:[/bold red]", escape(str(error)), soft_wrap=True)
         raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()

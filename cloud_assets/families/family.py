@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from cloud_assets.imagery.tiling.windows import Window
+
 if TYPE_CHECKING:
     from torch import nn
 
+    from cloud_assets.datasets.scene import Grid
+    from cloud_assets.families.scene_product import ProductSettings, SceneProduct
+    from cloud_assets.imagery.tiling.pipeline import WindowReader
     from cloud_assets.inference.bundle import ModelBundle
     from cloud_assets.inference.card import CardSection
+    from cloud_assets.inference.parallelism import Parallelism
     from cloud_assets.inference.predictor import Predictor
     from cloud_assets.learning.recipe import Recipe
     from cloud_assets.learning.training_run import TrainingRun
@@ -39,8 +45,8 @@ class Family(ABC):
     """The settings of evaluations."""
     card_section: ClassVar[type[CardSection]]
     """What only this family's model cards hold."""
-    products: ClassVar[tuple[str, ...]] = ()
-    """Names of the scene products that its models have a part in."""
+    products: ClassVar[tuple[SceneProduct, ...]] = ()
+    """What its models make of whole scenes."""
     not_served: ClassVar[frozenset[str]] = frozenset()
     """Parts of an answer that the others imply; a served model leaves them out."""
     why_not_exported: ClassVar[str] = ""
@@ -107,6 +113,24 @@ class Family(ABC):
         Raises:
             NoUsablePatches: If the test split holds nothing to score, or the patches lack a band of the model.
         """
+
+    def predict_picture(
+        self, predictor: Predictor, reader: WindowReader, grid: Grid, settings: ProductSettings, share: Parallelism
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Answers for one picture of any size.
+
+        Args:
+            predictor: A model of the family.
+            reader: The picture, bands in the order of the predictor's card.
+            grid: Its size.
+            settings: Windows and so on, for families that cut large pictures.
+            share: Calls of the network at once.
+
+        Returns:
+            The answer's parts by name, without the axis of patches.
+        """
+        whole = reader.read(Window(0, 0, grid.height, grid.width))
+        return {name: part[0] for name, part in predictor.predict(whole[np.newaxis]).items()}
 
     def answer_features(self, answer: Mapping[str, npt.NDArray[Any]], place: int = 0) -> dict[str, float]:
         """Describes an answer in a few numbers, which drift is measured on.

@@ -9,17 +9,10 @@ import numpy.typing as npt
 import torch
 
 from cloud_assets.errors import BackEndUnavailable
-from cloud_assets.inference.back_ends import (
-    BackEnd,
-    OpenVinoBackEnd,
-    Parallelism,
-    TorchBackEnd,
-    class_probability,
-    onnx_back_end,
-    threads_of_each_call,
-)
+from cloud_assets.inference.back_ends import BackEnd, OpenVinoBackEnd, TorchBackEnd, class_probability, onnx_back_end
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.device import choose_device, choose_precision
+from cloud_assets.inference.parallelism import Parallelism, threads_of_each_call
 from cloud_assets.inference.process_memory import keep_freed_memory
 from cloud_assets.patches.preprocessing import Preprocessing
 

@@ -1,14 +1,6 @@
-"""Libraries that run a network: PyTorch, ONNX Runtime, OpenVINO; each several calls at once.
+"""Libraries that run a network: PyTorch, ONNX Runtime, OpenVINO; each can be called from several threads at once."""
 
-A call with two threads waits for the slower one after each layer, and collapses when anything else uses a core; two
-calls with one thread each never wait for each other. So a back end is called from as many threads as there are workers.
-"""
-
-import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -20,27 +12,10 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.device import autocast, choose_device, choose_precision
 from cloud_assets.inference.onnx_export import to_onnx
 from cloud_assets.inference.onnx_network import OnnxNetwork
+from cloud_assets.inference.parallelism import Parallelism
 
-_MOST_WORKERS = 4
 _EXAMPLE_SIDE = 128
 _OPSET = 18
-
-
-@dataclass(frozen=True)
-class Parallelism:
-    """How the processor is shared out."""
-
-    workers: int
-    """Calls of the network at once."""
-    threads: int
-    """Threads of each call."""
-
-    @classmethod
-    def of_machine(cls) -> "Parallelism":
-        """One call a core, up to the four that memory is planned for; further cores are shared among these."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(cores, _MOST_WORKERS)
-        return cls(workers, max(1, cores // workers))
 
 
 class BackEnd(Protocol):
@@ -136,17 +111,6 @@ def class_probability(logits: Tensor) -> Tensor:
         return logits.float().softmax(dim=1)
     cloud = logits.float().sigmoid()
     return torch.cat([1 - cloud, cloud], dim=1)
-
-
-@contextmanager
-def threads_of_each_call(parallelism: Parallelism) -> Iterator[None]:
-    """A context in which each call of PyTorch takes its share of the processor, not all of it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(parallelism.threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def import_openvino() -> Any:

@@ -5,10 +5,10 @@ from importlib.metadata import version
 
 from pydantic import BaseModel
 
-from cloud_assets import __version__
 from cloud_assets.inference.card import TrainingRecord
 from cloud_assets.learning.fit import FitResult
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
+from cloud_assets.version import __version__
 
 _LIBRARIES = ("torch", "torchvision", "lightning", "segmentation-models-pytorch", "albumentations", "numpy")
 

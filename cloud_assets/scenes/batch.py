@@ -12,8 +12,8 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.planning import plan_scene
 from cloud_assets.scenes.product_record import SceneProducts
+from cloud_assets.scenes.production import scene_products
 from cloud_assets.scenes.scene_models import SceneModels
-from cloud_assets.scenes.scene_products import megapixels_of, scene_products
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class SceneBatch:
         ]
         beside = [*radar, *(radar_beside(path) for path in paths[len(radar) :])]
         self._radar = [None if path is None else _opened(path, None, "sentinel1_grd") for path in beside]
-        megapixels = sum(megapixels_of(source) for _, source in self._scenes if isinstance(source, SceneSource))
+        megapixels = sum(source.megapixels for _, source in self._scenes if isinstance(source, SceneSource))
         self._models = SceneModels(bundles, options, megapixels)
 
     @property
@@ -77,7 +77,7 @@ class SceneBatch:
                 total += plan.megapixels * plan.passes
         return total
 
-    def run(self, progress: Callable[[int], None]) -> Iterator[SceneOutcome]:
+    def run(self, progress: Callable[[int], None] | None = None) -> Iterator[SceneOutcome]:
         """Processes the scenes.
 
         Args:
@@ -99,7 +99,7 @@ class SceneBatch:
         source: SceneSource | Exception,
         radar: SceneSource | Exception | None,
         names: dict[str, Path],
-        progress: Callable[[int], None],
+        progress: Callable[[int], None] | None,
     ) -> SceneOutcome:
         if isinstance(source, Exception):
             return SceneOutcome(path, None, source)

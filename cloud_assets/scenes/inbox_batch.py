@@ -70,13 +70,9 @@ def process_inbox(
             except CloudAssetsError as error:
                 yield InboxOutcome(key, None, str(error))
         batch = SceneBatch(list(paths), bundles, out_dir, options, bands=bands, instrument=instrument)
-        for outcome in batch.run(_nobody):
+        for outcome in batch.run():
             yield InboxOutcome(paths.pop(outcome.path), outcome.products, str(outcome.error or ""))
         for key in paths.values():
             yield InboxOutcome(key, None, NOT_TRIED)
     finally:
         lock.release()
-
-
-def _nobody(pixels: int) -> None:
-    """Progress is told by the outcomes."""

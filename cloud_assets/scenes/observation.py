@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cloud_assets.errors import InvalidScene
 from cloud_assets.families import family_of
-from cloud_assets.families.classification.products import DEFAULT_CELL
+from cloud_assets.families.scene_product import DEFAULT_PATCH
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.tiling.windows import Tiling
 from cloud_assets.inference.bundle import ModelBundle
@@ -54,7 +54,7 @@ def observe_scene(source: SceneSource, bundle: ModelBundle, most: int) -> list[d
     fitted = fitted_preprocessing(card, source, accept_other_level=True)
     family = family_of(bundle)
     predictor = family.predictor(bundle.with_card(preprocessing=fitted))
-    side = card.patch_size or DEFAULT_CELL
+    side = card.patch_size or DEFAULT_PATCH
     tiling = Tiling.plan(source.grid.height, source.grid.width, side, 0, fixed=True)
     positions = list(tiling.positions())
     # An odd stride meets all columns of a grid of windows, not the same few in every row.

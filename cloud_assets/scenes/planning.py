@@ -1,24 +1,18 @@
 """What can be made of a scene with the given models, decided before anything is computed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
-import cloud_assets
 from cloud_assets.errors import CloudAssetsError, NoModelForProduct
+from cloud_assets.families.scene_product import SceneProduct
 from cloud_assets.imagery.formats.scene_source import SceneSource
-from cloud_assets.scenes.options import ALL_PRODUCTS, Product, SceneOptions
+from cloud_assets.scenes.options import SceneOptions, declared_products
 from cloud_assets.scenes.scene_models import SceneModels
+from cloud_assets.version import __version__
 
 # They change how fast the answer comes, not what it is.
 _INDIFFERENT = frozenset({"overwrite", "back_end", "device", "batch_megapixels"})
-_FROM_MASK: frozenset[Product] = frozenset({"mask", "probability", "validity", "coverage", "cloud_free"})
-_FAMILIES: Mapping[Product, str] = {
-    "coverage": "classification",
-    "anomaly": "anomaly",
-    "cloud_free": "translation",
-    "optical": "translation",
-}
 
 
 @dataclass(frozen=True)
@@ -29,23 +23,24 @@ class ScenePlan:
     """The scene, on the grid of its products."""
     radar: SceneSource | None
     """A radar scene of the same place, on the same grid."""
-    products: tuple[Product, ...]
+    products: tuple[str, ...]
+    """What is to be kept, besides companions."""
+    steps: tuple[SceneProduct, ...]
+    """What has to be made, in this order."""
     models: Mapping[str, str]
-    """"task/variant" -> version."""
+    """"task/variant" -> version of each model that takes part."""
     warnings: tuple[str, ...]
     fingerprint: str
-    segments: bool
-    """Whether a segmentation model takes part."""
 
     @property
     def megapixels(self) -> float:
         """Pixels of the scene, in millions."""
-        return self.source.grid.height * self.source.grid.width / 1e6
+        return self.source.megapixels
 
     @property
     def passes(self) -> int:
         """How often every pixel goes through a model whose progress is told."""
-        return int(self.segments) + sum(product in self.products for product in ("anomaly", "cloud_free", "optical"))
+        return len({step.make for step in self.steps if step.counts_pixels})
 
 
 def plan_scene(
@@ -71,73 +66,90 @@ def plan_scene(
         source = source.at_resolution(options.resolution_metres)
     if radar is not None:
         radar = replace(radar, grid=source.grid)
-    products: list[Product] = []
-    reasons: dict[Product, CloudAssetsError] = {}
-    for product in ALL_PRODUCTS if options.products is None else options.products:
-        try:
-            _check(product, source, models, radar)
-        except CloudAssetsError as error:
-            reasons[product] = error
-        else:
-            products.append(product)
-    if reasons and (options.products is not None or not products):
-        # That a radar scene has no cloud mask is no news; what keeps it from becoming optical is.
-        is_radar = source.level == "backscatter" and "optical" in reasons
-        raise reasons["optical"] if is_radar else next(iter(reasons.values()))
-    segments = bool(set(products) & _FROM_MASK) and _has_segmenter(source, models)
-    taking_part = _models(products, source, radar, models, segments)
+    inputs = _Inputs(source, radar, models)
+    reasons = {name: inputs.reason(inputs.products[name]) for name in options.products or inputs.products}
+    products = tuple(name for name, reason in reasons.items() if reason is None)
+    refusals = {name: reason for name, reason in reasons.items() if reason is not None}
+    if refusals and (options.products is not None or not products):
+        # That a radar scene has no cloud mask is no news; why it does not become what radar scenes become is.
+        expected = [name for name in refusals if inputs.products[name].level == source.level]
+        raise refusals[(expected or list(refusals))[0]]
+    steps = inputs.steps(products)
+    versions = inputs.versions(steps)
     parts = [
-        cloud_assets.__version__,
+        __version__,
         source.fingerprint,
         radar.fingerprint if radar else "",
         ",".join(products),
-        *sorted(f"{name}={version}" for name, version in taking_part.items()),
+        *sorted(f"{name}={version}" for name, version in versions.items()),
         options.model_dump_json(exclude=set(_INDIFFERENT)),
     ]
     fingerprint = blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
-    return ScenePlan(source, radar, tuple(products), taking_part, source.warnings, fingerprint, segments)
+    return ScenePlan(source, radar, products, steps, versions, source.warnings, fingerprint)
 
 
-def _check(product: Product, source: SceneSource, models: SceneModels, radar: SceneSource | None) -> None:
-    """Raises the reason why a product cannot be made."""
-    if product in ("mask", "probability", "validity"):
-        models.suited("segmentation", source)
-    elif product == "coverage":
-        if models.has("classification"):
-            models.suited("classification", source)
+@dataclass
+class _Inputs:
+    """What there is to make products of."""
+
+    source: SceneSource
+    radar: SceneSource | None
+    models: SceneModels
+
+    def __post_init__(self) -> None:
+        self.products = declared_products()
+
+    def reason(self, product: SceneProduct) -> CloudAssetsError | None:
+        """Why a product cannot be made; None if it can."""
+        try:
+            self._check(product)
+        except CloudAssetsError as error:
+            return error
+        return None
+
+    def steps(self, names: Iterable[str]) -> tuple[SceneProduct, ...]:
+        """The products of these names and all that they are made from, in an order in which they can be made."""
+        steps: dict[str, SceneProduct] = {}
+
+        def add(product: SceneProduct) -> None:
+            possible = [name for name in product.or_from if self.reason(self.products[name]) is None]
+            for name in (*product.needs, *possible):
+                add(self.products[name])
+            steps.setdefault(product.name, product)
+
+        for product in self.products.values():
+            if product.name in names:
+                add(product)
+        return tuple(steps.values())
+
+    def versions(self, steps: Iterable[SceneProduct]) -> dict[str, str]:
+        """Versions of the models that take part, by "task/variant"."""
+        bundles = [
+            self.models.suited(step.family, self._read_by(step))[0] for step in steps if self.models.has(step.family)
+        ]
+        named = {f"{bundle.card.task}/{bundle.card.variant}": bundle for bundle in bundles}
+        return {name: bundle.version for name, bundle in named.items()}
+
+    def _check(self, product: SceneProduct) -> None:
+        source = self._read_by(product)
+        if product.level not in (None, source.level):
+            raise NoModelForProduct(
+                f"{source.location} holds {source.level} reflectance already: {product.name!r} is made of scenes of "
+                f"{product.level}."
+            )
+        for name in product.needs:
+            self._check(self.products[name])
+        if product.or_from and not self.models.has(product.family):
+            for name in product.or_from:
+                self._check(self.products[name])
         else:
-            models.suited("segmentation", source)
-    elif product == "anomaly":
-        models.suited("anomaly", source)
-    elif product == "optical":
-        if source.level != "backscatter":
+            self.models.suited(product.family, source)
+
+    def _read_by(self, product: SceneProduct) -> SceneSource:
+        if product.reads == "scene":
+            return self.source
+        if self.radar is None:
             raise NoModelForProduct(
-                f"{source.location} holds {source.level} reflectance already: 'optical' is made of Sentinel-1 scenes."
+                f"{self.source.location}: {product.name!r} needs a Sentinel-1 scene of the same place (--radar)."
             )
-        models.suited("translation", source)
-    else:
-        if radar is None:
-            raise NoModelForProduct(
-                f"{source.location}: a cloud-free estimate needs a Sentinel-1 scene of the same place (--radar)."
-            )
-        models.suited("segmentation", source)
-        models.suited("translation", radar)
-
-
-def _has_segmenter(source: SceneSource, models: SceneModels) -> bool:
-    try:
-        models.suited("segmentation", source)
-    except CloudAssetsError:
-        return False
-    return True
-
-
-def _models(
-    products: Sequence[Product], source: SceneSource, radar: SceneSource | None, models: SceneModels, segments: bool
-) -> dict[str, str]:
-    bundles = [models.suited("segmentation", source)[0]] if segments else []
-    for product, family in _FAMILIES.items():
-        if product in products and models.has(family):
-            reads = radar if product == "cloud_free" and radar is not None else source
-            bundles.append(models.suited(family, reads)[0])
-    return {f"{bundle.card.task}/{bundle.card.variant}": bundle.version for bundle in bundles}
+        return self.radar

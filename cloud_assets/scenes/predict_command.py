@@ -1,13 +1,11 @@
 """The body of ``cloud-assets predict``: a progress bar, a line a scene, an exit code."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.networks.shipped import SIMULATION, SIMULATION_MODEL
 from cloud_assets.scenes.batch import SceneBatch, SceneOutcome
-from cloud_assets.scenes.options import ALL_PRODUCTS, Product
+from cloud_assets.scenes.options import declared_products
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +41,7 @@ def run_batch(batch: SceneBatch, console: "Console") -> int:
     return code
 
 
-def parsed_products(text: str | None) -> tuple[Product, ...] | None:
+def parsed_products(text: str | None) -> tuple[str, ...] | None:
     """The products in a comma-separated list.
 
     Raises:
@@ -52,33 +50,16 @@ def parsed_products(text: str | None) -> tuple[Product, ...] | None:
     if text is None:
         return None
     wanted = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in wanted if name not in ALL_PRODUCTS]
+    known = declared_products()
+    unknown = [name for name in wanted if name not in known]
     if unknown or not wanted:
-        raise InvalidRecipe(
-            f"no such product: {', '.join(unknown) or repr(text)}; there are {', '.join(ALL_PRODUCTS)}."
-        )
-    return tuple(product for product in ALL_PRODUCTS if product in wanted)
+        raise InvalidRecipe(f"no such product: {', '.join(unknown) or repr(text)}; there are {', '.join(known)}.")
+    return tuple(product for product in known if product in wanted)
 
 
 def parsed_bands(text: str | None) -> Sequence[str] | None:
     """The band names in a comma-separated list."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def bundle_folder(reference: str) -> Path:
-    """The folder that a model reference names: ``simulation``, the model that comes with the package, or a path.
-
-    Raises:
-        InvalidRecipe: If it is no folder.
-    """
-    if reference == SIMULATION:
-        return SIMULATION_MODEL
-    folder = Path(reference)
-    if not folder.is_dir():
-        raise InvalidRecipe(
-            f"{reference!r} is neither the folder of a trained model nor models:/<task>@<alias> nor {SIMULATION!r}."
-        )
-    return folder
 
 
 def _line(outcome: SceneOutcome) -> str:

@@ -13,6 +13,7 @@ from cloud_assets.errors import CloudAssetsError
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource
 from cloud_assets.imagery.geometry import thumbnail_shape
+from cloud_assets.scenes.options import declared_rasters
 from cloud_assets.scenes.product_record import SceneProducts
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ MOST_UNEXPECTED = 0.001
 _ROUNDING = 0.01
 _LOOKED_AT = 1024
 _MARGIN = 2
-_ON_THE_SCENES_PIXELS = ("mask", "probability", "anomaly", "optical")
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,9 @@ def _nodata(products: SceneProducts, source: SceneSource) -> tuple[bool, str]:
         seen = reader.valid(reader.thumbnail(_LOOKED_AT))
     inside, outside = _eroded(seen), _eroded(~seen)
     problems = []
+    comparable = {name for name, product in declared_rasters().items() if product.shares_nodata}
     for name, raster in _rasters(products):
-        if name not in _ON_THE_SCENES_PIXELS:
+        if name not in comparable:
             continue
         holds = raster.dataset_mask(out_shape=shape) > 0
         lost, invented = float((inside & ~holds).mean()), float((outside & holds).mean())

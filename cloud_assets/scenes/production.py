@@ -1,225 +1,195 @@
-"""The steps that make a scene's rasters: each writes drafts into a scratch folder and notes statistics."""
+"""Production of a scene's products: rasters, quick-look, page, STAC item and record, in one folder or not at all."""
 
-import math
+import json
+import re
+import shutil
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
-from cloud_assets.datasets.scene import Grid
-from cloud_assets.families.anomaly.products import ANOMALY_FORM, write_anomaly
-from cloud_assets.families.classification.card_section import ClassificationSection
-from cloud_assets.families.classification.products import (
-    CLASSES,
-    DEFAULT_CELL,
-    Coverage,
-    cell_grid,
-    classify_cells,
-    coverage_form,
-    coverage_of_mask,
-    percentage_of_classes,
-    unknown_coverage,
-)
-from cloud_assets.families.segmentation.products import (
-    PROBABILITY_FORM,
-    mask_classes,
-    mask_form,
-    segment,
-    segmentation_tiling,
-    write_masks,
-)
-from cloud_assets.families.segmentation.validity import VALIDITY_FORM, write_validity
-from cloud_assets.families.translation.cloud_free import (
-    SYNTHETIC_FORM,
-    cloud_free_form,
-    translated_bands,
-    write_cloud_free,
-)
-from cloud_assets.families.translation.products import optical_form, write_optical
-from cloud_assets.imagery.tiling.windows import Tiling, Window
-from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
-from cloud_assets.inference.back_ends import Parallelism, threads_of_each_call
-from cloud_assets.inference.card import ModelCard
-from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.planning import ScenePlan
+from cloud_assets.errors import AlreadyRunning, InvalidScene
+from cloud_assets.families.scene_product import SceneWork
+from cloud_assets.imagery.formats.scene_source import SceneSource
+from cloud_assets.imagery.writing.pictures import natural_colours, of_codes, of_measurements, png
+from cloud_assets.imagery.writing.raster_files import storage_errors, write_cog
+from cloud_assets.inference.parallelism import threads_of_each_call
+from cloud_assets.scenes.options import SceneOptions, declared_products, declared_rasters
+from cloud_assets.scenes.planning import ScenePlan, plan_scene
+from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.scenes.scene_models import SceneModels
+from cloud_assets.scenes.scene_page import Exhibit, scene_page
+from cloud_assets.scenes.stac import STAC_FILE, stac_item
+from cloud_assets.storage import atomic_directory
+from cloud_assets.version import __version__
 
-if TYPE_CHECKING:
-    from cloud_assets.families.segmentation.predictor import SegmentationPredictor
-
-Progress = Callable[[int], None]
-_OVERLAP_OF_PATCHES = 4
-"""Windows of models that know one patch size overlap by this part of it."""
-_LARGEST_WINDOW_IN_FULL_PRECISION = 512
+_BLOCK_CACHE_BYTES = 256 << 20
+_OTHER_FILES = {"quicklook": "quicklook.png", "page": "index.html", "stac": STAC_FILE}
 
 
-@dataclass
-class SceneWork:
-    """A scene while its rasters are made."""
+def scene_products(
+    source: SceneSource,
+    models: SceneModels,
+    out_dir: Path,
+    options: SceneOptions | None = None,
+    radar: SceneSource | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> SceneProducts:
+    """Makes the products of a scene; nothing is done if they are up to date.
 
-    plan: ScenePlan
-    models: SceneModels
-    options: SceneOptions
-    scratch: Path
-    progress: Progress
-    drafts: dict[str, RasterDraft] = field(default_factory=dict)
-    """Product -> its finished draft."""
-    statistics: dict[str, float] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    share: Parallelism = field(default_factory=Parallelism.of_machine)
-    back_end: str = ""
+    The folder appears complete or not at all; a process that is killed leaves the old products and a hidden folder that
+    the next run removes.
 
-    def run(self) -> None:
-        """Makes all planned rasters."""
-        products = self.plan.products
-        if self.plan.segments:
-            self._masks()
-        if "validity" in products:
-            self._validity()
-        with threads_of_each_call(self.share):
-            if "coverage" in products:
-                self._coverage()
-            if "anomaly" in products:
-                self._anomaly()
-            if "cloud_free" in products:
-                self._cloud_free()
-            if "optical" in products:
-                self._optical()
+    Args:
+        source: The scene.
+        models: The models.
+        out_dir: The products go to ``out_dir / source.name``.
+        options: What is wanted.
+        radar: A Sentinel-1 scene of the same place.
+        progress: Called with the number of finished pixels.
 
-    def _draft(self, product: str, form: RasterForm, grid: Grid | None = None) -> RasterDraft:
-        draft = RasterDraft(self.scratch / f"{product}.tif", grid or self.plan.source.grid, form)
-        self.drafts[product] = draft
-        return draft
+    Returns:
+        The products.
 
-    def _masks(self) -> None:
-        source = self.plan.source
-        predictor = cast("SegmentationPredictor", self.models.predictor("segmentation", source))
-        card = predictor.card
-        tiling = segmentation_tiling(source.grid, predictor, self.options.window, self.options.overlap)
-        batch_size = self.options.batch_size(tiling.vertical.size, tiling.horizontal.size)
-        self.back_end = self.models.back_end("segmentation", source)
-        with (
-            source.open(card.bands) as reader,
-            self._draft("mask", mask_form(card.classes)) as mask,
-            self._draft("probability", PROBABILITY_FORM) as probability,
-        ):
-            augment = self.options.test_time_augmentation
-            blocks = segment(reader, tiling, predictor, batch_size, self.share, augment)
-            counts = write_masks(blocks, mask, probability, self.progress)
-        self.statistics.update(counts.summary(mask_classes(card.classes)))
-        if not counts.valid:
-            self.warnings.append("The scene holds no valid pixel: all products are nodata.")
+    Raises:
+        InvalidScene: If the folder holds the products of another scene.
+        AlreadyRunning: If another process is making them.
+        NoModelForProduct, InvalidData, UnknownBand, InvalidScene, InvalidRecipe: If a wanted product is impossible.
+        InvalidData: If a part of the scene cannot be read.
+        StorageFull: If the disk is full.
+    """
+    from filelock import FileLock, Timeout
 
-    def _validity(self) -> None:
-        metres = self.plan.source.pixel_metres
-        radius = 0.0 if metres is None else self.options.validity_buffer_metres / metres
-        if metres is None and self.options.validity_buffer_metres:
-            self.warnings.append(
-                "Without a coordinate reference system metres are unknown: the validity mask has no buffer."
-            )
-        with self._draft("validity", VALIDITY_FORM) as validity:
-            self.statistics["usable_fraction"] = write_validity(self.drafts["mask"], validity, radius)
+    chosen = options or SceneOptions()
+    plan = plan_scene(source, models, chosen, radar)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    directory = out_dir / source.name
+    lock = FileLock(out_dir / f".{source.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise AlreadyRunning(
+            f"another process is making {directory}; wait for it, or write to another folder."
+        ) from error
+    try:
+        finished = _finished(directory, plan, chosen)
+        if finished is not None:
+            return finished
+        _remove_left_over(directory)
+        return _produce(plan, models, directory, chosen, progress or (lambda _: None))
+    finally:
+        lock.release()
 
-    def _coverage(self) -> None:
-        has_classifier = self.models.has("classification")
-        card = self.models.suited("classification", self.plan.source)[0].card if has_classifier else None
-        classes = CLASSES if card is None else ClassificationSection.of(card).classes(card)
-        cell = (card.patch_size if card else None) or DEFAULT_CELL
-        grid = self.plan.source.grid
-        cells = cell_grid(grid, cell)
-        coverage = (
-            coverage_of_mask(self.drafts["mask"], cell, classes)
-            if self.plan.segments
-            else unknown_coverage(cells, cell)
+
+def run_steps(work: SceneWork, plan: ScenePlan) -> None:
+    """Makes all rasters of a plan, as drafts in the work's scratch folder."""
+    with threads_of_each_call(work.share):
+        for make in dict.fromkeys(step.make for step in plan.steps):
+            make(work)
+
+
+def _finished(directory: Path, plan: ScenePlan, options: SceneOptions) -> SceneProducts | None:
+    """Products that are up to date, or None."""
+    try:
+        found = SceneProducts.open(directory)
+    except InvalidScene:
+        return None
+    if Path(found.source) != Path(plan.source.location).absolute() and not options.overwrite:
+        raise InvalidScene(
+            f"{directory} holds the products of another scene of the same name, {found.source}. Write to another "
+            "folder, rename one of the scenes, or replace the products (--overwrite)."
         )
-        if self.plan.segments and not math.isnan(self.statistics["cloud_percentage"]):
-            self.statistics["coverage_class"] = float(classes.classify(self.statistics["cloud_percentage"]))
-        if card is not None:
-            predictor = self.models.predictor("classification", self.plan.source)
-            with self.plan.source.open(predictor.card.bands) as reader:
-                found = classify_cells(reader, grid, predictor, cell, self.share.workers)
-            coverage = Coverage(cell, coverage.percentage, found)
-            percentage = percentage_of_classes(found, classes.boundaries)
-            self.statistics["classifier_cloud_percentage"] = percentage
-            if not math.isnan(percentage):
-                self.statistics["classifier_coverage_class"] = float(classes.classify(percentage))
-        with self._draft("coverage", coverage_form(classes), cells) as draft:
-            draft.write(Window(0, 0, cells.height, cells.width), coverage.bands())
+    return found if found.fingerprint == plan.fingerprint and not options.overwrite else None
 
-    def _anomaly(self) -> None:
-        source = self.plan.source
-        predictor = self.models.predictor("anomaly", source)
-        tiling = self._patch_tiling(predictor.card.patch_size)
-        batch_size = self.options.batch_size(tiling.vertical.size, tiling.horizontal.size)
-        with source.open(predictor.card.bands) as reader, self._draft("anomaly", ANOMALY_FORM) as draft:
-            scores = write_anomaly(reader, tiling, predictor, draft, batch_size, self.share.workers, self.progress)
-        self.statistics.update(scores.summary())
 
-    def _cloud_free(self) -> None:
-        source, radar = self.plan.source, self.plan.radar
-        if radar is None:
-            raise ValueError("a cloud-free estimate was planned without a radar scene")
-        predictor = self.models.predictor("translation", radar)
-        bands = translated_bands(predictor.card)
-        tiling = self._translation_tiling(predictor.card)
-        metres = source.pixel_metres
-        feather = self.options.feather_metres / metres if metres else 0.0
-        with (
-            self._draft("cloud_free", cloud_free_form(source, bands)) as estimate,
-            self._draft("synthetic", SYNTHETIC_FORM) as synthetic,
-        ):
-            report = write_cloud_free(
-                source,
-                radar,
-                predictor,
-                bands,
-                self.drafts["mask"],
-                (estimate, synthetic),
-                self.scratch,
-                tiling,
-                feather,
-                batch_size=self.options.batch_size(tiling.vertical.size, tiling.horizontal.size),
-                workers=self.share.workers,
-                progress=self.progress,
-            )
-        self.statistics["synthetic_fraction"] = report.synthetic_fraction
-        self.statistics["unfilled_fraction"] = report.unfilled_fraction
-        if report.synthetic_fraction:
-            share = np.round(100 * report.synthetic_fraction, 1)
-            self.warnings.append(
-                f"{share:g} % of the cloud-free estimate is predicted from radar, not observed: see synthetic.tif."
-            )
-        if not report.is_matched:
-            self.warnings.append("No clear pixel to match the colours of the cloud-free estimate to.")
+def _remove_left_over(directory: Path) -> None:
+    """Removes what a killed process left; nobody else is at work on this scene, since its lock is ours."""
+    pattern = re.compile(rf"\.{re.escape(directory.name)}-[a-z0-9_]{{8}}")
+    for path in directory.parent.glob(".*"):
+        if pattern.fullmatch(path.name) and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
 
-    def _optical(self) -> None:
-        source = self.plan.source
-        predictor = self.models.predictor("translation", source)
-        tiling = self._translation_tiling(predictor.card)
-        batch_size = self.options.batch_size(tiling.vertical.size, tiling.horizontal.size)
-        with source.open(predictor.card.bands) as reader, self._draft("optical", optical_form(predictor.card)) as draft:
-            write_optical(
-                reader,
-                tiling,
-                predictor,
-                draft,
-                batch_size=batch_size,
-                workers=self.share.workers,
-                progress=self.progress,
-            )
-        self.warnings.append("The reflectance is predicted from radar: no pixel of it was observed.")
 
-    def _translation_tiling(self, card: ModelCard) -> Tiling:
-        # Its normalisation goes by fixed statistics, so windows may be larger than the patches of the training.
-        grid, multiple = self.plan.source.grid, math.lcm(32, card.network.size_multiple)
-        side = min(self.options.window, _LARGEST_WINDOW_IN_FULL_PRECISION)
-        overlap = min(self.options.overlap, side // _OVERLAP_OF_PATCHES)
-        return Tiling.plan(grid.height, grid.width, side, overlap, multiple=multiple)
+def _produce(
+    plan: ScenePlan, models: SceneModels, directory: Path, options: SceneOptions, progress: Callable[[int], None]
+) -> SceneProducts:
+    import rasterio
 
-    def _patch_tiling(self, patch_size: int | None) -> Tiling:
-        """Windows of the size that a model was trained on."""
-        size = patch_size or DEFAULT_CELL
-        grid = self.plan.source.grid
-        return Tiling.plan(grid.height, grid.width, size, size // _OVERLAP_OF_PATCHES, fixed=True)
+    started = time.monotonic()
+    settings = {"GDAL_CACHEMAX": _BLOCK_CACHE_BYTES, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    with atomic_directory(directory) as folder, rasterio.Env(**settings), storage_errors(directory):
+        scratch = folder / "scratch"
+        scratch.mkdir()
+        work = SceneWork(plan.source, plan.radar, models, options, scratch, progress)
+        run_steps(work, plan)
+        products = _record(plan, work, directory)
+        kept = {product: draft for product, draft in work.drafts.items() if product in products.files}
+        exhibits = _exhibits(plan, work, products)
+        tags = _tags(plan, work)
+        with ThreadPoolExecutor(work.share.workers) as pool:
+            writing = [
+                pool.submit(write_cog, draft, folder / products.files[product], tags) for product, draft in kept.items()
+            ]
+            for one in writing:
+                one.result()
+        seconds = time.monotonic() - started
+        speed = {"seconds": seconds, "megapixels_per_second": plan.megapixels / seconds}
+        products = replace(products, statistics={**products.statistics, **speed})
+        (folder / _OTHER_FILES["quicklook"]).write_bytes(exhibits[0].png)
+        page = scene_page(plan.source, products, exhibits)
+        (folder / _OTHER_FILES["page"]).write_text(page, encoding="utf-8")
+        titles = {name: declared_rasters()[name].title for name in kept}
+        item = json.dumps(stac_item(plan.source, products, kept, titles), indent=2, ensure_ascii=False, allow_nan=False)
+        (folder / STAC_FILE).write_text(item, encoding="utf-8")
+        products.save(folder)
+        shutil.rmtree(scratch)
+    return products
+
+
+def _record(plan: ScenePlan, work: SceneWork, directory: Path) -> SceneProducts:
+    declared = declared_products()
+    companions = [companion.name for name in plan.products for companion in declared[name].companions]
+    return SceneProducts(
+        name=plan.source.name,
+        directory=directory,
+        files={**{product: f"{product}.tif" for product in (*plan.products, *companions)}, **_OTHER_FILES},
+        statistics=work.statistics,
+        models=plan.models,
+        warnings=(*plan.warnings, *work.warnings),
+        source=str(Path(plan.source.location).absolute()),
+        fingerprint=plan.fingerprint,
+        back_end=work.back_end,
+        attributes=plan.source.attributes,
+    )
+
+
+def _tags(plan: ScenePlan, work: SceneWork) -> dict[str, str]:
+    tags = {
+        "TIFFTAG_SOFTWARE": f"cloud-assets {__version__}",
+        "CLOUD_ASSETS_SCENE": plan.source.name,
+        "CLOUD_ASSETS_INSTRUMENT": plan.source.instrument,
+        "CLOUD_ASSETS_MODELS": ", ".join(f"{name} {version}" for name, version in plan.models.items()),
+        "CLOUD_ASSETS_BACK_END": work.back_end,
+        "CLOUD_ASSETS_WARNINGS": " ".join((*plan.warnings, *work.warnings)),
+    }
+    if plan.source.acquired is not None:
+        tags["TIFFTAG_DATETIME"] = plan.source.acquired.strftime("%Y:%m:%d %H:%M:%S")
+    return {name: value for name, value in tags.items() if value}
+
+
+def _exhibits(plan: ScenePlan, work: SceneWork, products: SceneProducts) -> list[Exhibit]:
+    exhibits = [Exhibit("The scene", png(natural_colours(plan.source)))]
+    declared = declared_rasters()
+    for name, draft in work.drafts.items():
+        if name not in products.files:
+            continue
+        product, form = declared[name], draft.form
+        is_coded = product.picture is None and bool(form.classes)
+        if product.picture is not None:
+            picture = product.picture(draft, plan.source)
+        else:
+            picture = of_codes(draft) if is_coded else of_measurements(draft)
+        names, colours = (form.classes, form.colours) if is_coded else ({}, {})
+        exhibits.append(Exhibit(product.title, png(picture), products.files[name], product.note, names, colours))
+    return exhibits

@@ -5,16 +5,14 @@ from typing import Any
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import CloudAssetsError, InvalidRecipe, InvalidScene, NoModelForProduct
-from cloud_assets.families import FAMILIES, load_predictor
+from cloud_assets.families import FAMILIES, family_of
+from cloud_assets.families.family import Family
 from cloud_assets.imagery.formats.scene_source import SceneSource, level_of
-from cloud_assets.inference.back_end_choice import choose_back_end
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.card import ModelCard
 from cloud_assets.inference.predictor import Predictor
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.scenes.options import SceneOptions
-
-_RUN_BY_BACK_ENDS = ("segmentation",)
 
 _Key = tuple[str, str, tuple[str, ...]]
 """Family, instrument and bands of a model."""
@@ -36,6 +34,8 @@ class SceneModels:
     def __init__(
         self, bundles: Iterable[ModelBundle], options: SceneOptions | None = None, megapixels: float | None = None
     ) -> None:
+        from cloud_assets.inference.back_end_choice import choose_back_end
+
         self._options = options or SceneOptions()
         self._bundles: dict[_Key, ModelBundle] = {}
         self._back_ends: dict[_Key, Any] = {}
@@ -48,10 +48,15 @@ class SceneModels:
                     f"two {card.family} models were given that read the same bands of {card.preprocessing.instrument} "
                     f"({_named(other.card)} and {_named(card)}): give one."
                 )
-            if card.family in _RUN_BY_BACK_ENDS:
+            if any(product.any_back_end for product in family_of(bundle).products):
                 self._back_ends[_key(card)] = choose_back_end(
                     bundle, self._options.back_end, self._options.device, megapixels=megapixels
                 )
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """The families of the models."""
+        return tuple(FAMILIES[name] for name in dict.fromkeys(family for family, _, _ in self._bundles))
 
     def has(self, family: str) -> bool:
         """Whether there is a model of this family."""
@@ -77,10 +82,17 @@ class SceneModels:
             else:
                 return bundle, fitted
         if not reasons:
-            raise NoModelForProduct(
-                f"no {family} model was given, which {', '.join(FAMILIES[family].products)} of {source.location} need."
-            )
+            made = ", ".join(product.name for product in FAMILIES[family].products)
+            raise NoModelForProduct(f"no {family} model was given, which {made} of {source.location} need.")
         raise reasons[0]
+
+    def card(self, family: str, source: SceneSource) -> ModelCard:
+        """The card of the model that suits a scene best.
+
+        Raises:
+            NoModelForProduct, InvalidData, UnknownBand, InvalidScene, InvalidRecipe: As :meth:`suited`.
+        """
+        return self.suited(family, source)[0].card
 
     def predictor(self, family: str, source: SceneSource) -> Predictor:
         """The predictor of the model that suits a scene best, reading the scene's instrument; loaded once.
@@ -92,13 +104,13 @@ class SceneModels:
         key = _key(bundle.card)
         if (key, source.instrument) not in self._predictors:
             adapted = bundle.with_card(preprocessing=fitted)
-            predictor = load_predictor(adapted, self._options.device, self._back_ends.get(key))
+            predictor = family_of(adapted).predictor(adapted, self._options.device, self._back_ends.get(key))
             self._predictors[key, source.instrument] = predictor
         return self._predictors[key, source.instrument]
 
     def back_end(self, family: str, source: SceneSource) -> str:
         """Library and arithmetic that run the model that suits a scene; empty for a predictor's own network."""
-        return str(getattr(self._back_ends.get(_key(self.suited(family, source)[0].card)), "name", ""))
+        return str(getattr(self._back_ends.get(_key(self.card(family, source))), "name", ""))
 
 
 def fitted_preprocessing(card: ModelCard, source: SceneSource, accept_other_level: bool = False) -> Preprocessing:

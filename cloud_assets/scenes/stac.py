@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import cloud_assets
 from cloud_assets.datasets.scene import Grid
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.geometry import footprint
 from cloud_assets.imagery.writing.pictures import legend_colours
 from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
 from cloud_assets.scenes.product_record import SceneProducts
+from cloud_assets.version import __version__
 
 STAC_FILE = "stac_item.json"
 _SCHEMAS = "https://stac-extensions.github.io"
@@ -24,26 +24,19 @@ _OTHER_ASSETS = {
     "quicklook": ("image/png", ["overview", "thumbnail"], "Quick-look"),
     "page": ("text/html", ["overview"], "All products side by side"),
 }
-TITLES: Mapping[str, str] = {
-    "mask": "Cloud mask",
-    "probability": "Cloud probability",
-    "validity": "Usable pixels",
-    "coverage": "Cloud coverage by cell",
-    "anomaly": "Anomaly score",
-    "cloud_free": "Cloud-free estimate",
-    "optical": "Reflectance predicted from radar",
-    "synthetic": "Synthetic pixels of the cloud-free estimate",
-}
 _PLATFORMS = {"sentinel2": "Sentinel-2", "landsat8": "Landsat 8/9", "sentinel1": "Sentinel-1"}
 
 
-def stac_item(source: SceneSource, products: SceneProducts, drafts: Mapping[str, RasterDraft]) -> dict[str, Any]:
+def stac_item(
+    source: SceneSource, products: SceneProducts, drafts: Mapping[str, RasterDraft], titles: Mapping[str, str]
+) -> dict[str, Any]:
     """Describes the products of a scene.
 
     Args:
         source: The scene.
         products: Its products.
         drafts: Product -> its raster.
+        titles: Product -> its title.
 
     Returns:
         The item as JSON content; links are relative to the products' folder.
@@ -68,7 +61,7 @@ def stac_item(source: SceneSource, products: SceneProducts, drafts: Mapping[str,
         if draft.form.classes:
             fields["classification:classes"] = _classes(draft.form)
         item.add_asset(
-            product, pystac.Asset(f"./{products.files[product]}", TITLES[product], None, _COG, ["data"], fields)
+            product, pystac.Asset(f"./{products.files[product]}", titles[product], None, _COG, ["data"], fields)
         )
     if any(draft.form.classes for draft in drafts.values()):
         item.stac_extensions.append(_CLASSIFICATION)
@@ -81,7 +74,7 @@ def stac_item(source: SceneSource, products: SceneProducts, drafts: Mapping[str,
 def _properties(source: SceneSource, products: SceneProducts) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "created": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-        "processing:software": {"cloud-assets": cloud_assets.__version__, **products.models},
+        "processing:software": {"cloud-assets": __version__, **products.models},
         "processing:lineage": f"Predicted from {source.instrument} by {', '.join(products.models)}.",
     }
     platform = source.attributes.get("satellite") or _PLATFORMS.get(source.instrument.partition("_")[0])

@@ -1,5 +1,8 @@
 """The declared tasks."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from cloud_assets.tasks import (
     cloud_anomaly,
     cloudsen12_segmentation,
@@ -17,3 +20,5 @@ ALL_TASKS: tuple[Task, ...] = (
     cloud_anomaly.TASK,
 )
 """Every task has a lineage and a job; adding one here is all that it takes."""
+TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in ALL_TASKS})
+"""The tasks by name."""

@@ -10,7 +10,7 @@ from dagster._core.instance import InstanceRef
 
 from cloud_assets.tracking import Tracker
 from cloud_assets_tests.end_to_end.workplace import Workplace
-from cloud_assets_tests.orchestration.scene_place import make_models, write_scene
+from cloud_assets_tests.orchestration.scene_place import make_champions, write_scene
 from cloud_assets_tests.scenes.fakes import make_bundle
 
 CONFIG = """
@@ -25,7 +25,7 @@ loggers:
 @pytest.fixture(scope="module")
 def place(workplace: Workplace) -> Workplace:
     tracker = Tracker(f"sqlite:///{workplace.folder}/mlflow/mlflow.db")
-    make_models(tracker, workplace.folder / "trainings", make_bundle(variant="unet"))
+    make_champions(tracker, workplace.folder / "trainings", make_bundle(variant="unet"))
     return workplace
 
 

@@ -17,10 +17,10 @@ import torch
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.networks.specifications import UNet
-from cloud_assets.scenes.arrays import predict_array
+from cloud_assets.scenes.prediction import predict_array
 from cloud_assets.tracking import Tracker
 from cloud_assets_tests.end_to_end.workplace import Workplace
-from cloud_assets_tests.orchestration.scene_place import make_models
+from cloud_assets_tests.orchestration.scene_place import make_champions
 from cloud_assets_tests.scenes.fakes import RGBN, cloudy_reflectance, landsat_dn, make_card
 
 MODEL = "models:/landsat_segmentation@champion"
@@ -53,7 +53,7 @@ BUNDLE = bright_bundle()
 @pytest.fixture(scope="module")
 def store(workplace: Workplace) -> str:
     uri = f"sqlite:///{workplace.folder}/mlflow/mlflow.db"
-    make_models(Tracker(uri), workplace.folder / "trainings", BUNDLE)
+    make_champions(Tracker(uri), workplace.folder / "trainings", BUNDLE)
     return uri
 
 
@@ -103,7 +103,7 @@ def test_the_server_answers_as_the_library(address: str, store: str, workplace: 
     # At its border a scene is read on as its mirror image; a patch ends there.
     inside = np.s_[10:-BORDER, BORDER:-BORDER]
     assert set(np.unique(mask[0][inside])) == {0, 1}
-    expected = predict_array(DN, RGBN, BUNDLE, instrument="landsat8_l1")
+    expected = predict_array(BUNDLE, DN, RGBN, instrument="landsat8_l1")
     probability = expected["cloud_probability"][inside]
     np.testing.assert_allclose(np.array(predictions["cloud_probability"])[0][inside], probability, atol=TOLERANCE)
     is_clear_cut = np.abs(probability - 0.5) > TOLERANCE

@@ -29,7 +29,7 @@ from cloud_assets.patches.statistics import band_positions
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.scenes.observation import observe_scene
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.scene_products import predict_scene
+from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets_tests.any_family import evaluate_by
 from cloud_assets_tests.families.samples import SAMPLES, FamilySample
 from cloud_assets_tests.made_up_family import MADE_UP
@@ -149,10 +149,10 @@ def test_the_exported_network_gives_the_same_answers(trained: Trained) -> None:
 
 def test_a_scene_of_one_patch_gives_the_same_answer(trained: Trained, tmp_path: Path) -> None:
     sample, dn = trained.sample, trained.patches[0]
-    options = SceneOptions(products=(sample.product,), window=32, overlap=0, back_end="torch", device="cpu")  # type: ignore[arg-type]
+    options = SceneOptions(products=(sample.product,), window=32, overlap=0, back_end="torch", device="cpu")
     scene = trained.scene(dn)
-    products = predict_scene(scene, [trained.bundle], tmp_path, options, instrument=sample.instrument)
-    assert sample.product in trained.family.products
+    products = predict_scene(trained.bundle, scene, tmp_path, options, instrument=sample.instrument)
+    assert sample.product in {product.name for product in trained.family.products}
     expected = trained.predictor.predict(dn[np.newaxis])[sample.answer][0]
     with rasterio.open(products.paths[sample.product]) as raster:
         found = raster.read()

@@ -17,7 +17,7 @@ def write_scene(inbox: Path, number: int, height: int = 140, width: int = 200) -
     return write_geotiff(inbox / _NAME.format(number), dn, **_BLOCKS)
 
 
-def make_models(tracker: Tracker, workspace: Path, *bundles: ModelBundle) -> None:
+def make_champions(tracker: Tracker, workspace: Path, *bundles: ModelBundle) -> None:
     """Registers models as the champions of their tasks."""
     for bundle in bundles:
         folder = workspace / bundle.card.task / bundle.version

@@ -17,7 +17,7 @@ from cloud_assets.scenes import batch
 from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.scenes.scene_models import SceneModels
 from cloud_assets.tracking import Tracker
-from cloud_assets_tests.orchestration.scene_place import make_models, write_scene
+from cloud_assets_tests.orchestration.scene_place import make_champions, write_scene
 from cloud_assets_tests.scenes.fakes import make_bundle
 from cloud_assets_tests.scenes.test_scene_reader import corrupt
 
@@ -33,7 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A registry with one champion."""
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder}/mlflow.db"
-    make_models(Tracker(uri), folder, make_bundle(variant="unet"))
+    make_champions(Tracker(uri), folder, make_bundle(variant="unet"))
     return uri
 
 
@@ -137,7 +137,7 @@ def test_finished_scenes_are_told_as_unchanged_until_their_model_changes(
     again = made(execute(*keys))
     assert all(metadata["how"].value.startswith("unchanged") for metadata in again.values())
     tracker = Tracker(store)
-    make_models(tracker, tmp_path / "other", make_bundle(variant="wider", task="landsat_segmentation"))
+    make_champions(tracker, tmp_path / "other", make_bundle(variant="wider", task="landsat_segmentation"))
     try:
         assert made(execute(keys[0]))[keys[0]]["how"].value == "made"
     finally:

@@ -1,13 +1,16 @@
-"""SceneModels whose answers are known."""
+"""Models of scenes whose answers are known."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cloud_assets.families import load_predictor
+from cloud_assets.families import FAMILIES
+from cloud_assets.inference import back_end_choice
+from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.card import ModelCard
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.scene_models import SceneModels
@@ -25,21 +28,18 @@ class FakePredictor:
         return self.function(self.card, dn)
 
 
+def _fake(function: Callable, bundle: ModelBundle, *_: object) -> FakePredictor:
+    return FakePredictor(bundle.card, function)
+
+
 @pytest.fixture
 def make_models(monkeypatch) -> Callable[..., SceneModels]:
-    """SceneModels of the given bundles that run with functions in place of networks."""
+    """Models of scenes that run with functions in place of networks."""
 
     def make(*bundles, options: SceneOptions | None = None, logits=bright_is_cloud, **functions: Any) -> SceneModels:
-        monkeypatch.setattr("cloud_assets.scenes.scene_models.choose_back_end", lambda *_, **__: FakeBackEnd(logits))
-        real = load_predictor
-        monkeypatch.setattr(
-            "cloud_assets.scenes.scene_models.load_predictor",
-            lambda bundle, *rest: (
-                FakePredictor(bundle.card, functions[bundle.card.family])
-                if bundle.card.family in functions
-                else real(bundle, *rest)
-            ),
-        )
+        monkeypatch.setattr(back_end_choice, "choose_back_end", lambda *_, **__: FakeBackEnd(logits))
+        for family, function in functions.items():
+            monkeypatch.setattr(FAMILIES[family], "predictor", partial(_fake, function), raising=False)
         return SceneModels(bundles or [make_bundle()], options)
 
     return make

@@ -10,8 +10,8 @@ from cloud_assets.inference.card import Threshold
 from cloud_assets.networks.specifications import Classifier, ConvAutoencoder, ResNetGenerator, UNet
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets.scenes.scene_models import SceneModels
-from cloud_assets.scenes.scene_products import predict_scene
 from cloud_assets_tests.scenes.fakes import cloudy_reflectance, make_card, write_geotiff
 from cloud_assets_tests.scenes.layouts import CORNER, write_safe
 
@@ -73,7 +73,7 @@ def made(tmp_path_factory):
     radar = folder / f"{safe.name.removesuffix('.SAFE')}_s1.tif"
     write_geotiff(radar, decibel, ("VV", "VH"), crs="EPSG:32632", metres=10, corner=CORNER, nodata=None)
     options = SceneOptions(window=96, overlap=32, back_end="torch", device="cpu")
-    return predict_scene(safe, SceneModels(bundles(), options), folder / "out", options)
+    return predict_scene(SceneModels(bundles(), options), safe, folder / "out", options)
 
 
 def test_every_product_is_made(made):

@@ -13,8 +13,8 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.networks.shipped import SIMULATION_MODEL
 from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.preprocessing import Preprocessing
-from cloud_assets.scenes.arrays import predict_array
 from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.prediction import predict_array
 from cloud_assets_tests.scenes.fakes import RGBN, cloudy_reflectance, landsat_dn, make_bundle
 
 SMALL = SceneOptions(window=64, overlap=16)
@@ -29,7 +29,7 @@ def scene(height: int = 150, width: int = 190) -> np.ndarray:
 
 def test_brightness_threshold_is_found_again_pixel_by_pixel(make_models):
     dn = scene()
-    found = predict_array(dn, RGBN, make_models(), instrument="landsat8_l1", options=SMALL)
+    found = predict_array(make_models(), dn, RGBN, instrument="landsat8_l1", options=SMALL)
     valid = (dn != 0).any(axis=0)
     reflectance = dn * 2e-5 - 0.1
     expected = np.where(valid, np.where(reflectance.mean(axis=0) >= 0.3, 1, 0), 255)
@@ -41,14 +41,14 @@ def test_brightness_threshold_is_found_again_pixel_by_pixel(make_models):
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (64, 64), (65, 63), (40, 129)])
 def test_any_height_and_width_gives_a_mask_of_that_size(make_models, size):
-    found = predict_array(scene(*size), RGBN, make_models(), instrument="landsat8_l1", options=SMALL)
+    found = predict_array(make_models(), scene(*size), RGBN, instrument="landsat8_l1", options=SMALL)
     assert found["mask"].shape == found["cloud_probability"].shape == size
 
 
 def test_a_constant_model_gives_a_constant_map_without_seams(make_models):
     models = make_models(logits=lambda pixels: np.full((len(pixels), 1, *pixels.shape[2:]), 0.3, np.float32))
     dn = scene()
-    probability = predict_array(dn, RGBN, models, instrument="landsat8_l1", options=SMALL)["cloud_probability"]
+    probability = predict_array(models, dn, RGBN, instrument="landsat8_l1", options=SMALL)["cloud_probability"]
     seen = probability[(dn != 0).any(axis=0)]
     assert seen.max() - seen.min() < 1e-6
     assert seen.mean() == pytest.approx(1 / (1 + np.exp(-0.3)), abs=1e-6)
@@ -59,8 +59,8 @@ def test_a_constant_model_gives_a_constant_map_without_seams(make_models):
 def test_the_mask_depends_neither_on_the_batch_nor_on_the_window(make_models, megapixels, window):
     """A model that looks at one pixel at a time must give the same mask however the scene is cut."""
     options = SceneOptions(window=window, overlap=16, batch_megapixels=megapixels)
-    found = predict_array(scene(), RGBN, make_models(), instrument="landsat8_l1", options=options)
-    expected = predict_array(scene(), RGBN, make_models(), instrument="landsat8_l1", options=SMALL)
+    found = predict_array(make_models(), scene(), RGBN, instrument="landsat8_l1", options=options)
+    expected = predict_array(make_models(), scene(), RGBN, instrument="landsat8_l1", options=SMALL)
     np.testing.assert_allclose(found["cloud_probability"], expected["cloud_probability"], atol=1e-6)
 
 
@@ -72,7 +72,7 @@ def test_one_window_gives_what_the_predictor_gives(border, augment):
     bundle = make_bundle(network=UNet(width=4, depth=2), details=details)
     dn = scene(60, 50)
     options = SceneOptions(window=128, overlap=2 * border, back_end="torch")
-    found = predict_array(dn, RGBN, bundle, instrument="landsat8_l1", options=options)
+    found = predict_array(bundle, dn, RGBN, instrument="landsat8_l1", options=options)
     expected = SegmentationPredictor(bundle, "cpu").predict(dn[np.newaxis])
     np.testing.assert_array_equal(found["mask"], expected["mask"][0])
     valid = (dn != 0).any(axis=0)
@@ -84,7 +84,7 @@ def test_the_model_that_comes_with_the_package_sees_a_small_scene_as_it_sees_a_p
     bundle = ModelBundle.open(SIMULATION_MODEL)
     dn = landsat_dn(cloudy_reflectance(96, 64))
     options = SceneOptions(window=192, back_end="torch", device="cpu")
-    found = predict_array(dn, RGBN, bundle, instrument="landsat8_l1", options=options)
+    found = predict_array(bundle, dn, RGBN, instrument="landsat8_l1", options=options)
     expected = SegmentationPredictor(bundle, "cpu").predict(dn[np.newaxis])
     np.testing.assert_allclose(found["cloud_probability"], expected["cloud_probability"][0], atol=1e-5)
     np.testing.assert_array_equal(found["mask"], expected["mask"][0])
@@ -95,7 +95,7 @@ def test_many_windows_give_what_the_predictor_gives_where_their_edges_are_far():
     bundle = make_bundle(network=UNet(width=4, depth=1), details=details)
     dn = scene(150, 190)
     options = SceneOptions(window=64, overlap=32, back_end="torch")
-    found = predict_array(dn, RGBN, bundle, instrument="landsat8_l1", options=options)["cloud_probability"]
+    found = predict_array(bundle, dn, RGBN, instrument="landsat8_l1", options=options)["cloud_probability"]
     expected = SegmentationPredictor(bundle, "cpu").predict(dn[np.newaxis])["cloud_probability"][0]
     valid = (dn != 0).any(axis=0)
     difference = np.abs(found - expected)[valid]
@@ -117,7 +117,7 @@ def test_steps_across_window_borders_are_as_elsewhere_on_a_real_scene(real_data,
 
     def predicted(window: int, overlap: int) -> np.ndarray:
         options = SceneOptions(window=window, overlap=overlap)
-        return predict_array(dn, RGBN, models, instrument="landsat8_l1", options=options)["cloud_probability"]
+        return predict_array(models, dn, RGBN, instrument="landsat8_l1", options=options)["cloud_probability"]
 
     def steps(overlap: int) -> float:
         """Mean step at the windows' borders, next to that at the same places without any border."""
@@ -144,7 +144,7 @@ def test_four_classes_keep_their_codes(make_models):
     )
     reflectance = np.repeat(np.array([0.1, 0.35, 0.6, 0.9]), 40)[np.newaxis, np.newaxis] * np.ones((4, 70, 1))
     dn = landsat_dn(reflectance)
-    found = predict_array(dn, RGBN, models, instrument="landsat8_l1", options=SMALL)
+    found = predict_array(models, dn, RGBN, instrument="landsat8_l1", options=SMALL)
     np.testing.assert_array_equal(found["mask"][35, [20, 60, 100, 140]], [0, 1, 2, 3])
     assert found["cloud_probability"][35, 60] > 0.99
     assert found["cloud_probability"][35, 140] < 0.01
@@ -154,16 +154,16 @@ def test_bands_come_in_any_order_and_more_than_needed(make_models):
     dn = scene()
     swapped = np.concatenate([dn[[3, 1, 2, 0]], dn[:1]])
     names = ("nir", "B3", "blue", "red", "swir16")
-    found = predict_array(swapped, names, make_models(), instrument="landsat8_l1", options=SMALL)
-    expected = predict_array(dn, RGBN, make_models(), instrument="landsat8_l1", options=SMALL)
+    found = predict_array(make_models(), swapped, names, instrument="landsat8_l1", options=SMALL)
+    expected = predict_array(make_models(), dn, RGBN, instrument="landsat8_l1", options=SMALL)
     np.testing.assert_array_equal(found["mask"], expected["mask"])
 
 
 def test_a_model_reads_another_instrument_by_its_reflectance(make_models):
     reflectance = cloudy_reflectance(80, 80)
     as_sentinel2 = np.rint(reflectance * 1e4).astype(np.uint16)
-    found = predict_array(as_sentinel2, RGBN, make_models(), instrument="sentinel2_l1c", options=SMALL)
-    expected = predict_array(landsat_dn(reflectance), RGBN, make_models(), instrument="landsat8_l1", options=SMALL)
+    found = predict_array(make_models(), as_sentinel2, RGBN, instrument="sentinel2_l1c", options=SMALL)
+    expected = predict_array(make_models(), landsat_dn(reflectance), RGBN, instrument="landsat8_l1", options=SMALL)
     np.testing.assert_allclose(found["cloud_probability"], expected["cloud_probability"], atol=2e-3)
 
 
@@ -171,9 +171,9 @@ def test_the_offset_of_training_products_is_not_taken_for_the_scenes(make_models
     """A reader hands out the profile's digital numbers, whatever offset the training data had."""
     shifted = Preprocessing(instrument="landsat8_l1", bands=RGBN, clip=(0, 1), offset=-0.3)
     found = predict_array(
-        scene(), RGBN, make_models(make_bundle(preprocessing=shifted)), instrument="landsat8_l1", options=SMALL
+        make_models(make_bundle(preprocessing=shifted)), scene(), RGBN, instrument="landsat8_l1", options=SMALL
     )
-    expected = predict_array(scene(), RGBN, make_models(), instrument="landsat8_l1", options=SMALL)
+    expected = predict_array(make_models(), scene(), RGBN, instrument="landsat8_l1", options=SMALL)
     np.testing.assert_array_equal(found["mask"], expected["mask"])
 
 
@@ -189,7 +189,7 @@ def test_nodata_takes_no_part_in_patch_statistics(make_models):
     dn = landsat_dn(cloudy_reflectance(64, 64))
     dn[:, :, :32] = 0
     models = make_models(make_bundle(preprocessing=card), logits=note)
-    predict_array(dn, RGBN, models, instrument="landsat8_l1", options=SceneOptions(window=64, overlap=0))
+    predict_array(models, dn, RGBN, instrument="landsat8_l1", options=SceneOptions(window=64, overlap=0))
     half = seen[0][0][:, :, 32:]
     np.testing.assert_allclose(half.mean(axis=(1, 2)), 0, atol=1e-4)
     np.testing.assert_allclose(half.std(axis=(1, 2)), 1, atol=1e-3)
@@ -205,13 +205,13 @@ def test_test_time_augmentation_averages_over_flips(make_models):
 
     options = SceneOptions(window=64, overlap=0, test_time_augmentation=True)
     models = make_models(options=options, logits=brighter_to_the_right)
-    found = predict_array(scene(64, 64) + 1, RGBN, models, instrument="landsat8_l1", options=options)
+    found = predict_array(models, scene(64, 64) + 1, RGBN, instrument="landsat8_l1", options=options)
     np.testing.assert_allclose(found["cloud_probability"], 0.5, atol=1e-6)
 
 
 def test_torchs_threads_are_as_before(make_models):
     before = torch.get_num_threads()
-    predict_array(scene(), RGBN, make_models(), instrument="landsat8_l1", options=SMALL)
+    predict_array(make_models(), scene(), RGBN, instrument="landsat8_l1", options=SMALL)
     assert torch.get_num_threads() == before
 
 
@@ -227,18 +227,18 @@ def test_torchs_threads_are_as_before(make_models):
 )
 def test_wrong_input_is_named(make_models, bands, instrument, error, message):
     with pytest.raises(error, match=message):
-        predict_array(scene(), bands, make_models(), instrument=instrument, options=SMALL)
+        predict_array(make_models(), scene(), bands, instrument=instrument, options=SMALL)
 
 
 def test_another_level_can_be_accepted(make_models):
     options = SceneOptions(window=64, overlap=16, accept_other_level=True)
-    found = predict_array(scene(), RGBN, make_models(options=options), instrument="sentinel2_l2a", options=options)
+    found = predict_array(make_models(options=options), scene(), RGBN, instrument="sentinel2_l2a", options=options)
     assert found["mask"].shape == (150, 190)
 
 
 def test_radar_is_no_input_for_a_model_of_reflectance(make_models):
     with pytest.raises(InvalidRecipe, match="cannot read sentinel1_grd"):
-        predict_array(np.zeros((2, 64, 64), np.float32), ("VV", "VH"), make_models(), instrument="sentinel1_grd")
+        predict_array(make_models(), np.zeros((2, 64, 64), np.float32), ("VV", "VH"), instrument="sentinel1_grd")
 
 
 @pytest.mark.parametrize(("overlap", "message"), [(64, "must be smaller"), (63, "predict every pixel 4096 times")])
@@ -250,4 +250,4 @@ def test_an_overlap_of_more_than_half_a_window_is_refused(overlap, message):
 def test_windows_that_are_smaller_than_the_models_border_are_refused():
     bundle = make_bundle(details={"cloud_classes": [1], "mirrored_border": 32})
     with pytest.raises(InvalidRecipe, match="too small for the border of 32 pixels"):
-        predict_array(scene(), RGBN, bundle, instrument="landsat8_l1", options=SceneOptions(window=32, overlap=0))
+        predict_array(bundle, scene(), RGBN, instrument="landsat8_l1", options=SceneOptions(window=32, overlap=0))

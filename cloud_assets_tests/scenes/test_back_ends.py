@@ -9,9 +9,10 @@ import torch
 from cloud_assets.errors import BackEndUnavailable
 from cloud_assets.inference import back_end_choice
 from cloud_assets.inference.back_end_choice import choose_back_end
-from cloud_assets.inference.back_ends import Parallelism, TorchBackEnd, class_probability, threads_of_each_call
+from cloud_assets.inference.back_ends import TorchBackEnd, class_probability
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.device import choose_precision
+from cloud_assets.inference.parallelism import Parallelism, threads_of_each_call
 from cloud_assets.networks.shipped import SIMULATION_MODEL
 from cloud_assets.networks.specifications import UNet
 from cloud_assets_tests.scenes.fakes import make_bundle

@@ -166,10 +166,9 @@ _SCRIPT = """
 import resource, sys, time
 from pathlib import Path
 import numpy as np
-from cloud_assets.scenes import scene_models
-from cloud_assets.scenes.scene_models import SceneModels
+from cloud_assets.inference import back_end_choice
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.scene_products import predict_scene
+from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets_tests.scenes.fakes import FakeBackEnd, bright_is_cloud, make_bundle
 
 def slow(pixels):
@@ -177,11 +176,11 @@ def slow(pixels):
     time.sleep(float(sys.argv[3]))
     return bright_is_cloud(pixels)
 
-scene_models.choose_back_end = lambda *_, **__: FakeBackEnd(slow)
+back_end_choice.choose_back_end = lambda *_, **__: FakeBackEnd(slow)
 if len(sys.argv) > 4:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), int(sys.argv[4])))
 options = SceneOptions(window=64, overlap=16)
-predict_scene(Path(sys.argv[1]), [make_bundle()], Path(sys.argv[2]), options, instrument="landsat8_l1")
+predict_scene(make_bundle(), Path(sys.argv[1]), Path(sys.argv[2]), options, instrument="landsat8_l1")
 """
 
 

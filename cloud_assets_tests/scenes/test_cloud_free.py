@@ -3,12 +3,13 @@ import pytest
 import rasterio
 
 from cloud_assets.errors import InvalidModel, NoModelForProduct
-from cloud_assets.families.translation.cloud_free import fill_weight, translated_bands
+from cloud_assets.families.translation.cloud_free import fill_weight
+from cloud_assets.families.translation.products import translated_bands
 from cloud_assets.inference.card import ModelCard
 from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.scene_products import predict_scene
+from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets_tests.scenes.fakes import RGBN, landsat_dn, make_bundle, make_card, write_geotiff
 
 SIZE = 220
@@ -56,7 +57,7 @@ def made(ground, make_models, tmp_path):
     decibel[:, 100:104, 95:99] = np.nan
     radar = write_geotiff(tmp_path / "in" / "radar.tif", decibel, ("VV", "VH"), nodata=None)
     models = make_models(make_bundle(), translation_bundle(), translation=straight_line)
-    return predict_scene(optical, models, tmp_path / "out", SMALL, instrument="landsat8_l1", radar=radar)
+    return predict_scene(models, optical, tmp_path / "out", SMALL, instrument="landsat8_l1", radar=radar)
 
 
 def test_clouds_are_filled_close_to_the_truth_and_marked(made, ground):
@@ -125,7 +126,7 @@ def test_no_clear_pixel_at_all_is_said(make_models, tmp_path):
     decibel = np.full((2, 64, 64), -10, np.float32)
     radar = write_geotiff(tmp_path / "radar.tif", decibel, ("VV", "VH"), nodata=None)
     models = make_models(make_bundle(), translation_bundle(), translation=straight_line)
-    made = predict_scene(optical, models, tmp_path / "out", SMALL, instrument="landsat8_l1", radar=radar)
+    made = predict_scene(models, optical, tmp_path / "out", SMALL, instrument="landsat8_l1", radar=radar)
     assert any("No clear pixel" in warning for warning in made.warnings)
     with rasterio.open(made.paths["cloud_free"]) as raster:
         np.testing.assert_allclose(raster.read(1) * 2e-5 - 0.1, 0.1, atol=1e-4)
@@ -137,7 +138,7 @@ def test_radar_on_another_grid_is_resampled(ground, make_models, tmp_path):
     decibel = np.stack([100 * coarse - 20] * 2).astype(np.float32)
     radar = write_geotiff(tmp_path / "radar.tif", decibel, ("VV", "VH"), metres=60, nodata=None)
     models = make_models(make_bundle(), translation_bundle(), translation=straight_line)
-    made = predict_scene(optical, models, tmp_path / "out", SMALL, instrument="landsat8_l1", radar=radar)
+    made = predict_scene(models, optical, tmp_path / "out", SMALL, instrument="landsat8_l1", radar=radar)
     with rasterio.open(made.paths["cloud_free"]) as raster:
         found = raster.read(1) * 2e-5 - 0.1
     assert np.sqrt(np.mean((found - ground[0])[CLOUD] ** 2)) < 0.008
@@ -148,7 +149,7 @@ def test_a_radar_scene_is_found_beside_its_partner_by_its_name(ground, make_mode
     decibel = np.stack([100 * ground[0] - 20] * 2).astype(np.float32)
     write_geotiff(tmp_path / "place_s1.tif", decibel, ("VV", "VH"), nodata=None)
     models = make_models(make_bundle(), translation_bundle(), translation=straight_line)
-    assert "cloud_free" in predict_scene(optical, models, tmp_path / "out", SMALL, instrument="landsat8_l1").files
+    assert "cloud_free" in predict_scene(models, optical, tmp_path / "out", SMALL, instrument="landsat8_l1").files
 
 
 def test_a_cloud_free_estimate_needs_a_radar_model(ground, make_models, tmp_path):
@@ -157,11 +158,11 @@ def test_a_cloud_free_estimate_needs_a_radar_model(ground, make_models, tmp_path
     radar = write_geotiff(tmp_path / "radar.tif", decibel, ("VV", "VH"), nodata=None)
     options = SceneOptions(products=("cloud_free",))
     with pytest.raises(NoModelForProduct, match="no translation model"):
-        predict_scene(optical, make_models(), tmp_path / "out", options, instrument="landsat8_l1", radar=radar)
+        predict_scene(make_models(), optical, tmp_path / "out", options, instrument="landsat8_l1", radar=radar)
 
 
 def test_a_card_that_does_not_say_what_it_predicts_is_refused():
-    with pytest.raises(InvalidModel, match="which bands it predicts"):
+    with pytest.raises(InvalidModel, match="target: Field required"):
         translated_bands(translation_bundle(something="else").card)
     assert translated_bands(translation_bundle().card) == ("red", "green", "blue")
 

@@ -9,7 +9,7 @@ from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.inference.card import ModelCard, Threshold
 from cloud_assets.networks.specifications import UNet
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.scene_products import predict_scene
+from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets_tests.scenes.conftest import FakePredictor
 from cloud_assets_tests.scenes.fakes import RGBN, cloudy_reflectance, landsat_dn, make_bundle, make_card, write_geotiff
 
@@ -48,7 +48,7 @@ def count_bright(card: ModelCard, dn: np.ndarray) -> dict[str, np.ndarray]:
 
 def test_the_classifier_is_asked_cell_by_cell(scene, make_models, tmp_path):
     models = make_models(make_bundle(), classification_bundle(), classification=count_bright)
-    made = predict_scene(scene, models, tmp_path / "out", SMALL, instrument="landsat8_l1")
+    made = predict_scene(models, scene, tmp_path / "out", SMALL, instrument="landsat8_l1")
     with rasterio.open(scene) as raster:
         dn = raster.read()
     with rasterio.open(made.paths["coverage"]) as raster:
@@ -69,7 +69,7 @@ def test_the_classifier_is_asked_cell_by_cell(scene, make_models, tmp_path):
 
 def test_a_classifier_alone_gives_classes_without_percentages(scene, make_models, tmp_path):
     models = make_models(classification_bundle(), classification=count_bright)
-    made = predict_scene(scene, models, tmp_path / "out", SMALL, instrument="landsat8_l1")
+    made = predict_scene(models, scene, tmp_path / "out", SMALL, instrument="landsat8_l1")
     assert set(made.files) == {"coverage", "quicklook", "page", "stac"}
     with rasterio.open(made.paths["coverage"]) as raster:
         classes, percentage = raster.read()
@@ -121,7 +121,7 @@ def brightness(card: ModelCard, dn: np.ndarray) -> dict[str, np.ndarray]:
 
 def test_the_anomaly_map_is_blended_from_windows_of_the_models_own_size(scene, make_models, tmp_path):
     models = make_models(anomaly_bundle(), anomaly=brightness)
-    made = predict_scene(scene, models, tmp_path / "out", SMALL, instrument="landsat8_l1")
+    made = predict_scene(models, scene, tmp_path / "out", SMALL, instrument="landsat8_l1")
     assert set(made.files) == {"anomaly", "quicklook", "page", "stac"}
     with rasterio.open(scene) as raster:
         expected = (raster.read([1, 2, 3]) * 2e-5 - 0.1).mean(axis=0)
@@ -134,8 +134,8 @@ def test_the_anomaly_map_is_blended_from_windows_of_the_models_own_size(scene, m
 
 def test_scores_of_the_windows_are_summed_up(scene, make_models, tmp_path):
     made = predict_scene(
-        scene,
         make_models(anomaly_bundle(), anomaly=brightness),
+        scene,
         tmp_path / "out",
         SMALL,
         instrument="landsat8_l1",
@@ -144,8 +144,8 @@ def test_scores_of_the_windows_are_summed_up(scene, make_models, tmp_path):
     assert 0.08 < statistics["anomaly_score"] < statistics["anomaly_score_highest"] < 0.8
     assert 0 <= statistics["anomalous_fraction"] <= 1
     without = predict_scene(
-        scene,
         make_models(anomaly_bundle(threshold=None), anomaly=brightness),
+        scene,
         tmp_path / "out2",
         SMALL,
         instrument="landsat8_l1",
@@ -157,6 +157,6 @@ def test_all_families_work_together_on_one_scene(scene, make_models, tmp_path):
     models = make_models(
         make_bundle(), classification_bundle(), anomaly_bundle(), classification=count_bright, anomaly=brightness
     )
-    made = predict_scene(scene, models, tmp_path / "out", SMALL, instrument="landsat8_l1")
+    made = predict_scene(models, scene, tmp_path / "out", SMALL, instrument="landsat8_l1")
     assert {"mask", "probability", "validity", "coverage", "anomaly"} <= set(made.files)
     assert len(made.models) == 3

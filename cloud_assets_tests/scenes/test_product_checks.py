@@ -9,9 +9,9 @@ import pytest
 import rasterio
 
 from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets.scenes.product_checks import CLOUD_COVER, GEOREFERENCE, NODATA, Finding, check_products
 from cloud_assets.scenes.product_record import SceneProducts
-from cloud_assets.scenes.scene_products import predict_scene
 from cloud_assets_tests.scenes.fakes import cloudy_reflectance, landsat_dn, write_geotiff
 
 HEIGHT, WIDTH = 150, 210
@@ -23,7 +23,7 @@ def made(make_models, tmp_path: Path) -> SceneProducts:
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     dn[:, rows + 2 * columns < 90] = 0
     scene = write_geotiff(tmp_path / "in" / "LC08_L1TP_193028_20230615_20230615_02_T1.tif", dn)
-    return predict_scene(scene, make_models(), tmp_path / "out", SceneOptions(window=128))
+    return predict_scene(make_models(), scene, tmp_path / "out", SceneOptions(window=128))
 
 
 def failing(products: SceneProducts) -> dict[str, str]:
@@ -50,7 +50,7 @@ def test_good_products_pass(made: SceneProducts) -> None:
 
 def test_products_at_a_coarser_resolution_pass(made: SceneProducts, make_models, tmp_path: Path) -> None:
     coarse = SceneOptions(window=128, resolution_metres=70)
-    again = predict_scene(Path(made.source), make_models(), tmp_path / "coarse", coarse)
+    again = predict_scene(make_models(), Path(made.source), tmp_path / "coarse", coarse)
     assert failing(again) == {}
 
 
@@ -82,7 +82,7 @@ def test_another_estimate_that_is_far_off_is_noticed(made: SceneProducts, attrib
 def test_a_scene_that_is_all_cloud_is_suspicious(make_models, tmp_path: Path) -> None:
     dn = np.full((4, 40, 40), 40_000, np.uint16)
     scene = write_geotiff(tmp_path / "LC08_L1TP_193028_20230615_20230615_02_T1.tif", dn)
-    found = failing(predict_scene(scene, make_models(), tmp_path / "out", SceneOptions(window=64)))
+    found = failing(predict_scene(make_models(), scene, tmp_path / "out", SceneOptions(window=64)))
     assert set(found) == {CLOUD_COVER}
     assert "100.0 % cloud" in found[CLOUD_COVER]
 
@@ -90,7 +90,7 @@ def test_a_scene_that_is_all_cloud_is_suspicious(make_models, tmp_path: Path) ->
 def test_a_scene_without_a_pixel_is_no_reason_to_worry(make_models, tmp_path: Path) -> None:
     dn = np.zeros((4, 40, 40), np.uint16)
     scene = write_geotiff(tmp_path / "LC08_L1TP_193028_20230615_20230615_02_T1.tif", dn)
-    assert failing(predict_scene(scene, make_models(), tmp_path / "out", SceneOptions(window=64))) == {}
+    assert failing(predict_scene(make_models(), scene, tmp_path / "out", SceneOptions(window=64))) == {}
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from scipy import ndimage
 from cloud_assets.errors import AlreadyRunning, InvalidData, InvalidScene, NoModelForProduct
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets.scenes.product_record import SceneProducts
-from cloud_assets.scenes.scene_products import predict_scene, scene_products
+from cloud_assets.scenes.production import scene_products
 from cloud_assets_tests.scenes.fakes import RGBN, bright_is_cloud, cloudy_reflectance, landsat_dn, write_geotiff
 from cloud_assets_tests.scenes.layouts import RESOLUTION, write_safe
 from cloud_assets_tests.scenes.test_scene_reader import corrupt
@@ -43,7 +44,7 @@ def scene(dn, tmp_path):
 
 @pytest.fixture
 def made(scene, make_models, tmp_path):
-    return predict_scene(scene, make_models(), tmp_path / "out", SMALL)
+    return predict_scene(make_models(), scene, tmp_path / "out", SMALL)
 
 
 def read(path):
@@ -83,7 +84,7 @@ def test_every_product_is_a_cloud_optimised_geotiff_on_the_scenes_grid(made, sce
 def test_large_products_have_overviews(make_models, tmp_path):
     path = write_geotiff(tmp_path / "big.tif", np.full((4, 1100, 600), 20_000, np.uint16))
     models = make_models()
-    made = predict_scene(path, models, tmp_path / "out", SceneOptions(window=512), instrument="landsat8_l1")
+    made = predict_scene(models, path, tmp_path / "out", SceneOptions(window=512), instrument="landsat8_l1")
     with rasterio.open(made.paths["mask"]) as raster:
         assert raster.overviews(1) == [2, 4]
 
@@ -186,21 +187,21 @@ def test_only_finished_files_are_in_the_folder(made, tmp_path):
 
 def test_finished_products_are_kept_until_scene_model_or_options_change(made, scene, dn, make_models, tmp_path):
     out = tmp_path / "out"
-    again = predict_scene(scene, make_models(), out, SMALL)
+    again = predict_scene(make_models(), scene, out, SMALL)
     assert not again.is_new
     assert again.fingerprint == made.fingerprint
-    assert predict_scene(scene, make_models(), out, SceneOptions(window=96, overlap=32)).is_new
-    assert predict_scene(scene, make_models(), out, SMALL).is_new
-    assert not predict_scene(scene, make_models(), out, SceneOptions(window=128, overlap=32, back_end="torch")).is_new
+    assert predict_scene(make_models(), scene, out, SceneOptions(window=96, overlap=32)).is_new
+    assert predict_scene(make_models(), scene, out, SMALL).is_new
+    assert not predict_scene(make_models(), scene, out, SceneOptions(window=128, overlap=32, back_end="torch")).is_new
     write_geotiff(scene, np.minimum(dn, 20_000))
-    changed = predict_scene(scene, make_models(), out, SMALL)
+    changed = predict_scene(make_models(), scene, out, SMALL)
     assert changed.is_new
-    assert predict_scene(scene, make_models(), out, SceneOptions(window=128, overlap=32, overwrite=True)).is_new
+    assert predict_scene(make_models(), scene, out, SceneOptions(window=128, overlap=32, overwrite=True)).is_new
 
 
 def test_products_that_lost_a_file_are_made_again(made, scene, make_models, tmp_path):
     made.paths["mask"].unlink()
-    assert predict_scene(scene, make_models(), tmp_path / "out", SMALL).is_new
+    assert predict_scene(make_models(), scene, tmp_path / "out", SMALL).is_new
     assert made.paths["mask"].exists()
 
 
@@ -208,10 +209,10 @@ def test_another_scene_of_the_same_name_does_not_replace_products(made, dn, scen
     other = write_geotiff(tmp_path / "elsewhere" / scene.name, dn)
     before = made.paths["mask"].read_bytes()
     with pytest.raises(InvalidScene, match="another scene of the same name"):
-        predict_scene(other, make_models(), tmp_path / "out", SMALL)
+        predict_scene(make_models(), other, tmp_path / "out", SMALL)
     assert made.paths["mask"].read_bytes() == before
     replaced = predict_scene(
-        other, make_models(), tmp_path / "out", SceneOptions(window=128, overlap=32, overwrite=True)
+        make_models(), other, tmp_path / "out", SceneOptions(window=128, overlap=32, overwrite=True)
     )
     assert replaced.source == str(other)
 
@@ -219,7 +220,7 @@ def test_another_scene_of_the_same_name_does_not_replace_products(made, dn, scen
 def test_a_scene_that_another_process_works_on_is_left_alone(scene, make_models, tmp_path):
     (tmp_path / "out").mkdir()
     with FileLock(tmp_path / "out" / f".{scene.stem}.lock"), pytest.raises(AlreadyRunning, match="another process"):
-        predict_scene(scene, make_models(), tmp_path / "out", SMALL)
+        predict_scene(make_models(), scene, tmp_path / "out", SMALL)
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(scene, make_models, tmp_path):
@@ -228,7 +229,7 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(scene, make_mode
     others = [out / f".{scene.stem}-2-a1b2c3d4", out / "folder", out / f"{scene.stem}-a1b2c3d4"]
     for folder in (left_over, *others):
         (folder / "scratch").mkdir(parents=True)
-    predict_scene(scene, make_models(), out, SMALL)
+    predict_scene(make_models(), scene, out, SMALL)
     assert not left_over.exists()
     assert all(folder.exists() for folder in others)
 
@@ -237,11 +238,11 @@ def test_a_corrupt_block_fails_the_scene_and_leaves_the_old_products(dn, make_mo
     options = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"}
     path = write_geotiff(tmp_path / "a.tif", dn, **options)
     models = make_models()
-    old = predict_scene(path, models, tmp_path / "out", SMALL, instrument="landsat8_l1")
+    old = predict_scene(models, path, tmp_path / "out", SMALL, instrument="landsat8_l1")
     before = old.paths["mask"].read_bytes()
     corrupt(path, 200, 200)
     with pytest.raises(InvalidData, match=r"a\.tif: rows \d+-\d+, columns \d+-\d+ cannot be read"):
-        predict_scene(path, models, tmp_path / "out", SMALL, instrument="landsat8_l1")
+        predict_scene(models, path, tmp_path / "out", SMALL, instrument="landsat8_l1")
     assert old.paths["mask"].read_bytes() == before
     assert [entry.name for entry in (tmp_path / "out").iterdir() if entry.is_dir()] == ["a"]
 
@@ -251,13 +252,13 @@ def test_a_failing_model_leaves_nothing(scene, make_models, tmp_path):
         raise ArithmeticError("the network failed")
 
     with pytest.raises(ArithmeticError):
-        predict_scene(scene, make_models(logits=fails), tmp_path / "out", SMALL)
+        predict_scene(make_models(logits=fails), scene, tmp_path / "out", SMALL)
     assert [entry for entry in (tmp_path / "out").iterdir() if entry.is_dir()] == []
 
 
 def test_without_a_reference_system_products_are_in_pixels_and_say_so(dn, make_models, tmp_path):
     path = write_geotiff(tmp_path / "a.tif", dn, crs=None)
-    made = predict_scene(path, make_models(), tmp_path / "out", SMALL, instrument="landsat8_l1")
+    made = predict_scene(make_models(), path, tmp_path / "out", SMALL, instrument="landsat8_l1")
     with rasterio.open(made.paths["mask"]) as raster:
         assert raster.crs is None
         assert "no coordinate reference system" in raster.tags()["CLOUD_ASSETS_WARNINGS"]
@@ -270,7 +271,7 @@ def test_without_a_reference_system_products_are_in_pixels_and_say_so(dn, make_m
 
 def test_a_scene_without_a_valid_pixel_gives_nodata_products(make_models, tmp_path):
     path = write_geotiff(tmp_path / "a.tif", np.zeros((4, 200, 150), np.uint16))
-    made = predict_scene(path, make_models(), tmp_path / "out", SMALL, instrument="landsat8_l1")
+    made = predict_scene(make_models(), path, tmp_path / "out", SMALL, instrument="landsat8_l1")
     assert (read(made.paths["mask"]) == 255).all()
     assert (read(made.paths["validity"]) == 0).all()
     assert (read(made.paths["coverage"]) == 255).all()
@@ -280,7 +281,7 @@ def test_a_scene_without_a_valid_pixel_gives_nodata_products(make_models, tmp_pa
 
 def test_only_the_products_asked_for_are_made(scene, make_models, tmp_path):
     options = SceneOptions(window=128, overlap=32, products=("validity",))
-    made = predict_scene(scene, make_models(), tmp_path / "out", options)
+    made = predict_scene(make_models(), scene, tmp_path / "out", options)
     assert set(made.files) == {"validity", "quicklook", "page", "stac"}
     assert not (made.directory / "mask.tif").exists()
 
@@ -294,24 +295,24 @@ def test_a_product_that_nobody_can_make_is_refused_before_anything_is_computed(
 ):
     options = SceneOptions(window=128, overlap=32, products=("mask", product))
     with pytest.raises(NoModelForProduct, match=message):
-        predict_scene(scene, make_models(), tmp_path / "out", options)
+        predict_scene(make_models(), scene, tmp_path / "out", options)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_band_and_the_wrong_level_are_refused(dn, reflectance, make_models, tmp_path):
     three = write_geotiff(tmp_path / "rgb.tif", dn[:3], RGBN[:3])
     with pytest.raises(InvalidData, match=r"B5 \(nir\)"):
-        predict_scene(three, make_models(), tmp_path / "out", SMALL, instrument="landsat8_l1")
+        predict_scene(make_models(), three, tmp_path / "out", SMALL, instrument="landsat8_l1")
     bands = dict(zip(("B04", "B03", "B02", "B08"), reflectance[:, :60, :60], strict=True))
     surface = write_safe(tmp_path, bands, level="L2A")
     with pytest.raises(InvalidScene, match="surface"):
-        predict_scene(surface, make_models(), tmp_path / "out", SMALL)
+        predict_scene(make_models(), surface, tmp_path / "out", SMALL)
 
 
 def test_a_sentinel2_product_is_masked_by_a_landsat_model(reflectance, make_models, tmp_path):
     bands = dict(zip(("B04", "B03", "B02", "B08"), reflectance, strict=True))
     assert all(RESOLUTION[name] == 10 for name in bands)
-    made = predict_scene(write_safe(tmp_path, bands), make_models(), tmp_path / "out", SMALL)
+    made = predict_scene(make_models(), write_safe(tmp_path, bands), tmp_path / "out", SMALL)
     valid = (reflectance > 0).any(axis=0)
     brightness = reflectance.mean(axis=0)
     expected = np.where(valid, (brightness >= 0.3).astype(np.uint8), 255)
@@ -321,7 +322,7 @@ def test_a_sentinel2_product_is_masked_by_a_landsat_model(reflectance, make_mode
 
 def test_a_coarser_resolution_gives_coarser_products(scene, dn, make_models, tmp_path):
     options = SceneOptions(window=128, overlap=32, resolution_metres=60.0)
-    made = predict_scene(scene, make_models(), tmp_path / "out", options)
+    made = predict_scene(make_models(), scene, tmp_path / "out", options)
     with rasterio.open(made.paths["mask"]) as raster:
         assert raster.shape == (HEIGHT // 2, WIDTH // 2)
         assert raster.transform.a == 60

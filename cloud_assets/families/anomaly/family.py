@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cloud_assets.families.anomaly.card_section import AnomalySection
 from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
+from cloud_assets.families.anomaly.products import PRODUCTS
 from cloud_assets.families.anomaly.recipe import AnomalyRecipe
 from cloud_assets.families.family import Family
 from cloud_assets.inference.patch_features import rounded
@@ -34,7 +35,7 @@ class AnomalyFamily(Family):
     recipe = AnomalyRecipe
     evaluator = AnomalyEvaluation
     card_section = AnomalySection
-    products = ("anomaly",)
+    products = PRODUCTS
     why_not_exported = "scores are made from the latent code too, which an exported network does not show"
 
     def train(self, recipe: AnomalyRecipe, run: TrainingRun) -> ModelBundle:

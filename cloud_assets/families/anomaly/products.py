@@ -1,19 +1,17 @@
 """Anomaly score of a scene, pixel by pixel and window by window."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cloud_assets.families.scene_product import SceneProduct, SceneWork
 from cloud_assets.imagery.tiling.dense_prediction import predict_densely
-from cloud_assets.imagery.tiling.pipeline import WindowReader, WindowResult
-from cloud_assets.imagery.tiling.windows import Tiling
-from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
-from cloud_assets.inference.predictor import Predictor
+from cloud_assets.imagery.tiling.pipeline import WindowResult
+from cloud_assets.imagery.writing.raster_files import RasterForm
 
-ANOMALY_FORM = RasterForm("float32", ("anomaly score",), nodata=float("nan"), overviews="average")
 SCORE = "score"
 ERROR_MAP = "error_map"
 
@@ -43,29 +41,8 @@ class AnomalyScores:
         return {name: float(value) for name, value in found.items()}
 
 
-def write_anomaly(
-    reader: WindowReader,
-    tiling: Tiling,
-    predictor: Predictor,
-    draft: RasterDraft,
-    batch_size: int,
-    workers: int,
-    progress: Callable[[int], None],
-) -> AnomalyScores:
-    """Writes the anomaly map.
-
-    Args:
-        reader: Hands out the bands in the order of the predictor's card.
-        tiling: Windows of the size that the model was trained on.
-        predictor: An anomaly model.
-        draft: Opened draft in :data:`ANOMALY_FORM`.
-        batch_size: Windows a call.
-        workers: Calls at once.
-        progress: Called with the number of finished pixels.
-
-    Returns:
-        The scores of the windows.
-    """
+def _make_anomaly(work: SceneWork) -> None:
+    predictor = work.models.predictor("anomaly", work.source)
     threshold = predictor.card.threshold
     scores = AnomalyScores(None if threshold is None else threshold.value)
 
@@ -73,11 +50,33 @@ def write_anomaly(
         answer = predictor.predict(dn)
         return {SCORE: answer[SCORE], ERROR_MAP: answer[ERROR_MAP][:, np.newaxis]}
 
-    blocks = predict_densely(reader, tiling, infer, ERROR_MAP, batch_size=batch_size, workers=workers, each=scores.add)
-    for block in blocks:
-        values = np.full(block.valid.shape, np.nan, np.float32)
-        if block.values is not None:
-            np.copyto(values, block.values[0], where=block.valid)
-        draft.write(block.window, values)
-        progress(values.size)
-    return scores
+    tiling = work.patch_tiling(predictor.card.patch_size)
+    with work.source.open(predictor.card.bands) as reader, work.draft(ANOMALY) as draft:
+        for block in predict_densely(
+            reader,
+            tiling,
+            infer,
+            ERROR_MAP,
+            batch_size=work.settings.batch_size(tiling),
+            workers=work.share.workers,
+            each=scores.add,
+        ):
+            values = np.full(block.valid.shape, np.nan, np.float32)
+            if block.values is not None:
+                np.copyto(values, block.values[0], where=block.valid)
+            draft.write(block.window, values)
+            work.progress(values.size)
+    work.statistics.update(scores.summary())
+
+
+ANOMALY = SceneProduct(
+    "anomaly",
+    "Anomaly score",
+    "anomaly",
+    make=_make_anomaly,
+    form=RasterForm("float32", ("anomaly score",), nodata=float("nan"), overviews="average"),
+    counts_pixels=True,
+    shares_nodata=True,
+    note="dark usual, bright unusual",
+)
+PRODUCTS = (ANOMALY,)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cloud_assets.families.classification.card_section import ClassificationSection
 from cloud_assets.families.classification.evaluation import ClassificationEvaluation
+from cloud_assets.families.classification.products import PRODUCTS
 from cloud_assets.families.classification.recipe import Classification
 from cloud_assets.families.family import Family
 from cloud_assets.inference.patch_features import rounded
@@ -33,7 +34,7 @@ class ClassificationFamily(Family):
     recipe = Classification
     evaluator = ClassificationEvaluation
     card_section = ClassificationSection
-    products = ("coverage",)
+    products = PRODUCTS
 
     def train(self, recipe: Classification, run: TrainingRun) -> ModelBundle:
         """See :meth:`Family.train`."""

@@ -1,5 +1,8 @@
 """Cloud coverage of a scene, by cell and as a whole: from its mask and from the classifier."""
 
+from __future__ import annotations
+
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,15 +12,18 @@ import numpy.typing as npt
 
 from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD
 from cloud_assets.datasets.scene import Grid
+from cloud_assets.families.classification.card_section import ClassificationSection
 from cloud_assets.families.classification.coverage_labels import CoverageClasses
+from cloud_assets.families.scene_product import DEFAULT_PATCH, SceneProduct, SceneWork
 from cloud_assets.imagery.tiling.cells import add_by_cell
 from cloud_assets.imagery.tiling.pipeline import WindowReader, predict_windows
-from cloud_assets.imagery.tiling.windows import Axis, Tiling
+from cloud_assets.imagery.tiling.windows import Axis, Tiling, Window
+from cloud_assets.imagery.writing.pictures import percentages
 from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
+from cloud_assets.inference.card import ModelCard
 from cloud_assets.inference.predictor import Predictor
 
 UNKNOWN = 255
-DEFAULT_CELL = 256
 CLASSES = CoverageClasses()
 _CLEAR_COLOUR = np.array([70, 130, 80, 255])
 _OVERCAST_COLOUR = np.array([255, 255, 255, 255])
@@ -125,3 +131,46 @@ def percentage_of_classes(classes: npt.NDArray[np.uint8], boundaries: tuple[floa
 
 def _side_by_side(length: int, cell: int) -> Axis:
     return Axis(length, cell, tuple(range(0, length, cell)), taper_length=0, taper="gradient")
+
+
+def _card(work: SceneWork) -> ModelCard | None:
+    return work.models.card("classification", work.source) if work.models.has("classification") else None
+
+
+def _classes(work: SceneWork) -> CoverageClasses:
+    card = _card(work)
+    return CLASSES if card is None else ClassificationSection.of(card).classes(card)
+
+
+def _make_coverage(work: SceneWork) -> None:
+    card, classes, mask = _card(work), _classes(work), work.drafts.get("mask")
+    cell = (card.patch_size if card else None) or DEFAULT_PATCH
+    cells = cell_grid(work.source.grid, cell)
+    coverage = unknown_coverage(cells, cell) if mask is None else coverage_of_mask(mask, cell, classes)
+    statistics = work.statistics
+    if mask is not None and not math.isnan(statistics["cloud_percentage"]):
+        statistics["coverage_class"] = float(classes.classify(statistics["cloud_percentage"]))
+    if card is not None:
+        predictor = work.models.predictor("classification", work.source)
+        with work.source.open(predictor.card.bands) as reader:
+            found = classify_cells(reader, work.source.grid, predictor, cell, work.share.workers)
+        coverage = Coverage(cell, coverage.percentage, found)
+        percentage = percentage_of_classes(found, classes.boundaries)
+        statistics["classifier_cloud_percentage"] = percentage
+        if not math.isnan(percentage):
+            statistics["classifier_coverage_class"] = float(classes.classify(percentage))
+    with work.draft(COVERAGE, cells) as draft:
+        draft.write(Window(0, 0, cells.height, cells.width), coverage.bands())
+
+
+COVERAGE = SceneProduct(
+    "coverage",
+    "Cloud coverage by cell",
+    "classification",
+    make=_make_coverage,
+    form=lambda work: coverage_form(_classes(work)),
+    or_from=("mask",),
+    picture=percentages,
+    note="dark 0 %, bright 100 %",
+)
+PRODUCTS = (COVERAGE,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +12,19 @@ from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.families.family import Family
 from cloud_assets.families.segmentation.card_section import SegmentationSection
 from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
+from cloud_assets.families.segmentation.products import PRODUCTS, segment
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.inference.patch_features import rounded
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from cloud_assets.datasets.scene import Grid
+    from cloud_assets.families.scene_product import ProductSettings
+    from cloud_assets.families.segmentation.predictor import SegmentationPredictor
+    from cloud_assets.imagery.tiling.pipeline import WindowReader
     from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.inference.parallelism import Parallelism
     from cloud_assets.inference.predictor import Predictor
     from cloud_assets.learning.training_run import TrainingRun
     from cloud_assets.patches.splits import Splits
@@ -34,7 +40,7 @@ class SegmentationFamily(Family):
     recipe = Segmentation
     evaluator = SegmentationEvaluation
     card_section = SegmentationSection
-    products = ("mask", "probability", "validity", "coverage")
+    products = PRODUCTS
     not_served = frozenset({"class_probability"})
 
     def train(self, recipe: Segmentation, run: TrainingRun) -> ModelBundle:
@@ -65,6 +71,17 @@ class SegmentationFamily(Family):
 
         predictor = predictor or self.predictor(bundle)
         return evaluate(evaluator, predictor, bundle.version, store, splits, progress)
+
+    def predict_picture(
+        self, predictor: Predictor, reader: WindowReader, grid: Grid, settings: ProductSettings, share: Parallelism
+    ) -> dict[str, npt.NDArray[Any]]:
+        """``mask`` (H, W) and ``cloud_probability`` (H, W), NaN for nodata; predicted window by window."""
+        mask = np.empty((grid.height, grid.width), np.uint8)
+        probability = np.empty(mask.shape, np.float32)
+        for block in segment(reader, grid, cast("SegmentationPredictor", predictor), settings, share):
+            mask[block.window.slices] = block.mask
+            probability[block.window.slices] = block.cloud_probability
+        return {"mask": mask, "cloud_probability": probability}
 
     def answer_features(self, answer: Mapping[str, npt.NDArray[Any]], place: int = 0) -> dict[str, float]:
         """``cloud_fraction`` and ``confidence``, the mean of how far 2 p is from 1, over the valid pixels."""

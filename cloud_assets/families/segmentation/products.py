@@ -1,20 +1,28 @@
-"""Class mask and cloud probability of a scene."""
+"""Class mask, cloud probability and usable pixels of a scene."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.datasets.scene import Grid
-from cloud_assets.families.segmentation.predictor import SegmentationPredictor
+from cloud_assets.families.scene_product import ProductSettings, SceneProduct, SceneWork
 from cloud_assets.imagery.tiling.dense_prediction import predict_densely
 from cloud_assets.imagery.tiling.pipeline import WindowReader
 from cloud_assets.imagery.tiling.windows import Tiling, Window
+from cloud_assets.imagery.writing.distances import grow
+from cloud_assets.imagery.writing.pictures import percentages
 from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
-from cloud_assets.inference.back_ends import Parallelism, threads_of_each_call
+from cloud_assets.inference.parallelism import Parallelism
+
+if TYPE_CHECKING:
+    from cloud_assets.families.segmentation.predictor import SegmentationPredictor
 
 MASK_COLOURS = {
     CLEAR: (70, 130, 80, 255),
@@ -24,10 +32,8 @@ MASK_COLOURS = {
     UNLABELLED: (0, 0, 0, 0),
 }
 NO_PERCENTAGE = 255
+VALID, INVALID = 1, 0
 _OUTPUT = "probability"
-PROBABILITY_FORM = RasterForm(
-    dtype="uint8", bands=("cloud probability",), nodata=NO_PERCENTAGE, unit="percent", overviews="average"
-)
 
 
 @dataclass(frozen=True)
@@ -74,82 +80,46 @@ class ClassCounts:
         }
 
 
-def mask_classes(classes: Sequence[str]) -> dict[int, str]:
-    """Names of the cloud codes that a model tells apart; one that knows only cloud does not know its thickness."""
-    return {CLEAR: "clear", THICK_CLOUD: "cloud"} if len(classes) == 2 else dict(CLASS_NAMES)
-
-
-def mask_form(classes: Sequence[str]) -> RasterForm:
-    """The form of a class mask by a model of these classes."""
-    return RasterForm("uint8", ("cloud class",), UNLABELLED, classes=mask_classes(classes), colours=MASK_COLOURS)
-
-
-def segmentation_tiling(grid: Grid, predictor: SegmentationPredictor, window: int, overlap: int) -> Tiling:
-    """Windows of at most ``window`` pixels whose surroundings at the scene's edge are those of single patches."""
-    multiple = predictor.card.network.size_multiple
-    return Tiling.plan(grid.height, grid.width, window, overlap, border=predictor.border, multiple=multiple)
-
-
 def segment(
     reader: WindowReader,
-    tiling: Tiling,
+    grid: Grid,
     predictor: SegmentationPredictor,
-    batch_size: int,
+    settings: ProductSettings,
     share: Parallelism,
-    augment: bool | None = None,
 ) -> Iterator[SegmentedBlock]:
     """Segments a scene, on disk or in memory: windows go through the network, are blended, and only then decided.
 
     Args:
         reader: Hands out the bands in the order of the predictor's card.
-        tiling: The grid of windows.
+        grid: The scene's.
         predictor: The model, its preprocessing made to fit the instrument of the scene.
-        batch_size: Windows a call of the network.
+        settings: Windows and test-time augmentation.
         share: Calls of the network at once.
-        augment: Average over four orientations; None: as the model's card says.
 
     Yields:
         Parts of the scene that together cover it exactly once.
     """
+    multiple = predictor.card.network.size_multiple
+    # At the scene's edge windows have the surroundings of single patches.
+    tiling = Tiling.plan(
+        grid.height, grid.width, settings.window, settings.overlap, border=predictor.border, multiple=multiple
+    )
 
     def infer(dn: npt.NDArray[Any], inside: Sequence[tuple[slice, slice]]) -> dict[str, npt.NDArray[Any]]:
-        probability = predictor.window_probability(dn, inside, augment=augment)
+        probability = predictor.window_probability(dn, inside, augment=settings.test_time_augmentation)
         # Of two classes one is enough: half the work of blending.
         return {_OUTPUT: probability[:, 1:] if probability.shape[1] == 2 else probability}
 
-    with threads_of_each_call(share):
-        for block in predict_densely(reader, tiling, infer, _OUTPUT, batch_size=batch_size, workers=share.workers):
-            if block.values is None:
-                nothing = np.full(block.valid.shape, np.nan, np.float32)
-                yield SegmentedBlock(block.window, np.full(block.valid.shape, UNLABELLED, np.uint8), nothing)
-            else:
-                values = np.concatenate([1 - block.values, block.values]) if len(block.values) == 1 else block.values
-                answer = predictor.decided(values[np.newaxis], block.valid[np.newaxis])
-                cloud = np.where(block.valid, answer["cloud_probability"][0], np.float32(np.nan))
-                yield SegmentedBlock(block.window, answer["mask"][0], cloud)
-
-
-def write_masks(
-    blocks: Iterator[SegmentedBlock], mask: RasterDraft, probability: RasterDraft, progress: Callable[[int], None]
-) -> ClassCounts:
-    """Writes class mask and cloud probability.
-
-    Args:
-        blocks: From :func:`segment`.
-        mask: Opened draft in the form of :func:`mask_form`.
-        probability: Opened draft in :data:`PROBABILITY_FORM`.
-        progress: Called with the number of finished pixels.
-
-    Returns:
-        Pixels of each class.
-    """
-    counts = ClassCounts()
-    for block in blocks:
-        mask.write(block.window, block.mask)
-        probability.write(block.window, percent(block.cloud_probability))
-        counts.add(block.mask)
-        progress(block.mask.size)
-    return counts
+    batch_size = settings.batch_size(tiling)
+    for block in predict_densely(reader, tiling, infer, _OUTPUT, batch_size=batch_size, workers=share.workers):
+        if block.values is None:
+            nothing = np.full(block.valid.shape, np.nan, np.float32)
+            yield SegmentedBlock(block.window, np.full(block.valid.shape, UNLABELLED, np.uint8), nothing)
+        else:
+            values = np.concatenate([1 - block.values, block.values]) if len(block.values) == 1 else block.values
+            answer = predictor.decided(values[np.newaxis], block.valid[np.newaxis])
+            cloud = np.where(block.valid, answer["cloud_probability"][0], np.float32(np.nan))
+            yield SegmentedBlock(block.window, answer["mask"][0], cloud)
 
 
 def percent(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
@@ -157,3 +127,102 @@ def percent(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     scaled = np.nan_to_num(probability, nan=NO_PERCENTAGE / 100) * np.float32(100)
     rounded: npt.NDArray[np.uint8] = np.rint(scaled).astype(np.uint8)
     return rounded
+
+
+def mask_form(classes: Sequence[str]) -> RasterForm:
+    """The form of a class mask by a model of these classes."""
+    return RasterForm("uint8", ("cloud class",), UNLABELLED, classes=_mask_classes(classes), colours=MASK_COLOURS)
+
+
+def write_validity(mask: RasterDraft, validity: RasterDraft, radius: float) -> float:
+    """Writes which pixels can be relied on: clear, observed, and far enough from every cloud and shadow.
+
+    Args:
+        mask: Finished draft of cloud codes, 255 for nodata.
+        validity: Draft to write, opened.
+        radius: Pixels around clouds and shadows that are invalid too.
+
+    Returns:
+        Share of the scene's pixels that are valid.
+    """
+    usable = 0
+    for block, wide, pixels in mask.blocks(halo=math.ceil(radius)):
+        codes = pixels[0]
+        # Nodata is invalid but does not grow: what lies beside a scene's edge was observed well.
+        is_near = grow((codes != CLEAR) & (codes != mask.form.nodata), radius)
+        is_valid = ((codes == CLEAR) & ~is_near)[block.within(wide)]
+        usable += int(np.count_nonzero(is_valid))
+        validity.write(block, is_valid.astype(np.uint8))
+    return usable / (mask.grid.height * mask.grid.width)
+
+
+def _mask_classes(classes: Sequence[str]) -> dict[int, str]:
+    """Names of the cloud codes that a model tells apart; one that knows only cloud does not know its thickness."""
+    return {CLEAR: "clear", THICK_CLOUD: "cloud"} if len(classes) == 2 else dict(CLASS_NAMES)
+
+
+def _make_masks(work: SceneWork) -> None:
+    predictor = cast("SegmentationPredictor", work.models.predictor("segmentation", work.source))
+    work.back_end = work.models.back_end("segmentation", work.source)
+    counts = ClassCounts()
+    with (
+        work.source.open(predictor.card.bands) as reader,
+        work.draft(MASK) as mask,
+        work.draft(PROBABILITY) as probability,
+    ):
+        for block in segment(reader, work.source.grid, predictor, work.settings, work.share):
+            mask.write(block.window, block.mask)
+            probability.write(block.window, percent(block.cloud_probability))
+            counts.add(block.mask)
+            work.progress(block.mask.size)
+    work.statistics.update(counts.summary(mask.form.classes))
+    if not counts.valid:
+        work.warnings.append("The scene holds no valid pixel: all products are nodata.")
+
+
+def _make_validity(work: SceneWork) -> None:
+    metres = work.source.pixel_metres
+    radius = 0.0 if metres is None else work.settings.validity_buffer_metres / metres
+    if metres is None and work.settings.validity_buffer_metres:
+        work.warnings.append(
+            "Without a coordinate reference system metres are unknown: the validity mask has no buffer."
+        )
+    with work.draft(VALIDITY) as validity:
+        work.statistics["usable_fraction"] = write_validity(work.drafts["mask"], validity, radius)
+
+
+MASK = SceneProduct(
+    "mask",
+    "Cloud mask",
+    "segmentation",
+    make=_make_masks,
+    form=lambda work: mask_form(work.models.card("segmentation", work.source).classes),
+    any_back_end=True,
+    counts_pixels=True,
+    shares_nodata=True,
+)
+PROBABILITY = SceneProduct(
+    "probability",
+    "Cloud probability",
+    "segmentation",
+    make=_make_masks,
+    form=RasterForm("uint8", ("cloud probability",), nodata=NO_PERCENTAGE, unit="percent", overviews="average"),
+    counts_pixels=True,
+    shares_nodata=True,
+    picture=percentages,
+    note="dark 0 %, bright 100 %",
+)
+VALIDITY = SceneProduct(
+    "validity",
+    "Usable pixels",
+    "segmentation",
+    make=_make_validity,
+    form=RasterForm(
+        "uint8",
+        ("usable pixels",),
+        classes={INVALID: "not usable", VALID: "usable"},
+        colours={INVALID: (60, 60, 60, 255), VALID: (90, 180, 120, 255)},
+    ),
+    needs=("mask",),
+)
+PRODUCTS = (MASK, PROBABILITY, VALIDITY)

@@ -5,34 +5,26 @@ the second fills. A second raster says of each pixel whether it was observed; no
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import CLEAR, UNLABELLED
-from cloud_assets.families.translation.card_section import TranslationSection
+from cloud_assets.families.scene_product import SceneWork
 from cloud_assets.families.translation.gap_filling import ColourMatch
 from cloud_assets.imagery.formats.scene_reader import SceneReader
 from cloud_assets.imagery.formats.scene_source import SceneSource
-from cloud_assets.imagery.tiling.dense_prediction import Block, predict_densely
+from cloud_assets.imagery.tiling.dense_prediction import predict_densely
+from cloud_assets.imagery.tiling.pipeline import WindowReader
 from cloud_assets.imagery.tiling.windows import Tiling, Window
 from cloud_assets.imagery.writing.distances import distance_within
 from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
-from cloud_assets.inference.card import ModelCard
 from cloud_assets.inference.predictor import Predictor
 
 OBSERVED, SYNTHETIC, BLENDED, NOTHING = 0, 1, 2, 255
-SYNTHETIC_FORM = RasterForm(
-    "uint8",
-    ("origin of the pixel",),
-    nodata=NOTHING,
-    classes={OBSERVED: "observed", SYNTHETIC: "synthetic", BLENDED: "blend of both"},
-    colours={OBSERVED: (70, 130, 80, 255), SYNTHETIC: (210, 60, 160, 255), BLENDED: (240, 190, 90, 255)},
-)
 REFLECTANCE = "reflectance"
 
 
@@ -48,75 +40,42 @@ class FillReport:
     """Whether there was any clear pixel to match the colours to."""
 
 
-def cloud_free_form(source: SceneSource, bands: Sequence[str]) -> RasterForm:
-    """The form of the estimate: the scene's own bands in the digital numbers of the instrument's profile."""
-    profile = source.profile
-    names = tuple(f"{name} ({profile.find(name).common_name})" for name in source.resolve(bands))
-    return RasterForm(
-        profile.dtype, names, nodata=profile.nodata, overviews="average", scale=profile.scale, offset=profile.offset
-    )
-
-
-def translated_bands(card: ModelCard) -> tuple[str, ...]:
-    """Common names of the bands that a translation model predicts.
-
-    Raises:
-        InvalidModel: If its card does not say.
-    """
-    target = TranslationSection.of(card).target
-    return tuple(target.profile.find(band).common_name for band in target.bands)
-
-
 def write_cloud_free(
-    source: SceneSource,
+    work: SceneWork,
     radar: SceneSource,
     predictor: Predictor,
     bands: Sequence[str],
-    mask: RasterDraft,
-    drafts: tuple[RasterDraft, RasterDraft],
-    scratch: Path,
     tiling: Tiling,
-    feather: float,
-    *,
-    batch_size: int = 1,
-    workers: int = 1,
-    progress: Callable[[int], None],
+    estimate: RasterDraft,
+    synthetic: RasterDraft,
 ) -> FillReport:
     """Writes the estimate and the raster that says which of its pixels are synthetic.
 
     Args:
-        source: The optical scene.
+        work: The optical scene, its finished mask among the drafts.
         radar: The radar scene, on the optical scene's grid.
         predictor: From radar to reflectance of ``bands``.
         bands: Common names of the predicted bands.
-        mask: Finished draft of cloud codes, 255 for nodata.
-        drafts: Opened drafts of the estimate and of the synthetic pixels.
-        scratch: Folder for the prediction.
         tiling: Windows of the prediction.
-        feather: Pixels over which observed pixels beside a filled area are blended into it.
-        batch_size: Windows a call of the model.
-        workers: Calls of the model at once.
-        progress: Called with the number of finished pixels.
+        estimate: Opened draft.
+        synthetic: Opened draft.
 
     Returns:
         How much was filled.
     """
+    source, mask = work.source, work.drafts["mask"]
+    metres = source.pixel_metres
+    feather = work.settings.feather_metres / metres if metres else 0.0
+    reach = math.ceil(feather)
     form = RasterForm("float32", tuple(bands), nodata=math.nan)
     match = ColourMatch(source.grid.height, source.grid.width, len(bands))
-    reach = math.ceil(feather)
-
-    def infer(dn: npt.NDArray[Any], _: Sequence[tuple[slice, slice]]) -> dict[str, npt.NDArray[Any]]:
-        return {REFLECTANCE: predictor.predict(dn)[REFLECTANCE]}
-
+    with (
+        RasterDraft(work.scratch / "prediction.tif", source.grid, form) as prediction,
+        radar.open(predictor.card.bands) as reader,
+    ):
+        for window, reflectance in predicted_reflectance(work, reader, predictor, tiling, len(bands)):
+            prediction.write(window, reflectance)
     with source.open(bands) as optical:
-        with (
-            RasterDraft(scratch / "prediction.tif", source.grid, form) as prediction,
-            radar.open(predictor.card.bands) as reader,
-        ):
-            blocks = predict_densely(reader, tiling, infer, REFLECTANCE, batch_size=batch_size, workers=workers)
-            for block in blocks:
-                prediction.write(block.window, _predicted(block, len(bands)))
-                progress(block.valid.size)
         for window, _, predicted in prediction.blocks():
             observed, seen = _reflectance(optical, window)
             is_clear = (mask.read(window)[0] == CLEAR) & seen & np.isfinite(predicted).all(axis=0)
@@ -124,16 +83,48 @@ def write_cloud_free(
         is_matched = match.fit()
         filled = unfilled = area = 0
         for window, wide, codes in mask.blocks(halo=reach):
-            weight = fill_weight(codes[0], reach, feather)[_inside(window, wide)]
+            weight = fill_weight(codes[0], reach, feather)[window.within(wide)]
             observed, seen = _reflectance(optical, window)
             predicted = prediction.read(window)
-            estimate, kind = _fill(observed, seen, match.correct(window, predicted), weight)
-            drafts[0].write(window, source.profile.to_dn(estimate))
-            drafts[1].write(window, kind)
+            pixels, kind = _fill(observed, seen, match.correct(window, predicted), weight)
+            estimate.write(window, source.profile.to_dn(pixels))
+            synthetic.write(window, kind)
             filled += int(np.isin(kind, (SYNTHETIC, BLENDED)).sum())
             unfilled += int((seen & (kind == NOTHING)).sum())
             area += int(seen.sum())
     return FillReport(filled / max(area, 1), unfilled / max(area, 1), is_matched)
+
+
+def predicted_reflectance(
+    work: SceneWork, reader: WindowReader, predictor: Predictor, tiling: Tiling, bands: int
+) -> Iterator[tuple[Window, npt.NDArray[np.float32]]]:
+    """The reflectance that a translation model predicts for a radar scene, window by window and blended.
+
+    The model's normalisation goes by fixed statistics, so windows agree where they overlap.
+
+    Args:
+        work: Batch size, workers and progress.
+        reader: The radar scene, in decibel, its bands in the order of the model.
+        predictor: From backscatter to reflectance.
+        tiling: The grid of windows.
+        bands: Number of predicted bands.
+
+    Yields:
+        Parts of the scene, and (bands, height, width) reflectance, NaN where there is no radar pixel.
+
+    Raises:
+        InvalidData: If the scene holds linear power.
+    """
+
+    def infer(dn: npt.NDArray[Any], _: Sequence[tuple[slice, slice]]) -> dict[str, npt.NDArray[Any]]:
+        return {REFLECTANCE: predictor.predict(dn)[REFLECTANCE]}
+
+    size = work.settings.batch_size(tiling)
+    for block in predict_densely(reader, tiling, infer, REFLECTANCE, batch_size=size, workers=work.share.workers):
+        values = np.nan if block.values is None else block.values
+        reflectance = np.where(block.valid, values, np.float32(np.nan)).astype(np.float32, copy=False)
+        yield block.window, np.broadcast_to(reflectance, (bands, *block.valid.shape))
+        work.progress(block.valid.size)
 
 
 def fill_weight(codes: npt.NDArray[np.uint8], reach: int, feather: float) -> npt.NDArray[np.float32]:
@@ -174,18 +165,6 @@ def _fill(
     return estimate, kind
 
 
-def _predicted(block: Block, bands: int) -> npt.NDArray[np.float32]:
-    if block.values is None:
-        return np.full((bands, *block.valid.shape), np.nan, np.float32)
-    predicted: npt.NDArray[np.float32] = np.where(block.valid, block.values, np.float32(np.nan))
-    return predicted
-
-
 def _reflectance(reader: SceneReader, window: Window) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     dn = reader.read(window)
     return reader.source.profile.to_physical(dn), reader.valid(dn)
-
-
-def _inside(window: Window, wide: Window) -> tuple[slice, slice]:
-    top, left = window.row - wide.row, window.column - wide.column
-    return slice(top, top + window.height), slice(left, left + window.width)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from cloud_assets.families.family import Family
 from cloud_assets.families.translation.card_section import TranslationSection
 from cloud_assets.families.translation.evaluation import TranslationEvaluation
+from cloud_assets.families.translation.products import PRODUCTS
 from cloud_assets.families.translation.recipe import Translation
 from cloud_assets.inference.patch_features import rounded
 
@@ -33,7 +34,7 @@ class TranslationFamily(Family):
     recipe = Translation
     evaluator = TranslationEvaluation
     card_section = TranslationSection
-    products = ("cloud_free", "optical")
+    products = PRODUCTS
 
     def train(self, recipe: Translation, run: TrainingRun) -> ModelBundle:
         """See :meth:`Family.train`."""

@@ -11,7 +11,8 @@ from cloud_assets.imagery.formats.band_names import find_band
 from cloud_assets.imagery.formats.container import Container
 from cloud_assets.imagery.formats.file_names import instrument_from_name, safe_name, time_from_name
 from cloud_assets.imagery.formats.scaling import Scaling, band_scaling
-from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource
+from cloud_assets.imagery.formats.scene_reader import SceneBand
+from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.geometry import finest_grid
 
 _SUFFIXES = frozenset({".tif", ".tiff", ".jp2"})

@@ -7,7 +7,8 @@ from cloud_assets.datasets.rasters import read_header
 from cloud_assets.datasets.scene import Grid, RasterBand
 from cloud_assets.imagery.formats.container import file_fingerprint
 from cloud_assets.imagery.formats.file_names import safe_name
-from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource
+from cloud_assets.imagery.formats.scene_reader import SceneBand
+from cloud_assets.imagery.formats.scene_source import SceneSource
 
 _COLOURS = {"red": "B4", "green": "B3", "blue": "B2", "nir": "B5"}
 _FOLDER = re.compile(r"(train|test)_(red|green|blue|nir)")

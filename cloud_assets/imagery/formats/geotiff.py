@@ -14,7 +14,8 @@ from cloud_assets.imagery.formats.band_names import PLACEHOLDERS, find_band
 from cloud_assets.imagery.formats.container import file_fingerprint
 from cloud_assets.imagery.formats.file_names import bands_from_name, instrument_from_name, safe_name, time_from_name
 from cloud_assets.imagery.formats.scaling import Scaling, band_scaling
-from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource
+from cloud_assets.imagery.formats.scene_reader import SceneBand
+from cloud_assets.imagery.formats.scene_source import SceneSource
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader

@@ -13,7 +13,8 @@ from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.container import Container
 from cloud_assets.imagery.formats.file_names import safe_name
 from cloud_assets.imagery.formats.landsat_metadata import LandsatMetadata, metadata_files, read_metadata
-from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneBand, SceneSource
+from cloud_assets.imagery.formats.scene_reader import SceneBand
+from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource
 
 _INSTRUMENT = {"OLI": "landsat8", "ETM": "landsat_etm", "TM": "landsat_tm"}
 _LOW_SUN = 5.0

@@ -1,23 +1,61 @@
 """Windows of a scene, all bands on one grid, as the digital numbers of the instrument's profile."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import Instrument
-from cloud_assets.datasets.scene import Grid
+from cloud_assets.datasets.scene import Grid, RasterBand
 from cloud_assets.errors import InvalidData, InvalidScene
-from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource
+from cloud_assets.imagery.formats.container import Container
 from cloud_assets.imagery.geometry import thumbnail_shape
 from cloud_assets.imagery.tiling.windows import Window
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
     from rasterio.vrt import WarpedVRT
+
+
+@dataclass(frozen=True)
+class SceneBand:
+    """One band of a scene, and how this very product scales it."""
+
+    raster: RasterBand
+    scale: float | None = None
+    """Physical units a digital number in this product; None: as in the instrument's profile."""
+    offset: float | None = None
+    """Physical units, as STAC's ``raster:bands.offset``; None: as in the profile."""
+    nodata: float | None = None
+    """Digital number of missing pixels in this file; None: as in the profile."""
+
+
+class ReadableScene(Protocol):
+    """What a reader needs to know about a scene; see :class:`cloud_assets.imagery.formats.scene_source.SceneSource`."""
+
+    @property
+    def bands(self) -> Mapping[str, SceneBand]:
+        """By the instrument's own band names."""
+
+    @property
+    def grid(self) -> Grid:
+        """The grid that all bands are brought to."""
+
+    @property
+    def location(self) -> str:
+        """What the user named."""
+
+    @property
+    def profile(self) -> Instrument:
+        """The instrument whose digital numbers are handed out."""
+
+    @property
+    def container(self) -> Container | None:
+        """The archive that the files lie in."""
 
 
 class SceneReader:
@@ -28,7 +66,7 @@ class SceneReader:
         bands: Own names of the bands, in the order in which they are handed out.
     """
 
-    def __init__(self, source: SceneSource, bands: Sequence[str]) -> None:
+    def __init__(self, source: ReadableScene, bands: Sequence[str]) -> None:
         self.source = source
         self.bands = tuple(bands)
         self._open = ExitStack()
@@ -101,7 +139,7 @@ class SceneReader:
 class _BandFile:
     """The bands of a scene that lie in one file."""
 
-    def __init__(self, source: SceneSource, bands: Sequence[SceneBand]) -> None:
+    def __init__(self, source: ReadableScene, bands: Sequence[SceneBand]) -> None:
         self._source = source
         self._bands = bands
         self._path = bands[0].raster.path

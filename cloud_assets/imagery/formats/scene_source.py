@@ -3,33 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from cloud_assets.bands import INSTRUMENTS, Instrument
-from cloud_assets.datasets.scene import Grid, RasterBand, Scene
+from cloud_assets.datasets.scene import Grid, Scene
 from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.container import Container
-
-if TYPE_CHECKING:
-    from cloud_assets.imagery.formats.scene_reader import SceneReader
+from cloud_assets.imagery.formats.scene_reader import SceneBand, SceneReader
+from cloud_assets.imagery.geometry import pixel_metres
 
 STATED_CLOUD = "stated_cloud_percentage"
 """Attribute of a scene whose metadata tell how cloudy it is, by the agency's own rule of thumb."""
 _SURFACE = ("_l2", "_l2a")
 """How the names of instruments end whose products are of the surface."""
-
-
-@dataclass(frozen=True)
-class SceneBand:
-    """One band of a scene, and how this very product scales it."""
-
-    raster: RasterBand
-    scale: float | None = None
-    """Physical units a digital number in this product; None: as in the instrument's profile."""
-    offset: float | None = None
-    """Physical units, as STAC's ``raster:bands.offset``; None: as in the profile."""
-    nodata: float | None = None
-    """Digital number of missing pixels in this file; None: as in the profile."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +52,13 @@ class SceneSource:
         return level_of(self.profile)
 
     @property
+    def megapixels(self) -> float:
+        """Pixels of the scene, in millions."""
+        return self.grid.height * self.grid.width / 1e6
+
+    @property
     def pixel_metres(self) -> float | None:
         """Side of a pixel in metres, the longer one; None without a coordinate reference system."""
-        from cloud_assets.imagery.geometry import pixel_metres
-
         return pixel_metres(self.grid)
 
     def resolve(self, bands: Sequence[str]) -> tuple[str, ...]:
@@ -95,7 +83,7 @@ class SceneSource:
         known = {name for band in held for name in (band.name, band.common_name)}
         return known.issuperset(bands)
 
-    def open(self, bands: Sequence[str]) -> "SceneReader":
+    def open(self, bands: Sequence[str]) -> SceneReader:
         """Opens the files of some bands for reading; to be closed, or used in a ``with`` block.
 
         Args:
@@ -105,8 +93,6 @@ class SceneSource:
             UnknownBand: The instrument has no such band.
             InvalidData: This scene does not hold one of them. A file cannot be opened.
         """
-        from cloud_assets.imagery.formats.scene_reader import SceneReader
-
         return SceneReader(self, self.resolve(bands))
 
     def at_resolution(self, metres: float) -> "SceneSource":

@@ -18,7 +18,8 @@ from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.container import Container
 from cloud_assets.imagery.formats.file_names import safe_name
 from cloud_assets.imagery.formats.safe_xml import parsed_xml
-from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneBand, SceneSource
+from cloud_assets.imagery.formats.scene_reader import SceneBand
+from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource
 from cloud_assets.imagery.geometry import finest_grid
 
 if TYPE_CHECKING:

@@ -54,6 +54,4 @@ def predict_densely(
         window, whole = tiling.final(result.position), tiling.window(result.position)
         if 0 in (window.height, window.width):
             continue
-        top, left = window.row - whole.row, window.column - whole.column
-        valid = result.valid[top : top + window.height, left : left + window.width]
-        yield Block(window, valid, blended)
+        yield Block(window, result.valid[window.within(whole)], blended)

@@ -95,7 +95,7 @@ def _predict(
 ) -> list[WindowResult]:
     dn, valid = read.result()
     seen = np.flatnonzero(valid.any(axis=(1, 2)))
-    inside = [tiling.inside(batch[index]) for index in seen]
+    inside = [tiling.inside(batch[int(index)]) for index in seen]
     outputs = infer(dn if len(seen) == len(batch) else dn[seen], inside) if len(seen) else {}
     places = {int(index): place for place, index in enumerate(seen)}
     return [

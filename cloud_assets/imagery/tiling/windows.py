@@ -35,6 +35,11 @@ class Window:
         bottom, right = min(self.row + self.height, height), min(self.column + self.width, width)
         return Window(top, left, bottom - top, right - left)
 
+    def within(self, other: "Window") -> tuple[slice, slice]:
+        """Rows and columns of this window, counted from the first of a window around it."""
+        top, left = self.row - other.row, self.column - other.column
+        return slice(top, top + self.height), slice(left, left + self.width)
+
     def mirrored(self, values: npt.NDArray[Any], inside: "Window") -> npt.NDArray[Any]:
         """Fills the window: what lies outside the scene is the scene reflected at its border.
 
@@ -197,9 +202,7 @@ class Tiling:
     def inside(self, position: tuple[int, int]) -> tuple[slice, slice]:
         """Rows and columns of the window at a position that lie in the scene, counted from the window's first."""
         window = self.window(position)
-        part = window.inside(self.vertical.length, self.horizontal.length)
-        top, left = part.row - window.row, part.column - window.column
-        return slice(top, top + part.height), slice(left, left + part.width)
+        return window.inside(self.vertical.length, self.horizontal.length).within(window)
 
     def final(self, position: tuple[int, int]) -> Window:
         """The part of the scene that is final once this window, and all before it in raster order, are in."""

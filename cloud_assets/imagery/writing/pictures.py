@@ -95,7 +95,12 @@ def of_reflectance(draft: RasterDraft, source: SceneSource) -> Picture:
     return stretched(dn, source.profile, source.profile.valid(dn))
 
 
-def of_optical(draft: RasterDraft) -> Picture:
+def percentages(draft: RasterDraft, _: SceneSource) -> Picture:
+    """A raster whose last band holds percentages as a picture."""
+    return of_measurements(draft, 0, 100, band=-1)
+
+
+def of_optical(draft: RasterDraft, _: SceneSource) -> Picture:
     """A raster of reflectance as a picture, its first three bands as red, green and blue."""
     reflectance = thumbnail(draft)[:3]
     return _shaded(reflectance, np.isfinite(reflectance).all(axis=0))

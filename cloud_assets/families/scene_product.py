@@ -1,0 +1,154 @@
+"""Products of whole scenes: how a family declares what its models make, and the work that its functions are handed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cloud_assets.datasets.scene import Grid
+from cloud_assets.errors import InvalidRecipe
+from cloud_assets.imagery.formats.scene_source import SceneSource
+from cloud_assets.imagery.tiling.windows import Tiling
+from cloud_assets.imagery.writing.pictures import Picture
+from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
+from cloud_assets.inference.card import ModelCard
+from cloud_assets.inference.parallelism import Parallelism
+from cloud_assets.inference.predictor import Predictor
+
+DEFAULT_PATCH = 256
+"""Side of windows for models whose card names no patch size, pixels."""
+_OVERLAP_OF_PATCHES = 4
+"""Windows of models that know one patch size overlap by this part of it."""
+
+
+class ProductSettings(BaseModel):
+    """How products are made: what the functions of the families may read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    window: int = Field(default=1024, ge=32, description="Largest side of the windows of segmentation, pixels.")
+    overlap: int = Field(default=32, ge=0, description="Smallest overlap of neighbouring windows, pixels.")
+    batch_megapixels: float = Field(
+        default=0.3, gt=0, description="Pixels that go through a network at once, in millions: the memory budget."
+    )
+    test_time_augmentation: bool | None = Field(
+        default=None, description="Average the prediction over flips. Unset: as the model was validated."
+    )
+    validity_buffer_metres: float = Field(
+        default=150.0, ge=0, description="Around clouds and shadows this far, pixels are not usable, metres."
+    )
+    feather_metres: float = Field(
+        default=100.0, ge=0, description="Width of the blend at the edge of filled pixels in the cloud-free estimate."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.overlap >= self.window:
+            raise InvalidRecipe(f"overlap ({self.overlap}) must be smaller than window ({self.window}).")
+        if 2 * self.overlap > self.window:
+            times = (self.window / (self.window - self.overlap)) ** 2
+            raise InvalidRecipe(
+                f"windows of {self.window} pixels that overlap by {self.overlap} predict every pixel {times:.0f} "
+                "times: overlap by at most half a window."
+            )
+        return self
+
+    def batch_size(self, tiling: Tiling) -> int:
+        """How many windows of this size fit the memory budget; at least one."""
+        return max(1, int(self.batch_megapixels * 1e6 / (tiling.vertical.size * tiling.horizontal.size)))
+
+
+@dataclass(frozen=True)
+class SceneProduct:
+    """A raster that models make of a scene; also the name of its file without ``.tif``."""
+
+    name: str
+    title: str
+    """For people."""
+    family: str
+    """Whose models make it."""
+    make: Callable[[SceneWork], None]
+    """Opens drafts by :meth:`SceneWork.draft`, writes them, and notes statistics. Products that come out of one pass
+    over the scene share one function, which is called once."""
+    form: RasterForm | Callable[[SceneWork], RasterForm]
+    """What the raster holds, or how to find out."""
+    needs: tuple[str, ...] = ()
+    """Products that have to be made before."""
+    or_from: tuple[str, ...] = ()
+    """Products that replace a model of the family where there is none; beside a model they are made if possible."""
+    reads: Literal["scene", "radar"] = "scene"
+    """What the model reads: the scene, or the radar scene of the same place."""
+    level: str | None = None
+    """The only level of scenes that it is made of; None: any that the model reads."""
+    companions: tuple[SceneProduct, ...] = ()
+    """Rasters that are always written together with this one."""
+    any_back_end: bool = False
+    """Whether a library other than PyTorch may run the model's network."""
+    counts_pixels: bool = False
+    """Whether ``make`` calls :attr:`SceneWork.progress` for each pixel of the scene."""
+    shares_nodata: bool = False
+    """Whether it lies on the scene's own pixels and has nodata exactly where the scene has."""
+    picture: Callable[[RasterDraft, SceneSource], Picture] | None = None
+    """How it is shown; None: by its colour table, else from dark for low to bright for high."""
+    note: str = ""
+    """What a reader of the picture should know."""
+
+
+class Models(Protocol):
+    """Models that suit scenes, by family."""
+
+    def has(self, family: str) -> bool:
+        """Whether there is a model of this family."""
+
+    def card(self, family: str, source: SceneSource) -> ModelCard:
+        """The card of the model that suits a scene best."""
+
+    def predictor(self, family: str, source: SceneSource) -> Predictor:
+        """The predictor of the model that suits a scene best, reading the scene's instrument."""
+
+    def back_end(self, family: str, source: SceneSource) -> str:
+        """Library and arithmetic that run that model; empty for the predictor's own network."""
+
+
+@dataclass
+class SceneWork:
+    """A scene while its rasters are made."""
+
+    source: SceneSource
+    """The scene, on the grid of its products."""
+    radar: SceneSource | None
+    """A radar scene of the same place, on the same grid."""
+    models: Models
+    settings: ProductSettings
+    scratch: Path
+    """Folder for drafts."""
+    progress: Callable[[int], None]
+    """Called with the number of finished pixels."""
+    share: Parallelism = field(default_factory=Parallelism.of_machine)
+    drafts: dict[str, RasterDraft] = field(default_factory=dict)
+    """Product -> its draft, finished once its function has returned."""
+    statistics: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    back_end: str = ""
+    """Library and arithmetic that ran the network, where it could be chosen."""
+
+    def draft(self, product: SceneProduct, grid: Grid | None = None) -> RasterDraft:
+        """A draft of a product to write to, in a ``with`` block.
+
+        Args:
+            product: Its name and form.
+            grid: Where it lies; None: the scene's own pixels.
+        """
+        form = product.form if isinstance(product.form, RasterForm) else product.form(self)
+        draft = RasterDraft(self.scratch / f"{product.name}.tif", grid or self.source.grid, form)
+        self.drafts[product.name] = draft
+        return draft
+
+    def patch_tiling(self, patch_size: int | None) -> Tiling:
+        """Windows of the size that a model was trained on."""
+        size, grid = patch_size or DEFAULT_PATCH, self.source.grid
+        return Tiling.plan(grid.height, grid.width, size, size // _OVERLAP_OF_PATCHES, fixed=True)

@@ -1,0 +1,181 @@
+"""Answers of trained models for arrays in memory and for whole scenes on disk: the bodies of the public API."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from cloud_assets.bands import INSTRUMENTS
+from cloud_assets.datasets.scene import Grid, RasterBand
+from cloud_assets.errors import InvalidData, InvalidScene
+from cloud_assets.families import family_of
+from cloud_assets.imagery.formats.array_reader import ArrayReader
+from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside
+from cloud_assets.imagery.formats.scene_reader import SceneBand
+from cloud_assets.imagery.formats.scene_source import SceneSource
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.card import ModelCard
+from cloud_assets.inference.parallelism import Parallelism, threads_of_each_call
+from cloud_assets.inference.predictor import Predictor
+from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.product_record import SceneProducts
+from cloud_assets.scenes.production import scene_products
+from cloud_assets.scenes.scene_models import SceneModels
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model and the device that it runs on; loaded when it is first used, once for many calls."""
+
+    bundle: ModelBundle
+    device: str = "auto"
+    _loaded: dict[tuple[str, bool], SceneModels] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model takes, answers and learned from."""
+        return self.bundle.card
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The predictor of the model's family, as evaluation and serving use it."""
+        return family_of(self.bundle).predictor(self.bundle, self.device)
+
+    def predict(self, patches: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        """Answers for patches.
+
+        Args:
+            patches: (N, C, H, W) digital numbers, bands in the order of ``card.bands``.
+
+        Returns:
+            The answer's parts by name, N along the first axis of each: see the predictors of the families.
+        """
+        return self.predictor.predict(patches)
+
+    def for_scenes(self, options: SceneOptions, megapixels: float) -> SceneModels:
+        """The model made ready for scenes, once for each back end."""
+        key = options.back_end, options.accept_other_level
+        if key not in self._loaded:
+            here = options.model_copy(update={"device": self.device})
+            self._loaded[key] = SceneModels([self.bundle], here, megapixels)
+        return self._loaded[key]
+
+
+AnyModel = Model | ModelBundle
+"""A model as the public functions take it."""
+
+
+def predict_array(
+    model: AnyModel | SceneModels,
+    array: npt.NDArray[Any],
+    bands: Sequence[str] | None = None,
+    *,
+    instrument: str | None = None,
+    options: SceneOptions | None = None,
+) -> dict[str, npt.NDArray[Any]]:
+    """Answers for an array of any height and width; large ones are segmented window by window as scenes on disk are.
+
+    Args:
+        model: The model, from :func:`load_model` for example.
+        array: (C, H, W) digital numbers.
+        bands: Own or common names of the C bands, in their order; more than the model needs is fine. None: the model's.
+        instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS` of the instrument that took them. None: the model's.
+        options: Windows, back end and so on.
+
+    Returns:
+        Of a segmentation model ``mask`` (H, W) uint8 cloud codes, 255 for nodata, and ``cloud_probability`` (H, W)
+        float32 in [0, 1], NaN for nodata. Of other models what their predictor answers, without the axis of patches.
+
+    Raises:
+        InvalidScene: If there is no such instrument, or the model was trained on another processing level.
+        InvalidData: If names and bands do not match, or a band of the model is missing.
+
+    Example:
+        >>> import numpy as np
+        >>> from cloud_assets import load_model, predict_array
+        >>> model = load_model("simulation", device="cpu")
+        >>> model.card.bands
+        ('red', 'green', 'blue', 'nir')
+        >>> predict_array(model, np.full((4, 64, 96), 12_000, np.uint16))["mask"].shape
+        (64, 96)
+    """
+    chosen = options or SceneOptions()
+    megapixels = array[0].size / 1e6 if array.ndim == 3 and len(array) else 0.0
+    card = None if isinstance(model, SceneModels) else model.card
+    models = _ready([model], chosen, megapixels) if not isinstance(model, SceneModels) else model
+    family = models.families[0]
+    instrument = instrument or (card.preprocessing.instrument if card else "")
+    if instrument not in INSTRUMENTS:
+        raise InvalidScene(f"there is no instrument {instrument!r}; there are {', '.join(INSTRUMENTS)}.")
+    profile = INSTRUMENTS[instrument]
+    names = [profile.find(band).name for band in (bands or (card.bands if card else ()))]
+    if array.ndim != 3 or len(names) != len(array) or len(set(names)) != len(names):
+        raise InvalidData(
+            f"{len(names)} different band names go with an array ({len(names)}, height, width), not {array.shape}."
+        )
+    grid = Grid(array.shape[1], array.shape[2], None, (1, 0, 0, 0, 1, 0))
+    in_memory = {name: SceneBand(RasterBand("array")) for name in names}
+    source = SceneSource("array", instrument, in_memory, grid, "the array", "")
+    predictor = models.predictor(family.name, source)
+    dn = array[[names.index(name) for name in source.resolve(predictor.card.bands)]]
+    share = Parallelism.of_machine()
+    with threads_of_each_call(share):
+        return family.predict_picture(predictor, ArrayReader(dn, profile), grid, chosen, share)
+
+
+def predict_scene(
+    models: AnyModel | Sequence[AnyModel] | SceneModels,
+    path: Path | str,
+    out_dir: Path | str,
+    options: SceneOptions | None = None,
+    *,
+    bands: Sequence[str] | None = None,
+    instrument: str | None = None,
+    radar: Path | str | None = None,
+) -> SceneProducts:
+    """Makes the products of one scene on disk: Cloud-Optimised GeoTIFFs, a STAC item and a page that shows them.
+
+    Args:
+        models: A model or several; of each family those that suit the scene best are used.
+        path: The scene, in any format of :func:`cloud_assets.imagery.formats.scene_formats.open_scene`.
+        out_dir: The products go to the folder of the scene's name in it. Finished ones are kept as they are until
+            scene, models or options change.
+        options: What is wanted; None: all that the models can make.
+        bands: Names of a raster file's bands, where it does not tell.
+        instrument: The instrument, where the file does not tell.
+        radar: A Sentinel-1 scene of the same place, for the cloud-free estimate; None: the one that lies beside the
+            scene as ``<scene>_s1.tif``, if there is one.
+
+    Returns:
+        The products: ``paths``, ``statistics`` and more.
+
+    Raises:
+        CloudAssetsError: If the scene cannot be read, or a wanted product cannot be made.
+
+    Example:
+        >>> from cloud_assets import load_model, predict_scene
+        >>> made = predict_scene(load_model("simulation"), "scene.tif", "products")  # doctest: +SKIP
+        >>> made.paths["mask"], made.statistics["cloud_percentage"]  # doctest: +SKIP
+        (PosixPath('products/scene/mask.tif'), 42.3)
+    """
+    chosen = options or SceneOptions()
+    place = Path(path)
+    source = open_scene(place, bands, instrument)
+    beside = radar_beside(place) if radar is None else Path(radar)
+    radar_source = None if beside is None else open_scene(beside, instrument="sentinel1_grd")
+    if not isinstance(models, SceneModels):
+        listed = [models] if isinstance(models, Model | ModelBundle) else models
+        models = _ready(listed, chosen, source.megapixels)
+    return scene_products(source, models, Path(out_dir), chosen, radar_source)
+
+
+def _ready(models: Sequence[AnyModel], options: SceneOptions, megapixels: float) -> SceneModels:
+    if len(models) == 1 and isinstance(models[0], Model):
+        return models[0].for_scenes(options, megapixels)
+    devices = {model.device for model in models if isinstance(model, Model)}
+    here = options.model_copy(update={"device": devices.pop()}) if len(devices) == 1 else options
+    bundles = [model.bundle if isinstance(model, Model) else model for model in models]
+    return SceneModels(bundles, here, megapixels)
