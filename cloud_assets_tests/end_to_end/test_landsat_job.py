@@ -96,7 +96,7 @@ def test_every_asset_has_its_folder(place: Workplace, first_run: str) -> None:
 def test_the_console_says_what_happened(place: Workplace, first_run: str) -> None:
     assert f"✓ {TASK}/champion" in first_run
     assert "report.html" in first_run
-    assert "dagster dev" in first_run
+    assert "dg dev" in first_run
     assert f"mlflow ui --backend-store-uri sqlite:///{place.folder}/mlflow/mlflow.db" in first_run
     assert "DEBUG" not in first_run
 

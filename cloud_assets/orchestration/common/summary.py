@@ -61,7 +61,7 @@ def print_summary(
         f"            {record.reason}",
         f"report      {report}",
         f"model       {folder / 'champion' / 'model'}",
-        f"Dagster UI  dagster dev{home}",
+        f"Dagster UI  dg dev{home}",
         f"MLflow UI   {mlflow_ui}",
     ]
     for line in lines:

@@ -21,7 +21,7 @@ DEMO = "demo"
 
 def task_job(task: Task) -> "UnresolvedAssetJobDefinition":
     """The job that materialises a task's whole lineage."""
-    return _job(task.name, task, f"{task.title}: from raw scenes to the champion. {task.description}", {})
+    return _job(task.name, task, f"{task.title}: from raw scenes to the champion.", {})
 
 
 def demo_job(task: Task) -> "UnresolvedAssetJobDefinition":
