@@ -62,6 +62,10 @@ class TrainedModule(LightningModule):
         """One optimiser for all weights; :class:`LearningRate` sets its rate."""
         return build_optimiser(self.parameters(), self.optimisation)
 
+    def model_weights(self) -> dict[str, Tensor]:
+        """Weights of the network that the model keeps, once the training is over."""
+        return self.network.state_dict()
+
     def to_layout(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) in the memory layout of the recipe."""
         layout = torch.channels_last if self.optimisation.channels_last else torch.contiguous_format

@@ -17,23 +17,17 @@ from cloud_assets.families.classification.coverage_labels import Windows, label_
 from cloud_assets.families.classification.predictor import decide
 from cloud_assets.families.classification.recipe import Classification
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard
-from cloud_assets.learning.fit import TrainedModule, fit
-from cloud_assets.learning.numbered_batches import training_loader, validation_loader
-from cloud_assets.learning.provenance import software_versions, training_record
+from cloud_assets.learning.fit import TrainedModule
+from cloud_assets.learning.session import Plan, require_masks, simulated_patches, train_model
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.classifiers import STAGES, ClassifierNetwork, class_probability, input_range, input_size
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.patches.simulated import simulated_store
 from cloud_assets.patches.splits import SPLITS
 from cloud_assets.patches.statistics import band_positions, fitted_preprocessing
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Images, classes and cover maps."""
-
-_FEWEST_BATCHES = 20
-"""Batches an epoch at least: with fewer, validation would cost more than training."""
 
 
 class ClassificationModule(TrainedModule):
@@ -53,7 +47,7 @@ class ClassificationModule(TrainedModule):
         classes = len(class_weights)
         self.recipe = recipe
         self.stages = network.stages()
-        # Not a part of the network: it is used in training only.
+        # Not a part of the network: only the training needs it.
         backbone: Any = network.backbone
         self.cover_head = nn.Conv2d(backbone.num_features, 1, 1) if recipe.loss.cover_map > 0 else None
         self.class_weights: Tensor
@@ -67,7 +61,7 @@ class ClassificationModule(TrainedModule):
         )
 
     def on_train_epoch_start(self) -> None:
-        """Freezes and frees the backbone's parts as the recipe asks for this epoch."""
+        """Freezes and unfreezes the backbone's stages for this epoch."""
         frozen = self.recipe.unfreezing.frozen_stages(self.current_epoch, STAGES)
         still = {name for stage in self.stages[:frozen] for name in stage}
         for name, parameter in self.network.named_parameters():
@@ -151,8 +145,12 @@ def cover_loss(logits: Tensor, covers: Tensor) -> Tensor:
 
 
 def train(recipe: Classification, run: TrainingRun) -> ModelBundle:
-    """Trains a classifier, or finishes an interrupted training of it; see :meth:`Family.train`."""
-    _check_patches(run)
+    """Trains a coverage classifier; see :func:`train_model`."""
+    return train_model(recipe, run, _plan)
+
+
+def _plan(recipe: Classification, run: TrainingRun) -> Plan:
+    require_masks(run)
     optimisation = recipe.optimisation
     channels = band_positions(run.store.roles[IMAGES], recipe.bands)
     preprocessing = fitted_preprocessing(
@@ -168,62 +166,35 @@ def train(recipe: Classification, run: TrainingRun) -> ModelBundle:
     checked = _windows(recipe, run, "validation", recipe.validation_windows)
     simulated = _simulated(recipe, run, preprocessing) if recipe.simulated_fraction > 0 else None
     weights = _class_weights(recipe, run, real, None if simulated is None else simulated.windows)
-    torch.manual_seed(optimisation.seed)
     outputs = recipe.network.outputs(len(recipe.classes.names))
     network = recipe.network.build(len(channels), outputs)
-    module = ClassificationModule(network, recipe, weights)  # type: ignore[arg-type]
-    batches = TrainingWindows(
-        WindowSource(run.store, real, channels),
-        simulated,
-        recipe.simulated_fraction,
-        preprocessing,
-        recipe.augmentation.build(),
-        recipe.classes,
-        size=size,
-        batch_size=optimisation.batch_size,
-        minimum_valid=recipe.minimum_valid,
-        seed=optimisation.seed,
-    )
-    checks = ValidationWindows(
-        WindowSource(run.store, checked, channels), preprocessing, size=size, batch_size=optimisation.batch_size
-    )
-    one_pass = -(-len(real) // optimisation.batch_size)
-    result = fit(
-        module,
-        training_loader(batches, optimisation.steps_per_epoch or max(one_pass, _FEWEST_BATCHES), optimisation.workers),
-        validation_loader(checks, optimisation.workers),
-        optimisation,
-        run,
-    )
-    best = result.history[result.best_epoch]
-    section = ClassificationSection(
-        input_size=size, minimum_valid=recipe.minimum_valid, boundaries=recipe.classes.boundaries
-    )
-    card = ModelCard(
-        task=run.task,
-        variant=run.variant,
-        family=recipe.family,
+    return Plan(
+        module=ClassificationModule(network, recipe, weights),  # type: ignore[arg-type]
+        training=TrainingWindows(
+            WindowSource(run.store, real, channels),
+            simulated,
+            recipe.simulated_fraction,
+            preprocessing,
+            recipe.augmentation.build(),
+            recipe.classes,
+            size=size,
+            batch_size=optimisation.batch_size,
+            minimum_valid=recipe.minimum_valid,
+            seed=optimisation.seed,
+        ),
+        validation=ValidationWindows(
+            WindowSource(run.store, checked, channels), preprocessing, size=size, batch_size=optimisation.batch_size
+        ),
+        samples=len(real),
         network=recipe.network,
-        in_channels=len(channels),
-        out_channels=outputs,
         preprocessing=preprocessing,
-        classes=recipe.classes.names,
+        out_channels=outputs,
         patch_size=run.store.masks.shape[1],
-        training=training_record(recipe, optimisation.seed, run, result),
-        metrics={name: value for name, value in best.items() if name.startswith("val_")},
-        software=software_versions(),
-        details=section.details(),
-        is_synthetic_training_data=run.store.is_synthetic,
+        classes=recipe.classes.names,
+        section=ClassificationSection(
+            input_size=size, minimum_valid=recipe.minimum_valid, boundaries=recipe.classes.boundaries
+        ),
     )
-    return ModelBundle(card, module.network.state_dict())
-
-
-def _check_patches(run: TrainingRun) -> None:
-    if not run.store.has_masks:
-        raise NoUsablePatches(f"{run.task}: the patches of {run.store.directory} have no truth masks to learn from.")
-    version = run.splits.details.get("patches_version", run.store.data_version)
-    if version != run.store.data_version:
-        raise InvalidRecipe(f"{run.task}: the splits were made for other patches ({version}); make them anew.")
 
 
 def _windows(recipe: Classification, run: TrainingRun, split: str, count: int) -> Windows:
@@ -240,15 +211,13 @@ def _windows(recipe: Classification, run: TrainingRun, split: str, count: int) -
 
 
 def _simulated(recipe: Classification, run: TrainingRun, preprocessing: Preprocessing) -> WindowSource:
-    store = simulated_store(
-        run.cache or run.workspace / "simulated",
-        instrument=preprocessing.instrument,
-        bands=preprocessing.bands,
+    store = simulated_patches(
+        run,
+        preprocessing,
+        recipe.simulation,
         size=recipe.simulated_size,
         count=recipe.simulated_patches,
         seed=recipe.optimisation.seed,
-        recipe=recipe.simulation,
-        progress=run.progress,
     )
     windows = label_windows(
         store, np.arange(len(store)), recipe.classes, count=2 * len(store), scale=recipe.window_scale

@@ -1,7 +1,7 @@
 """Training of segmentation models."""
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,6 @@ from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, Multi
 from tqdm import tqdm
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
-from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.families.segmentation.batches import Composition, PatchSource, TrainingBatches, ValidationBatches
 from cloud_assets.families.segmentation.card_section import SegmentationSection
 from cloud_assets.families.segmentation.predictor import SegmentationPredictor
@@ -22,18 +21,16 @@ from cloud_assets.families.segmentation.shipped_start import check_start
 from cloud_assets.families.segmentation.threshold import ThresholdSearch
 from cloud_assets.inference.back_ends import class_probability
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard, Threshold
-from cloud_assets.learning.fit import TrainedModule, fit, torch_threads
+from cloud_assets.inference.card import Threshold
+from cloud_assets.learning.fit import TrainedModule
 from cloud_assets.learning.focal_dice_loss import FocalDiceLoss
-from cloud_assets.learning.numbered_batches import training_loader, validation_loader
-from cloud_assets.learning.provenance import software_versions, training_record
+from cloud_assets.learning.session import Plan, require_masks, require_rows, simulated_patches, train_model
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.learning.weight_mixing import between
 from cloud_assets.networks.specifications import EfficientNetUNet
 from cloud_assets.patches.compositor import CloudCompositor, clear_patches
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.patches.simulated import simulated_store
 from cloud_assets.patches.statistics import band_positions, fitted_preprocessing
 
 _CLASSES = {
@@ -42,11 +39,12 @@ _CLASSES = {
 }
 _CLOUD_CLASSES = {"binary": [1], "four": [THICK_CLOUD, THIN_CLOUD]}
 _FEWEST_BATCHES = 50
-"""Batches an epoch at least: with fewer, validation would cost more than training."""
+"""Batches an epoch at least: more than in other families, as validation is dearer."""
 _VALIDATION_SEED = 1_000_003
-"""What the seed of simulated validation patches is ahead of that of the training patches."""
+"""Seed offset of the simulated validation patches."""
+_NOT_CHOSEN = Threshold(value=0.5, method="not chosen yet", unit="cloud probability")
 _PREDICTED_AT_ONCE = 8
-"""A GPU takes as long for one patch as for as many."""
+"""A GPU predicts this many patches as fast as one."""
 
 
 class SegmentationModule(TrainedModule):
@@ -71,6 +69,14 @@ class SegmentationModule(TrainedModule):
         self.class_metrics = MetricCollection(
             {} if classes == 2 else {"val_miou": MulticlassJaccardIndex(classes, ignore_index=UNLABELLED)}
         )
+
+        self.start_share = recipe.start_share
+        self.start = _kept_start(recipe, network)
+
+    def model_weights(self) -> dict[str, Tensor]:
+        """The trained weights, mixed with those that the training started from as the recipe says."""
+        trained = self.network.state_dict()
+        return between(self.start, trained, self.start_share) if self.start else trained
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch."""
@@ -107,103 +113,74 @@ class SegmentationModule(TrainedModule):
 
 
 def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
-    """Trains a segmentation model, or finishes an interrupted training of it.
+    """Trains a segmentation model; see :func:`train_model`. Its decision threshold is chosen on validation."""
+    return train_model(recipe, run, _plan)
 
-    Args:
-        recipe: The recipe.
-        run: Data, workspace and callbacks.
 
-    Returns:
-        The model with the weights that were best on validation and a decision threshold chosen there.
-
-    Raises:
-        InvalidRecipe: If the recipe does not fit the patches.
-        NoUsablePatches: If a split is empty or unlabelled.
-        TrainingFailed: If the loss becomes infinite or not a number.
-        InvalidModel: If pretrained weights are asked for and cannot be obtained; if they do not fit the network, its
-            bands or their scale.
-    """
+def _plan(recipe: Segmentation, run: TrainingRun) -> Plan:
     check_start(recipe, run.store)
     training, validation = (_labelled(run, split, recipe) for split in ("train", "validation"))
-    fitted_on = training if len(training) else validation
     preprocessing = fitted_preprocessing(
         run.store,
-        fitted_on,
+        training if len(training) else validation,
         bands=recipe.bands,
         normalisation=recipe.normalisation,
         clip=recipe.clip,
         texture=recipe.texture,
     )
     channels = band_positions(run.store.roles[IMAGES], recipe.bands)
-    optimisation = recipe.optimisation
     classes = _CLASSES[recipe.classes]
     out_channels = 1 if len(classes) == 2 else len(classes)
-    torch.manual_seed(optimisation.seed)
     module = SegmentationModule(recipe.network.build(preprocessing.channels, out_channels), recipe)
-    start = _kept_start(recipe, module.network)
-    sizes = {"batch_size": optimisation.batch_size, "multiple": recipe.network.size_multiple}
+    sizes = {"batch_size": recipe.optimisation.batch_size, "multiple": recipe.network.size_multiple}
     codes = class_codes(recipe)
     shape = run.store.roles[IMAGES].shape[1:]
     side = min(recipe.crop or shape[0], *shape)
     composition = _composition(recipe, run, PatchSource(run.store, training, channels), preprocessing, side)
-    batches = TrainingBatches(
-        composition,
-        preprocessing,
-        recipe.augmentation.build(),
-        codes,
-        crop=recipe.crop,
-        seed=optimisation.seed,
-        **sizes,
-    )
     judged = [PatchSource(run.store, validation, channels)] if recipe.real_validation else []
     if recipe.simulated_validation:
         whole = min(shape)  # as large as the real ones: metrics count pixels
         judged.append(_simulated(recipe, run, preprocessing, whole, recipe.simulated_validation, validation=True))
-    checks: ConcatDataset[Any] = ConcatDataset(
-        [
-            ValidationBatches(source, preprocessing, codes, border=recipe.mirrored_border, **sizes)
-            for source in judged
-            if len(source)
-        ]
-    )
-    one_pass = -(-len(training) // optimisation.batch_size)
-    steps = optimisation.steps_per_epoch or max(one_pass, _FEWEST_BATCHES)
-    result = fit(
-        module,
-        training_loader(batches, steps, optimisation.workers),
-        validation_loader(checks, optimisation.workers),
-        optimisation,
-        run,
-    )
-    section = SegmentationSection(
-        cloud_classes=tuple(_CLOUD_CLASSES[recipe.classes]),
-        test_time_augmentation=recipe.test_time_augmentation,
-        mirrored_border=recipe.mirrored_border,
-    )
-    card = ModelCard(
-        task=run.task,
-        variant=run.variant,
-        family=recipe.family,
+    border = recipe.mirrored_border
+    return Plan(
+        module=module,
+        training=TrainingBatches(
+            composition,
+            preprocessing,
+            recipe.augmentation.build(),
+            codes,
+            crop=recipe.crop,
+            seed=recipe.optimisation.seed,
+            **sizes,
+        ),
+        validation=ConcatDataset(
+            [
+                ValidationBatches(source, preprocessing, codes, border=border, **sizes)
+                for source in judged
+                if len(source)
+            ]
+        ),
+        samples=len(training),
+        fewest_batches=_FEWEST_BATCHES,
         network=recipe.network,
-        in_channels=preprocessing.channels,
-        out_channels=out_channels,
         preprocessing=preprocessing,
-        classes=classes,
-        threshold=Threshold(value=0.5, method="not chosen yet", unit="cloud probability"),
+        out_channels=out_channels,
         patch_size=recipe.crop or shape[0],
-        training=training_record(recipe, optimisation.seed, run, result),
-        software=software_versions(),
-        details=section.details(),
-        is_synthetic_training_data=run.store.is_synthetic,
+        classes=classes,
+        section=SegmentationSection(
+            cloud_classes=tuple(_CLOUD_CLASSES[recipe.classes]),
+            test_time_augmentation=recipe.test_time_augmentation,
+            mirrored_border=border,
+        ),
+        finish=partial(_with_threshold, recipe, run, judged),
     )
-    trained = module.network.state_dict()
-    weights = between(start, trained, recipe.start_share) if start else trained
-    bundle = ModelBundle(card, weights)
-    with torch_threads(optimisation.threads):
-        threshold, iou = choose_threshold(bundle, judged, optimisation.device, progress=run.progress)
-    best = result.history[result.best_epoch]
-    metrics = {name: value for name, value in best.items() if name.startswith("val_")}
-    return bundle.with_card(threshold=threshold, metrics={**metrics, "val_iou_at_threshold": iou})
+
+
+def _with_threshold(
+    recipe: Segmentation, run: TrainingRun, sources: Sequence[PatchSource], bundle: ModelBundle
+) -> ModelBundle:
+    threshold, iou = choose_threshold(bundle, sources, recipe.optimisation.device, progress=run.progress)
+    return bundle.with_card(threshold=threshold, metrics={**bundle.card.metrics, "val_iou_at_threshold": iou})
 
 
 def _kept_start(recipe: Segmentation, network: nn.Module) -> dict[str, Tensor]:
@@ -229,10 +206,10 @@ def class_codes(recipe: Segmentation) -> npt.NDArray[np.uint8]:
 def choose_threshold(
     bundle: ModelBundle, sources: Sequence[PatchSource], device: str, *, progress: bool
 ) -> tuple[Threshold, float]:
-    """Chooses the decision threshold with the very predictor that evaluation and serving use.
+    """Chooses the decision threshold with the predictor that evaluation and serving use.
 
     Args:
-        bundle: The model, its threshold not chosen yet.
+        bundle: The model.
         sources: The patches to choose it on, and the model's bands in them.
         device: What to run on.
         progress: Whether to show a progress bar.
@@ -240,7 +217,7 @@ def choose_threshold(
     Returns:
         The threshold, and the cloud IoU with it on these patches.
     """
-    predictor = SegmentationPredictor(bundle, device)
+    predictor = SegmentationPredictor(bundle.with_card(threshold=_NOT_CHOSEN), device)
     search = ThresholdSearch()
     total = sum(len(source) for source in sources)
     with tqdm(total=total, desc="choosing the threshold", unit="patch", disable=not progress) as bar:
@@ -263,26 +240,19 @@ def _labelled(run: TrainingRun, split: str, recipe: Segmentation) -> npt.NDArray
     is_used = recipe.simulated_fraction < 1 if split == "train" else recipe.real_validation
     if not run.store.has_masks and not is_used:
         return np.zeros(0, np.int64)
-    if not run.store.has_masks:
-        raise NoUsablePatches(f"{run.task}: the patches of {run.store.directory} have no truth masks to learn from.")
-    version = run.splits.details.get("patches_version", run.store.data_version)
-    if version != run.store.data_version:
-        raise InvalidRecipe(f"{run.task}: the splits were made for other patches ({version}); make them anew.")
+    require_masks(run)
     indices = run.splits.indices(split)
     coverage = run.store.index["cloud_percentage"].to_numpy(dtype=np.float64)
     labelled: npt.NDArray[np.int64] = indices[~np.isnan(coverage[indices])]
-    if len(labelled) == 0 and is_used:
-        raise NoUsablePatches(
-            f"{run.task}: none of the {len(indices)} patches of the {split} split has a labelled pixel. Give the split "
-            "a larger fraction, or add labelled scenes."
-        )
+    if is_used:
+        require_rows(run, split, labelled, "has a labelled pixel")
     return labelled
 
 
 def _composition(
     recipe: Segmentation, run: TrainingRun, real: PatchSource, preprocessing: Preprocessing, side: int
 ) -> Composition:
-    """Makes ready what batches are mixed from."""
+    """The sources that batches are mixed from."""
     simulated = compositor = None
     clear: frozenset[int] = frozenset()
     if recipe.simulated_fraction > 0:
@@ -313,14 +283,12 @@ def _simulated(
     validation: bool = False,
 ) -> PatchSource:
     """Simulated patches in the model's bands; those for validation are none of those for training."""
-    store = simulated_store(
-        run.cache or run.workspace / "simulated",
-        instrument=preprocessing.instrument,
-        bands=preprocessing.bands,
+    store = simulated_patches(
+        run,
+        preprocessing,
+        recipe.simulation,
         size=side,
         count=count,
         seed=recipe.optimisation.seed + (_VALIDATION_SEED if validation else 0),
-        recipe=recipe.simulation,
-        progress=run.progress,
     )
     return PatchSource(store, np.arange(len(store)), list(range(len(preprocessing.bands))))

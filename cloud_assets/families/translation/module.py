@@ -67,6 +67,10 @@ class TranslationModule(TrainedModule):
         """Discriminators by what they judge."""
         return cast("nn.ModuleDict", self.networks["discriminators"])
 
+    def model_weights(self) -> dict[str, Tensor]:
+        """Weights of the radar-to-optical generator."""
+        return self.networks["generator"].state_dict()
+
     def configure_optimizers(self) -> Any:
         """One optimiser for the generators, one for the discriminators if there are any."""
         makers = [

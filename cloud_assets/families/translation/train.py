@@ -1,54 +1,42 @@
 """Training of translation models on co-registered radar and optical patches."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.errors import InvalidRecipe, NoUsablePatches
+from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families.translation.batches import PairSource, TrainingPairs, WholePairs
 from cloud_assets.families.translation.card_section import TranslationSection
 from cloud_assets.families.translation.module import TranslationModule
 from cloud_assets.families.translation.monitor import CollapseMonitor, SamplePictures
 from cloud_assets.families.translation.recipe import Translation
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard
-from cloud_assets.learning.fit import fit
-from cloud_assets.learning.numbered_batches import training_loader, validation_loader
-from cloud_assets.learning.provenance import software_versions, training_record
+from cloud_assets.learning.session import Plan, require_rows, train_model
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.patches.statistics import band_positions, band_statistics, fitted_preprocessing
 
-_FEWEST_BATCHES = 20
-"""Batches an epoch at least: with fewer, validation would cost more than training."""
 _SUBSTITUTES = 16
-"""Training patches that stand in for an empty validation split."""
+"""Training patches that replace an empty validation split."""
 _SCALED_TO = (-1.0, 1.0)
 
 
 def train(recipe: Translation, run: TrainingRun) -> ModelBundle:
-    """Trains a translation model, or finishes an interrupted training of it.
-
-    Args:
-        recipe: The recipe.
-        run: Data, workspace and callbacks.
-
-    Returns:
-        The radar-to-optical generator with the weights that were best on validation.
+    """Trains a translation model and keeps its radar-to-optical generator; see :func:`train_model`.
 
     Raises:
-        InvalidRecipe: If the recipe does not fit the patches.
-        NoUsablePatches: If there is no training patch.
-        TrainingFailed: If the loss becomes infinite or not a number; if the generator never answered to its input.
+        TrainingFailed: If the generator never responded to its input.
     """
-    version = run.splits.details.get("patches_version", run.store.data_version)
-    if version != run.store.data_version:
-        raise InvalidRecipe(f"{run.task}: the splits were made for other patches ({version}); make them anew.")
+    return train_model(recipe, run, _plan)
+
+
+def _plan(recipe: Translation, run: TrainingRun) -> Plan:
     training, validation = (run.splits.indices(split) for split in ("train", "validation"))
-    if len(training) == 0:
-        raise NoUsablePatches(f"{run.task}: there is no training patch. Give the training split a larger fraction.")
+    require_rows(run, "train", training, "can be trained on")
     source = _source(recipe, run, training)
     in_channels, out_channels = len(source.channels[0]), len(source.channels[1])
     if recipe.loss.identity and in_channels != out_channels:
@@ -58,11 +46,10 @@ def train(recipe: Translation, run: TrainingRun) -> ModelBundle:
             f"({', '.join(source.scaling[0].bands)}; {', '.join(source.scaling[1].bands)}). Set identity to 0."
         )
     substitutes = training[:: max(1, len(training) // _SUBSTITUTES)][:_SUBSTITUTES]
-    judged = _with(source, validation if len(validation) else substitutes)
+    judged = replace(source, indices=validation if len(validation) else substitutes)
     optimisation = recipe.optimisation
     multiple = recipe.network.size_multiple
-    torch.manual_seed(optimisation.seed)
-    samples = _with(source, training[:: max(1, len(training) // max(1, recipe.statistics_patches))])
+    samples = replace(source, indices=training[:: max(1, len(training) // max(1, recipe.statistics_patches))])
     # Instance normalisation looks at one picture, batch normalisation at as many as in training: with fewer it would
     # miss how much pictures differ, and everything unlike the average would come out far too bright or dark.
     together = optimisation.batch_size if recipe.network.normalisation == "batch" else 1
@@ -71,50 +58,39 @@ def train(recipe: Translation, run: TrainingRun) -> ModelBundle:
     )
     if recipe.start_at_mean:
         _start_at_mean(module, source)
-    batches = TrainingPairs(
-        source,
-        recipe.augmentation.build(),
-        is_paired=recipe.pairing == "paired",
-        batch_size=optimisation.batch_size,
-        crop=recipe.crop,
-        multiple=multiple,
-        seed=optimisation.seed,
-    )
-    steps = optimisation.steps_per_epoch or max(-(-len(training) // optimisation.batch_size), _FEWEST_BATCHES)
     monitor = None if recipe.collapse_patience is None else CollapseMonitor(recipe.collapse_patience)
-    callbacks: list[Callback] = [] if monitor is None else [monitor]
-    result = fit(
-        module,
-        training_loader(batches, steps, optimisation.workers),
-        validation_loader(WholePairs(judged, batch_size=1, multiple=multiple), optimisation.workers),
-        optimisation,
-        run,
-        [*callbacks, SamplePictures(run)],
-    )
     section = TranslationSection(
         target=source.scaling[1],
         input_role=source.roles[0],
         output_role=source.roles[1],
         validated_on="validation" if len(validation) else "training patches, for want of others",
-        ended="" if monitor is None else monitor.reason,
     )
-    best = result.history[result.best_epoch]
-    card = ModelCard(
-        task=run.task,
-        variant=run.variant,
-        family=recipe.family,
+    return Plan(
+        module=module,
+        training=TrainingPairs(
+            source,
+            recipe.augmentation.build(),
+            is_paired=recipe.pairing == "paired",
+            batch_size=optimisation.batch_size,
+            crop=recipe.crop,
+            multiple=multiple,
+            seed=optimisation.seed,
+        ),
+        validation=WholePairs(judged, multiple=multiple),
+        samples=len(training),
         network=recipe.network,
-        in_channels=in_channels,
-        out_channels=out_channels + int(recipe.loss.ndvi > 0),
         preprocessing=source.scaling[0],
+        out_channels=out_channels + int(recipe.loss.ndvi > 0),
         patch_size=recipe.crop or run.store.roles[source.roles[0]].shape[1],
-        training=training_record(recipe, optimisation.seed, run, result),
-        metrics={name: value for name, value in best.items() if name.startswith("val_")},
-        software=software_versions(),
-        details=section.details(),
-        is_synthetic_training_data=run.store.is_synthetic,
+        section=section,
+        callbacks=[*([] if monitor is None else [monitor]), SamplePictures(run)],
+        finish=None if monitor is None else partial(_with_reason, section, monitor),
     )
-    return ModelBundle(card, module.networks["generator"].state_dict())
+
+
+def _with_reason(section: TranslationSection, monitor: CollapseMonitor, bundle: ModelBundle) -> ModelBundle:
+    """The bundle with the monitor's reason for stopping in its card."""
+    return bundle.with_card(details=section.model_copy(update={"ended": monitor.reason}).details())
 
 
 def _start_at_mean(module: TranslationModule, source: PairSource) -> None:
@@ -149,7 +125,3 @@ def _source(recipe: Translation, run: TrainingRun, indices: npt.NDArray[np.int64
     )
     channels = (band_positions(roles[radar[0]], None), band_positions(roles[optical[0]], recipe.bands))
     return PairSource(run.store, indices, (radar[0], optical[0]), channels, scaling)
-
-
-def _with(source: PairSource, indices: npt.NDArray[np.int64]) -> PairSource:
-    return PairSource(source.store, indices, source.roles, source.channels, source.scaling)

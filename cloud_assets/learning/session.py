@@ -1,0 +1,161 @@
+"""The training skeleton of all families: checks of patches and splits, loaders, fit, model card and bundle."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch.utils.data import Dataset
+
+from cloud_assets.errors import InvalidRecipe, NoUsablePatches
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.card import CardSection, ModelCard
+from cloud_assets.learning.fit import TrainedModule, fit, torch_threads
+from cloud_assets.learning.numbered_batches import NumberedBatches, training_loader, validation_loader
+from cloud_assets.learning.provenance import software_versions, training_record
+from cloud_assets.learning.recipe import Recipe
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.networks.specifications import NetworkSpecification
+from cloud_assets.patches.preprocessing import Preprocessing
+from cloud_assets.patches.simulated import simulated_store
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.simulation.patch import SimulationRecipe
+
+R = TypeVar("R", bound=Recipe)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a family adds to the training skeleton."""
+
+    module: TrainedModule
+    """Networks, losses and metrics."""
+    training: NumberedBatches
+    """Training batches."""
+    validation: Dataset[Any]
+    """Validation batches."""
+    samples: int
+    """Training samples; unless the recipe says otherwise, an epoch is one pass over them."""
+    network: NetworkSpecification
+    """The network that the model keeps."""
+    preprocessing: Preprocessing
+    """From digital numbers to the network's input."""
+    out_channels: int
+    """Output channels of the network."""
+    patch_size: int
+    """Side of the training patches, pixels."""
+    section: CardSection
+    """The family's section of the model card."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, by their index."""
+    fewest_batches: int = 20
+    """Batches of such an epoch at least: with fewer, validation would cost more than training."""
+    callbacks: Sequence[Callback] = ()
+    """Further callbacks of the trainer."""
+    finish: Callable[[ModelBundle], ModelBundle] | None = None
+    """Completes the bundle after the fit, for example with a decision threshold."""
+
+
+def train_model(recipe: R, run: TrainingRun, plan: Callable[[R, TrainingRun], Plan]) -> ModelBundle:
+    """Trains a model, or resumes an interrupted training of it.
+
+    Args:
+        recipe: The recipe.
+        run: Data, workspace and callbacks.
+        plan: Makes the family's part; called after the checks, with torch seeded.
+
+    Returns:
+        The model with the weights that were best on validation.
+
+    Raises:
+        InvalidRecipe: If the splits belong to other patches, or the recipe does not fit the patches.
+        NoUsablePatches: If a split holds nothing to learn from.
+        TrainingFailed: If the loss becomes infinite or not a number.
+        InvalidModel: If pretrained weights cannot be obtained or do not fit.
+    """
+    version = run.splits.details.get("patches_version", run.store.data_version)
+    if version != run.store.data_version:
+        raise InvalidRecipe(f"{run.task}: the splits were made for other patches ({version}); make them anew.")
+    optimisation = recipe.optimisation
+    torch.manual_seed(optimisation.seed)
+    made = plan(recipe, run)
+    one_pass = -(-made.samples // optimisation.batch_size)
+    steps = optimisation.steps_per_epoch or max(one_pass, made.fewest_batches)
+    result = fit(
+        made.module,
+        training_loader(made.training, steps, optimisation.workers),
+        validation_loader(made.validation, optimisation.workers),
+        optimisation,
+        run,
+        made.callbacks,
+    )
+    best = result.history[result.best_epoch]
+    card = ModelCard(
+        task=run.task,
+        variant=run.variant,
+        family=recipe.family,
+        network=made.network,
+        in_channels=made.preprocessing.channels,
+        out_channels=made.out_channels,
+        preprocessing=made.preprocessing,
+        classes=made.classes,
+        patch_size=made.patch_size,
+        training=training_record(recipe, optimisation.seed, run, result),
+        metrics={name: value for name, value in best.items() if name.startswith("val_")},
+        software=software_versions(),
+        details=made.section.details(),
+        is_synthetic_training_data=run.store.is_synthetic,
+    )
+    bundle = ModelBundle(card, made.module.model_weights())
+    with torch_threads(optimisation.threads):
+        return bundle if made.finish is None else made.finish(bundle)
+
+
+def require_masks(run: TrainingRun) -> None:
+    """Raises :class:`NoUsablePatches` if the patches have no truth masks."""
+    if not run.store.has_masks:
+        raise NoUsablePatches(f"{run.task}: the patches of {run.store.directory} have no truth masks to learn from.")
+
+
+def require_rows(run: TrainingRun, split: str, rows: npt.NDArray[np.int64], what: str) -> None:
+    """Raises :class:`NoUsablePatches` if there are no rows to learn from.
+
+    Args:
+        run: The run.
+        split: Name of the split.
+        rows: The rows of the split that can be used.
+        what: What the others lack, such as ``has a labelled pixel``.
+    """
+    if not len(rows):
+        raise NoUsablePatches(
+            f"{run.task}: none of the {len(run.splits.indices(split))} patches of the {split} split {what}. Give the "
+            "split a larger fraction, or add such scenes."
+        )
+
+
+def simulated_patches(
+    run: TrainingRun, preprocessing: Preprocessing, simulation: SimulationRecipe, *, size: int, count: int, seed: int
+) -> PatchStore:
+    """Simulated patches in the bands of a model, from the run's cache if they are there.
+
+    Args:
+        run: The run.
+        preprocessing: Instrument and bands.
+        simulation: Ranges to draw from.
+        size: Edge of the patches, pixels.
+        count: How many.
+        seed: Seed of the series.
+    """
+    return simulated_store(
+        run.cache or run.workspace / "simulated",
+        instrument=preprocessing.instrument,
+        bands=preprocessing.bands,
+        size=size,
+        count=count,
+        seed=seed,
+        recipe=simulation,
+        progress=run.progress,
+    )
