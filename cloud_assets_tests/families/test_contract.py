@@ -1,7 +1,7 @@
 """What every family of models keeps, from the recipe to the scene: whoever changes anything runs these."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families import FAMILIES, family_of, load_predictor
 from cloud_assets.families.family import Family
 from cloud_assets.families.served_model import _load_pyfunc
@@ -19,6 +20,7 @@ from cloud_assets.inference.drift_reference import reference_of
 from cloud_assets.inference.export_recipe import ExportRecipe
 from cloud_assets.inference.onnx_export import export
 from cloud_assets.inference.predictor import Predictor
+from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.lifecycle.drift_reference_writer import described_answers, with_training_reference
 from cloud_assets.lifecycle.export import exported_predictor
@@ -105,6 +107,17 @@ def test_recipe_evaluator_and_model_name_their_family(trained: Trained) -> None:
     assert card.training.recipe == sample.recipe.model_dump(mode="json")
     assert card.training.fingerprint == fingerprint(sample.recipe, trained.store, trained.splits)
     assert card.training.epochs_run == 2
+
+
+def test_every_epoch_logs_the_default_metric_of_a_study(trained: Trained) -> None:
+    assert all(np.isfinite(row[StudyRecipe().metric]) for row in trained.bundle.card.training.history)
+
+
+def test_splits_of_other_patches_are_refused(trained: Trained, tmp_path: Path) -> None:
+    foreign = Splits(trained.splits.table, {**trained.splits.details, "patches_version": "other"})
+    run = replace(trained.run, splits=foreign, workspace=tmp_path)
+    with pytest.raises(InvalidRecipe, match="the splits were made for other patches"):
+        trained.family.train(trained.sample.recipe, run)
 
 
 def test_a_saved_model_is_the_same_model(trained: Trained, tmp_path: Path) -> None:

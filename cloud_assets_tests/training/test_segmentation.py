@@ -17,8 +17,7 @@ from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.networks.specifications import AttentionUNet, EfficientNetUNet, UNet
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.from_arrays import store_arrays
-from cloud_assets.patches.splits import GroupedSplit, Splits
-from cloud_assets.patches.store import PatchStore
+from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.simulation import PHYSICS_VERSION
 from cloud_assets_tests.any_family import train_by
 from cloud_assets_tests.training.conftest import BANDS, bright_squares
@@ -188,14 +187,6 @@ def test_a_training_is_another_one_if_what_its_recipe_names_has_changed(
     assert identities[0] == identities[2] != identities[1]
     monkeypatch.setattr("cloud_assets.learning.training_run.PHYSICS_VERSION", PHYSICS_VERSION + 1)
     assert fingerprint(recipe, run.store, run.splits) != identities[0]
-
-
-def test_splits_of_other_patches_are_refused(
-    toy_recipe: Recipe, toy_run: Run, toy_store: PatchStore, toy_splits: Splits
-) -> None:
-    foreign = Splits(toy_splits.table, {**toy_splits.details, "patches_version": "other"})
-    with pytest.raises(InvalidRecipe, match="other patches"):
-        train_by(toy_recipe(), toy_run(splits=foreign))
 
 
 def test_class_weights_must_fit_the_classes(toy_recipe: Recipe, toy_run: Run) -> None:
