@@ -17,9 +17,9 @@ from cloud_assets.scenes import batch
 from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.scenes.scene_models import SceneModels
 from cloud_assets.tracking import Tracker
+from cloud_assets_tests.imagery.test_scene_reader import corrupt
 from cloud_assets_tests.orchestration.scene_place import make_champions, write_scene
 from cloud_assets_tests.scenes.fakes import make_bundle
-from cloud_assets_tests.scenes.test_scene_reader import corrupt
 
 CONFIG: dict[str, Any] = {
     "ops": {"scenes__scene_products": {"config": {"window": 128, "back_end": "torch", "device": "cpu"}}}

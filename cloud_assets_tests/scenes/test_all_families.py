@@ -12,8 +12,8 @@ from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets.scenes.scene_models import SceneModels
+from cloud_assets_tests.imagery.layouts import CORNER, write_safe
 from cloud_assets_tests.scenes.fakes import cloudy_reflectance, make_card, write_geotiff
-from cloud_assets_tests.scenes.layouts import CORNER, write_safe
 
 SIZE = 144
 RGB = ("B04", "B03", "B02")

@@ -17,8 +17,8 @@ from cloud_assets.scenes.batch import SceneBatch
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.predict_command import parsed_products, run_batch
 from cloud_assets.scenes.product_record import SceneProducts
+from cloud_assets_tests.imagery.test_scene_reader import corrupt
 from cloud_assets_tests.scenes.fakes import cloudy_reflectance, landsat_dn, make_bundle, write_geotiff
-from cloud_assets_tests.scenes.test_scene_reader import corrupt
 
 SMALL = SceneOptions(window=128, overlap=32)
 DN = landsat_dn(cloudy_reflectance(140, 200))

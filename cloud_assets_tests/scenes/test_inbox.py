@@ -6,8 +6,8 @@ import pytest
 
 from cloud_assets.errors import InvalidScene
 from cloud_assets.scenes.inbox import look_into, scene_path
+from cloud_assets_tests.imagery.layouts import write_landsat, write_safe
 from cloud_assets_tests.scenes.fakes import write_geotiff
-from cloud_assets_tests.scenes.layouts import write_landsat, write_safe
 
 PIXELS = np.ones((4, 8, 8), np.uint16)
 

@@ -1,11 +1,20 @@
+import sys
+from types import ModuleType
+
 import numpy as np
 import pytest
 
+from cloud_assets import families
 from cloud_assets.errors import InvalidData, InvalidModel, InvalidRecipe, NoModelForProduct
+from cloud_assets.families.scene_product import SceneProduct
 from cloud_assets.imagery.formats.scene_formats import open_scene
+from cloud_assets.imagery.tiling.windows import Window
+from cloud_assets.imagery.writing.raster_files import RasterForm
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.planning import plan_scene
+from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets.scenes.scene_models import SceneModels
+from cloud_assets_tests.made_up_family import MadeUpFamily
 from cloud_assets_tests.scenes.fakes import RGBN, make_bundle, write_geotiff
 
 
@@ -79,3 +88,34 @@ def test_a_plan_counts_its_pixels(landsat, make_models):
     assert plan.passes == 1
     assert plan.products == ("mask", "probability", "validity", "coverage")
     assert make_bundle().card.bands == RGBN
+
+
+def test_a_product_of_a_fifth_family_is_planned_made_and_described(tmp_path, monkeypatch):
+    """One line in the registry; nothing in the scenes' own modules knows of it."""
+
+    class Family(MadeUpFamily):
+        name = "haze"
+
+        def predictor(self, bundle, device="auto", network=None):
+            return bundle.card
+
+    def make(work):
+        card = work.models.predictor("haze", work.source)
+        with work.source.open(card.bands) as reader, work.draft(HAZE) as draft:
+            values = reader.read(Window(0, 0, 9, 9))[0].astype(np.float32)
+            draft.write(Window(0, 0, 9, 9), values)
+        work.statistics["haze"] = float(values.mean())
+
+    HAZE = SceneProduct("haze", "Haze", "haze", make, RasterForm("float32", ("haze",)))  # noqa: N806
+    Family.products = (HAZE,)
+    module = ModuleType("fifth_family")
+    module.FAMILY = Family()
+    monkeypatch.setitem(sys.modules, "fifth_family", module)
+    monkeypatch.setitem(families.MODULES, "haze", "fifth_family")
+    path = write_geotiff(tmp_path / "l.tif", np.full((4, 9, 9), 7000, np.uint16))
+    made = predict_scene(make_bundle(family="haze"), path, tmp_path / "out", instrument="landsat8_l1")
+    assert set(made.files) == {"haze", "quicklook", "page", "stac"}
+    assert made.statistics["haze"] == 7000
+    assert ">Haze<" in made.paths["page"].read_text(encoding="utf-8")
+    assert '"title": "Haze"' in made.paths["stac"].read_text(encoding="utf-8")
+    assert SceneOptions(products=("haze",)).products == ("haze",)

@@ -16,9 +16,9 @@ from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.scenes.production import scene_products
+from cloud_assets_tests.imagery.layouts import RESOLUTION, write_safe
+from cloud_assets_tests.imagery.test_scene_reader import corrupt
 from cloud_assets_tests.scenes.fakes import RGBN, bright_is_cloud, cloudy_reflectance, landsat_dn, write_geotiff
-from cloud_assets_tests.scenes.layouts import RESOLUTION, write_safe
-from cloud_assets_tests.scenes.test_scene_reader import corrupt
 
 SMALL = SceneOptions(window=128, overlap=32)
 HEIGHT, WIDTH = 300, 420
