@@ -11,7 +11,7 @@ from cloud_assets.errors import BackEndUnavailable
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.device import autocast, choose_device, choose_precision
 from cloud_assets.inference.onnx_export import to_onnx
-from cloud_assets.inference.onnx_network import OnnxNetwork
+from cloud_assets.inference.onnx_network import OnnxNetwork, import_onnxruntime
 from cloud_assets.inference.parallelism import Parallelism
 
 _EXAMPLE_SIDE = 128
@@ -65,6 +65,7 @@ def onnx_back_end(bundle: ModelBundle, parallelism: Parallelism) -> OnnxNetwork:
     Raises:
         BackEndUnavailable: If it is not installed or cannot take the network.
     """
+    import_onnxruntime()  # before the conversion, which takes seconds
     return OnnxNetwork(to_onnx(bundle.network(), _example(bundle).numpy(), _OPSET, any_size=True), parallelism.threads)
 
 

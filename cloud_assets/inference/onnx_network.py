@@ -8,6 +8,19 @@ from torch import Tensor, nn
 from cloud_assets.errors import BackEndUnavailable
 
 
+def import_onnxruntime() -> Any:
+    """The module ``onnxruntime``.
+
+    Raises:
+        BackEndUnavailable: If it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackEndUnavailable("onnxruntime is not installed: pip install 'cloud-assets[onnx]'.") from error
+    return onnxruntime
+
+
 class OnnxNetwork(nn.Module):
     """Pixels in, logits out, like the network itself.
 
@@ -23,10 +36,7 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, content: bytes, threads: int | None = None) -> None:
         super().__init__()
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise BackEndUnavailable("onnxruntime is not installed: pip install 'cloud-assets[onnx]'.") from error
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # advice about the graph is not for the user
         if threads is not None:
