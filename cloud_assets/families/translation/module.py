@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from cloud_assets.families.translation.batches import WholePairs
-from cloud_assets.families.translation.generator_losses import GeneratorLosses, Translated
 from cloud_assets.families.translation.image_pool import ImagePool
-from cloud_assets.families.translation.losses import least_squares
+from cloud_assets.families.translation.losses import GeneratorLosses, Translated, least_squares
 from cloud_assets.families.translation.recipe import Translation
 from cloud_assets.learning.fit import TrainedModule
 from cloud_assets.learning.learning_rate import build_optimiser
