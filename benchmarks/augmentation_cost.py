@@ -26,6 +26,7 @@ from cloud_assets.inference.device import autocast
 from cloud_assets.inference.process_memory import keep_freed_memory
 from cloud_assets.networks.specifications import EfficientNetUNet, NetworkSpecification, UNet
 from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.compositor import CloudCompositor
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.simulated import simulated_store
@@ -93,7 +94,7 @@ def _maker(
     batches = TrainingBatches(
         composition,
         Preprocessing(instrument="landsat8_l1", bands=BANDS, clip=(0.0, 1.2), texture=texture),
-        augmentation.build(),
+        Augmenter(augmentation),
         class_codes(Segmentation(network=UNet())),
         batch_size=BATCH,
         crop=SIZE,

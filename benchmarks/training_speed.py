@@ -31,6 +31,7 @@ from cloud_assets.learning.optimisation import Optimisation
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.specifications import EfficientNetUNet, UNet
 from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.simulated import simulated_store
 from cloud_assets.patches.splits import GroupedSplit
@@ -101,7 +102,7 @@ def training_batches(recipe: Segmentation, store: PatchStore) -> TrainingBatches
     return TrainingBatches(
         Composition(real, None, 0.0, None, frozenset(), 0.0),
         Preprocessing(instrument="landsat8_l1", bands=BANDS, clip=recipe.clip),
-        recipe.augmentation.build(),
+        Augmenter(recipe.augmentation),
         class_codes(recipe),
         batch_size=BATCH,
         crop=recipe.crop,

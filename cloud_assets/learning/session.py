@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import Dataset
 
-from cloud_assets.errors import InvalidRecipe, NoUsablePatches
+from cloud_assets.errors import NoUsablePatches
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.card import CardSection, ModelCard
 from cloud_assets.learning.fit import TrainedModule, fit, torch_threads
@@ -76,9 +76,7 @@ def train_model(recipe: R, run: TrainingRun, plan: Callable[[R, TrainingRun], Pl
         TrainingFailed: If the loss becomes infinite or not a number.
         InvalidModel: If pretrained weights cannot be obtained or do not fit.
     """
-    version = run.splits.details.get("patches_version", run.store.data_version)
-    if version != run.store.data_version:
-        raise InvalidRecipe(f"{run.task}: the splits were made for other patches ({version}); make them anew.")
+    run.splits.check_belongs_to(run.store)
     optimisation = recipe.optimisation
     torch.manual_seed(optimisation.seed)
     made = plan(recipe, run)

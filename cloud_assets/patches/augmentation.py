@@ -1,16 +1,11 @@
 """What is varied about training patches: orientation, radiometry, sharpness, sensor. Strengths are fields; 0 is off.
 
-The declaration costs nothing to import; :meth:`Augmentation.build` brings in the library that does the work.
+The declaration costs nothing to import; :class:`cloud_assets.patches.augmenter.Augmenter` does the work.
 """
-
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cloud_assets.simulation.ranges import Scale
-
-if TYPE_CHECKING:
-    from cloud_assets.patches.augmenter import Augmenter
 
 
 class Augmentation(BaseModel):
@@ -96,9 +91,3 @@ class Augmentation(BaseModel):
         if not 1 / 8 <= value[0] <= value[1] <= 8:
             raise ValueError(f"pixels may get at most 8 times smaller or larger, not {value[0]} to {value[1]} times")
         return value
-
-    def build(self) -> "Augmenter":
-        """Makes the callable that augments patches, see :class:`cloud_assets.patches.augmenter.Augmenter`."""
-        from cloud_assets.patches.augmenter import Augmenter
-
-        return Augmenter(self)

@@ -30,7 +30,7 @@ from cloud_assets.patches.resizing import resize, resize_codes
 from cloud_assets.patches.store import PatchStore, Role
 from cloud_assets.patches.store_writer import PatchStoreWriter, StoreOrigin
 
-_FATAL = (InvalidRecipe, InvalidData, UnknownBand)
+_FATAL = (InvalidRecipe, UnknownBand)
 """Errors that concern every scene alike; all others leave out one scene."""
 
 Transform = tuple[float, float, float, float, float, float]
@@ -76,6 +76,7 @@ def cut_patches(
     Raises:
         InvalidData: If more scenes are unreadable than tolerated; if scenes differ in data type, instrument or (without
             a size in the recipe) in size.
+        InvalidRecipe: If a role's bands come from several instruments.
         NoUsablePatches: If there is no scene, or every patch is blank.
         UnknownBand: If the recipe names a band that the instrument does not have.
         StorageFull: If the disk is full.
@@ -162,7 +163,7 @@ def _read(scene: Scene, recipe: PatchRecipe) -> _ReadScene:
 def _instrument(scene: Scene, bands: Sequence[str]) -> Instrument:
     instruments = {scene.band_instrument(scene.resolve(band)).name for band in bands}
     if len(instruments) > 1:
-        raise InvalidData(
+        raise InvalidRecipe(
             f"the bands {', '.join(bands)} of scene {scene.scene_id} come from {' and '.join(sorted(instruments))}: "
             "their digital numbers differ in meaning, so give each instrument a role of its own in the patch recipe."
         )

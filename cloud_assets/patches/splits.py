@@ -197,6 +197,22 @@ class Splits:
     def __len__(self) -> int:
         return len(self.table)
 
+    def check_belongs_to(self, store: PatchStore) -> None:
+        """Makes sure that these splits divide the patches of a store, and not those that were there before.
+
+        Args:
+            store: The patches.
+
+        Raises:
+            InvalidRecipe: If they were made for other patches.
+        """
+        version = self.details.get("patches_version", store.data_version)
+        if version != store.data_version:
+            raise InvalidRecipe(
+                f"the splits were made for other patches ({version}) than those in {store.directory} "
+                f"({store.data_version}); make the splits anew."
+            )
+
     @property
     def data_version(self) -> str:
         """Changes when a patch changes its split."""

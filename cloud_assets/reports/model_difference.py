@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from cloud_assets.datasets.image_folders import CLOUDY
 from cloud_assets.errors import InvalidReport
-from cloud_assets.patches.normal_split import ANOMALOUS
 from cloud_assets.reports.bootstrap import RESAMPLES, Interval, metric_interval, paired_difference
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _auroc_difference(first: pd.DataFrame, second: pd.DataFrame, confidence: flo
     first, second = (table.sort_values("patch_id", ignore_index=True) for table in (first, second))
     if first["patch_id"].tolist() != second["patch_id"].tolist():
         raise InvalidReport("The two evaluations are about different pictures.")
-    is_anomalous = first[_TRUTH].to_numpy() == ANOMALOUS
+    is_anomalous = first[_TRUTH].to_numpy() == CLOUDY
     wins = [_wins(table[_SCORE].to_numpy(dtype=np.float64), is_anomalous) for table in (first, second)]
     anomalous, normal = wins[0].shape
     if not anomalous or not normal:

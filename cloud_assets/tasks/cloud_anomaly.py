@@ -2,6 +2,7 @@
 
 from cloud_assets.datasets.image_folders import ImageFolders
 from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
+from cloud_assets.families.anomaly.normal_split import NormalSplit
 from cloud_assets.families.anomaly.recipe import (
     AUTHORS_OPTIMISATION,
     CLOUDING_OPTIMISATION,
@@ -9,7 +10,6 @@ from cloud_assets.families.anomaly.recipe import (
     SyntheticAnomalies,
 )
 from cloud_assets.networks.specifications import ConvAutoencoder, VGG19Autoencoder
-from cloud_assets.patches.normal_split import NormalSplit
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.task import Task

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
+from cloud_assets.families.anomaly.normal_split import NormalSplit
 from cloud_assets.families.anomaly.recipe import Reconstruction
 from cloud_assets.families.classification.evaluation import ClassificationEvaluation
 from cloud_assets.families.classification.recipe import Classification
@@ -22,7 +23,6 @@ from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder
 from cloud_assets.networks.specifications import Classifier, PatchDiscriminator, ResNetGenerator, UNet
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.from_arrays import store_arrays
-from cloud_assets.patches.normal_split import NormalSplit
 from cloud_assets.patches.place_split import PlaceSplit
 from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.patches.store import PatchStore

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.patches.augmenter import Augmenter
 
 EVERYTHING = Augmentation(
     rotation_degrees=30,
@@ -38,7 +39,7 @@ def patch(bands: int = 4, size: int = 32, seed: int = 0) -> tuple[np.ndarray, np
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 7, 13])
 def test_any_number_of_bands(bands: int) -> None:
     image, mask, valid = patch(bands)
-    augment = EVERYTHING.build()
+    augment = Augmenter(EVERYTHING)
     for index in range(30):
         result = augment(image, mask, valid, key=(0, 0, index))
         assert (result.image.shape, result.image.dtype) == (image.shape, np.float32)
@@ -51,9 +52,9 @@ def test_any_number_of_bands(bands: int) -> None:
 
 def test_the_same_key_gives_the_same_patch_in_any_order() -> None:
     arrays = patch()
-    first = EVERYTHING.build()
+    first = Augmenter(EVERYTHING)
     forwards = [first(*arrays, key=(7, epoch, 3)) for epoch in range(8)]
-    second = EVERYTHING.build()
+    second = Augmenter(EVERYTHING)
     backwards = [second(*arrays, key=(7, epoch, 3)) for epoch in reversed(range(8))][::-1]
     for one, other in zip(forwards, backwards, strict=True):
         for a, b in zip(one, other, strict=True):
@@ -65,11 +66,12 @@ def test_the_same_key_gives_the_same_patch_in_any_order() -> None:
 def test_the_same_key_gives_the_same_patch_in_another_process() -> None:
     code = """
 import json, numpy as np
+from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets_tests.patches.test_augmentation import EVERYTHING, patch
-print(json.dumps([float(EVERYTHING.build()(*patch(), key=(1, 2, k)).image.sum()) for k in range(5)]))
+print(json.dumps([float(Augmenter(EVERYTHING)(*patch(), key=(1, 2, k)).image.sum()) for k in range(5)]))
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    augment = EVERYTHING.build()
+    augment = Augmenter(EVERYTHING)
     expected = [float(augment(*patch(), key=(1, 2, index)).image.sum()) for index in range(5)]
     assert json.loads(printed.splitlines()[-1]) == expected
 
@@ -81,7 +83,7 @@ def test_image_mask_and_validity_move_together() -> None:
     valid[:, :9] = False
     mask = np.where(valid, codes, np.uint8(255))
     image = np.where(valid, codes + 1, 0).astype(np.float32)[..., None].repeat(3, axis=2)
-    augment = Augmentation().geometric_only().build()
+    augment = Augmenter(Augmentation().geometric_only())
     seen = set()
     for index in range(40):
         result = augment(image, mask, valid, key=(index,))
@@ -94,7 +96,7 @@ def test_image_mask_and_validity_move_together() -> None:
 
 def test_what_a_rotation_uncovers_is_nodata() -> None:
     image, mask = np.full((64, 64, 2), 0.3, np.float32), np.zeros((64, 64), np.uint8)
-    augment = Augmentation.none().model_copy(update={"rotation_degrees": 45.0}).build()
+    augment = Augmenter(Augmentation.none().model_copy(update={"rotation_degrees": 45.0}))
     results = [augment(image, mask, key=(index,)) for index in range(10)]
     assert any((~result.valid).mean() > 0.05 for result in results)
     for result in results:
@@ -105,7 +107,7 @@ def test_what_a_rotation_uncovers_is_nodata() -> None:
 
 def test_no_augmentation_changes_nothing() -> None:
     image, mask, valid = patch()
-    augment = Augmentation.none().build()
+    augment = Augmenter(Augmentation.none())
     for index in range(5):
         result = augment(image, mask, valid, key=(index,))
         np.testing.assert_array_equal(result.image, image)
@@ -116,7 +118,7 @@ def test_no_augmentation_changes_nothing() -> None:
 def test_the_given_arrays_are_not_changed() -> None:
     arrays = patch()
     before = [array.copy() for array in arrays]
-    augment = EVERYTHING.build()
+    augment = Augmenter(EVERYTHING)
     for index in range(20):
         augment(*arrays, key=(index,))
     for array, kept in zip(arrays, before, strict=True):
@@ -129,7 +131,7 @@ def only(**strengths: float) -> Augmentation:
 
 def test_brightness_is_one_factor_within_its_range() -> None:
     image, mask, valid = patch()
-    augment = only(brightness=0.3).build()
+    augment = Augmenter(only(brightness=0.3))
     factors = []
     for index in range(60):
         ratio = augment(image, mask, valid, key=(index,)).image[valid] / image[valid]
@@ -141,7 +143,7 @@ def test_brightness_is_one_factor_within_its_range() -> None:
 
 def test_contrast_keeps_the_mean_of_the_valid_pixels() -> None:
     image, mask, valid = patch()
-    augment = only(contrast=0.5).build()
+    augment = Augmenter(only(contrast=0.5))
     for index in range(20):
         changed = augment(image, mask, valid, key=(index,)).image[valid]
         np.testing.assert_allclose(changed.mean(axis=0), image[valid].mean(axis=0), atol=1e-4)
@@ -152,7 +154,7 @@ def test_contrast_keeps_the_mean_of_the_valid_pixels() -> None:
 
 def test_colour_keeps_the_mean_of_the_bands() -> None:
     image, mask, valid = patch()
-    augment = only(colour=0.8).build()
+    augment = Augmenter(only(colour=0.8))
     for index in range(20):
         changed = augment(image, mask, valid, key=(index,)).image[valid]
         np.testing.assert_allclose(changed.mean(axis=1), image[valid].mean(axis=1), atol=1e-5)
@@ -160,8 +162,8 @@ def test_colour_keeps_the_mean_of_the_bands() -> None:
 
 def test_saturation_clips_and_dropout_loses_one_band() -> None:
     image, mask, valid = patch()
-    saturated = only(saturation=1.0).build()
-    lost = only(band_dropout=1.0).build()
+    saturated = Augmenter(only(saturation=1.0))
+    lost = Augmenter(only(band_dropout=1.0))
     for index in range(20):
         level = saturated(image, mask, valid, key=(index,)).image
         assert level.max() <= 1.1
@@ -180,14 +182,14 @@ def test_coarser_pixels_and_blur_smooth_without_darkening_edges() -> None:
     image[~valid] = 0
     mask = np.where(valid, 0, 255).astype(np.uint8)
     for recipe in (only(coarser=1.0, coarser_factor=4.0), only(blur=1.0)):
-        results = [recipe.build()(image, mask, valid, key=(index,)).image[valid] for index in range(10)]
+        results = [Augmenter(recipe)(image, mask, valid, key=(index,)).image[valid] for index in range(10)]
         assert min(result.std() for result in results) < 0.6 * image[valid].std()
         assert min(result.min() for result in results) > 0.15
 
 
 def test_a_wedge_leaves_about_half_or_more() -> None:
     image, mask = np.full((64, 64, 3), 0.3, np.float32), np.zeros((64, 64), np.uint8)
-    augment = only(nodata_wedge=1.0).build()
+    augment = Augmenter(only(nodata_wedge=1.0))
     shares = [augment(image, mask, key=(index,)).valid.mean() for index in range(40)]
     assert 0.4 < min(shares) < 0.75
     assert max(shares) > 0.9

@@ -8,7 +8,7 @@ import pytest
 
 from cloud_assets.datasets.catalog import SceneCatalog
 from cloud_assets.datasets.scene import RasterBand
-from cloud_assets.errors import InvalidData, NoUsablePatches, UnknownBand
+from cloud_assets.errors import InvalidData, InvalidRecipe, NoUsablePatches, UnknownBand
 from cloud_assets.patches.cutting import cut_patches
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.store import PatchStore
@@ -162,7 +162,7 @@ def test_pairs_have_a_role_each(tmp_path: Path) -> None:
     assert not store.array("optical")[3, :, 8:].any()
     assert store.index["valid_fraction"][0] == (32 - 10) / 32
     mixed = PatchRecipe(bands=("VV", "B04"))
-    with pytest.raises(InvalidData, match="give each instrument a role of its own"):
+    with pytest.raises(InvalidRecipe, match="give each instrument a role of its own"):
         cut_patches(SceneCatalog("pairs", (scene,)), mixed, tmp_path / "s", progress=False)
 
 

@@ -3,6 +3,7 @@ import pytest
 from pydantic import ValidationError
 
 from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.resolution import change_resolution
 
 
@@ -48,10 +49,12 @@ def test_the_augmenter_draws_the_factor_from_its_range() -> None:
     valid[:], mask[mask == 255] = True, 0
     still = {"horizontal_flip": 0, "vertical_flip": 0, "quarter_turns": 0}
     recipe = Augmentation.model_validate(Augmentation.none().model_dump() | still | {"resolution": (0.7, 0.7)})
-    one = recipe.build()(image, mask, valid, key=(1,))
+    one = Augmenter(recipe)(image, mask, valid, key=(1,))
     # The part that is shown lies somewhere; the disc is larger in it, unless it is cut off.
     assert one.mask.sum() > 0.5 * mask.sum()
-    areas = {int(Augmentation(resolution=(0.5, 2)).build()(image, mask, valid, key=(k,)).mask.sum()) for k in range(12)}
+    areas = {
+        int(Augmenter(Augmentation(resolution=(0.5, 2)))(image, mask, valid, key=(k,)).mask.sum()) for k in range(12)
+    }
     assert len(areas) > 6
     with pytest.raises(ValidationError, match="8 times"):
         Augmentation(resolution=(0.05, 1.0))

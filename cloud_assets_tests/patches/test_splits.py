@@ -170,6 +170,14 @@ def test_splits_come_back_as_saved(coverage_store: Make, tmp_path: Path) -> None
         Splits.open(tmp_path / "splits")
 
 
+def test_splits_of_other_patches_are_told_apart(coverage_store: Make) -> None:
+    store = coverage_store(["clear thick"] * 6)
+    splits = GroupedSplit().split(store)
+    splits.check_belongs_to(store)
+    with pytest.raises(InvalidRecipe, match=r"other patches .* make the splits anew"):
+        Splits(splits.table, {**splits.details, "patches_version": "older"}).check_belongs_to(store)
+
+
 def test_a_split_of_another_name_is_refused(coverage_store: Make) -> None:
     with pytest.raises(InvalidRecipe, match="'val' is no split"):
         GroupedSplit().split(coverage_store(["clear thick"] * 9)).indices("val")

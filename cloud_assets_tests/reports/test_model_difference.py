@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cloud_assets.patches.normal_split import ANOMALOUS, NORMAL
+from cloud_assets.families.anomaly.normal_split import ANOMALOUS, NORMAL
 from cloud_assets.reports.bootstrap import metric_interval
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.model_difference import model_difference

@@ -9,13 +9,13 @@ import pytest
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families import load_predictor
 from cloud_assets.families.anomaly.batches import Pictures
+from cloud_assets.families.anomaly.normal_split import ANOMALOUS, NormalSplit, classes_of
 from cloud_assets.families.anomaly.recipe import AnomalyRecipe, Reconstruction, SyntheticAnomalies, ThresholdRule
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.optimisation import Optimisation
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.specifications import ConvAutoencoder, UNet
 from cloud_assets.patches.from_arrays import store_arrays
-from cloud_assets.patches.normal_split import ANOMALOUS, NormalSplit, classes_of
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets_tests.any_family import train_by

@@ -8,6 +8,7 @@ import pytest
 from cloud_assets.families.segmentation.batches import Composition, PatchSource, TrainingBatches, ValidationBatches
 from cloud_assets.learning.numbered_batches import EpochSampler, endless_order
 from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.store import PatchStore
@@ -32,7 +33,7 @@ def batches(store: PatchStore, fraction: float = 0.0, **changes: Any) -> Trainin
     simulated = PatchSource(store, np.arange(6, 10), [0, 2])
     composition = Composition(real, simulated if fraction else None, fraction, None, frozenset(), 0.0)
     settings: dict[str, Any] = {"batch_size": 4, "crop": 8, "multiple": 8, "seed": 0, **changes}
-    return TrainingBatches(composition, PREPROCESSING, Augmentation.none().build(), CODES, **settings)
+    return TrainingBatches(composition, PREPROCESSING, Augmenter(Augmentation.none()), CODES, **settings)
 
 
 def patches_in(images: np.ndarray) -> list[int]:
@@ -91,7 +92,7 @@ def test_nodata_is_unlabelled_in_both(tmp_path: Path) -> None:
     source = PatchSource(store, np.array([0]), [0, 1])
     composition = Composition(source, None, 0.0, None, frozenset(), 0.0)
     training = TrainingBatches(
-        composition, PREPROCESSING, Augmentation.none().build(), CODES, batch_size=1, crop=None, multiple=1, seed=0
+        composition, PREPROCESSING, Augmenter(Augmentation.none()), CODES, batch_size=1, crop=None, multiple=1, seed=0
     )
     validation = ValidationBatches(source, PREPROCESSING, CODES, batch_size=1, multiple=1)
     for pixels, truth in (training[0], validation[0]):

@@ -27,6 +27,7 @@ from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.classifiers import STAGES
 from cloud_assets.networks.specifications import Classifier
 from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.statistics import fitted_preprocessing
@@ -105,7 +106,7 @@ def window_batches(cover: tuple[PatchStore, Splits], augmentation: Augmentation,
     windows = label_windows(store, splits.indices("train"), CLASSES, count=40, scale=(0.5, 1.0))
     source = WindowSource(store, windows, [0, 1, 2])
     return TrainingWindows(
-        source, None, 0.0, fitted_preprocessing(store), augmentation.build(), CLASSES, size=size, batch_size=8,
+        source, None, 0.0, fitted_preprocessing(store), Augmenter(augmentation), CLASSES, size=size, batch_size=8,
         minimum_valid=0.2, seed=0,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from cloud_assets.families.anomaly.metrics import (
     ranking_metrics,
     robust_outliers,
 )
-from cloud_assets.patches.normal_split import ANOMALOUS, NORMAL, classes_of
+from cloud_assets.families.anomaly.normal_split import ANOMALOUS, NORMAL, classes_of
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.predictions import predict_patches
 from cloud_assets.reports.report_sections import report_sections, splits_table
@@ -47,6 +47,7 @@ def evaluate(
     progress: bool,
 ) -> Evaluation:
     """Evaluates a model; see :meth:`Family.evaluate`."""
+    splits.check_belongs_to(store)
     card = predictor.card
     rows = splits.indices("test")
     is_anomalous = classes_of(splits, rows) == ANOMALOUS

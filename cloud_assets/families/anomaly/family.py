@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from cloud_assets.families.anomaly.card_section import AnomalySection
 from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
+from cloud_assets.families.anomaly.normal_split import ANOMALOUS, NORMAL
 from cloud_assets.families.anomaly.products import PRODUCTS
 from cloud_assets.families.anomaly.recipe import AnomalyRecipe
 from cloud_assets.families.family import Family
 from cloud_assets.inference.patch_features import rounded
-from cloud_assets.patches.normal_split import ANOMALOUS, NORMAL
 
 if TYPE_CHECKING:
     from torch import nn

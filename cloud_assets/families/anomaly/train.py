@@ -16,6 +16,7 @@ from cloud_assets.bands import UNLABELLED
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families.anomaly.batches import Clouding, NormalBatches, NormalChecks, Pictures
 from cloud_assets.families.anomaly.card_section import AnomalySection, LatentReference
+from cloud_assets.families.anomaly.normal_split import ANOMALOUS, NORMAL, classes_of
 from cloud_assets.families.anomaly.predictor import AnomalyPredictor
 from cloud_assets.families.anomaly.recipe import AnomalyRecipe, Reconstruction, SyntheticAnomalies
 from cloud_assets.families.anomaly.scores import UNITS, latent_reference, pooled
@@ -26,8 +27,8 @@ from cloud_assets.learning.fit import TrainedModule
 from cloud_assets.learning.focal_dice_loss import FocalDiceLoss
 from cloud_assets.learning.session import Plan, require_rows, simulated_patches, train_model
 from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.compositor import CloudCompositor
-from cloud_assets.patches.normal_split import ANOMALOUS, NORMAL, classes_of
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.statistics import band_positions, fitted_preprocessing
@@ -125,7 +126,7 @@ def _reconstruction(recipe: Reconstruction, run: TrainingRun) -> Plan:
             0.0,
             None,
             normals.preprocessing,
-            recipe.augmentation.build(),
+            Augmenter(recipe.augmentation),
             batch_size=recipe.optimisation.batch_size,
             crop=None,
             multiple=multiple,
@@ -178,7 +179,7 @@ def _discrimination(recipe: SyntheticAnomalies, run: TrainingRun) -> Plan:
             recipe.simulated_fraction,
             clouding,
             preprocessing,
-            recipe.augmentation.build(),
+            Augmenter(recipe.augmentation),
             batch_size=recipe.optimisation.batch_size,
             crop=recipe.crop,
             multiple=multiple,

@@ -21,6 +21,7 @@ from cloud_assets.learning.fit import TrainedModule
 from cloud_assets.learning.session import Plan, require_masks, simulated_patches, train_model
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.classifiers import STAGES, ClassifierNetwork, class_probability, input_range, input_size
+from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import SPLITS
@@ -175,7 +176,7 @@ def _plan(recipe: Classification, run: TrainingRun) -> Plan:
             simulated,
             recipe.simulated_fraction,
             preprocessing,
-            recipe.augmentation.build(),
+            Augmenter(recipe.augmentation),
             recipe.classes,
             size=size,
             batch_size=optimisation.batch_size,

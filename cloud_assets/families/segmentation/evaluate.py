@@ -67,6 +67,7 @@ def evaluate(
     progress: bool,
 ) -> Evaluation:
     """Evaluates a model; see :meth:`Family.evaluate`."""
+    splits.check_belongs_to(store)
     card = predictor.card
     test = splits.indices("test")
     if not len(test) or not store.has_masks:

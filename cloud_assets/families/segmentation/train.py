@@ -28,6 +28,7 @@ from cloud_assets.learning.session import Plan, require_masks, require_rows, sim
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.learning.weight_mixing import between
 from cloud_assets.networks.specifications import EfficientNetUNet
+from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.compositor import CloudCompositor, clear_patches
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
@@ -147,7 +148,7 @@ def _plan(recipe: Segmentation, run: TrainingRun) -> Plan:
         training=TrainingBatches(
             composition,
             preprocessing,
-            recipe.augmentation.build(),
+            Augmenter(recipe.augmentation),
             codes,
             crop=recipe.crop,
             seed=recipe.optimisation.seed,

@@ -58,6 +58,7 @@ def evaluate(
     progress: bool,
 ) -> Evaluation:
     """Evaluates a model; see :meth:`Family.evaluate`."""
+    splits.check_belongs_to(store)
     card = predictor.card
     pairs = Pairs(store, card)
     target = pairs.target

@@ -18,6 +18,7 @@ from cloud_assets.families.translation.recipe import Translation
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.session import Plan, require_rows, train_model
 from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.statistics import band_positions, band_statistics, fitted_preprocessing
 
 _SUBSTITUTES = 16
@@ -69,7 +70,7 @@ def _plan(recipe: Translation, run: TrainingRun) -> Plan:
         module=module,
         training=TrainingPairs(
             source,
-            recipe.augmentation.build(),
+            Augmenter(recipe.augmentation),
             is_paired=recipe.pairing == "paired",
             batch_size=optimisation.batch_size,
             crop=recipe.crop,

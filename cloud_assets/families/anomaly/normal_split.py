@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cloud_assets.datasets.image_folders import CLOUDY, NORMAL
 from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.patches.group_assignment import assign_groups
 from cloud_assets.patches.splits import SPLITS, Splits
@@ -14,8 +15,8 @@ from cloud_assets.patches.store import PatchStore
 if TYPE_CHECKING:
     import pandas as pd
 
-NORMAL, ANOMALOUS, UNUSED = "noncloud", "cloud", ""
-"""Classes of patches in such splits; patches that are neither are left out."""
+ANOMALOUS, UNUSED = CLOUDY, ""
+"""Classes of patches in such splits besides :data:`NORMAL`; patches that are neither are left out."""
 
 
 class NormalSplit(BaseModel):

@@ -5,8 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from cloud_assets.errors import NoUsablePatches
+from cloud_assets.families.anomaly.normal_split import ANOMALOUS, NORMAL, NormalSplit, classes_of
 from cloud_assets.patches.from_arrays import store_arrays
-from cloud_assets.patches.normal_split import ANOMALOUS, NORMAL, NormalSplit, classes_of
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 
@@ -31,7 +31,7 @@ def masked_store(folder: Path) -> PatchStore:
 
 def test_anomalies_are_in_the_test_split_only_and_normals_are_parted_80_to_20(tmp_path: Path) -> None:
     splits = NormalSplit().split(labelled_store(tmp_path / "store"))
-    assert splits.problems() == []
+    assert (splits.class_problems(), splits.leaking_groups()) == ([], [])
     counts = splits.summary()
     assert [counts[split][NORMAL] for split in ("train", "validation", "test")] == [12, 3, 5]
     assert [counts[split][ANOMALOUS] for split in ("train", "validation", "test")] == [0, 0, 6]
@@ -44,13 +44,13 @@ def test_problems_name_an_anomaly_that_reached_training(tmp_path: Path) -> None:
     table.loc[first, "split"] = "train"
     spoilt = Splits(table, splits.details)
     assert spoilt.misplaced() == {"train": 1}
-    assert any("must not be there" in problem for problem in spoilt.problems())
+    assert any("must not be there" in problem for problem in spoilt.class_problems())
 
 
 def test_confinement_survives_saving(tmp_path: Path) -> None:
     splits = NormalSplit().split(labelled_store(tmp_path / "store"))
     splits.save(tmp_path / "splits")
-    assert Splits.open(tmp_path / "splits").problems() == []
+    assert Splits.open(tmp_path / "splits").class_problems() == []
 
 
 def test_masks_decide_where_there_are_no_labels(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_no_group_is_cut_even_where_it_holds_both_classes(tmp_path: Path) -> Non
     store = masked_store(tmp_path / "store")
     splits = NormalSplit().split(store)
     assert splits.leaking_groups() == []
-    assert splits.problems() == []
+    assert (splits.class_problems(), splits.leaking_groups()) == ([], [])
     test = splits.indices("test")
     # Every test scene brings both its clear and its cloudy patch; cloudy ones of the other scenes are left out.
     assert (classes_of(splits, test) == ANOMALOUS).sum() == (classes_of(splits, test) == NORMAL).sum()
@@ -79,7 +79,7 @@ def test_a_normal_label_on_a_cloudy_mask_is_left_out(tmp_path: Path) -> None:
 def test_validation_may_hold_anomalies_for_a_threshold_by_f1_but_training_never(tmp_path: Path) -> None:
     store = labelled_store(tmp_path / "store", cloudy=16)
     splits = NormalSplit(anomalies_in=("validation", "test")).split(store)
-    assert splits.problems() == []
+    assert (splits.class_problems(), splits.leaking_groups()) == ([], [])
     counts = splits.summary()
     assert counts["train"][ANOMALOUS] == 0
     assert counts["validation"][ANOMALOUS] == 6  # 0.15 of 0.15 + 0.25
