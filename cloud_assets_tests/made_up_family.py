@@ -1,6 +1,6 @@
 """A family without any training: its recipes and evaluators make models and numbers up themselves."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from cloud_assets import families
 from cloud_assets.families import load_predictor
@@ -23,6 +23,8 @@ class MadeUpFamily(Family):
     recipe = Recipe
     evaluator = Evaluator
     card_section = CardSection
+    references: ClassVar[dict[str, str]] = {}
+    """Versions of the models that the last evaluation was to compare with."""
 
     def train(self, recipe: Any, run: TrainingRun) -> ModelBundle:
         bundle: ModelBundle = recipe.make(run)
@@ -31,7 +33,10 @@ class MadeUpFamily(Family):
     def predictor(self, bundle: ModelBundle, device: str = "auto", network: Any = None) -> Predictor:
         return load_predictor(bundle.with_card(family="segmentation"), device)
 
-    def evaluate(self, evaluator: Any, bundle: ModelBundle, store: PatchStore, splits: Splits, **_: Any) -> Evaluation:
+    def evaluate(
+        self, evaluator: Any, bundle: ModelBundle, store: PatchStore, splits: Splits, **given: Any
+    ) -> Evaluation:
+        MadeUpFamily.references = {task: model.version for task, model in (given.get("references") or {}).items()}
         evaluation: Evaluation = evaluator.judge(bundle, store, splits)
         return evaluation
 

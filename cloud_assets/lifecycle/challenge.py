@@ -1,17 +1,17 @@
-"""The present champion, judged anew on the challenger's test split in the same run."""
+"""The present champion, evaluated on the challenger's test split exactly as the challenger was."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cloud_assets.errors import CloudAssetsError, InvalidModel, NoChampion
+from cloud_assets.errors import CloudAssetsError, InvalidModel, InvalidReport, NoChampion
 from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.lifecycle.held_out import unseen_test
+from cloud_assets.lifecycle.held_out import held_out_test
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.bootstrap import model_difference, model_interval
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.gate import Decision
-from cloud_assets.reports.model_difference import model_difference
 from cloud_assets.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -20,28 +20,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Rival:
+class PresentChampion:
     """The present champion and what it achieves."""
 
     version: "RegisteredVersion"
     """Its version of the registered model."""
-    bundle: ModelBundle | None
+    bundle: ModelBundle | None = None
     """None if it cannot be loaded any more."""
-    evaluation: Evaluation | None
-    """On the challenger's test split; None if it cannot be judged there."""
+    evaluation: Evaluation | None = None
+    """On the challenger's test split; None if it cannot be evaluated there."""
     challenger: Evaluation | None = None
     """The challenger's evaluation on the same scenes."""
-    trouble: str = ""
-    """Why it cannot be loaded or judged."""
+    problem: str = ""
+    """Why it cannot be loaded or evaluated."""
     note: str = ""
     """What is particular about the test scenes."""
 
-    def value(self, metric: str) -> float | None:
-        """A metric of its evaluation, None if there is none."""
-        return None if self.evaluation is None else self.evaluation.metrics.get(metric)
-
-    def standing(self) -> "tuple[RegisteredVersion, ModelBundle]":
-        """The champion after the challenger was turned down.
+    def loaded(self) -> ModelBundle:
+        """The champion's model, after the challenger was turned down.
 
         Raises:
             NoChampion: If it cannot be loaded.
@@ -49,13 +45,13 @@ class Rival:
         if self.bundle is None:
             raise NoChampion(
                 f"the champion of {self.version.task}, version {self.version.version}, cannot be loaded "
-                f"({self.trouble}), and the challenger does not take its place either. Train a better one, or return "
+                f"({self.problem}), and the challenger does not take its place either. Train a better one, or return "
                 f"to an older version: cloud-assets models rollback {self.version.task}"
             )
-        return self.version, self.bundle
+        return self.bundle
 
 
-def judge_rival(
+def evaluate_present(
     task: Task,
     present: "RegisteredVersion",
     challenger: ModelBundle,
@@ -64,8 +60,8 @@ def judge_rival(
     splits: Splits,
     tracker: "Tracker",
     progress: bool,
-) -> Rival:
-    """Finds out what the present champion achieves, and the challenger on the same scenes.
+) -> PresentChampion:
+    """Evaluates the present champion by the settings and references that the challenger's evaluation states.
 
     Test scenes that the champion was trained on are left out for both.
 
@@ -85,49 +81,68 @@ def judge_rival(
     try:
         bundle = tracker.download(present)
     except InvalidModel as error:
-        return Rival(present, None, None, trouble=str(error))
-    fair, note = unseen_test(splits, present, tracker)
+        return PresentChampion(present, problem=str(error))
+    fair, note = held_out_test(splits, present, tracker)
+    family = family_of(task.evaluation)
     try:
-        family = family_of(task.evaluation)
-        rival = family.evaluate(task.evaluation, bundle, store, fair, progress=progress)
+        evaluator = type(task.evaluation).model_validate(evaluation.recipe)
+        references = {name: _registered(tracker, name, version) for name, version in evaluation.references.items()}
+        champion = family.evaluate(evaluator, bundle, store, fair, references=references, progress=progress)
         if fair is not splits:
-            evaluation = family.evaluate(task.evaluation, challenger, store, fair, progress=progress)
+            evaluation = family.evaluate(evaluator, challenger, store, fair, references=references, progress=progress)
     except InvalidModel as error:  # weights that do not fit their network show only now
-        return Rival(present, None, None, trouble=str(error))
+        return PresentChampion(present, problem=str(error))
     except CloudAssetsError as error:
-        return Rival(present, bundle, None, trouble=str(error))
-    return Rival(present, bundle, rival, evaluation, note=note)
+        return PresentChampion(present, bundle, problem=str(error))
+    return PresentChampion(present, bundle, champion, evaluation, note=note)
 
 
-def decide_against(task: Task, evaluation: Evaluation, rival: Rival) -> "tuple[Decision, Interval | None]":
+def decide_against(
+    task: Task, evaluation: Evaluation, present: PresentChampion | None
+) -> "tuple[Decision, Interval | None]":
     """Decides between a challenger and the present champion.
 
     Args:
         task: The task, for its gate.
         evaluation: The challenger's evaluation.
-        rival: The champion.
+        present: The champion; None if there is none.
 
     Returns:
         The decision, and the confidence interval of the paired difference if there is one.
     """
-    if rival.bundle is None:
-        alone = task.gate.decide(evaluation.metrics, None)
-        said = f"{alone.reason}: the present one, version {rival.version.version}, cannot be loaded: {rival.trouble}"
-        return Decision(alone.accepted, said), None
-    if evaluation.is_synthetic and rival.version.tags.get("is_synthetic") == "false":
-        said = (
-            f"rejected: judged on simulated images only, while the champion, version {rival.version.version}, proved "
-            "itself on real ones"
+    gate = task.gate
+    interval = model_interval(evaluation, gate.metric, gate.confidence)
+    if present is None:
+        return gate.decide(evaluation.metrics, None, interval=interval), None
+    version = present.version.version
+    if present.bundle is None:
+        alone = gate.decide(evaluation.metrics, None, interval=interval)
+        reason = f"{alone.reason}: the present one, version {version}, cannot be loaded: {present.problem}"
+        return Decision(alone.accepted, reason), None
+    if evaluation.is_synthetic and present.version.tags.get("is_synthetic") == "false":
+        reason = (
+            f"rejected: evaluated on simulated images only, while the champion, version {version}, was accepted on "
+            "real ones"
         )
-        return Decision(False, said), None
-    passed = task.gate.passes(evaluation.metrics)
+        return Decision(False, reason), None
+    passed = gate.passes(evaluation.metrics, interval)
     if not passed.accepted:
         return passed, None
-    if rival.evaluation is None or rival.challenger is None:
-        decision = task.gate.decide(evaluation.metrics, {})
-        return Decision(decision.accepted, f"{decision.reason}. {rival.trouble}"), None
-    difference = model_difference(rival.challenger, rival.evaluation, task.gate.metric, task.gate.confidence)
-    decision = task.gate.decide(rival.challenger.metrics, rival.evaluation.metrics, difference)
-    return Decision(
-        decision.accepted, f"{decision.reason}. {rival.note}" if rival.note else decision.reason
-    ), difference
+    if present.evaluation is None or present.challenger is None:
+        decision = gate.decide(evaluation.metrics, {})
+        return Decision(decision.accepted, f"{decision.reason}. {present.problem}"), None
+    difference = model_difference(present.challenger, present.evaluation, gate.metric, gate.confidence)
+    decision = gate.decide(present.challenger.metrics, present.evaluation.metrics, difference)
+    reason = f"{decision.reason}. {present.note}" if present.note else decision.reason
+    return Decision(decision.accepted, reason), difference
+
+
+def _registered(tracker: "Tracker", task: str, model_version: str) -> ModelBundle:
+    """A registered model by the version of its bundle."""
+    for version in tracker.versions(task):
+        if version.tags.get("model_version") == model_version:
+            return tracker.download(version)
+    raise InvalidReport(
+        f"the challenger was compared with model {model_version} of {task}, which is not registered any more, so the "
+        "champion cannot be evaluated in the same way. Evaluate the challenger again"
+    )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_assets.errors import NoChampion
 from cloud_assets.families import family_of
-from cloud_assets.lifecycle.held_out import unseen_test
+from cloud_assets.lifecycle.held_out import held_out_test
 from cloud_assets.lifecycle.promotion import CHAMPION
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
@@ -32,7 +32,7 @@ class ChampionReport:
 
 
 def evaluate_champion(
-    task: Task, evaluator: Evaluator, store: PatchStore, splits: Splits, tracker: "Tracker", **rivals: Any
+    task: Task, evaluator: Evaluator, store: PatchStore, splits: Splits, tracker: "Tracker", **references: Any
 ) -> ChampionReport:
     """Judges the registered champion.
 
@@ -42,7 +42,7 @@ def evaluate_champion(
         store: The labelled patches of today.
         splits: Their splits.
         tracker: The registry.
-        **rivals: What the evaluation is handed besides.
+        **references: What the evaluation is handed besides.
 
     Raises:
         NoChampion: If the task has no champion.
@@ -52,8 +52,8 @@ def evaluate_champion(
     version = tracker.version_at(task.name, CHAMPION)
     if version is None:
         raise NoChampion(f"{task.name} has no champion to judge. Run its job once, or approve a challenger.")
-    fair, note = unseen_test(splits, version, tracker)
-    evaluation = family_of(evaluator).evaluate(evaluator, tracker.download(version), store, fair, **rivals)
+    fair, note = held_out_test(splits, version, tracker)
+    evaluation = family_of(evaluator).evaluate(evaluator, tracker.download(version), store, fair, **references)
     metric = task.gate.metric
     noted = version.tags.get(f"test_{metric}")
     promised = None if noted is None else float(noted)

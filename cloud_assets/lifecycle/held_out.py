@@ -18,7 +18,7 @@ def seen_groups(splits: Splits) -> list[str]:
     return sorted(str(group) for group in splits.table.loc[learnt, "group"].unique())
 
 
-def unseen_test(splits: Splits, version: "RegisteredVersion", tracker: "Tracker") -> tuple[Splits, str]:
+def held_out_test(splits: Splits, version: "RegisteredVersion", tracker: "Tracker") -> tuple[Splits, str]:
     """The splits without those test groups that a registered model has seen.
 
     Args:

@@ -14,7 +14,7 @@ from cloud_assets.inference.drift_reference import group_hash, reference_of
 from cloud_assets.lifecycle.suspicious_labels import LIST, SuspicionRecipe, SuspiciousLabels
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.suspicion_figure import doubt_panels
+from cloud_assets.reports.doubts import doubt_panels
 
 if TYPE_CHECKING:
     import pandas as pd

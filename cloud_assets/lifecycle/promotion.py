@@ -1,8 +1,9 @@
 """Promotion: decides which model is a task's champion and sets its alias in the registry.
 
 The best variant is registered and becomes ``challenger``; it becomes ``champion`` if it passes the gate and is better
-than the present champion, which is judged anew on the same test split. The reason is noted with the version first, the
-alias is moved last: a run that is killed or loses MLflow in between has decided nothing, and decides again.
+than the present champion, which is evaluated on the same test split in the same way. The reason is noted with the
+version first, the alias is moved last: a run that is killed or loses MLflow in between has decided nothing, and decides
+again.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cloud_assets.errors import AlreadyRunning, InvalidModel, NoChampion
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.lifecycle.challenge import Rival, decide_against, judge_rival
+from cloud_assets.lifecycle.challenge import PresentChampion, decide_against, evaluate_present
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
@@ -136,8 +137,7 @@ def promote(
 
     Raises:
         TrackingUnavailable: If MLflow is away; nothing is decided then.
-        NoChampion: If the challenger is turned down and there is no other champion; if it has to be approved and there
-            is no other champion.
+        NoChampion: If the challenger is turned down or has to be approved, and there is no other champion.
         AlreadyRunning: If other processes keep changing the champion.
     """
     run_id = tracker.publish(workspace, bundle)
@@ -145,64 +145,55 @@ def promote(
     challenger = tracker.register(run_id, bundle, _version_tags(task, evaluation))
     with tracker.deciding(task.name):
         tracker.set_alias(task.name, CHALLENGER, challenger.version)
-        # What a person said while this process waited for its turn counts.
+        # What a person decided while this process waited for its turn counts.
         challenger = tracker.version_at(task.name, CHALLENGER) or challenger
         for _ in range(_ATTEMPTS):
-            present = tracker.version_at(task.name, CHAMPION)
-            if present is not None and present.version == challenger.version:
-                record = _kept(task, bundle, evaluation, present, tracker)
-                return Champion(bundle, record)
-            rival = (
+            version = tracker.version_at(task.name, CHAMPION)
+            if version is not None and version.version == challenger.version:
+                return Champion(bundle, _kept(task, bundle, evaluation, version, tracker))
+            present = (
                 None
-                if present is None
-                else judge_rival(task, present, bundle, evaluation, store, splits, tracker, progress)
+                if version is None
+                else evaluate_present(task, version, bundle, evaluation, store, splits, tracker, progress)
             )
-            decision, difference = _decide(task, evaluation, challenger, rival)
+            decision, difference = _decide(task, evaluation, challenger, present)
             waits = decision.accepted and task.gate.approval == "manual"
             if waits:
                 decision = Decision(
                     False, f"waits for approval (cloud-assets models approve {task.name}): {decision.reason}"
                 )
-            tracker.tag_version(
-                challenger,
-                {
-                    "decision": decision.reason,
-                    "decided": datetime.now(UTC).isoformat(),
-                    "compared_with": "" if present is None else str(present.version),
-                    **({APPROVAL: WAITING} if waits else {}),
-                    **({APPROVAL: None} if not waits and challenger.tags.get(APPROVAL) == WAITING else {}),
-                },
-            )
-            if not decision.accepted or make_champion(tracker, challenger, present):
+            tags: dict[str, str | None] = {
+                "decision": decision.reason,
+                "decided": datetime.now(UTC).isoformat(),
+                "compared_with": "" if version is None else str(version.version),
+            }
+            if waits or challenger.tags.get(APPROVAL) == WAITING:
+                tags[APPROVAL] = WAITING if waits else None
+            tracker.tag_version(challenger, tags)
+            if not decision.accepted or make_champion(tracker, challenger, version):
                 break
         else:
             raise AlreadyRunning(
                 f"the champion of {task.name} changed {_ATTEMPTS} times while the challenger, version "
                 f"{challenger.version}, was compared with it. Materialise the champion again when that is over."
             )
-    if decision.accepted:
-        champion, champion_bundle = challenger, bundle
-    elif rival is not None:
-        champion, champion_bundle = rival.standing()
-    elif waits:
-        raise NoChampion(f"{task.name} has no champion yet; version {challenger.version} {decision.reason}.")
-    else:
+    if not decision.accepted and present is None:
+        remedy = "" if waits else " Train longer or on more data, or lower the task's gate."
         raise NoChampion(
-            f"{task.name} has no champion yet, and {bundle.card.variant} does not become one: {decision.reason}. Train "
-            "longer or on more data, or lower the task's gate."
+            f"{task.name} has no champion yet, and {bundle.card.variant}, version {challenger.version}, does not "
+            f"become one: {decision.reason}.{remedy}"
         )
-    record = _record(task, evaluation, challenger, bundle, decision, rival, difference)
-    return Champion(
-        champion_bundle,
-        record.model_copy(
-            update={
-                "variant": champion_bundle.card.variant,
-                "version": champion.version,
-                "run_id": champion.run_id,
-                "waits_for_approval": waits,
-            }
-        ),
-    )
+    record = _record(task, evaluation, challenger, bundle, decision, present, difference)
+    if decision.accepted or present is None:
+        return Champion(bundle, record)
+    remaining = present.loaded()
+    changes = {
+        "variant": remaining.card.variant,
+        "version": present.version.version,
+        "run_id": present.version.run_id,
+        "waits_for_approval": waits,
+    }
+    return Champion(remaining, record.model_copy(update=changes))
 
 
 def make_champion(tracker: "Tracker", version: "RegisteredVersion", expected: "RegisteredVersion | None") -> bool:
@@ -225,19 +216,17 @@ def make_champion(tracker: "Tracker", version: "RegisteredVersion", expected: "R
 
 
 def _decide(
-    task: Task, evaluation: Evaluation, challenger: "RegisteredVersion", rival: Rival | None
+    task: Task, evaluation: Evaluation, challenger: "RegisteredVersion", present: PresentChampion | None
 ) -> "tuple[Decision, Interval | None]":
     """Decides; what a person has turned down is never taken without one."""
     if ROLLED_BACK in challenger.tags or challenger.tags.get(APPROVAL) == REJECTED:
         how = f"was rolled back: {challenger.tags[ROLLED_BACK]}" if ROLLED_BACK in challenger.tags else "was rejected"
-        said = (
+        reason = (
             f"rejected: version {challenger.version} {how}. To make it champion all the same: cloud-assets models "
             f"approve {task.name} --version {challenger.version}"
         )
-        return Decision(False, said), None
-    if rival is None:
-        return task.gate.decide(evaluation.metrics, None), None
-    return decide_against(task, evaluation, rival)
+        return Decision(False, reason), None
+    return decide_against(task, evaluation, present)
 
 
 def _kept(
@@ -247,7 +236,7 @@ def _kept(
     if SINCE not in present.tags:
         tracker.tag_version(present, {SINCE: datetime.now(UTC).isoformat()})
     decision = Decision(False, f"kept: the best variant is the champion already, version {present.version}")
-    return _record(task, evaluation, present, bundle, decision, Rival(present, bundle, evaluation), None)
+    return _record(task, evaluation, present, bundle, decision, PresentChampion(present, bundle, evaluation), None)
 
 
 def _record(
@@ -256,10 +245,12 @@ def _record(
     challenger: "RegisteredVersion",
     bundle: ModelBundle,
     decision: Decision,
-    rival: Rival | None,
+    present: PresentChampion | None,
     difference: "Interval | None",
 ) -> PromotionRecord:
     """The record of a decision, as if the challenger were champion now."""
+    metric = task.gate.metric
+    previous = None if present is None or present.evaluation is None else present.evaluation.metrics.get(metric)
     return PromotionRecord(
         task=task.name,
         variant=bundle.card.variant,
@@ -269,10 +260,10 @@ def _record(
         challenger_version=challenger.version,
         promoted=decision.accepted,
         reason=decision.reason,
-        metric=task.gate.metric,
-        challenger_value=evaluation.metrics.get(task.gate.metric),
-        previous_version=None if rival is None else rival.version.version,
-        previous_value=None if rival is None else rival.value(task.gate.metric),
+        metric=metric,
+        challenger_value=evaluation.metrics.get(metric),
+        previous_version=None if present is None else present.version.version,
+        previous_value=previous,
         difference_low=None if difference is None else difference.low,
         difference_high=None if difference is None else difference.high,
         patches_version=evaluation.patches_version,
@@ -282,8 +273,8 @@ def _record(
 
 
 def _version_tags(task: Task, evaluation: Evaluation) -> dict[str, str]:
-    recipe = json.dumps(task.evaluation.model_dump(mode="json"), sort_keys=True)
-    names = (task.gate.metric, *task.gate.must_beat)
+    recipe = json.dumps(dict(evaluation.recipe), sort_keys=True)
+    names = (task.gate.metric, *task.gate.trivial_values(evaluation.metrics))
     return {
         "patches_version": evaluation.patches_version,
         "splits_version": evaluation.splits_version,

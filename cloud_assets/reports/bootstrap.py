@@ -1,4 +1,7 @@
-"""Confidence intervals by the bootstrap over scenes, because pixels of a scene are correlated."""
+"""Confidence intervals of metrics and of differences of two models, by resampling scenes or pictures.
+
+Neighbouring pixels depend on each other, scenes hardly do.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cloud_assets.datasets.image_folders import CLOUDY
 from cloud_assets.errors import InvalidReport
 from cloud_assets.reports.confusion_counts import COUNT_COLUMNS, ratios
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cloud_assets.reports.evaluation import Evaluation
+
 RESAMPLES = 2000
 _WEIGHTS = ("samples", "patches")
+_SCORE, _TRUTH = "distance_to_threshold", "truth"
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,43 @@ def paired_difference(
     return _interval(_Pooled(candidate, metric), _Pooled(champion, metric), confidence, seed)
 
 
+def model_interval(evaluation: Evaluation, metric: str, confidence: float = 0.95) -> Interval | None:
+    """Confidence interval of a metric on the test split, over scenes; None if the evaluation keeps nothing for one."""
+    per_scene = evaluation.tables.get("per_scene")
+    try:
+        return None if per_scene is None else metric_interval(per_scene, metric, confidence)
+    except InvalidReport:
+        return None
+
+
+def model_difference(
+    candidate: Evaluation, champion: Evaluation, metric: str, confidence: float = 0.95, seed: int = 0
+) -> Interval | None:
+    """Confidence interval of candidate minus champion by a paired bootstrap: the same samples are drawn for both.
+
+    Args:
+        candidate: The candidate's evaluation.
+        champion: The champion's on the same test split.
+        metric: Name of the metric.
+        confidence: Confidence level.
+        seed: Seed of the resampling.
+
+    Returns:
+        The interval, over scenes where the evaluations have a ``per_scene`` table, over pictures for ``auroc``; None
+        if they keep nothing that the metric could be computed from again, or too few scenes.
+    """
+    scenes = [evaluation.tables.get("per_scene") for evaluation in (candidate, champion)]
+    try:
+        if scenes[0] is not None and scenes[1] is not None:
+            return paired_difference(scenes[0], scenes[1], metric, confidence, seed)
+        pictures = [evaluation.tables.get("per_patch") for evaluation in (candidate, champion)]
+        if metric == "auroc" and pictures[0] is not None and pictures[1] is not None:
+            return _auroc_difference(pictures[0], pictures[1], confidence, seed)
+    except InvalidReport:
+        return None
+    return None
+
+
 class _Pooled:
     """A metric of any selection of scenes, in the order of their names."""
 
@@ -133,7 +177,7 @@ def _interval(first: _Pooled, second: _Pooled | None, confidence: float, seed: i
     scenes = np.arange(first.size)
     estimate = float(statistic(scenes))
     with warnings.catch_warnings():
-        # A draw of clear scenes only has no IoU. Such draws tell nothing; the percentiles below leave them out.
+        # A draw of clear scenes only has no IoU. The percentiles below leave such draws out.
         warnings.simplefilter("ignore", DegenerateDataWarning)
         result = bootstrap(
             (scenes,), statistic, n_resamples=RESAMPLES, batch=500, vectorized=True, confidence_level=confidence,
@@ -142,3 +186,31 @@ def _interval(first: _Pooled, second: _Pooled | None, confidence: float, seed: i
     tail = 100 * (1 - confidence) / 2
     low, high = np.nanpercentile(result.bootstrap_distribution, [tail, 100 - tail])
     return Interval(estimate, float(low), float(high), confidence, first.size)
+
+
+def _auroc_difference(first: pd.DataFrame, second: pd.DataFrame, confidence: float, seed: int) -> Interval | None:
+    """Normal and anomalous pictures are drawn apart, so that each draw has both."""
+    columns = {"patch_id", _TRUTH, _SCORE}
+    if not columns <= set(first.columns) & set(second.columns):
+        return None
+    first, second = (table.sort_values("patch_id", ignore_index=True) for table in (first, second))
+    if first["patch_id"].tolist() != second["patch_id"].tolist():
+        raise InvalidReport("The two evaluations are about different pictures.")
+    is_anomalous = first[_TRUTH].to_numpy() == CLOUDY
+    wins = [_wins(table[_SCORE].to_numpy(dtype=np.float64), is_anomalous) for table in (first, second)]
+    anomalous, normal = wins[0].shape
+    if not anomalous or not normal:
+        return None
+    difference = wins[0] - wins[1]
+    rng = np.random.default_rng(seed)
+    drawn = [rng.multinomial(size, np.full(size, 1 / size), RESAMPLES) / size for size in (anomalous, normal)]
+    values = ((drawn[0] @ difference) * drawn[1]).sum(axis=1)
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(values, [tail, 100 - tail])
+    return Interval(float(difference.mean()), float(low), float(high), confidence, len(first), "pictures")
+
+
+def _wins(score: npt.NDArray[np.float64], is_anomalous: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """(anomalous, normal) 1 where the anomalous picture has the higher score, a half where they are equal."""
+    above = score[is_anomalous][:, None] - score[~is_anomalous][None]
+    return np.where(above > 0, 1.0, np.where(above == 0, 0.5, 0.0))

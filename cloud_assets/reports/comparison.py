@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from cloud_assets.errors import InvalidReport
 from cloud_assets.reports.bars import ranking_bars
-from cloud_assets.reports.bootstrap import Interval
+from cloud_assets.reports.bootstrap import Interval, model_interval
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.formatting import format_number, readable
-from cloud_assets.reports.gate import Decision, Gate
-from cloud_assets.reports.model_difference import model_interval
+from cloud_assets.reports.gate import TRIVIAL_RULES, Decision, Gate
 from cloud_assets.reports.page import SYNTHETIC_BANNER, Page, Tile, figure_views, job_commands, table_views
 from cloud_assets.reports.report import Report
 
@@ -177,8 +176,10 @@ def _side_by_side(ranked: Mapping[str, Evaluation], gate: Gate) -> pd.DataFrame:
     """The variants' test metrics, and below them the baselines that their evaluations tell of."""
     import pandas as pd
 
+    others = ("validation_", *(f"{rule}_" for rule in TRIVIAL_RULES))
+
     def of_the_test_split(name: str) -> bool:
-        return not name.startswith(("validation_", "baseline_"))
+        return not name.startswith(others)
 
     rows = [
         {"name": variant, "kind": "variant"} | {k: v for k, v in evaluation.metrics.items() if of_the_test_split(k)}

@@ -86,6 +86,15 @@ def _training_section(card: ModelCard) -> dict[str, str]:
     }
 
 
+def changed_settings(recipe: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of a recipe that differ from what the task declares, with the declared value; both as JSON."""
+    used, default = _flattened(recipe), _flattened(declared)
+    names = [name for name in {**used, **default} if used.get(name) != default.get(name)]
+    return {
+        name.replace("_", " "): f"{used.get(name, 'unset')} (declared: {default.get(name, 'unset')})" for name in names
+    }
+
+
 def _recipe_section(card: ModelCard) -> dict[str, str]:
     """The training recipe, one line a setting."""
     return {name.replace("_", " "): text for name, text in _flattened(card.training.recipe).items()}

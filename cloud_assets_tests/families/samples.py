@@ -19,8 +19,13 @@ from cloud_assets.families.translation.evaluation import TranslationEvaluation
 from cloud_assets.families.translation.recipe import PAPER_OPTIMISATION, Translation
 from cloud_assets.learning.optimisation import Optimisation
 from cloud_assets.learning.recipe import Recipe
-from cloud_assets.networks.autoencoder_specifications import ConvAutoencoder
-from cloud_assets.networks.specifications import Classifier, PatchDiscriminator, ResNetGenerator, UNet
+from cloud_assets.networks.specifications import (
+    Classifier,
+    ConvAutoencoder,
+    PatchDiscriminator,
+    ResNetGenerator,
+    UNet,
+)
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.place_split import PlaceSplit

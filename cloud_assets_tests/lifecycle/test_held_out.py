@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.lifecycle.held_out import SEEN_FILE, unseen_test
+from cloud_assets.lifecycle.held_out import SEEN_FILE, held_out_test
 from cloud_assets.patches.splits import Splits
 from cloud_assets.tracking import RegisteredVersion, Tracker
 
@@ -28,7 +28,7 @@ def wide(splits: Splits) -> Splits:
 def test_what_a_model_has_seen_is_left_out(version: RegisteredVersion, tracker: Tracker, wide: Splits) -> None:
     groups = sorted(wide.table["group"])
     tracker.note(version.run_id, SEEN_FILE, {"groups": groups[:3]})
-    fair, said = unseen_test(wide, version, tracker)
+    fair, said = held_out_test(wide, version, tracker)
     assert sorted(fair.table.loc[fair.table["split"] == "test", "group"]) == groups[3:]
     assert fair.indices("train").tolist() == wide.indices("train").tolist()
     assert "3 of 5 test scenes" in said
@@ -41,11 +41,11 @@ def test_an_unknown_past_leaves_nothing_out(
 ) -> None:
     if noted is not None:
         tracker.note(version.run_id, SEEN_FILE, {"groups": noted})
-    assert unseen_test(wide, version, tracker) == (wide, "")
+    assert held_out_test(wide, version, tracker) == (wide, "")
 
 
 def test_too_few_unseen_scenes_are_said(version: RegisteredVersion, tracker: Tracker, wide: Splits) -> None:
     tracker.note(version.run_id, SEEN_FILE, {"groups": sorted(wide.table["group"])[:5]})
-    fair, said = unseen_test(wide, version, tracker)
+    fair, said = held_out_test(wide, version, tracker)
     assert fair is wide
     assert "4 of the 5 test scenes, which flatters it" in said

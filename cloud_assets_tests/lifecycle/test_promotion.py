@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from pydantic import ConfigDict, Field
 
 from cloud_assets.errors import AlreadyRunning, InvalidModel, NoChampion, NoUsablePatches, TrackingUnavailable
 from cloud_assets.inference.bundle import ModelBundle
@@ -25,31 +24,29 @@ from cloud_assets.reports.evaluator import Evaluator
 from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.landsat_segmentation import TASK
 from cloud_assets.tracking import Tracker
-from cloud_assets_tests.made_up_family import MADE_UP
+from cloud_assets_tests.made_up_family import MADE_UP, MadeUpFamily
 
 
 class FixedEvaluator(Evaluator):
-    """Judges models by a list; counts how often it was asked."""
-
-    model_config = ConfigDict(frozen=False)
+    """Gives models metrics from a list; counts how often it was asked."""
 
     family: ClassVar[str] = MADE_UP
-    values: dict[str, float] = Field(default_factory=dict)
-    asked: list[str] = Field(default_factory=list)
-    comparable: bool = True
-    meanwhile: Any = None
+    asked: ClassVar[list[str]] = []
+    values: ClassVar[dict[str, float]] = {}
+    comparable: ClassVar[bool] = True
+    meanwhile: ClassVar[Any] = None
+    windows: int = 200
+    """A setting that the metric depends on: with 500 it is 0.2 higher."""
 
     def judge(self, bundle: ModelBundle, store: PatchStore, splits: Splits) -> Evaluation:
         self.asked.append(bundle.version)
         bundle.network()
         if not self.comparable:
             raise NoUsablePatches("the patches lack a band")
-        if self.meanwhile is not None:
-            self.meanwhile()
-        return judged(bundle, self.values[bundle.version], splits)
-
-    def model_dump(self, **_: Any) -> dict[str, Any]:
-        return {}
+        if FixedEvaluator.meanwhile is not None:
+            FixedEvaluator.meanwhile()
+        bonus = 0.2 if self.windows == 500 else 0.0
+        return judged(bundle, self.values[bundle.version] + bonus, splits)
 
 
 def judged(bundle: ModelBundle, iou: float, splits: Any, synthetic: bool = False) -> Evaluation:
@@ -74,22 +71,23 @@ def attempt(
     tracker: Tracker, tmp_path: Path, store: PatchStore, splits: Splits, tiny_bundle: Callable[..., ModelBundle]
 ) -> Callable[..., Champion]:
     """Puts a model up for promotion: by its seed, with its metric on the test split."""
-    evaluator = FixedEvaluator()
+    FixedEvaluator.asked.clear()
+    FixedEvaluator.values.clear()
 
     def run(seed: int, iou: float, *, other_splits: bool = False, synthetic: bool = False, **values: Any) -> Champion:
         gate = Gate(metric="iou", **values.get("gate", {}))
-        task = replace(TASK, name="clouds", evaluation=evaluator, gate=gate)
+        task = replace(TASK, name="clouds", evaluation=FixedEvaluator(), gate=gate)
         bundle = tiny_bundle(seed=seed)
-        evaluator.values.setdefault(bundle.version, iou)
-        evaluator.meanwhile = values.get("meanwhile")
+        FixedEvaluator.values.setdefault(bundle.version, iou)
+        FixedEvaluator.meanwhile = values.get("meanwhile")
         workspace = tmp_path / f"workspace{seed}"
         workspace.mkdir(exist_ok=True)
         used = Splits(splits.table.iloc[::-1].reset_index(drop=True), splits.details) if other_splits else splits
-        evaluator.values.update(values.get("now", {}))
-        evaluator.comparable = values.get("comparable", True)
-        return promote(task, bundle, judged(bundle, iou, used, synthetic), workspace, store, used, tracker)
+        FixedEvaluator.values.update(values.get("now", {}))
+        FixedEvaluator.comparable = values.get("comparable", True)
+        evaluation = replace(judged(bundle, iou, used, synthetic), **values.get("stated", {}))
+        return promote(task, bundle, evaluation, workspace, store, used, tracker)
 
-    run.asked = evaluator.asked  # type: ignore[attr-defined]
     return run
 
 
@@ -146,7 +144,7 @@ def test_on_another_test_split_the_champion_is_judged_anew(
     attempt(0, 0.9)
     present = tiny_bundle(seed=0).version
     third = attempt(2, 0.55, other_splits=True, now={present: 0.3})
-    assert attempt.asked == [present]
+    assert FixedEvaluator.asked == [present]
     assert third.record.promoted
     assert third.record.previous_value == 0.3
     assert aliases(tracker)["champion"] == 2
@@ -157,6 +155,29 @@ def test_a_champion_that_cannot_be_judged_here_stays(attempt: Any, tracker: Trac
     second = attempt(1, 0.9, other_splits=True, comparable=False)
     assert not second.record.promoted
     assert "lack a band" in second.record.reason
+
+
+def test_the_champion_is_evaluated_by_the_settings_that_the_challenger_was(attempt: Any, tracker: Tracker) -> None:
+    attempt(0, 0.5)
+    # With the declared 200 windows the champion has 0.5, with the 500 of this run 0.7.
+    second = attempt(1, 0.6, stated={"recipe": {"windows": 500}})
+    assert not second.record.promoted
+    assert second.record.previous_value == pytest.approx(0.7)
+    assert attempt(2, 0.8, stated={"recipe": {"windows": 500}}).record.promoted
+
+
+def test_the_champion_is_compared_with_the_references_that_the_challenger_was(
+    attempt: Any, tracker: Tracker, tmp_path: Path, tiny_bundle: Callable[..., ModelBundle]
+) -> None:
+    attempt(0, 0.5)
+    reference = tiny_bundle(seed=7, task="masks")
+    (tmp_path / "reference").mkdir()
+    tracker.register(tracker.publish(tmp_path / "reference", reference), reference, {})
+    assert attempt(1, 0.6, stated={"references": {"masks": reference.version}}).record.promoted
+    assert MadeUpFamily.references == {"masks": reference.version}
+    third = attempt(2, 0.9, stated={"references": {"masks": "deleted"}})
+    assert not third.record.promoted
+    assert "model deleted of masks, which is not registered any more" in third.record.reason
 
 
 def test_simulated_images_never_dethrone_a_champion_of_real_ones(attempt: Any, tracker: Tracker) -> None:
@@ -264,11 +285,11 @@ def test_a_champion_that_changes_meanwhile_is_the_one_to_beat(attempt: Any, trac
 def test_two_retrainings_at_once_promote_one_after_the_other(
     tracker: Tracker, tmp_path: Path, store: PatchStore, splits: Splits, tiny_bundle: Callable[..., ModelBundle]
 ) -> None:
-    evaluator = FixedEvaluator()
-    task = replace(TASK, name="clouds", evaluation=evaluator, gate=Gate(metric="iou"))
+    FixedEvaluator.meanwhile, FixedEvaluator.comparable = None, True
+    task = replace(TASK, name="clouds", evaluation=FixedEvaluator(), gate=Gate(metric="iou"))
     values = {seed: 0.5 + 0.1 * seed for seed in range(3)}
     bundles = {seed: tiny_bundle(seed=seed) for seed in values}
-    evaluator.values.update({bundles[seed].version: value for seed, value in values.items()})
+    FixedEvaluator.values.update({bundles[seed].version: value for seed, value in values.items()})
 
     def one(seed: int) -> Champion:
         workspace = tmp_path / f"workspace{seed}"

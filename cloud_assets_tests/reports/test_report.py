@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+from cloud_assets.reports.evaluate import with_changed_settings
 from cloud_assets.reports.formatting import format_number, readable
 from cloud_assets.reports.page import SHOWN_ROWS, SYNTHETIC_BANNER, render
 from cloud_assets_tests.reports.test_evaluation import make_evaluation
@@ -97,3 +98,21 @@ def test_numbers_are_written_for_readers(value: object, text: str) -> None:
 )
 def test_names_become_headings(name: str, heading: str) -> None:
     assert readable(name) == heading
+
+
+def test_settings_that_differ_from_the_declared_ones_come_first_and_long_sections_are_folded() -> None:
+    declared = {"network": {"width": 32}, "seed": 0, "loss": {"focal": 0.25}, "patience": None}
+    recipe = {"network": {"width": 16}, "seed": 0, "loss": {"focal": 0.25}, "patience": 3}
+    recipe_section = {f"optimisation: setting {number}": str(number) for number in range(60)}
+    plain = make_evaluation(sections={"Recipe": recipe_section})
+    evaluation = with_changed_settings(plain, recipe, declared)
+    assert list(evaluation.sections) == ["Changed settings", "Recipe"]
+    assert evaluation.sections["Changed settings"] == {
+        "network: width": "16 (declared: 32)",
+        "patience": "3 (declared: unset)",
+    }
+    page = render(evaluation.page())
+    assert "<summary>Recipe (60 settings)</summary>" in page
+    assert with_changed_settings(plain, recipe, recipe).sections["Changed settings"] == {
+        "all settings": "as the task declares"
+    }

@@ -1,4 +1,4 @@
-"""Evaluation of an anomaly model on its test split."""
+"""Evaluation of an anomaly model on normal and anomalous test pictures, beside rules without learning."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from cloud_assets.families.anomaly.baselines import baseline_scores
 from cloud_assets.families.anomaly.card_section import AnomalySection
 from cloud_assets.families.anomaly.gallery import CAPTIONS, anomaly_figures, anomaly_notes
 from cloud_assets.families.anomaly.metrics import (
-    Judged,
+    LabelledScores,
     auroc_interval,
     decision_metrics,
     ranking_metrics,
     robust_outliers,
 )
 from cloud_assets.families.anomaly.normal_split import ANOMALOUS, NORMAL, classes_of
-from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.evaluate import Findings, evaluation_of
 from cloud_assets.reports.predictions import predict_patches
-from cloud_assets.reports.report_sections import report_sections, splits_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,11 +29,13 @@ if TYPE_CHECKING:
     from cloud_assets.inference.predictor import Predictor
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
+    from cloud_assets.reports.evaluation import Evaluation
 
 HEADLINE = (
     "auroc", "f1", "precision", "recall", "average_precision", "false_alarm_rate", "false_alarms_at_95_recall",
     "hard_auroc",
 )  # fmt: skip
+CONSTANT = "everything anomalous"
 _SHARED_SCORES = ("score", "is_anomaly", "error_map")
 
 
@@ -61,51 +62,47 @@ def evaluate(
     there = np.isfinite(scores["score"])
     rows, is_anomalous = rows[there], is_anomalous[there]
     scores = {name: values[there] for name, values in scores.items()}
-    judged = Judged(scores["score"], is_anomalous)
+    labelled = LabelledScores(scores["score"], is_anomalous)
     threshold = card.threshold.value
-    metrics = ranking_metrics(judged) | decision_metrics(judged, threshold)
-    metrics["auroc_low"], metrics["auroc_high"] = auroc_interval(judged)
+    metrics = ranking_metrics(labelled) | decision_metrics(labelled, threshold)
+    metrics["auroc_low"], metrics["auroc_high"] = auroc_interval(labelled)
     for name in sorted(scores.keys() - {*_SHARED_SCORES}):
-        metrics[f"auroc_{name}"] = ranking_metrics(Judged(scores[name], is_anomalous))["auroc"]
+        metrics[f"auroc_{name}"] = ranking_metrics(LabelledScores(scores[name], is_anomalous))["auroc"]
     if (promised := AnomalySection.of(card).promised_false_alarm_rate) is not None:
         metrics["promised_false_alarm_rate"] = promised
-    rules = {name: Judged(values, is_anomalous) for name, values in baseline_scores(store, rows).items()}
+    rules = {name: LabelledScores(values, is_anomalous) for name, values in baseline_scores(store, rows).items()}
     baselines = {name: ranking_metrics(rule) | _at_quantile(rule, store, splits, name) for name, rule in rules.items()}
     best = max(baselines, key=lambda name: baselines[name]["auroc"])
-    metrics |= {f"baseline_{name}": value for name, value in baselines[best].items()}
-    per_patch = _patch_table(store, rows, judged, threshold, scores)
-    kinds = _kind_table(recipe, per_patch, judged)
+    constant = LabelledScores(np.ones(len(rows)), is_anomalous)
+    baselines[CONSTANT] = ranking_metrics(constant) | decision_metrics(constant, 1.0)
+    per_patch = _patch_table(store, rows, labelled, threshold, scores)
+    kinds = _kind_table(recipe, per_patch, labelled)
     hard = per_patch["kind"].isin(recipe.hard_prefixes).to_numpy()
     order = per_patch["place"].to_numpy()
     is_hard = np.zeros(len(rows), bool)
     is_hard[order[hard]] = True
     if (is_hard & ~is_anomalous).any():
         chosen = is_anomalous | is_hard
-        slice_ = Judged(judged.score[chosen], is_anomalous[chosen])
+        slice_ = LabelledScores(labelled.score[chosen], is_anomalous[chosen])
         metrics["hard_auroc"] = ranking_metrics(slice_)["auroc"]
         metrics["hard_false_alarm_rate"] = decision_metrics(slice_, threshold)["false_alarm_rate"]
     suspicious = _suspicious(recipe, predictor, store, splits, progress)
-    return Evaluation(
-        task=card.task,
-        variant=card.variant,
-        metrics=metrics,
+    found = Findings(
+        test=metrics,
+        validation={},
+        rules=baselines,
+        stated_rules={"baseline": best, "constant": CONSTANT},
         tables={
-            "baselines": _baseline_table(baselines),
             "normals_by_kind": kinds,
             "suspicious_normals": suspicious,
-            "splits": splits_table(store, splits),
             "per_patch": per_patch.drop(columns="place"),
         },
-        figures=anomaly_figures(recipe, predictor, store, rows, judged, rules, is_hard),
-        notes=(*anomaly_notes(card, splits, metrics, suspicious, best, int((~there).sum())), *store.manifest.notes),
-        headline=HEADLINE,
+        figures=anomaly_figures(recipe, predictor, store, rows, labelled, rules, is_hard),
         captions=CAPTIONS,
-        sections=report_sections(store, card),
-        model_version=model_version,
-        patches_version=store.data_version,
-        splits_version=splits.data_version,
-        is_synthetic=store.is_synthetic,
+        notes=anomaly_notes(card, metrics, suspicious, best, baselines[best]["auroc"], int((~there).sum())),
+        headline=HEADLINE,
     )
+    return evaluation_of(recipe, card, model_version, store, splits, found)
 
 
 def _scores(
@@ -120,23 +117,17 @@ def _scores(
     return {name: np.concatenate(parts).astype(np.float64) for name, parts in found.items()}
 
 
-def _at_quantile(rule: Judged, store: PatchStore, splits: Splits, name: str) -> dict[str, float]:
+def _at_quantile(rule: LabelledScores, store: PatchStore, splits: Splits, name: str) -> dict[str, float]:
     """Decisions of a rule whose threshold is the 90 % quantile of the training and validation normals."""
     known = np.concatenate([splits.indices("train"), splits.indices("validation")])
     known = known[classes_of(splits, known) == NORMAL]
     return decision_metrics(rule, float(np.quantile(baseline_scores(store, known)[name], 0.9)))
 
 
-def _baseline_table(baselines: dict[str, dict[str, float]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame([{"baseline": name, **metrics} for name, metrics in baselines.items()])
-
-
 def _patch_table(
     store: PatchStore,
     rows: npt.NDArray[np.int64],
-    judged: Judged,
+    labelled: LabelledScores,
     threshold: float,
     scores: dict[str, npt.NDArray[np.float64]],
 ) -> pd.DataFrame:
@@ -145,30 +136,32 @@ def _patch_table(
 
     index = store.index.iloc[rows]
     names = index["patch_id"].str.split("/").str[-1]
-    called = judged.score >= threshold
+    called = labelled.score >= threshold
     table = pd.DataFrame(
         {
             "patch_id": index["patch_id"].to_numpy(),
             "kind": names.str.split(r"[_.\-]", regex=True).str[0].to_numpy(),
-            "truth": np.where(judged.is_anomalous, ANOMALOUS, NORMAL),
+            "truth": np.where(labelled.is_anomalous, ANOMALOUS, NORMAL),
             "called": np.where(called, ANOMALOUS, NORMAL),
             **{name: values for name, values in scores.items() if name not in _SHARED_SCORES},
-            "distance_to_threshold": judged.score - threshold,
+            "distance_to_threshold": labelled.score - threshold,
             "place": np.arange(len(rows)),
         }
     )
-    badness = np.where(judged.is_anomalous, threshold - judged.score, judged.score - threshold)
+    badness = np.where(labelled.is_anomalous, threshold - labelled.score, labelled.score - threshold)
     return table.iloc[np.argsort(-badness, kind="stable")].reset_index(drop=True)
 
 
-def _kind_table(recipe: AnomalyEvaluation, per_patch: pd.DataFrame, judged: Judged) -> pd.DataFrame:
+def _kind_table(recipe: AnomalyEvaluation, per_patch: pd.DataFrame, labelled: LabelledScores) -> pd.DataFrame:
     """One row a kind of normal picture, hardest first: how often called anomalous, AUROC against all anomalies."""
     import pandas as pd
 
     rows = []
     for kind, part in per_patch[per_patch["truth"] == NORMAL].groupby("kind"):
-        score = judged.score[part["place"].to_numpy()]
-        chosen = Judged(np.r_[score, judged.anomalous], np.r_[np.zeros(len(score)), np.ones(len(judged.anomalous))] > 0)
+        score = labelled.score[part["place"].to_numpy()]
+        chosen = LabelledScores(
+            np.r_[score, labelled.anomalous], np.r_[np.zeros(len(score)), np.ones(len(labelled.anomalous))] > 0
+        )
         rows.append(
             {
                 "kind": str(kind),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.families.anomaly.metrics import Judged
+from cloud_assets.families.anomaly.metrics import LabelledScores
 from cloud_assets.reports.composites import Picture
 from cloud_assets.reports.style import BASELINE_COLOUR, SERIES_COLOURS, figure_style, png
 
@@ -30,11 +30,11 @@ class Panel:
     """(H, W), NaN without data."""
 
 
-def score_histogram(judged: Judged, threshold: float, unit: str) -> bytes:
+def score_histogram(labelled: LabelledScores, threshold: float, unit: str) -> bytes:
     """Scores of both classes with the threshold.
 
     Args:
-        judged: Scores with both classes.
+        labelled: Scores with both classes.
         threshold: The model's.
         unit: What the scores are.
 
@@ -43,13 +43,13 @@ def score_histogram(judged: Judged, threshold: float, unit: str) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    edges = np.histogram_bin_edges(judged.score, _BINS)
+    edges = np.histogram_bin_edges(labelled.score, _BINS)
     with figure_style():
         figure = Figure(figsize=_SIZE)
         axes = figure.add_subplot()
         for scores, colour, name in (
-            (judged.normal, SERIES_COLOURS[2], "normal"),
-            (judged.anomalous, SERIES_COLOURS[0], "anomalous"),
+            (labelled.normal, SERIES_COLOURS[2], "normal"),
+            (labelled.anomalous, SERIES_COLOURS[0], "anomalous"),
         ):
             axes.hist(scores, bins=edges.tolist(), color=colour, alpha=0.6, label=f"{name}, {len(scores)} pictures")
         axes.axvline(threshold, color=SERIES_COLOURS[1], linestyle="--", label=f"threshold {threshold:.3g}")
@@ -60,11 +60,11 @@ def score_histogram(judged: Judged, threshold: float, unit: str) -> bytes:
         return png(figure)
 
 
-def roc_figure(judged: Judged, threshold: float, baselines: Mapping[str, Judged]) -> bytes:
+def roc_figure(labelled: LabelledScores, threshold: float, baselines: Mapping[str, LabelledScores]) -> bytes:
     """ROC curve of the model and of the trivial rules.
 
     Args:
-        judged: The model's scores.
+        labelled: The model's scores.
         threshold: Its threshold.
         baselines: Scores of the rules, by their names.
 
@@ -81,10 +81,10 @@ def roc_figure(judged: Judged, threshold: float, baselines: Mapping[str, Judged]
             wrong, right, _ = roc_curve(rule.is_anomalous, rule.score)
             area = roc_auc_score(rule.is_anomalous, rule.score)
             axes.plot(wrong, right, style, color=BASELINE_COLOUR, linewidth=1.5, label=f"{name}, area {area:.3f}")
-        wrong, right, _ = roc_curve(judged.is_anomalous, judged.score)
-        area = roc_auc_score(judged.is_anomalous, judged.score)
+        wrong, right, _ = roc_curve(labelled.is_anomalous, labelled.score)
+        area = roc_auc_score(labelled.is_anomalous, labelled.score)
         axes.plot(wrong, right, color=SERIES_COLOURS[0], label=f"model, area {area:.3f}")
-        point = (judged.normal >= threshold).mean(), (judged.anomalous >= threshold).mean()
+        point = (labelled.normal >= threshold).mean(), (labelled.anomalous >= threshold).mean()
         axes.plot(*point, "o", color=SERIES_COLOURS[1], markersize=9, label="the model's threshold")
         axes.set_aspect("equal")
         axes.set_xlim(-0.02, 1.02)

@@ -10,12 +10,11 @@ import numpy.typing as npt
 
 from cloud_assets.families.anomaly.card_section import AnomalySection
 from cloud_assets.families.anomaly.figures import Panel, panels_figure, roc_figure, score_histogram
-from cloud_assets.families.anomaly.metrics import Judged
+from cloud_assets.families.anomaly.metrics import LabelledScores
 from cloud_assets.families.anomaly.scores import UNITS
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.reports.composites import Picture
 from cloud_assets.reports.confusion_figure import confusion_figure
-from cloud_assets.reports.curves import learning_curves
 from cloud_assets.reports.predictions import band_channels
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
     from cloud_assets.inference.card import ModelCard
     from cloud_assets.inference.predictor import Predictor
-    from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
 
 CAPTIONS = {
@@ -34,7 +32,6 @@ CAPTIONS = {
     "hardest_normals": "Normal test pictures with the highest scores; all error maps here share one scale.",
     "missed_anomalies": "Anomalous test pictures with the lowest scores.",
     "clear_anomalies": "Anomalous test pictures with the highest scores.",
-    "learning_curves": "From the training record in the model card; validation split.",
     "baselines": "Rules without learning on the same test pictures; thresholds: 90 % quantile of the known normals.",
     "normals_by_kind": "Normal test pictures by what their file names begin with, hardest first.",
     "suspicious_normals": "Training and validation pictures with outlying scores: look whether they are cloud-free.",
@@ -48,39 +45,38 @@ def anomaly_figures(
     predictor: Predictor,
     store: PatchStore,
     rows: npt.NDArray[np.int64],
-    judged: Judged,
-    rules: Mapping[str, Judged],
+    labelled: LabelledScores,
+    rules: Mapping[str, LabelledScores],
     is_hard: npt.NDArray[np.bool_],
-) -> dict[str, bytes]:
-    """PNG images by name; those that the data do not allow are left out."""
+) -> dict[str, bytes | None]:
+    """PNG images by name; None for those that the data do not allow."""
     card = predictor.card
     threshold = 0.0 if card.threshold is None else card.threshold.value
     unit = UNITS[AnomalySection.of(card).score].unit
-    called = judged.score >= threshold
+    called = labelled.score >= threshold
     counts = np.array(
         [
-            [((judged.is_anomalous == truth) & (called == said)).sum() for said in (False, True)]
+            [((labelled.is_anomalous == truth) & (called == said)).sum() for said in (False, True)]
             for truth in (False, True)
         ]
     )
-    falling = np.argsort(-judged.score, kind="stable")
-    normal, anomalous = falling[~judged.is_anomalous[falling]], falling[judged.is_anomalous[falling]]
+    falling = np.argsort(-labelled.score, kind="stable")
+    normal, anomalous = falling[~labelled.is_anomalous[falling]], falling[labelled.is_anomalous[falling]]
     gallery = {
         "hardest_normals": normal[: recipe.shown],
         "missed_anomalies": anomalous[::-1][: recipe.shown],
         "clear_anomalies": anomalous[: recipe.shown],
     }
     pictures: dict[str, bytes | None] = {
-        "score_histogram": score_histogram(judged, threshold, unit),
-        "roc": roc_figure(judged, threshold, rules),
+        "score_histogram": score_histogram(labelled, threshold, unit),
+        "roc": roc_figure(labelled, threshold, rules),
         "confusion_matrix": confusion_figure(counts, card.classes, card.classes, unit="pictures"),
     }
     for name, places in gallery.items():
         pictures[name] = panels_figure(
-            [_panel(predictor, store, int(rows[place]), judged.score[place]) for place in places]
+            [_panel(predictor, store, int(rows[place]), labelled.score[place]) for place in places]
         )
-    pictures["learning_curves"] = learning_curves(card.training.history, card.training.best_epoch)
-    return {name: picture for name, picture in pictures.items() if picture is not None}
+    return pictures
 
 
 def _panel(predictor: Predictor, store: PatchStore, row: int, score: float) -> Panel:
@@ -106,10 +102,10 @@ def _shown(scaled: npt.NDArray[np.float32]) -> Picture:
 
 def anomaly_notes(
     card: ModelCard,
-    splits: Splits,
     metrics: Mapping[str, float],
     suspicious: pd.DataFrame,
     best_rule: str,
+    best_auroc: float,
     without_data: int,
 ) -> list[str]:
     """What a reader of the numbers has to know."""
@@ -131,7 +127,7 @@ def anomaly_notes(
         f"{held}{promise}.",
         f"AUROC {metrics['auroc']:.3f}, 95 % interval {metrics['auroc_low']:.3f} to {metrics['auroc_high']:.3f} "
         f"(bootstrap, {normals} normal and {anomalies} anomalous pictures); the best rule without learning is "
-        f"'{best_rule}' with {metrics['baseline_auroc']:.3f}.",
+        f"'{best_rule}' with {best_auroc:.3f}.",
         "f1_best is the best that any threshold could reach on these very pictures: a bound, not a result.",
     ]
     if UNITS[score].method == "discrimination":
@@ -147,6 +143,4 @@ def anomaly_notes(
         )
     if without_data:
         notes.append(f"{without_data} test pictures without any valid pixel were not scored.")
-    if card.training.splits_version != splits.data_version:
-        notes.append("The model was trained with other splits than it is tested with here, which may flatter it.")
     return notes

@@ -13,7 +13,7 @@ _CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Judged:
+class LabelledScores:
     """Scores of pictures whose class is known."""
 
     score: Scores
@@ -32,11 +32,11 @@ class Judged:
         return self.score[self.is_anomalous]
 
 
-def ranking_metrics(judged: Judged) -> dict[str, float]:
+def ranking_metrics(labelled: LabelledScores) -> dict[str, float]:
     """What does not depend on a threshold.
 
     Args:
-        judged: Scores with both classes.
+        labelled: Scores with both classes.
 
     Returns:
         ``auroc``, ``average_precision``, ``false_alarms_at_95_recall`` (share of the normals that lie at or above the
@@ -45,22 +45,22 @@ def ranking_metrics(judged: Judged) -> dict[str, float]:
     """
     from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-    truth, score = judged.is_anomalous, judged.score
+    truth, score = labelled.is_anomalous, labelled.score
     precision, recall, _ = precision_recall_curve(truth, score)
-    reached = np.quantile(judged.anomalous, 0.05, method="lower")
+    reached = np.quantile(labelled.anomalous, 0.05, method="lower")
     return {
         "auroc": float(roc_auc_score(truth, score)),
         "average_precision": float(average_precision_score(truth, score)),
-        "false_alarms_at_95_recall": float((judged.normal >= reached).mean()),
+        "false_alarms_at_95_recall": float((labelled.normal >= reached).mean()),
         "f1_best": float((2 * precision * recall / np.maximum(precision + recall, 1e-12)).max()),
     }
 
 
-def decision_metrics(judged: Judged, threshold: float) -> dict[str, float]:
+def decision_metrics(labelled: LabelledScores, threshold: float) -> dict[str, float]:
     """What a threshold makes of the scores.
 
     Args:
-        judged: Scores with both classes.
+        labelled: Scores with both classes.
         threshold: From this score on a picture is called anomalous.
 
     Returns:
@@ -69,15 +69,15 @@ def decision_metrics(judged: Judged, threshold: float) -> dict[str, float]:
     """
     from scipy.stats import binomtest
 
-    called = judged.score >= threshold
-    tp, fp = int((called & judged.is_anomalous).sum()), int((called & ~judged.is_anomalous).sum())
-    fn, tn = len(judged.anomalous) - tp, len(judged.normal) - fp
+    called = labelled.score >= threshold
+    tp, fp = int((called & labelled.is_anomalous).sum()), int((called & ~labelled.is_anomalous).sum())
+    fn, tn = len(labelled.anomalous) - tp, len(labelled.normal) - fp
     interval = binomtest(fp, fp + tn).proportion_ci(_CONFIDENCE, "exact")
     return {
         "f1": 2 * tp / max(2 * tp + fp + fn, 1),
         "precision": tp / max(tp + fp, 1),
         "recall": tp / max(tp + fn, 1),
-        "accuracy": (tp + tn) / len(judged.score),
+        "accuracy": (tp + tn) / len(labelled.score),
         "false_alarm_rate": fp / max(fp + tn, 1),
         "false_alarm_rate_low": float(interval.low),
         "false_alarm_rate_high": float(interval.high),
@@ -85,10 +85,10 @@ def decision_metrics(judged: Judged, threshold: float) -> dict[str, float]:
     }
 
 
-def auroc_interval(judged: Judged, seed: int = 0) -> tuple[float, float]:
+def auroc_interval(labelled: LabelledScores, seed: int = 0) -> tuple[float, float]:
     """95 % bootstrap interval of the area under the ROC curve, resampling each class by itself."""
     rng = np.random.default_rng(seed)
-    wins = (judged.anomalous[:, None] > judged.normal) + 0.5 * (judged.anomalous[:, None] == judged.normal)
+    wins = (labelled.anomalous[:, None] > labelled.normal) + 0.5 * (labelled.anomalous[:, None] == labelled.normal)
     areas = [
         wins[rng.integers(wins.shape[0], size=wins.shape[0])][:, rng.integers(wins.shape[1], size=wins.shape[1])].mean()
         for _ in range(_RESAMPLES)

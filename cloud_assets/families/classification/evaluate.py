@@ -1,4 +1,4 @@
-"""Evaluation of a coverage classifier on its test split."""
+"""Evaluation of a coverage classifier on its test split, beside rules without a classifier."""
 
 from __future__ import annotations
 
@@ -27,24 +27,22 @@ from cloud_assets.families.classification.metrics import (
 )
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import SPLITS
-from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.evaluate import Findings, evaluation_of
 from cloud_assets.reports.predictions import band_channels
-from cloud_assets.reports.report_sections import report_sections, splits_table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from cloud_assets.families.classification.evaluation import ClassificationEvaluation
     from cloud_assets.inference.bundle import ModelBundle
     from cloud_assets.inference.predictor import Predictor
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
+    from cloud_assets.reports.evaluation import Evaluation
 
 HEADLINE = (
     "accuracy", "balanced_accuracy", "f1", "quadratic_weighted_kappa", "mean_absolute_class_error", "auroc",
     "expected_calibration_error",
 )  # fmt: skip
-BRIGHTNESS = "share of bright pixels"
+BRIGHTNESS, MAJORITY = "share of bright pixels", "most frequent class"
 _REFUSED = 255
 
 
@@ -62,43 +60,37 @@ def evaluate(
     card = predictor.card
     section = ClassificationSection.of(card)
     classes = section.classes(card)
-    judge = _Judge(recipe, store, splits, classes, section.minimum_valid, progress)
-    tested = judge.score(predictor, "test")
-    validated = judge.score(predictor, "validation")
-    rules, notes = judge.rules(tested.windows, references)
-    baselines = {name: decision_metrics(answers, len(classes.names)) for name, answers in rules.items()}
-    best_rule = max(baselines, key=lambda name: baselines[name]["accuracy"])
-    metrics = _metrics(tested, classes, recipe)
-    metrics |= {f"validation_{name}": value for name, value in _metrics(validated, classes, recipe).items()}
-    metrics |= {f"baseline_{name}": value for name, value in baselines[best_rule].items()}
+    scorer = _Scorer(recipe, store, splits, classes, section.minimum_valid, progress)
+    tested = scorer.score(predictor, "test")
+    validated = scorer.score(predictor, "validation")
+    answers, notes = scorer.rules(tested.windows, references)
+    rules = {name: decision_metrics(answer, len(classes.names)) for name, answer in answers.items()}
     samples = sample_table(store, tested, classes)
     scenes = scene_table(samples)
-    return Evaluation(
-        task=card.task,
-        variant=card.variant,
-        metrics=metrics,
+    found = Findings(
+        test=_metrics(tested, classes, recipe),
+        validation=_metrics(validated, classes, recipe),
+        rules=rules,
+        stated_rules={
+            "baseline": max(rules, key=lambda name: rules[name]["accuracy"]),
+            "bright_share": BRIGHTNESS,
+            "majority": MAJORITY,
+        },
         tables={
-            "baselines": _baseline_table(baselines),
             "per_class": class_table(tested.answers, classes.names),
             "per_scene": scenes,
-            "splits": splits_table(store, splits),
             "per_sample": samples,
         },
-        figures=classification_figures(recipe, card, store, tested, samples, classes),
-        notes=(*classification_notes(store, splits, tested, classes, scenes), *notes, *store.manifest.notes),
-        headline=HEADLINE,
+        figures=classification_figures(recipe, store, tested, samples, classes),
         captions=CAPTIONS,
-        sections=report_sections(
-            store, card, Classes={name: classes.describe()[number] for number, name in enumerate(classes.names)}
-        ),
-        model_version=model_version,
-        patches_version=store.data_version,
-        splits_version=splits.data_version,
-        is_synthetic=store.is_synthetic,
+        notes=(*classification_notes(splits, tested, classes, scenes), *notes),
+        headline=HEADLINE,
+        sections={"Classes": dict(zip(classes.names, classes.describe(), strict=True))},
     )
+    return evaluation_of(recipe, card, model_version, store, splits, found, references)
 
 
-class _Judge:
+class _Scorer:
     """Draws the samples of each split and has them classified."""
 
     def __init__(
@@ -116,7 +108,7 @@ class _Judge:
         self._classes, self._minimum_valid, self._progress = classes, minimum_valid, progress
 
     def windows(self, split: str, count: int) -> Windows:
-        """The same windows for every model that is judged on these splits."""
+        """The same windows for every model that is evaluated on these splits."""
         try:
             return label_windows(
                 self._store,
@@ -153,7 +145,11 @@ class _Judge:
         """What the rules without a classifier say about the test samples, and notes about them."""
         fitted_on = self.windows("train", self._recipe.baseline_windows)
         bright = fit_bright_share(self._store, fitted_on, self._classes)
-        rules = {BRIGHTNESS: Answers(windows.labels, bright.classify(self._store, windows, self._classes))}
+        majority = int(np.argmax(fitted_on.class_counts(len(self._classes.names))))
+        rules = {
+            BRIGHTNESS: Answers(windows.labels, bright.classify(self._store, windows, self._classes)),
+            MAJORITY: Answers(windows.labels, np.full(len(windows), majority, np.int64)),
+        }
         notes = [
             f"Baseline '{BRIGHTNESS}': pixels with a mean reflectance of at least {bright.threshold:.2f} in "
             f"{', '.join(bright.bands)} count as cloud; the threshold is fitted on the training split."
@@ -183,9 +179,3 @@ def _metrics(scored: Scored, classes: CoverageClasses, recipe: ClassificationEva
         **probability_metrics(scored.answers, classes.names, recipe.calibration_bins),
         "samples": float(len(scored.answers)),
     }
-
-
-def _baseline_table(baselines: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame([{"baseline": name, **metrics} for name, metrics in baselines.items()])

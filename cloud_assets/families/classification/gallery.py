@@ -19,16 +19,14 @@ from cloud_assets.families.classification.figures import (
 )
 from cloud_assets.families.classification.metrics import Answers, confusion_counts
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.reports.bootstrap import metric_interval
 from cloud_assets.reports.composites import STRETCH_NOTE, TRUE_COLOUR, composite
 from cloud_assets.reports.confusion_figure import confusion_figure
-from cloud_assets.reports.curves import learning_curves
+from cloud_assets.reports.evaluate import interval_note
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from cloud_assets.families.classification.evaluation import ClassificationEvaluation
-    from cloud_assets.inference.card import ModelCard
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
 
@@ -38,14 +36,11 @@ CAPTIONS = {
     "mistakes": f"The most confident mistakes, each with its own true cloud cover; {STRETCH_NOTE}.",
     "roc": "Each class against the rest, over all thresholds of its probability.",
     "confidence": "Whether stated confidence can be believed (left), and how often it is stated (right).",
-    "learning_curves": "From the training record in the model card; validation split.",
     "baselines": "Rules without a classifier, on the same test samples.",
     "per_class": "Test samples of each class.",
     "per_scene": "Test scenes, lowest accuracy first.",
     "per_sample": "Test samples, the most confident mistakes first.",
-    "splits": "No scene or region is in two splits.",
 }
-_FEW_SCENES = 10
 
 
 @dataclass(frozen=True)
@@ -101,27 +96,24 @@ def scene_table(samples: pd.DataFrame) -> pd.DataFrame:
 
 def classification_figures(
     recipe: ClassificationEvaluation,
-    card: ModelCard,
     store: PatchStore,
     tested: Scored,
     samples: pd.DataFrame,
     classes: CoverageClasses,
-) -> dict[str, bytes]:
-    """PNG images by name; those that the data do not allow are left out."""
-    names, record = classes.names, card.training
+) -> dict[str, bytes | None]:
+    """PNG images by name; None for those that the data do not allow."""
+    names = classes.names
     # Windows of one patch resemble each other: two of them tell enough.
     wrong = samples[samples["class_error"] > 0].groupby("patch_id", sort=False).head(2).head(recipe.mistakes)
     shown = [_mistake(store, tested, row) for row in wrong.to_dict("records")]
     counts = confusion_counts(tested.answers, len(names))
-    pictures = {
+    return {
         "confusion_matrix": confusion_figure(counts, names, names, unit="samples"),
         "cloud_cover": cover_figure(tested.windows.percentages, tested.answers, names, classes.boundaries),
         "mistakes": mistakes_figure([mistake for mistake in shown if mistake is not None]),
         "roc": roc_figure(tested.answers, names),
         "confidence": confidence_figure(tested.answers, recipe.calibration_bins),
-        "learning_curves": learning_curves(record.history, record.best_epoch),
     }
-    return {name: picture for name, picture in pictures.items() if picture is not None}
 
 
 def _mistake(store: PatchStore, tested: Scored, row: Mapping[Any, Any]) -> Mistake | None:
@@ -139,9 +131,7 @@ def _mistake(store: PatchStore, tested: Scored, row: Mapping[Any, Any]) -> Mista
     )
 
 
-def classification_notes(
-    store: PatchStore, splits: Splits, tested: Scored, classes: CoverageClasses, scenes: pd.DataFrame
-) -> list[str]:
+def classification_notes(splits: Splits, tested: Scored, classes: CoverageClasses, scenes: pd.DataFrame) -> list[str]:
     """What a reader of the numbers has to know about the samples."""
     patches = len(splits.indices("test"))
     notes = [
@@ -150,16 +140,10 @@ def classification_notes(
     ]  # fmt: skip
     if len(tested.answers) > patches:
         notes.append(
-            f"The {patches} test patches are extended by random windows to {len(tested.answers)} samples, classes "
-            "evened out. Windows of one patch resemble each other: the interval below counts scenes, not samples."
+            f"The {patches} test patches are supplemented with random windows to {len(tested.answers)} samples, all "
+            "classes alike. Windows of one patch resemble each other: the interval below counts scenes, not samples."
         )
-    interval = metric_interval(scenes, "accuracy")
-    if interval is not None:
-        rough = ", few scenes: a rough guide" if interval.groups < _FEW_SCENES else ""
-        notes.append(
-            f"Mean accuracy of the scenes {interval.estimate:.3f}, 95 % interval {interval.low:.3f} to "
-            f"{interval.high:.3f} (bootstrap over {interval.groups} scenes{rough})."
-        )
+    notes += interval_note(scenes, "accuracy")
     counts: npt.NDArray[np.int64] = tested.windows.class_counts(len(classes.names))
     absent = [name for name, count in zip(classes.names, counts, strict=True) if count == 0]
     if absent:

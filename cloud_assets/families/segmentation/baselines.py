@@ -1,4 +1,4 @@
-"""Baselines of cloud masks: a brightness threshold, all cloud."""
+"""The brightness threshold, the trivial rule that cloud masks are compared with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cloud_assets.bands import CLEAR, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.errors import NoUsablePatches
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.reports.composites import TRUE_COLOUR, instrument_of
-from cloud_assets.reports.confusion_counts import Counts, histogram_samples
+from cloud_assets.reports.confusion_counts import histogram_samples
 from cloud_assets.reports.predictions import band_channels
 
 if TYPE_CHECKING:
@@ -91,12 +91,6 @@ def fit_brightness_threshold(
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = float(thresholds[int(np.argmax(f1[:-1]))])
     return BrightnessThreshold(_DARKEST + best * (_BRIGHTEST - _DARKEST), bands, role)
-
-
-def all_cloud_counts(counts: Counts) -> Counts:
-    """What calling everything cloud would score on the same pixels: (4,) counts from any rule's (4,) counts."""
-    tp, fp, fn, tn = counts
-    return np.array([tp + fn, fp + tn, 0, 0], np.int64)
 
 
 def _brightness(

@@ -9,9 +9,8 @@ import numpy.typing as npt
 
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.reports.confident_learning import LEVELS, doubt_mask, pixel_thresholds, quantised
-from cloud_assets.reports.doubts import Doubts, pictures, title
+from cloud_assets.reports.doubts import Doubt, Doubts, pictures, title
 from cloud_assets.reports.predictions import predict_patches
-from cloud_assets.reports.suspicion_figure import Doubt
 
 if TYPE_CHECKING:
     from cloud_assets.inference.predictor import Predictor

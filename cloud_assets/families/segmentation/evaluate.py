@@ -1,4 +1,4 @@
-"""Evaluation of a segmentation model on its test split."""
+"""Evaluation of a segmentation model on its test split, beside a brightness threshold and constant masks."""
 
 from __future__ import annotations
 
@@ -10,28 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.errors import NoUsablePatches
-from cloud_assets.families.segmentation.baselines import (
-    BrightnessThreshold,
-    all_cloud_counts,
-    fit_brightness_threshold,
-)
+from cloud_assets.families.segmentation.baselines import BrightnessThreshold, fit_brightness_threshold
 from cloud_assets.families.segmentation.gallery import CAPTIONS, segmentation_figures
-from cloud_assets.families.segmentation.metrics import SegmentationScores, cloud_metrics, prefixed
-from cloud_assets.reports.bootstrap import metric_interval
+from cloud_assets.families.segmentation.metrics import SegmentationScores, cloud_metrics
 from cloud_assets.reports.confusion_counts import COUNT_COLUMNS, scene_table
-from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.evaluate import Findings, evaluation_of, interval_note, test_rows
 from cloud_assets.reports.predictions import predict_patches
-from cloud_assets.reports.report_sections import report_sections, splits_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
     from cloud_assets.families.segmentation.stitched_scenes import StitchedScenes
-    from cloud_assets.inference.card import ModelCard
     from cloud_assets.inference.predictor import Predictor
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
+    from cloud_assets.reports.evaluation import Evaluation
 
 HEADLINE = (
     "iou",
@@ -45,7 +39,8 @@ HEADLINE = (
     "miou",
     "official_jaccard",
 )
-_FEW_SCENES = 10
+BRIGHTNESS, ALL_CLOUD, ALL_CLEAR = "brightness threshold", "all cloud", "all clear"
+"""Names of the trivial rules."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +64,7 @@ def evaluate(
     """Evaluates a model; see :meth:`Family.evaluate`."""
     splits.check_belongs_to(store)
     card = predictor.card
-    test = splits.indices("test")
-    if not len(test) or not store.has_masks:
-        raise NoUsablePatches(
-            f"{card.task}/{card.variant}: the test split of these patches is empty or has no masks. Look at the splits."
-        )
+    test = test_rows(store, splits, card, needs_masks=True)
     baseline = fit_brightness_threshold(store, splits.indices("train"), recipe.baseline_patches)
     official = [scenes for protocol in recipe.protocols if (scenes := protocol.scenes_of(store, test)) is not None]
     scorer = _Scorer(recipe, predictor, store, baseline, progress)
@@ -81,20 +72,12 @@ def evaluate(
     validated = scorer.score(splits.indices("validation"), "Validating", ())
     if not tested.model.counts.sum():
         raise NoUsablePatches(f"{card.task}/{card.variant}: the test split holds no labelled pixel with data.")
-
-    baselines = _baselines(tested, baseline)
-    metrics = tested.model.metrics() | prefixed("validation_", validated.model.metrics())
-    metrics |= prefixed("baseline_", baselines.get("brightness threshold", {}))
-    metrics |= prefixed("all_cloud_", baselines["all cloud"])
+    rules = _rules(tested, baseline)
     per_patch = _patch_table(store, tested.model)
     groups = store.index["group"].iloc[tested.model.indices].tolist()
-    tables = {
-        "baselines": _baseline_table(baselines),
-        "per_scene": scene_table(groups, tested.model.patch_counts),
-        "splits": splits_table(store, splits),
-        "per_patch": per_patch,
-    }
-    notes = _notes(card, tested, tables["per_scene"], baseline, splits) + list(store.manifest.notes)
+    tables = {"per_scene": scene_table(groups, tested.model.patch_counts), "per_patch": per_patch}
+    metrics = tested.model.metrics()
+    notes = _notes(tested, tables["per_scene"], baseline)
     for scenes in official:
         metrics |= scenes.metrics()
         tables["official_scenes"] = scenes.table()
@@ -106,22 +89,18 @@ def evaluate(
         notes.append(
             "The official stitched-scene score was left out: the test split holds no whole 38-Cloud test scene."
         )
-    figures = segmentation_figures(recipe, predictor, store, tested, per_patch, baselines)
-    return Evaluation(
-        task=card.task,
-        variant=card.variant,
-        metrics=metrics,
+    found = Findings(
+        test=metrics,
+        validation=validated.model.metrics(),
+        rules=rules,
+        stated_rules={"baseline": BRIGHTNESS, "all_cloud": ALL_CLOUD, "all_clear": ALL_CLEAR},
         tables=tables,
-        figures=figures,
-        notes=tuple(notes),
-        headline=HEADLINE,
+        figures=segmentation_figures(recipe, predictor, store, tested.model, per_patch, rules),
         captions=CAPTIONS,
-        sections=report_sections(store, card),
-        model_version=model_version,
-        patches_version=store.data_version,
-        splits_version=splits.data_version,
-        is_synthetic=store.is_synthetic,
+        notes=notes,
+        headline=HEADLINE,
     )
+    return evaluation_of(recipe, card, model_version, store, splits, found)
 
 
 class _Scorer:
@@ -160,18 +139,14 @@ class _Scorer:
         return scores
 
 
-def _baselines(tested: SplitScores, baseline: BrightnessThreshold | None) -> dict[str, dict[str, float]]:
+def _rules(tested: SplitScores, baseline: BrightnessThreshold | None) -> dict[str, dict[str, float]]:
     """Metrics of the trivial rules on the test split, by their names."""
-    rules = {"all cloud": cloud_metrics(all_cloud_counts(tested.model.counts))}
-    if baseline is not None:
-        rules = {"brightness threshold": cloud_metrics(tested.brightness.counts)} | rules
-    return rules
-
-
-def _baseline_table(baselines: dict[str, dict[str, float]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame([{"baseline": name, **metrics} for name, metrics in baselines.items()])
+    tp, fp, fn, tn = tested.model.counts
+    constant = {
+        ALL_CLOUD: cloud_metrics(np.array([tp + fn, fp + tn, 0, 0])),
+        ALL_CLEAR: cloud_metrics(np.array([0, 0, tp + fn, fp + tn])),
+    }
+    return constant if baseline is None else {BRIGHTNESS: cloud_metrics(tested.brightness.counts)} | constant
 
 
 def _patch_table(store: PatchStore, scores: SegmentationScores) -> pd.DataFrame:
@@ -195,23 +170,11 @@ def _patch_table(store: PatchStore, scores: SegmentationScores) -> pd.DataFrame:
     return table.sort_values("wrong_percentage", ascending=False, ignore_index=True)
 
 
-def _notes(
-    card: ModelCard,
-    tested: SplitScores,
-    per_scene: pd.DataFrame,
-    baseline: BrightnessThreshold | None,
-    splits: Splits,
-) -> list[str]:
+def _notes(tested: SplitScores, per_scene: pd.DataFrame, baseline: BrightnessThreshold | None) -> list[str]:
     notes = [
         "Cloud is thick and thin cloud together; shadow counts as clear. Nodata and unlabelled pixels are not scored.",
+        *interval_note(per_scene, "iou"),
     ]
-    interval = metric_interval(per_scene, "iou")
-    if interval is not None:
-        rough = ", few scenes: a rough guide" if interval.groups < _FEW_SCENES else ""
-        notes.append(
-            f"IoU {interval.estimate:.3f}, 95 % interval {interval.low:.3f} to {interval.high:.3f} "
-            f"(bootstrap over {interval.groups} scenes{rough})."
-        )
     if baseline is None:
         notes.append("There is no brightness baseline: the training patches do not hold both cloud and clear pixels.")
     else:
@@ -223,11 +186,6 @@ def _notes(
     absent = [name for name in tested.model.absent_classes() if tested.model.has_kinds]
     if absent:
         notes.append(f"Not in the truth of the test split, so without metrics: {', '.join(absent)}.")
-    if card.training.splits_version != splits.data_version:
-        notes.append(
-            "The model was trained with other splits than it is tested with here: some of the test patches may have "
-            "been among its training patches, which flatters it."
-        )
     if tested.model.unpredicted:
         notes.append(f"{tested.model.unpredicted} labelled pixels without data were not scored.")
     return notes

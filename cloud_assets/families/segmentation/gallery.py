@@ -16,7 +16,6 @@ from cloud_assets.reports.confusion_counts import scene_table
 from cloud_assets.reports.confusion_figure import confusion_figure
 from cloud_assets.reports.curves import (
     cloud_cover_figure,
-    learning_curves,
     precision_recall_figure,
     reliability_figure,
 )
@@ -25,7 +24,6 @@ from cloud_assets.reports.predictions import predict_patches
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cloud_assets.families.segmentation.evaluate import SplitScores
     from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
     from cloud_assets.families.segmentation.metrics import SegmentationScores
     from cloud_assets.inference.predictor import Predictor
@@ -40,11 +38,9 @@ CAPTIONS = {
     "precision_recall": "Cloud against clear on the test split, over all thresholds of the cloud probability.",
     "reliability": "Whether stated probabilities can be believed (left), and how often each is stated (right).",
     "cloud_cover": "Each point is a test patch.",
-    "learning_curves": "From the training record in the model card; validation split.",
     "per_scene": "Test scenes, worst IoU first. No IoU means: neither true nor predicted cloud.",
     "per_patch": "Test patches, most wrong pixels first.",
     "baselines": "Rules without any learning, on the same test pixels.",
-    "splits": "No scene or region is in two splits.",
     "official_scenes": "The official score of 38-Cloud, scene by scene; absent patches were blank and count as clear.",
 }
 
@@ -53,47 +49,43 @@ def segmentation_figures(
     recipe: SegmentationEvaluation,
     predictor: Predictor,
     store: PatchStore,
-    tested: SplitScores,
+    scores: SegmentationScores,
     per_patch: pd.DataFrame,
     baselines: Mapping[str, Mapping[str, float]],
-) -> dict[str, bytes]:
+) -> dict[str, bytes | None]:
     """Draws all figures of a report.
 
     Args:
         recipe: How many patches to show.
         predictor: The model, to predict the shown patches once more.
         store: The patches.
-        tested: Scores of the test split.
+        scores: The model's on the test split.
         per_patch: Table of the test patches, most wrong pixels first.
         baselines: Metrics of the trivial rules, by name.
 
     Returns:
-        PNG images by name; those that the data do not allow are left out.
+        PNG images by name; None for those that the data do not allow.
     """
-    model = tested.model
-    has_kinds = model.has_kinds
-    true_codes = [code for code in CLASS_NAMES if model.class_counts[code].sum()]
+    has_kinds = scores.has_kinds
+    true_codes = [code for code in CLASS_NAMES if scores.class_counts[code].sum()]
     names = class_names(has_kinds, true_codes)
     worst = per_patch.head(recipe.worst_patches)
     middle = max(0, (len(per_patch) - recipe.typical_patches) // 2)
     typical = per_patch.iloc[middle : middle + recipe.typical_patches] if len(per_patch) > len(worst) else None
     predicted = class_names(has_kinds)
-    table = model.class_counts[np.ix_(true_codes, list(predicted))]
-    scenes = scene_table(store.index["group"].iloc[model.indices].tolist(), model.patch_counts)
-    record = predictor.card.training
-    figures = {
+    table = scores.class_counts[np.ix_(true_codes, list(predicted))]
+    scenes = scene_table(store.index["group"].iloc[scores.indices].tolist(), scores.patch_counts)
+    return {
         "worst_patches": patch_panels(_examples(predictor, store, worst), names),
         "scenes": scene_bars(scenes),
         "confusion_matrix": confusion_figure(table, [names[code] for code in true_codes], list(predicted.values())),
-        "precision_recall": _precision_recall(predictor, model, baselines),
+        "precision_recall": _precision_recall(predictor, scores, baselines),
         "cloud_cover": cloud_cover_figure(
             per_patch["cloud_truth_percentage"].to_numpy(), per_patch["cloud_predicted_percentage"].to_numpy()
         ),
-        "reliability": reliability_figure(model.histogram),
-        "learning_curves": learning_curves(record.history, record.best_epoch),
+        "reliability": reliability_figure(scores.histogram),
         "typical_patches": None if typical is None else patch_panels(_examples(predictor, store, typical), names),
     }
-    return {name: picture for name, picture in figures.items() if picture is not None}
 
 
 def _precision_recall(

@@ -7,8 +7,6 @@ of the probability are those of the probability rounded down to 1/1000.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import numpy.typing as npt
 
@@ -173,11 +171,6 @@ def probability_metrics(histogram: npt.NDArray[np.int64]) -> dict[str, float]:
         "average_precision": float(average_precision_score(truth, score, sample_weight=weights)),
         "auroc": float(roc_auc_score(truth, score, sample_weight=weights)),
     }
-
-
-def prefixed(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics with a prefix before their names."""
-    return {prefix + name: value for name, value in metrics.items()}
 
 
 def _weighted(

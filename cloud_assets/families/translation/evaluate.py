@@ -1,4 +1,4 @@
-"""Evaluation of a translation model on its test split."""
+"""Evaluation of a translation model on its test split, beside a constant colour and a linear regression."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from cloud_assets.families.translation.card_section import TranslationSection
 from cloud_assets.families.translation.gallery import CAPTIONS, translation_figures
 from cloud_assets.families.translation.metrics import TranslationScores, with_gain
 from cloud_assets.families.translation.pairs import Pairs
-from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.reports.report_sections import report_sections, splits_table
+from cloud_assets.reports.evaluate import Findings, evaluation_of, test_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from cloud_assets.patches.preprocessing import Preprocessing
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
+    from cloud_assets.reports.evaluation import Evaluation
 
 HEADLINE = (
     "psnr_gain", "psnr", "ssim", "ms_ssim", "rmse", "mae", "r2", "sam", "ndvi_rmse", "ndvi_correlation",
@@ -62,47 +62,37 @@ def evaluate(
     card = predictor.card
     pairs = Pairs(store, card)
     target = pairs.target
-    test, validation = splits.indices("test"), splits.indices("validation")
-    if not len(test):
-        raise NoUsablePatches(f"{card.task}/{card.variant}: the test split is empty. Look at the splits.")
+    test, validation = test_rows(store, splits, card, needs_masks=False), splits.indices("validation")
     baselines = fit_baselines(
         pairs, splits.indices("train"), pixels=recipe.baseline_pixels, window=recipe.baseline_window
     )
-    judge = _Judge(recipe, predictor, pairs, baselines, target, progress)
-    tested = judge.score(test, "Testing")
+    scorer = _Scorer(recipe, predictor, pairs, baselines, target, progress)
+    tested = scorer.score(test, "Testing")
     if not tested.scores[MODEL].pixels:
         raise NoUsablePatches(f"{card.task}/{card.variant}: no pixel of the test split was seen by both sensors.")
-    found = tested.metrics()
-    metrics = dict(found[MODEL])
-    if len(validation) and (validated := judge.score(validation, "Validating")).scores[MODEL].pixels:
-        metrics |= {f"validation_{name}": value for name, value in validated.metrics()[MODEL].items()}
-    metrics |= {f"baseline_{name}": value for name, value in found[MEAN_COLOUR].items()}
-    metrics |= {f"linear_{name}": value for name, value in found[LINEAR].items()}
+    metrics = tested.metrics()
+    validated = scorer.score(validation, "Validating") if len(validation) else None
     per_patch = _patch_table(store, tested)
-    return Evaluation(
-        task=card.task,
-        variant=card.variant,
-        metrics=metrics,
+    found = Findings(
+        test=metrics[MODEL],
+        validation=validated.metrics()[MODEL] if validated and validated.scores[MODEL].pixels else {},
+        rules={name: values for name, values in metrics.items() if name != MODEL},
+        stated_rules={"baseline": MEAN_COLOUR, "linear": LINEAR},
         tables={
-            "baselines": _baseline_table(found),
-            "per_band": _band_table(found, target.bands),
+            "per_band": _band_table(metrics, target.bands),
             "per_scene": _scene_table(per_patch),
-            "splits": splits_table(store, splits).drop(columns="cloud_percentage"),
             "per_patch": per_patch,
         },
         figures=translation_figures(recipe, predictor, pairs, tested.scores[MODEL], per_patch),
-        notes=(*_notes(recipe, card, splits, found, len(test)), *store.manifest.notes),
-        headline=HEADLINE,
         captions=CAPTIONS,
-        sections=report_sections(store, card, model={"predicts": f"{', '.join(target.bands)} ({target.instrument})"}),
-        model_version=model_version,
-        patches_version=store.data_version,
-        splits_version=splits.data_version,
-        is_synthetic=store.is_synthetic,
+        notes=_notes(recipe, card, metrics, len(test)),
+        headline=HEADLINE,
+        model={"predicts": f"{', '.join(target.bands)} ({target.instrument})"},
     )
+    return evaluation_of(recipe, card, model_version, store, splits, found)
 
 
-class _Judge:
+class _Scorer:
     """Predicts splits and scores model and baselines on the same pixels."""
 
     def __init__(
@@ -138,12 +128,6 @@ class _Judge:
                     scores[name].update(rows, baseline.predict(radar), true, valid)
                 bar.update(len(rows))
         return Scored(scores)
-
-
-def _baseline_table(found: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame([{"baseline": name, **metrics} for name, metrics in found.items() if name != MODEL])
 
 
 def _band_table(found: Mapping[str, Mapping[str, float]], bands: tuple[str, ...]) -> pd.DataFrame:
@@ -198,7 +182,6 @@ def _scene_table(per_patch: pd.DataFrame) -> pd.DataFrame:
 def _notes(
     recipe: TranslationEvaluation,
     card: ModelCard,
-    splits: Splits,
     found: Mapping[str, Mapping[str, float]],
     patches: int,
 ) -> list[str]:
@@ -234,9 +217,4 @@ def _notes(
         notes.append("No NDVI: the model does not predict both red and near infrared.")
     if "ms_ssim" not in model:
         notes.append("No multi-scale SSIM: its five scales need patches of at least 176 pixels.")
-    if card.training.splits_version != splits.data_version:
-        notes.append(
-            "The model was trained with other splits than it is tested with here: some of the test patches may have "
-            "been among its training patches, which flatters it."
-        )
     return notes

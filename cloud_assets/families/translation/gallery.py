@@ -17,7 +17,6 @@ from cloud_assets.families.translation.figures import (
     quality_curve,
 )
 from cloud_assets.families.translation.metrics import ndvi
-from cloud_assets.reports.curves import learning_curves
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,12 +33,10 @@ CAPTIONS = {
     "histograms": "Reflectance of all test pixels: a model that hedges makes narrower distributions than the truth.",
     "ndvi": "NDVI of made against true pictures, test pixels, colour by their number (logarithmic).",
     "quality": "From the training record in the model card; validation split.",
-    "learning_curves": "From the training record in the model card.",
     "baselines": "The training patches' mean colour, and linear regression on VV, VH, their local means and variances.",
     "per_band": "Reflectance; R² is 0 for the test split's own mean.",
     "per_scene": "Test scenes, lowest gain first.",
     "per_patch": "Test patches, lowest gain first.",
-    "splits": "No scene is in two splits.",
 }
 _COMPOSITES = {
     "true colour": ("red", "green", "blue"),
@@ -54,7 +51,7 @@ def translation_figures(
     pairs: Pairs,
     scores: TranslationScores,
     per_patch: pd.DataFrame,
-) -> dict[str, bytes]:
+) -> dict[str, bytes | None]:
     """Draws all figures of a report.
 
     Args:
@@ -65,19 +62,17 @@ def translation_figures(
         per_patch: Table of the test patches, lowest gain first.
 
     Returns:
-        PNG images by name; those that the data do not allow are left out.
+        PNG images by name; None for those that the data do not allow.
     """
     places = np.unique(np.linspace(0, len(per_patch) - 1, min(recipe.examples, len(per_patch))).astype(int))
     examples = [_example(predictor, pairs, row) for row in per_patch.iloc[places].to_dict("records")]
     record = predictor.card.training
-    figures = {
+    return {
         "examples": example_panels(examples),
         "histograms": band_histograms(scores.histograms, pairs.bands),
         "ndvi": ndvi_scatter(scores.ndvi_histogram),
         "quality": quality_curve(record.history, record.best_epoch),
-        "learning_curves": learning_curves(record.history, record.best_epoch),
     }
-    return {name: picture for name, picture in figures.items() if picture is not None}
 
 
 def _example(predictor: Predictor, pairs: Pairs, row: Mapping[Any, Any]) -> Example:

@@ -126,10 +126,14 @@ def report_asset(task: Task, variant: str) -> dg.AssetsDefinition:
         splits: Splits,
         **champions: Champion | None,
     ) -> Iterator[dg.MaterializeResult[Evaluation]]:
+        from cloud_assets.reports.evaluate import with_changed_settings
+
         evaluator = from_config(task.evaluation, context.op_execution_context.op_config)
         with measured() as cost:
             further = references(task, champions)
             evaluation = family_of(evaluator).evaluate(evaluator, model, labeled_patches, splits, **further)
+            declared = task.variants[variant].model_dump(mode="json")
+            evaluation = with_changed_settings(evaluation, model.card.training.recipe, declared)
         run_id = None
         try:
             run_id = tracking.tracker().known_run(folders.workspace(model))

@@ -10,7 +10,7 @@ from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.anomaly.baselines import baseline_scores
 from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
 from cloud_assets.families.anomaly.metrics import (
-    Judged,
+    LabelledScores,
     auroc_interval,
     decision_metrics,
     ranking_metrics,
@@ -27,7 +27,7 @@ from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets_tests.any_family import evaluate_by
 
-JUDGED = Judged(np.array([0.1, 0.2, 0.3, 0.4, 0.35, 0.5, 0.6]), np.array([0, 0, 0, 0, 1, 1, 1], bool))
+JUDGED = LabelledScores(np.array([0.1, 0.2, 0.3, 0.4, 0.35, 0.5, 0.6]), np.array([0, 0, 0, 0, 1, 1, 1], bool))
 
 
 def test_ranking_by_counting_pairs() -> None:
@@ -134,7 +134,10 @@ def test_scores_rules_and_slices_of_a_perfect_model(evaluation: Evaluation, tmp_
         "mean brightness",
         "95th percentile",
         "local contrast",
+        "everything anomalous",
     ]
+    assert metrics["constant_auroc"] == 0.5
+    assert metrics["constant_recall"] == 1
     assert metrics["baseline_auroc"] == 1
     assert evaluation.tables["normals_by_kind"]["kind"].tolist() == ["snow"]
     assert {"score_histogram", "roc", "confusion_matrix", "hardest_normals", "missed_anomalies"} <= set(
@@ -194,7 +197,7 @@ def test_rules_on_the_real_pictures(real_data: Path, tmp_path: Path) -> None:
     real = cut_patches(catalog, recipe, tmp_path / "store", progress=False)
     is_cloud = (real.index["label"] == "cloud").to_numpy()
     scores = baseline_scores(real, np.arange(len(real)))
-    found = {name: ranking_metrics(Judged(values, is_cloud))["auroc"] for name, values in scores.items()}
+    found = {name: ranking_metrics(LabelledScores(values, is_cloud))["auroc"] for name, values in scores.items()}
     assert found["mean brightness"] == pytest.approx(0.62, abs=0.02)
     assert found["95th percentile"] == pytest.approx(0.76, abs=0.03)
     assert found["local contrast"] == pytest.approx(0.69, abs=0.05)

@@ -118,7 +118,7 @@ def test_mistakes_are_counted_and_shown(cover: tuple[PatchStore, Splits]) -> Non
 def test_brightness_rule_is_fitted_on_training_and_always_reported(cover: tuple[PatchStore, Splits]) -> None:
     evaluation = judge(CountingClassifier(), cover)
     baselines = evaluation.tables["baselines"].set_index("baseline")
-    assert list(baselines.index) == ["share of bright pixels"]
+    assert list(baselines.index) == ["share of bright pixels", "most frequent class"]
     # Right on dark ground, wrong on snow.
     assert 0.5 < baselines["accuracy"].iloc[0] < 0.95
     assert evaluation.metrics["baseline_accuracy"] == baselines["accuracy"].iloc[0]
@@ -184,7 +184,7 @@ def test_champion_that_cannot_serve_is_noted(cover: tuple[PatchStore, Splits], c
 
     changes = {name: Preprocessing(**value) for name, value in changes.items()}
     evaluation = judge(CountingClassifier(), cover, masks=segmentation_bundle(**changes))
-    assert len(evaluation.tables["baselines"]) == 1
+    assert len(evaluation.tables["baselines"]) == 2
     assert any(note.startswith("No baseline from the champion of masks") for note in evaluation.notes)
 
 

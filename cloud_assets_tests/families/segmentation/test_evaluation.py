@@ -55,7 +55,7 @@ def test_tables_add_up(random_store: Data, random_evaluation: Evaluation) -> Non
     assert set(evaluation.tables["per_scene"]["group"]) == {"008", "009", "010", "011"}
     assert evaluation.tables["per_patch"]["wrong_percentage"].is_monotonic_decreasing
     assert evaluation.tables["splits"]["patches"].tolist() == [12, 4, 8]
-    assert evaluation.tables["baselines"]["baseline"].tolist() == ["brightness threshold", "all cloud"]
+    assert evaluation.tables["baselines"]["baseline"].tolist() == ["brightness threshold", "all cloud", "all clear"]
 
 
 def test_a_perfect_model_is_perfect_and_clear_scenes_are_allowed(tmp_path: Path) -> None:
