@@ -10,7 +10,7 @@ from torch import nn
 
 from cloud_assets.errors import InvalidRecipe, TrainingFailed
 from cloud_assets.families import load_predictor
-from cloud_assets.families.translation.image_pool import ImagePool
+from cloud_assets.families.translation.module import ImagePool
 from cloud_assets.families.translation.monitor import CollapseMonitor
 from cloud_assets.families.translation.recipe import Translation, TranslationLoss, cyclegan, pix2pix
 from cloud_assets.inference.bundle import ModelBundle
