@@ -4,31 +4,25 @@ A trial is in the storage from its start, so a study that is killed at any time 
 Optuna, arXiv:1907.10902). Only this module opens studies; it names no family of models.
 """
 
-import hashlib
-import json
 import math
 import os
-import re
 import shutil
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, as_completed
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
 
-from cloud_assets.errors import AlreadyRunning, InvalidRecipe, SourceUnreachable, TrainingFailed
+from cloud_assets.errors import InvalidRecipe, TrainingFailed
 from cloud_assets.families import family_of
 from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.search_space import Choice, Dimension, FloatRange, SearchSpace, Value, with_parameters
 from cloud_assets.learning.study_recipe import StudyRecipe
-from cloud_assets.learning.training_run import TRAINING_VERSION, TrainingRun, beyond_the_recipe
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.lifecycle import study_storage
 from cloud_assets.worker_processes import WorkerProcesses
 
 if TYPE_CHECKING:
@@ -36,14 +30,9 @@ if TYPE_CHECKING:
 
 TrialState = Literal["complete", "pruned", "failed", "interrupted"]
 
-HEARTBEAT_SECONDS, _GRACE = 30, 4
-"""A running trial of a shared storage that is silent for so many heartbeats is run again."""
-_SQLITE_SECONDS = 120
-"""How long a process waits for the others' writes."""
-_LOCK_SECONDS = 5.0
 _START_SECONDS = 60.0
 _FAILURES_WITHOUT_SUCCESS = 5
-_IDENTITY, _REASON = "cloud_assets_identity", "reason"
+_REASON = "reason"
 
 
 @dataclass(frozen=True)
@@ -95,10 +84,12 @@ def run_study(
         TrainingFailed: If the first trials all fail, or worker processes cannot start.
     """
     space.check(base)
-    identity = study_identity(recipe, space, base, run)
-    url = storage_url(recipe, run.workspace)
-    with _locked(run.workspace):
-        study, storage = _opened(recipe.name or study_name(identity), identity, url, recipe)
+    identity = study_storage.study_identity(recipe, space, base, run)
+    url = study_storage.storage_url(recipe, run.workspace)
+    with study_storage.locked(run.workspace):
+        study, storage = study_storage.opened_study(
+            recipe.name or study_storage.study_name(identity), identity, url, recipe
+        )
         if recipe.include_defaults and not study.get_trials(deepcopy=False) and (own := space.values_of(base)):
             study.enqueue_trial(own)
         # Listeners need not survive the way into another process. Simulated patches are made once for all trials.
@@ -143,45 +134,6 @@ def finished_trials(study: "optuna.Study") -> list[Trial]:
             )
         )
     return found
-
-
-def study_identity(recipe: StudyRecipe, space: SearchSpace, base: Recipe, run: TrainingRun) -> dict[str, str]:
-    """What the trials of one study have in common; trials that differ in any of it cannot be compared.
-
-    Of the recipe that trials start from, the searched fields do not count; of how is searched, what is optimised
-    counts, how many trials and by how many workers does not.
-    """
-    rest = base.model_dump(mode="json")
-    for path in space.root:
-        *parents, name = path.split(".")
-        place: Any = rest
-        for parent in parents:
-            place = place.get(parent, {})
-        place.pop(name, None)
-    named = [str(TRAINING_VERSION), *beyond_the_recipe(base.model_dump())]
-    fixed = json.dumps([type(base).__name__, recipe.trial_epochs, recipe.trial_minutes, rest, named], sort_keys=True)
-    return {
-        "task": run.task,
-        "variant": run.variant,
-        "metric": recipe.metric,
-        "mode": recipe.mode,
-        "patches_version": run.store.data_version,
-        "splits_version": run.splits.data_version,
-        "search_space": space.digest,
-        "recipe": hashlib.blake2b(fixed.encode(), digest_size=16).hexdigest(),
-    }
-
-
-def study_name(identity: Mapping[str, str]) -> str:
-    """A name of its own for each task, variant, data version, recipe and search space."""
-    digest = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=4).hexdigest()
-    return f"{identity['task']}-{identity['variant']}-{digest}"
-
-
-def storage_url(recipe: StudyRecipe, workspace: Path) -> str:
-    """Where the trials are kept; ``optuna-dashboard`` opens it."""
-    # Signs that mean something in a URL are quoted.
-    return recipe.storage or f"sqlite:///{quote(str(workspace.resolve() / 'study.db'), safe='/:')}"
 
 
 @dataclass(frozen=True)
@@ -233,7 +185,9 @@ class _Session:
                 if left > 0:
                     self._round(workers, left)
                 else:
-                    time.sleep(HEARTBEAT_SECONDS)  # another machine, or one of ours that died, may leave a trial
+                    time.sleep(
+                        study_storage.HEARTBEAT_SECONDS
+                    )  # another machine, or one of ours that died, may leave a trial
 
     def _round(self, workers: WorkerProcesses, left: int) -> None:
         begun = self._begun()
@@ -277,16 +231,17 @@ class _Session:
         import optuna
         import sqlalchemy
 
-        with _no_notices():
+        with study_storage.without_notices():
             optuna.storages.fail_stale_trials(self._study)
-            retry = _retry(self._recipe)
+            retry = study_storage.retry_callback(self._recipe)
         with self._storage.engine.connect() as connection:
             heard = set(connection.execute(sqlalchemy.text("SELECT trial_id FROM trial_heartbeats")).scalars())
         for trial in self._study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
             age = (datetime.now() - (trial.datetime_start or datetime.min)).total_seconds()
             # The workspace is locked, so nobody else runs trials of its own file. Elsewhere heartbeats tell; Optuna
             # overlooks trials that were killed before their first one.
-            if self._recipe.storage is None or (age > _GRACE * HEARTBEAT_SECONDS and trial._trial_id not in heard):
+            is_silent = age > study_storage.grace_seconds() and trial._trial_id not in heard
+            if self._recipe.storage is None or is_silent:
                 self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
                 retry(self._study, trial)
 
@@ -319,12 +274,17 @@ def _run_trial(order: _Order) -> None:
 
     study = optuna.load_study(
         study_name=order.name,
-        storage=_kept_storage(order.url, order.recipe),
+        storage=study_storage.kept_storage(order.url, order.recipe),
         sampler=_sampler(order.recipe, order.seed),
         pruner=_pruner(order.recipe),
     )
-    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another process took us for dead
+    try:
         study.optimize(partial(_objective, order), n_trials=1, catch=(_TrialFailed,))
+    except _UnknownMetric:
+        raise
+    except ValueError as error:
+        if not str(error).startswith("Cannot tell a"):  # another process took this trial for dead: it runs again
+            raise
 
 
 def _objective(order: _Order, trial: "optuna.Trial") -> float:
@@ -414,12 +374,6 @@ def _pruner(recipe: StudyRecipe) -> "optuna.pruners.BasePruner":
     return optuna.pruners.NopPruner()
 
 
-def _retry(recipe: StudyRecipe) -> "optuna.storages.RetryHeartbeatStaleTrialCallback":
-    import optuna
-
-    return optuna.storages.RetryHeartbeatStaleTrialCallback(recipe.retries, inherit_intermediate_values=True)
-
-
 def _retried(trial: Any) -> Sequence[int]:
     """Numbers of the interrupted trials that one repeats, the first one first."""
     history: Sequence[int] = trial.system_attrs.get("retry_history", ())
@@ -429,91 +383,3 @@ def _retried(trial: Any) -> Sequence[int]:
 def _interrupted(trials: Sequence[Any]) -> set[int]:
     """Numbers of the trials that others repeat."""
     return {number for trial in trials for number in _retried(trial)}
-
-
-def _storage(url: str, recipe: StudyRecipe) -> "optuna.storages.RDBStorage":
-    import optuna
-    import sqlalchemy
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # reasons of failures are kept with the trials
-    is_sqlite = url.startswith("sqlite")
-    with _no_notices():
-        storage = optuna.storages.RDBStorage(
-            url,
-            engine_kwargs={"connect_args": {"timeout": _SQLITE_SECONDS}} if is_sqlite else None,
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=_GRACE * HEARTBEAT_SECONDS,
-            heartbeat_stale_trial_callback=_retry(recipe),
-        )
-    if is_sqlite:
-        # SQLite knows no SELECT FOR UPDATE: without these two workers may take the same queued trial, or lock each
-        # other out (optuna/optuna#4034).
-        sqlalchemy.event.listen(storage.engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
-        sqlalchemy.event.listen(storage.engine, "begin", lambda began: began.exec_driver_sql("BEGIN IMMEDIATE"))
-        storage.engine.dispose()
-    return storage
-
-
-_kept_storage = cache(_storage)
-"""For worker processes, which run many trials."""
-
-
-def _opened(
-    name: str, identity: Mapping[str, str], url: str, recipe: StudyRecipe
-) -> "tuple[optuna.Study, optuna.storages.RDBStorage]":
-    """Opens or makes a study, and makes sure that it is about the same."""
-    import optuna
-
-    try:
-        storage = _storage(url, recipe)
-        study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            direction="maximize" if recipe.mode == "max" else "minimize",
-            load_if_exists=True,
-        )
-    except Exception as error:  # drivers and servers each raise types of their own
-        shown = re.sub(r"//[^@/]*@", "//…@", url)
-        raise SourceUnreachable(
-            f"the study's storage {shown} cannot be opened ({type(error).__name__}: {str(error)[:300]}). "
-            "Check the URL, its server and its driver, or leave storage unset for a file in the workspace."
-        ) from error
-    known = study.user_attrs.get(_IDENTITY)
-    if known is None:
-        study.set_user_attr(_IDENTITY, dict(identity))
-    elif known != identity:
-        described = "; ".join(
-            f"{what.replace('_', ' ')} {known.get(what)}, now {identity[what]}"
-            for what in identity
-            if known.get(what) != identity[what]
-        )
-        raise InvalidRecipe(
-            f"there is already a study {name!r} about something else ({described}): their trials cannot be compared. "
-            "Choose another name, leave the name unset, or delete the old study."
-        )
-    return study, storage
-
-
-@contextmanager
-def _no_notices() -> Iterator[None]:
-    """Without Optuna's notices that heartbeats are experimental."""
-    import optuna
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
-
-
-@contextmanager
-def _locked(workspace: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    workspace.mkdir(parents=True, exist_ok=True)
-    try:
-        # The operating system takes this lock back from a killed process, unlike a file that merely exists.
-        with FileLock(workspace / "study.lock", timeout=_LOCK_SECONDS):
-            yield
-    except Timeout:
-        raise AlreadyRunning(
-            f"Another process is running a study in {workspace}. Wait for it, or end it; its finished trials are kept."
-        ) from None

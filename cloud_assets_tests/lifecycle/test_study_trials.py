@@ -18,7 +18,7 @@ from cloud_assets.errors import AlreadyRunning, InvalidRecipe, SourceUnreachable
 from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace
 from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.learning.training_run import TrainingRun
-from cloud_assets.lifecycle import study_trials
+from cloud_assets.lifecycle import study_storage, study_trials
 from cloud_assets.lifecycle.study_trials import Trial, finished_trials
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit
@@ -111,8 +111,8 @@ def test_four_workers_share_the_storage_whatever_is_killed(bowl: Any, data: Path
             from cloud_assets_tests.lifecycle.test_study_trials import SPACE, StudyRecipe, run_study, training_run
 
             run = training_run(Path({str(data)!r}), Path({str(tmp_path / "work")!r}))
-            base = Bowl(seconds=0.3, log={str(tmp_path / "log")!r})
-            run_study(StudyRecipe(trials=16, workers=4, pruner="none"), SPACE, base, run)
+            base = Bowl(seconds=0.2, log={str(tmp_path / "log")!r})
+            run_study(StudyRecipe(trials=12, workers=4, pruner="none"), SPACE, base, run)
             """
         )
     )
@@ -137,25 +137,24 @@ def test_four_workers_share_the_storage_whatever_is_killed(bowl: Any, data: Path
     while any(Path(f"/proc/{worker}").exists() for worker in workers):
         assert time.monotonic() < deadline, "a worker outlived its study"
         time.sleep(0.02)
-    before = len(begun_lines(log))
 
-    base = bowl(seconds=0.3, log=str(log))
-    recipe = StudyRecipe(trials=16, workers=4, pruner="none")
+    base = bowl(seconds=0.2, log=str(log))
+    recipe = StudyRecipe(trials=12, workers=4, pruner="none")
     trials = run_study(recipe, SPACE, base, training_run(data, tmp_path / "work"))
 
     interrupted = {trial.number: trial for trial in trials if trial.state == "interrupted"}
     assert 2 <= len(interrupted) <= 5
-    assert states(trials) == {"complete": 16, "interrupted": len(interrupted)}
+    assert states(trials) == {"complete": 12, "interrupted": len(interrupted)}
     repeated = {trial.retry_of: trial for trial in trials if trial.retry_of is not None}
     assert set(repeated) == set(interrupted)
     for number, trial in interrupted.items():
         assert trial.parameters.items() <= repeated[number].parameters.items()
-    # Trained exactly: every trial once, the interrupted ones once more, in their old workspace.
+    # Trained exactly: every trial once, and once more in its old workspace for each time that it was interrupted. One
+    # may have been killed before its training began.
     lines = begun_lines(log)
-    assert len(lines) <= 16 + len(interrupted)  # one may have been killed before its training began
-    assert set(Counter(line[2] for line in lines).values()) <= {1, 2}
-    assert len({line[2] for line in lines}) == 16
-    assert [line[3] for line in lines[before:]].count("False") >= len(lines) - 16 - 1
+    assert len({line[2] for line in lines}) == 12
+    assert len(lines) <= 12 + len(interrupted)
+    assert [line[3] for line in lines].count("False") >= len(lines) - 12
 
 
 def begun_lines(log: Path) -> list[list[str]]:
@@ -184,7 +183,7 @@ def test_other_search_space_metric_or_data_under_the_same_name_are_refused(
 def test_without_a_name_another_recipe_is_another_study(bowl: Any, data: Path, tmp_path: Path) -> None:
     run = training_run(data, tmp_path)
     bases = (bowl(), bowl(seconds=0.1), bowl(shape="square"))
-    names = [study_trials.study_name(study_trials.study_identity(StudyRecipe(), SPACE, base, run)) for base in bases]
+    names = [study_storage.study_name(study_storage.study_identity(StudyRecipe(), SPACE, base, run)) for base in bases]
     assert names[0] == names[2] != names[1]
 
 
@@ -235,7 +234,7 @@ def test_metric_that_no_epoch_has_is_named(bowl: Any, data: Path, tmp_path: Path
 def test_second_process_is_kept_out(bowl: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from filelock import FileLock
 
-    monkeypatch.setattr(study_trials, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(study_storage, "_LOCK_SECONDS", 0.1)
     with FileLock(tmp_path / "study.lock"), pytest.raises(AlreadyRunning, match="Another process"):
         run_study(StudyRecipe(trials=1), SPACE, bowl(), training_run(data, tmp_path))
 
@@ -244,7 +243,7 @@ def test_shared_storage_repeats_a_trial_that_falls_silent(
     bowl: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever else uses the storage may be at work: only its heartbeat tells."""
-    monkeypatch.setattr(study_trials, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(study_storage, "HEARTBEAT_SECONDS", 1)
     recipe = StudyRecipe(trials=2, pruner="none", storage=f"sqlite:///{tmp_path}/study.db")
     trials = run_study(recipe, SPACE, bowl(fault="die_once"), training_run(data, tmp_path / "work"))
     assert states(trials) == {"complete": 2, "interrupted": 2}

@@ -9,7 +9,7 @@ import dagster as dg
 from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
 from cloud_assets.lifecycle.study import STUDY, search, searched_variant, study_workspace
-from cloud_assets.lifecycle.study_trials import storage_url
+from cloud_assets.lifecycle.study_storage import storage_url
 from cloud_assets.orchestration.common.asset_parts import GPU_POOL, common, dagster_link, run_link, upstream
 from cloud_assets.orchestration.common.config_schema import config_schema, from_config
 from cloud_assets.orchestration.common.metadata import Metadata, figures, measured, table
