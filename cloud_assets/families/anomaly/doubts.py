@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from cloud_assets.datasets.image_folders import NORMAL
 from cloud_assets.errors import NoUsablePatches
-from cloud_assets.families.anomaly.normal_split import ANOMALOUS, NORMAL
+from cloud_assets.families.anomaly.normal_split import ANOMALOUS
 from cloud_assets.reports.doubts import Doubts, without_masks
 from cloud_assets.reports.predictions import predict_patches
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cloud_assets.datasets.image_folders import NORMAL
 from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.anomaly.baselines import baseline_scores
 from cloud_assets.families.anomaly.card_section import AnomalySection
@@ -18,7 +19,7 @@ from cloud_assets.families.anomaly.metrics import (
     ranking_metrics,
     robust_outliers,
 )
-from cloud_assets.families.anomaly.normal_split import ANOMALOUS, NORMAL, classes_of
+from cloud_assets.families.anomaly.normal_split import ANOMALOUS, classes_of
 from cloud_assets.reports.evaluate import Findings, evaluation_of
 from cloud_assets.reports.predictions import predict_patches
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cloud_assets.datasets.image_folders import NORMAL
 from cloud_assets.families.anomaly.card_section import AnomalySection
 from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
-from cloud_assets.families.anomaly.normal_split import ANOMALOUS, NORMAL
+from cloud_assets.families.anomaly.normal_split import ANOMALOUS
 from cloud_assets.families.anomaly.products import PRODUCTS
 from cloud_assets.families.anomaly.recipe import AnomalyRecipe
 from cloud_assets.families.family import Family

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cloud_assets.bands import UNLABELLED
+from cloud_assets.datasets.image_folders import NORMAL
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families.anomaly.batches import Clouding, NormalBatches, NormalChecks, Pictures
 from cloud_assets.families.anomaly.card_section import AnomalySection, LatentReference
-from cloud_assets.families.anomaly.normal_split import ANOMALOUS, NORMAL, classes_of
+from cloud_assets.families.anomaly.normal_split import ANOMALOUS, classes_of
 from cloud_assets.families.anomaly.predictor import AnomalyPredictor
 from cloud_assets.families.anomaly.recipe import AnomalyRecipe, Reconstruction, SyntheticAnomalies
 from cloud_assets.families.anomaly.scores import UNITS, latent_reference, pooled

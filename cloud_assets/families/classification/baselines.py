@@ -77,7 +77,8 @@ def classify_by_mask(
         NoUsablePatches: If the model is for another instrument, lacks a band, or does not make masks.
     """
     instrument = store.roles[IMAGES].instrument
-    if bundle.card.preprocessing.instrument != instrument or "mask" not in family_of(bundle).products:
+    products = {product.name for product in family_of(bundle).products}
+    if bundle.card.preprocessing.instrument != instrument or "mask" not in products:
         raise NoUsablePatches(
             f"{bundle.card.task}/{bundle.card.variant} makes no masks of {instrument}: it is a {bundle.card.family} "
             f"model for {bundle.card.preprocessing.instrument}."

@@ -149,7 +149,7 @@ def test_missing_bands_are_named(random_store: Data) -> None:
 def test_nothing_to_test_is_an_error(random_store: Data, tmp_path: Path) -> None:
     store, splits = random_store
     only_training = Splits(splits.table[splits.table["split"] != "test"], splits.details)
-    with pytest.raises(NoUsablePatches, match="test split of these patches is empty"):
+    with pytest.raises(NoUsablePatches, match="test split is empty"):
         evaluate((store, only_training))
     unlabelled = store_arrays(
         tmp_path / "unlabelled",
