@@ -103,7 +103,7 @@ def test_radar_is_brought_to_the_optical_grid(tmp_path):
 def test_two_grids_without_reference_systems_cannot_be_brought_together(tmp_path):
     path = write_geotiff(tmp_path / "s1.tif", -PIXELS[:2].astype(np.float32), ("VV", "VH"), crs=None, nodata=None)
     radar = open_scene(path, instrument="sentinel1_grd")
-    with pytest.raises(InvalidScene, match="nobody can tell how they lie"):
+    with pytest.raises(InvalidScene, match="their relative position is unknown"):
         replace(radar, grid=Grid(20, 20, "EPSG:32632", (10, 0, 0, 0, -10, 0))).open(["VV"])
 
 
