@@ -164,12 +164,7 @@ class Instrument:
 
 
 def vegetation_positions(instrument: Instrument, bands: Sequence[str]) -> tuple[int, int] | None:
-    """Positions of red and near infrared among some bands, for NDVI; None if one is missing.
-
-    Args:
-        instrument: Whose bands.
-        bands: Their names, own or common.
-    """
+    """Positions of red and near infrared among some bands, for NDVI; None if one is missing."""
     own = [instrument.find(band).name for band in bands]
     wanted = [band.name for band in instrument.bands if band.common_name in ("red", "nir")]
     if len(wanted) != 2 or not set(wanted) <= set(own):

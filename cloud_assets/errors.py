@@ -21,13 +21,7 @@ class InvalidData(CloudAssetsError, ValueError):
 
 
 class UnknownBand(CloudAssetsError, KeyError):
-    """A band name that an instrument does not have.
-
-    Args:
-        name: The name that was asked for.
-        instrument: Where it was looked up.
-        known: The names that exist there.
-    """
+    """A band name that an instrument does not have."""
 
     def __init__(self, name: str, instrument: str, known: Sequence[str]) -> None:
         super().__init__(f"{instrument} has no band {name!r}. It has: {', '.join(known)}.")

@@ -78,13 +78,7 @@ class Settings(BaseSettings):
     dagster_url: str = Field("http://127.0.0.1:3000", description="Where people reach the Dagster user interface.")
 
     def cron(self, name: Literal["retraining_cron", "evaluation_cron"], task: str, default: str) -> str:
-        """When something is done for a task: as set for the task, else as set for all tasks, else the default.
-
-        Args:
-            name: The field for all tasks.
-            task: Name of the task.
-            default: Cron expression where neither is set.
-        """
+        """When something is done for a task: as set for the task, else as set for all tasks, else the default."""
         return os.environ.get(f"{PREFIX}{name}_{task}".upper()) or getattr(self, name) or default
 
 

@@ -28,9 +28,6 @@ class WorkerProcesses:
     The processes are started with loky: unlike those of ``multiprocessing`` they do not import the main module, so
     notebooks and scripts without a main guard may use them, and they are not forks of a process that holds threads.
     They end themselves when their parent process is gone. A process that died is replaced at the next call.
-
-    Args:
-        count: Number of processes.
     """
 
     def __init__(self, count: int) -> None:
@@ -50,10 +47,6 @@ class WorkerProcesses:
 
     def submit(self, function: Callable[..., Result], *arguments: Any) -> "Future[Result]":
         """Calls a function in one of the processes.
-
-        Args:
-            function: A function that can be imported by its name.
-            arguments: What it is called with; pickled.
 
         Returns:
             Its future result. :class:`TrainingFailed` if the process died; otherwise whatever the function raises.

@@ -10,11 +10,6 @@ def unpadded_window(path: str, header: RasterHeader, real_size: int) -> Window |
 
     The publications disagree about the side of the padding, so the edges themselves are asked.
 
-    Args:
-        path: The image; zero in all bands is padding or nodata.
-        header: Its header.
-        real_size: Height and width of the image before padding, in pixels.
-
     Returns:
         (first column, first row, width, height), or None if nothing was padded or the data reach into the padding.
     """

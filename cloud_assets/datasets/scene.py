@@ -101,9 +101,6 @@ class Scene:
     def read(self, bands: Sequence[str]) -> npt.NDArray[Any]:
         """Reads bands.
 
-        Args:
-            bands: Own or common names.
-
         Returns:
             (C, H, W) digital numbers in the files' own data type.
 
@@ -183,10 +180,6 @@ class Scene:
 
 def read_truth(truth: RasterBand, codes: Mapping[int, int]) -> npt.NDArray[np.uint8]:
     """Reads a truth raster and translates it with its legend.
-
-    Args:
-        truth: Where it lies.
-        codes: Raw codes to canonical ones.
 
     Returns:
         (H, W) canonical codes; 255 outside the raster.

@@ -59,10 +59,6 @@ def read_tables(sources: Sequence[str]) -> "pd.DataFrame":
 def inner_files(sample: bytes, name: str) -> list[tuple[int, int]]:
     """Finds the files inside a sample.
 
-    Args:
-        sample: The bytes of the inner tortilla.
-        name: What to call it in errors.
-
     Returns:
         (offset, length) of each file, counted from the beginning of ``sample``, in the order of its table.
 

@@ -56,10 +56,6 @@ class Family(ABC):
     def train(self, recipe: Any, run: TrainingRun) -> ModelBundle:
         """Trains on the run's patches, or goes on where an interrupted training of the same run stopped.
 
-        Args:
-            recipe: The recipe.
-            run: Data, workspace and callbacks.
-
         Returns:
             The model with the weights that were best on validation.
 
@@ -119,13 +115,6 @@ class Family(ABC):
     ) -> dict[str, npt.NDArray[Any]]:
         """Answers for one picture of any size.
 
-        Args:
-            predictor: A model of the family.
-            reader: The picture, bands in the order of the predictor's card.
-            grid: Its size.
-            settings: Windows and so on, for families that cut large pictures.
-            share: Calls of the network at once.
-
         Returns:
             The answer's parts by name, without the axis of patches.
         """
@@ -134,10 +123,6 @@ class Family(ABC):
 
     def answer_features(self, answer: Mapping[str, npt.NDArray[Any]], place: int = 0) -> dict[str, float]:
         """Describes an answer in a few numbers, which drift is measured on.
-
-        Args:
-            answer: What a predictor returned for some patches.
-            place: Which of them.
 
         Returns:
             Numbers by name; empty where the model had no valid pixel.
@@ -152,12 +137,6 @@ class Family(ABC):
         self, predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], progress: bool
     ) -> Doubts | None:
         """Compares labels with what a model predicts.
-
-        Args:
-            predictor: The model.
-            store: The patches.
-            rows: Labelled rows to look at.
-            progress: Whether to show a progress bar.
 
         Returns:
             The doubts; None if the family has no way to doubt a label.

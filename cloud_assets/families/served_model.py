@@ -17,11 +17,7 @@ from cloud_assets.inference.bundle import ModelBundle
 
 
 class ServedModel:
-    """A model bundle behind MLflow's ``predict``.
-
-    Args:
-        bundle: The model.
-    """
+    """A model bundle behind MLflow's ``predict``."""
 
     def __init__(self, bundle: ModelBundle) -> None:
         self.bundle = bundle

@@ -17,9 +17,6 @@ def pixel_metres(grid: Grid) -> float | None:
 
     For geographic coordinates the length at the grid's middle latitude.
 
-    Args:
-        grid: The grid.
-
     Returns:
         None without a coordinate reference system.
     """
@@ -57,9 +54,6 @@ def finest_grid(paths: Sequence[str]) -> Grid:
 
 def footprint(grid: Grid) -> tuple[dict[str, Any], tuple[float, float, float, float]] | None:
     """The grid's outline in longitude and latitude.
-
-    Args:
-        grid: The grid.
 
     Returns:
         GeoJSON geometry, split where it crosses the antimeridian and closed around a pole (RFC 7946, section 3.1.9);

@@ -21,12 +21,7 @@ WEIGHTS_FILE = "weights.safetensors"
 
 
 class ModelBundle:
-    """A model card with its weights, in memory or in a folder.
-
-    Args:
-        card: The model card.
-        state_dict: The network's weights, name -> tensor.
-    """
+    """A model card with its weights, in memory or in a folder."""
 
     def __init__(self, card: ModelCard, state_dict: "Mapping[str, torch.Tensor]") -> None:
         self.card = card
@@ -76,11 +71,7 @@ class ModelBundle:
         return len(self._weights)
 
     def with_card(self, **changes: object) -> "ModelBundle":
-        """The same weights with some of the card's fields replaced.
-
-        Args:
-            **changes: New values by the name of the field.
-        """
+        """The same weights with some of the card's fields replaced."""
         bundle = ModelBundle.__new__(ModelBundle)
         bundle.card = ModelCard.model_validate({**dict(self.card), **changes})
         bundle._weights = self._weights

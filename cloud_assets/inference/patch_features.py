@@ -54,9 +54,6 @@ def image_features(dn: npt.NDArray[Any], preprocessing: Preprocessing, names: Se
 def rounded(**values: float) -> dict[str, float]:
     """Features with five digits, as cards hold them: else rounding alone would set new ones apart.
 
-    Args:
-        **values: Features by name.
-
     Returns:
         The features; nothing if one of them is not a finite number.
     """

@@ -215,12 +215,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 class DivergenceGuard(Callback):
-    """Stops a training whose loss or validation metric is infinite or not a number, before it spoils the weights.
-
-    Args:
-        folder: Where the checkpoints are.
-        monitor: Validation metric to look at.
-    """
+    """Stops a training whose loss or validation metric is infinite or not a number, before it spoils the weights."""
 
     def __init__(self, folder: Path, monitor: str) -> None:
         self._folder = folder
@@ -252,12 +247,7 @@ class DivergenceGuard(Callback):
 
 
 class ProgressBar(Callback):
-    """One bar over the steps of the budget with the time left, and one line of metrics an epoch.
-
-    Args:
-        title: What is trained.
-        budget: Knows the steps.
-    """
+    """One bar over the steps of the budget with the time left, and one line of metrics an epoch."""
 
     def __init__(self, title: str, budget: Budget) -> None:
         self._title = title

@@ -42,10 +42,6 @@ class TrainedModule(LightningModule):
     """Base class of the modules that :func:`fit` trains.
 
     Subclasses write ``training_step`` (returning the loss) and ``validation_step``, and log ``monitor`` there.
-
-    Args:
-        network: The network, or a dictionary of several.
-        optimisation: How to fit it.
     """
 
     monitor: ClassVar[str] = "val_iou"

@@ -21,12 +21,7 @@ _RISE = 0.3
 def build_optimiser(
     parameters: "Iterable[torch.nn.Parameter] | Iterable[dict[str, Any]]", optimisation: Optimisation
 ) -> torch.optim.Optimizer:
-    """Makes the optimiser that a recipe names.
-
-    Args:
-        parameters: Parameters or parameter groups.
-        optimisation: The recipe.
-    """
+    """Makes the optimiser that a recipe names."""
     rate, decay = optimisation.learning_rate, optimisation.weight_decay
     betas = (optimisation.momentum, optimisation.beta2)
     match optimisation.optimiser:

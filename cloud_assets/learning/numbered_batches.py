@@ -88,11 +88,7 @@ def _stacked(samples: Sequence[Sample]) -> tuple[npt.NDArray[Any], ...]:
 
 
 class EpochSampler(Sampler[int]):
-    """Numbers the batches of an epoch, going on from epoch to epoch.
-
-    Args:
-        batches: Batches an epoch.
-    """
+    """Numbers the batches of an epoch, going on from epoch to epoch."""
 
     def __init__(self, batches: int) -> None:
         self._batches = batches
@@ -139,13 +135,7 @@ def _loader(batches: Dataset[Any], workers: int, sampler: "EpochSampler | None")
 
 
 def endless_order(count: int, position: int, *key: int) -> int:
-    """Element number ``position`` of an endless row of random permutations of 0 … count - 1.
-
-    Args:
-        count: How many elements there are.
-        position: Which element of the row.
-        *key: What the permutations depend on.
-    """
+    """Element number ``position`` of an endless row of random permutations of 0 … count - 1."""
     return int(_permutation(count, position // count, key)[position % count])
 
 

@@ -71,10 +71,6 @@ class Optimisation(BaseModel):
     threads: int | None = Field(default=None, ge=1, description="Threads of torch. Unset: torch decides.")
 
     def total_steps(self, batches_an_epoch: int) -> int:
-        """Steps of the whole training.
-
-        Args:
-            batches_an_epoch: Batches that make an epoch.
-        """
+        """Steps of the whole training."""
         epochs = self.max_epochs * batches_an_epoch
         return epochs if self.steps is None else min(self.steps, epochs)

@@ -96,9 +96,6 @@ class SearchSpace(RootModel[Mapping[str, Dimension]]):
     def check(self, recipe: BaseModel) -> None:
         """Proves that a recipe accepts every option and both bounds of every range, before any trial is run.
 
-        Args:
-            recipe: The recipe that trials start from.
-
         Raises:
             InvalidRecipe: If the space is empty, or names a field or a value that the recipe does not have.
         """

@@ -137,16 +137,7 @@ def require_rows(run: TrainingRun, split: str, rows: npt.NDArray[np.int64], what
 def simulated_patches(
     run: TrainingRun, preprocessing: Preprocessing, simulation: SimulationRecipe, *, size: int, count: int, seed: int
 ) -> PatchStore:
-    """Simulated patches in the bands of a model, from the run's cache if they are there.
-
-    Args:
-        run: The run.
-        preprocessing: Instrument and bands.
-        simulation: Ranges to draw from.
-        size: Edge of the patches, pixels.
-        count: How many.
-        seed: Seed of the series.
-    """
+    """Simulated patches in the bands of a model, from the run's cache if they are there."""
     return simulated_store(
         run.cache or run.workspace / "simulated",
         instrument=preprocessing.instrument,

@@ -65,11 +65,6 @@ class TrainingRun:
 def fingerprint(recipe: BaseModel, store: PatchStore, splits: Splits) -> str:
     """Identifies a training by all that decides its outcome.
 
-    Args:
-        recipe: The recipe.
-        store: The patches.
-        splits: The splits.
-
     Returns:
         A hash, 32 hexadecimal digits.
     """
@@ -80,9 +75,6 @@ def fingerprint(recipe: BaseModel, store: PatchStore, splits: Splits) -> str:
 
 def beyond_the_recipe(recipe: Mapping[str, Any]) -> list[str]:
     """What a recipe only names: the physics that simulated patches are made with, the content of weights files.
-
-    Args:
-        recipe: The recipe as plain values.
 
     Returns:
         The version of the physics, if patches or clouds are simulated, and hashes of weights files.

@@ -11,9 +11,6 @@ class MovingAverage(WeightAveraging):
     """Averages weights and batch norm statistics after each step (Polyak & Juditsky 1992).
 
     The decay grows with the number of steps, as (1 + n) / (10 + n), so that the random first weights do not linger.
-
-    Args:
-        decay: Its final value, per step.
     """
 
     def __init__(self, decay: float) -> None:

@@ -65,16 +65,6 @@ def evaluate_present(
 
     Test scenes that the champion was trained on are left out for both.
 
-    Args:
-        task: The task.
-        present: The champion.
-        challenger: The challenger.
-        evaluation: Its evaluation on the whole test split.
-        store: The patches.
-        splits: Their splits.
-        tracker: The registry.
-        progress: Show progress bars.
-
     Raises:
         TrackingUnavailable: If MLflow is away.
     """

@@ -36,14 +36,6 @@ def evaluate_champion(
 ) -> ChampionReport:
     """Judges the registered champion.
 
-    Args:
-        task: The task.
-        evaluator: How to judge.
-        store: The labelled patches of today.
-        splits: Their splits.
-        tracker: The registry.
-        **references: What the evaluation is handed besides.
-
     Raises:
         NoChampion: If the task has no champion.
         InvalidModel: If the champion cannot be loaded any more.

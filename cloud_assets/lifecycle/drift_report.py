@@ -118,9 +118,6 @@ def feature_table(drift: Drift) -> pd.DataFrame:
 def drawn(batches: Sequence[BatchDrift]) -> dict[str, bytes]:
     """The figure over time.
 
-    Args:
-        batches: Oldest first.
-
     Returns:
         ``over_time`` as PNG image; nothing without a batch.
     """

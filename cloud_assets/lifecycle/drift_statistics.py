@@ -118,10 +118,6 @@ def population_stability_index(reference: Array, batch: Array) -> Array:
 class DriftDetector:
     """Compares batches with one reference; what is usual is found once for all batches of the same structure.
 
-    Args:
-        reference: Features of the training data.
-        recipe: How often to resample.
-
     Raises:
         NoUsablePatches: If the reference has fewer than four groups, or no feature.
     """

@@ -21,11 +21,6 @@ def seen_groups(splits: Splits) -> list[str]:
 def held_out_test(splits: Splits, version: "RegisteredVersion", tracker: "Tracker") -> tuple[Splits, str]:
     """The splits without those test groups that a registered model has seen.
 
-    Args:
-        splits: The present splits.
-        version: The model.
-        tracker: Where its training noted what it saw.
-
     Returns:
         The splits to judge the model on, and a sentence if some test groups had to be left out, or could not be.
 

@@ -70,10 +70,6 @@ class Champion:
     """A task's best model so far and the decision that made or left it champion.
 
     Saved as a folder: ``model/`` is the model bundle, ``decision.json`` the record.
-
-    Args:
-        bundle: The champion.
-        record: The decision.
     """
 
     def __init__(self, bundle: ModelBundle, record: PromotionRecord) -> None:

@@ -93,13 +93,7 @@ def search(
 
 
 def study_workspace(folder: Path, task: str, name: str) -> Path:
-    """Where a study keeps its trials.
-
-    Args:
-        folder: Where all workspaces are.
-        task: Name of the task.
-        name: Name of the study.
-    """
+    """Where a study keeps its trials."""
     return folder / task / STUDY / name
 
 

@@ -44,14 +44,7 @@ class TrainedVariant:
 
 
 def workspace_of(folder: Path, task: str, variant: str, training_fingerprint: str) -> Path:
-    """The workspace of a training.
-
-    Args:
-        folder: Where all workspaces are.
-        task: Name of the task.
-        variant: Name of the variant.
-        training_fingerprint: The training's fingerprint, as in the model card.
-    """
+    """The workspace of a training."""
     return folder / task / variant / training_fingerprint
 
 

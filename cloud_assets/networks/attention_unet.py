@@ -15,11 +15,6 @@ class AttentionGate(nn.Module):
     """Weighs the pixels of a skip by how well they match the coarser features.
 
     a = upsample(sigmoid(psi(relu(W_x x + W_g g)))), output a * x (equations 1 and 2 of the paper).
-
-    Args:
-        skip_channels: Channels of the skip x.
-        coarse_channels: Channels of the gating signal g.
-        inner_channels: Channels in which the two are added.
     """
 
     def __init__(self, skip_channels: int, coarse_channels: int, inner_channels: int) -> None:

@@ -50,12 +50,7 @@ class InParts(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """An encoder and a decoder.
-
-    Args:
-        encoder: Pictures -> latent maps.
-        decoder: Latent maps -> pictures.
-    """
+    """An encoder and a decoder."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()

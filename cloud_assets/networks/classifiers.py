@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import timm
 import torch
@@ -15,20 +15,13 @@ from torch import Tensor, nn
 from cloud_assets.errors import InvalidModel, InvalidRecipe
 from cloud_assets.networks.pretrained import hub_file, load_weights, names_match, read_weights
 
-if TYPE_CHECKING:
-    from cloud_assets.networks.specifications import Classifier
-
 _ALIASES: Mapping[str, str] = {"mobilenet": "mobilenetv3_large_100", "vgg16": "vgg16_bn"}
 STAGES = 4
 """Into how many parts, of as many blocks each, a backbone is cut for staged unfreezing."""
 
 
 class ClassifierNetwork(nn.Module):
-    """A backbone of timm, taken apart for training.
-
-    Args:
-        backbone: timm's network with its head.
-    """
+    """A backbone of timm, taken apart for training."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
@@ -87,15 +80,9 @@ def class_probability(logits: Tensor, head: str) -> Tensor:
 
 
 def build_classifier(
-    specification: "Classifier", in_channels: int, out_channels: int, *, pretrained: bool
+    backbone: str, in_channels: int, out_channels: int, *, weights: str, dropout: float
 ) -> ClassifierNetwork:
     """Makes a classifier.
-
-    Args:
-        specification: What to build.
-        in_channels: Number of bands.
-        out_channels: Number of logits.
-        pretrained: Whether to get the weights that the specification names.
 
     Returns:
         (N, in_channels, H, W) normalised pixels -> (N, out_channels) logits.
@@ -104,23 +91,20 @@ def build_classifier(
         InvalidRecipe: If timm has no such backbone.
         InvalidModel: If the weights cannot be obtained; if they belong to another architecture.
     """
-    name = backbone_name(specification.backbone)
-    backbone: Any = timm.create_model(
-        name, pretrained=False, in_chans=in_channels, num_classes=out_channels, drop_rate=specification.dropout
+    name = backbone_name(backbone)
+    made: Any = timm.create_model(
+        name, pretrained=False, in_chans=in_channels, num_classes=out_channels, drop_rate=dropout
     )
-    if "pre_logits.fc1.weight" in backbone.state_dict():
-        _pool_instead_of_dense(backbone, out_channels, specification.dropout)
-    network = ClassifierNetwork(backbone)
-    if pretrained and specification.weights != "none":
-        _load(network, _weights_file(specification, backbone.pretrained_cfg))
+    if "pre_logits.fc1.weight" in made.state_dict():
+        _pool_instead_of_dense(made, out_channels, dropout)
+    network = ClassifierNetwork(made)
+    if weights != "none":
+        _load(network, _weights_file(backbone, weights, made.pretrained_cfg))
     return network
 
 
 def backbone_name(backbone: str) -> str:
     """The name of a backbone in timm.
-
-    Args:
-        backbone: Our name for it, or timm's.
 
     Raises:
         InvalidRecipe: If there is none; the message names similar ones.
@@ -133,25 +117,23 @@ def backbone_name(backbone: str) -> str:
     return name
 
 
-def input_size(specification: "Classifier") -> int:
-    """Edge of the pictures that a classifier takes, pixels: as asked for, or what its backbone was made for.
+def input_size(backbone: str) -> int:
+    """Edge of the pictures that a backbone was made for, pixels.
 
     Raises:
         InvalidRecipe: If timm has no such backbone.
     """
-    if specification.input_size is not None:
-        return specification.input_size
-    settings = timm.get_pretrained_cfg(backbone_name(specification.backbone))
+    settings = timm.get_pretrained_cfg(backbone_name(backbone))
     return int(settings.input_size[-1]) if settings is not None else 224
 
 
-def input_range(specification: "Classifier") -> tuple[float, float]:
+def input_range(backbone: str) -> tuple[float, float]:
     """What a backbone was used to see as black and as white: pixels in 0…1 less its mean, over its deviation.
 
     Raises:
         InvalidRecipe: If timm has no such backbone.
     """
-    settings = timm.get_pretrained_cfg(backbone_name(specification.backbone))
+    settings = timm.get_pretrained_cfg(backbone_name(backbone))
     if settings is None:
         return -1.0, 1.0
     # Averages over red, green and blue, which hardly differ: other bands have none of their own.
@@ -165,13 +147,13 @@ def _pool_instead_of_dense(backbone: Any, out_channels: int, dropout: float) -> 
     backbone.head = ClassifierHead(backbone.num_features, out_channels, drop_rate=dropout)
 
 
-def _weights_file(specification: "Classifier", settings: Mapping[str, Any]) -> Path:
-    if specification.weights != "imagenet":
-        return Path(specification.weights).expanduser()
+def _weights_file(backbone: str, weights: str, settings: Mapping[str, Any]) -> Path:
+    if weights != "imagenet":
+        return Path(weights).expanduser()
     repository = settings.get("hf_hub_id")
     if not repository:
         raise InvalidModel(
-            f"timm has no pretrained weights of {specification.backbone} on its hub; set weights: none or give a file."
+            f"timm has no pretrained weights of {backbone} on its hub; set weights: none or give a file."
         )
     return hub_file(repository, "model.safetensors")
 

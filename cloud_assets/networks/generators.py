@@ -46,12 +46,7 @@ def doubling(in_channels: int, out_channels: int, upsampling: Upsampling) -> nn.
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with reflected borders, added to their input; (N, C, H, W) -> the same.
-
-    Args:
-        channels: Channels.
-        normalisation: Kind of normalisation.
-    """
+    """Two 3x3 convolutions with reflected borders, added to their input; (N, C, H, W) -> the same."""
 
     def __init__(self, channels: int, normalisation: Normalisation) -> None:
         super().__init__()

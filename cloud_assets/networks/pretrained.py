@@ -94,11 +94,6 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) 
     Where a convolution expects another number of input channels than it was trained with, its filters are repeated
     over the bands in turn and scaled so that the sum over the input keeps its size.
 
-    Args:
-        module: The network or encoder.
-        weights: Name -> tensor.
-        source: Where they come from, for messages.
-
     Raises:
         InvalidModel: If names or shapes belong to another architecture.
     """

@@ -150,7 +150,8 @@ class Classifier(Specification):
         """
         from cloud_assets.networks.classifiers import build_classifier
 
-        return build_classifier(self, in_channels, out_channels, pretrained=pretrained)
+        weights = self.weights if pretrained else "none"
+        return build_classifier(self.backbone, in_channels, out_channels, weights=weights, dropout=self.dropout)
 
 
 class ResNetGenerator(Specification):

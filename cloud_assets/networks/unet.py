@@ -14,10 +14,6 @@ def contracting_block(in_channels: int, out_channels: int) -> nn.Sequential:
     """Two 3x3 convolutions, each with batch norm and ReLU; (N, in, H, W) -> (N, out, H, W).
 
     The network keeps the output as a skip and halves it by max pooling for the next block.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
     """
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
@@ -31,10 +27,6 @@ def contracting_block(in_channels: int, out_channels: int) -> nn.Sequential:
 
 def expanding_block(in_channels: int, out_channels: int) -> nn.ModuleDict:
     """A transposed convolution that doubles height and width, and the convolutions that merge its output with a skip.
-
-    Args:
-        in_channels: Channels of the coarser input.
-        out_channels: Channels of the skip and of the output.
 
     Returns:
         ``up``: (N, in, H, W) -> (N, out, 2H, 2W); ``merge``: (N, 2 out, 2H, 2W) -> (N, out, 2H, 2W).

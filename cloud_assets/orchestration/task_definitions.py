@@ -20,11 +20,7 @@ _RESOURCES: Final = {"folders": _FOLDERS, "tracking": Tracking(), "io_manager": 
 
 
 def task_definitions(task: Task) -> dg.Definitions:
-    """What Dagster loads of a task; the definitions of several tasks can be merged.
-
-    Args:
-        task: The task's declaration.
-    """
+    """What Dagster loads of a task; the definitions of several tasks can be merged."""
     return dg.Definitions(
         assets=dg.with_source_code_references(lineage(task)),
         jobs=[task_job(task), champion_evaluation_job(task), monitoring_job(task)],

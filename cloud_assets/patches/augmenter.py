@@ -35,11 +35,7 @@ class Augmented(NamedTuple):
 
 
 class Augmenter:
-    """Augments patches; the same key gives the same result in any process and order.
-
-    Args:
-        recipe: The strengths.
-    """
+    """Augments patches; the same key gives the same result in any process and order."""
 
     def __init__(self, recipe: Augmentation) -> None:
         cv2.setNumThreads(1)  # loaders and training steps share the cores already

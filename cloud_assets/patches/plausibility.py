@@ -35,9 +35,6 @@ def implausible_values(store: PatchStore) -> list[str]:
     cirrus band a forgotten offset is detected group by group, for the lower atmosphere is black there; else only if it
     concerns nearly all groups.
 
-    Args:
-        store: The patches.
-
     Returns:
         One sentence a problem; empty when all is well.
     """
@@ -51,9 +48,6 @@ def implausible_values(store: PatchStore) -> list[str]:
 
 def class_shares(store: PatchStore) -> dict[str, float]:
     """Share of each class that a store's patches are labelled with.
-
-    Args:
-        store: The patches.
 
     Returns:
         Of image labels the share of patches; of masks ``clear`` and ``cloud``, the share of labelled pixels; empty for

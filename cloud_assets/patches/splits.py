@@ -63,9 +63,6 @@ class GroupedSplit(BaseModel):
     def split(self, store: PatchStore) -> "Splits":
         """Divides a store's patches.
 
-        Args:
-            store: The patches; only their index is read.
-
         Raises:
             NoUsablePatches: If no patch has one of the wanted label types.
             InvalidRecipe: If there are fewer groups than splits; if the index has no column ``by``.
@@ -199,9 +196,6 @@ class Splits:
 
     def check_belongs_to(self, store: PatchStore) -> None:
         """Makes sure that these splits divide the patches of a store, and not those that were there before.
-
-        Args:
-            store: The patches.
 
         Raises:
             InvalidRecipe: If they were made for other patches.

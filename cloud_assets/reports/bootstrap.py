@@ -105,13 +105,6 @@ def model_difference(
 ) -> Interval | None:
     """Confidence interval of candidate minus champion by a paired bootstrap: the same samples are drawn for both.
 
-    Args:
-        candidate: The candidate's evaluation.
-        champion: The champion's on the same test split.
-        metric: Name of the metric.
-        confidence: Confidence level.
-        seed: Seed of the resampling.
-
     Returns:
         The interval, over scenes where the evaluations have a ``per_scene`` table, over pictures for ``auroc``; None
         if they keep nothing that the metric could be computed from again, or too few scenes.

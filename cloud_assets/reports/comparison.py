@@ -91,12 +91,7 @@ class Comparison(Report):
 
 
 def present_evaluations(evaluations: Mapping[str, Evaluation], splits: Splits) -> dict[str, Evaluation]:
-    """The evaluations that were made on these very splits: others are of an earlier state of the data.
-
-    Args:
-        evaluations: Evaluations by variant.
-        splits: The present splits.
-    """
+    """The evaluations that were made on these very splits: others are of an earlier state of the data."""
     now = (splits.details["patches_version"], splits.data_version)
     return {
         variant: evaluation

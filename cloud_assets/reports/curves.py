@@ -22,10 +22,6 @@ _RELIABILITY_BINS = 20
 def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> bytes | None:
     """Losses and validation metrics by epoch.
 
-    Args:
-        history: One row of metrics an epoch.
-        best_epoch: Position of the epoch whose weights were kept.
-
     Returns:
         A PNG image; None without a history.
     """

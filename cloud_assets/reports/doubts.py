@@ -51,13 +51,7 @@ class Doubts:
 
 
 def without_masks(store: PatchStore, table: pd.DataFrame, *columns: str) -> Doubts:
-    """Doubts about labels that are no masks; what label and model say stands in the title of the panel.
-
-    Args:
-        store: The patches.
-        table: As :attr:`Doubts.table`.
-        columns: Which of its columns the title names.
-    """
+    """Doubts about labels that are no masks; what label and model say stands in the title of the panel."""
     by_row = table.set_index("store_row").to_dict("index")
 
     def picture(row: int) -> Doubt:

@@ -83,17 +83,7 @@ def evaluation_of(
     found: Findings,
     references: Mapping[str, ModelBundle] | None = None,
 ) -> Evaluation:
-    """Puts an evaluation together.
-
-    Args:
-        evaluator: The settings that it was made with.
-        card: Card of the model.
-        model_version: Version of the model.
-        store: The patches.
-        splits: Their splits.
-        found: What the family found out.
-        references: Models of other tasks that were compared with, by task.
-    """
+    """Puts an evaluation together."""
     import pandas as pd
 
     metrics = {**found.test, **{f"validation_{name}": value for name, value in found.validation.items()}}
@@ -130,13 +120,7 @@ def evaluation_of(
 
 
 def with_changed_settings(evaluation: Evaluation, recipe: Mapping[str, Any], declared: Mapping[str, Any]) -> Evaluation:
-    """The evaluation with a first section on what differs between the recipe trained with and the declared one.
-
-    Args:
-        evaluation: An evaluation.
-        recipe: The recipe that the model was trained with, as JSON.
-        declared: The recipe that the task declares for the variant, as JSON.
-    """
+    """The evaluation with a first section on what differs between the recipe trained with and the declared one."""
     changed = changed_settings(recipe, declared) or {"all settings": "as the task declares"}
     return replace(evaluation, sections={"Changed settings": changed, **evaluation.sections})
 

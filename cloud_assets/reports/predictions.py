@@ -72,10 +72,6 @@ def predict_patches(
 def band_channels(role: Role, bands: Sequence[str]) -> list[int]:
     """Positions of bands in a role's array, by own or common name.
 
-    Args:
-        role: The role.
-        bands: Names of the wanted bands.
-
     Returns:
         One channel number a band.
 

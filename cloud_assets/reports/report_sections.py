@@ -16,14 +16,7 @@ if TYPE_CHECKING:
 def report_sections(
     store: PatchStore, card: ModelCard, *, model: Mapping[str, str] | None = None, **sections: Mapping[str, str]
 ) -> dict[str, Mapping[str, str]]:
-    """Labelled values that say what was evaluated, by their headings.
-
-    Args:
-        store: The patches.
-        card: The model card.
-        model: More values about the model.
-        sections: More sections, by heading; they follow the model.
-    """
+    """Labelled values that say what was evaluated, by their headings."""
     return {
         "Data": _data_section(store),
         "Model": {**_model_section(card), **(model or {})},

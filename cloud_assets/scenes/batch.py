@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
-from cloud_assets.errors import CloudAssetsError, InvalidScene, StorageFull
-from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside
+from cloud_assets.errors import CloudAssetsError, StorageFull
+from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside, scene_paths
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.options import SceneOptions
@@ -53,7 +54,7 @@ class SceneBatch:
     ) -> None:
         # A folder's *.tif names the radar partners too; they are no scenes of their own.
         partners = {radar_beside(path) for path in paths}
-        paths = [path for path in paths if path not in partners]
+        paths = [scene for path in paths if path not in partners for scene in scene_paths(path)]
         self._out_dir = out_dir
         self._options = options
         self._scenes: list[tuple[Path, SceneSource | Exception]] = [
@@ -80,9 +81,6 @@ class SceneBatch:
     def run(self, progress: Callable[[int], None] | None = None) -> Iterator[SceneOutcome]:
         """Processes the scenes.
 
-        Args:
-            progress: Called with the number of finished pixels.
-
         Yields:
             The outcome of each scene, in their order; after a full disk no further scene is tried.
         """
@@ -106,9 +104,9 @@ class SceneBatch:
         if isinstance(radar, Exception):
             return SceneOutcome(path, None, radar)
         other = names.setdefault(source.name, path)
-        if other != path:
-            error = InvalidScene(f"{path} has the name of {other}, so their products would overwrite each other.")
-            return SceneOutcome(path, None, error)
+        if other != path:  # their products would overwrite each other
+            number = next(number for number in count(2) if names.setdefault(f"{source.name}_{number}", path) == path)
+            source = replace(source, name=f"{source.name}_{number}")
         try:
             products = scene_products(source, self._models, self._out_dir, self._options, radar, progress)
         except CloudAssetsError as error:
@@ -123,4 +121,7 @@ def _opened(path: Path, bands: Sequence[str] | None, instrument: str | None) -> 
     try:
         return open_scene(path, bands, instrument)
     except CloudAssetsError as error:
+        return error
+    except Exception as error:  # whatever a library raises about one file must not take the other scenes with it
+        _log.exception("%s could not be opened", path)
         return error

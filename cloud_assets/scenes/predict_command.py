@@ -17,10 +17,6 @@ SOME_FAILED = 1
 def run_batch(batch: SceneBatch, console: "Console") -> int:
     """Processes scenes and tells how it goes.
 
-    Args:
-        batch: The scenes.
-        console: Where lines go.
-
     Returns:
         The exit code: 0 if all scenes have their products, else 1.
     """

@@ -21,11 +21,6 @@ _Key = tuple[str, str, tuple[str, ...]]
 class SceneModels:
     """Loaded models. Of each family several may be given that read different instruments or bands.
 
-    Args:
-        bundles: The models.
-        options: Back end, device and precision.
-        megapixels: How much is going to be predicted, if known.
-
     Raises:
         InvalidRecipe: If two models of one family read the same.
         BackEndUnavailable: If the back end asked for cannot run a model.
@@ -115,11 +110,6 @@ class SceneModels:
 
 def fitted_preprocessing(card: ModelCard, source: SceneSource, accept_other_level: bool = False) -> Preprocessing:
     """A model's preprocessing, made to fit the instrument of a scene.
-
-    Args:
-        card: The model's card.
-        source: The scene.
-        accept_other_level: Also if the model was trained on another processing level.
 
     Raises:
         InvalidScene: If the model was trained on another processing level.

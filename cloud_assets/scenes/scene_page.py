@@ -27,11 +27,6 @@ class Exhibit:
 def scene_page(source: SceneSource, products: SceneProducts, exhibits: Sequence[Exhibit]) -> str:
     """The page.
 
-    Args:
-        source: The scene.
-        products: Its products.
-        exhibits: What to show, in order.
-
     Returns:
         HTML; pictures are inside, products are linked.
     """

@@ -32,12 +32,6 @@ def stac_item(
 ) -> dict[str, Any]:
     """Describes the products of a scene.
 
-    Args:
-        source: The scene.
-        products: Its products.
-        drafts: Product -> its raster.
-        titles: Product -> its title.
-
     Returns:
         The item as JSON content; links are relative to the products' folder.
     """

@@ -122,11 +122,6 @@ def draw_sun(
 ) -> Sun:
     """Places the sun.
 
-    Args:
-        rng: Source of randomness.
-        elevation_degrees: Range of its height over the horizon.
-        ozone: Range of the ozone column relative to an ordinary one.
-
     Returns:
         The sun, from any direction.
     """

@@ -70,9 +70,6 @@ class Ground:
     def reflectance(self, bands: tuple[str, ...]) -> np.ndarray:
         """Bottom-of-atmosphere reflectance under even light, without relief.
 
-        Args:
-            bands: STAC common names.
-
         Returns:
             (C, H, W) float32.
         """

@@ -90,9 +90,6 @@ _AEROSOL_EXPONENT = -1.3
 def band_positions(bands: tuple[str, ...]) -> tuple[int, ...]:
     """Positions of the named bands in :data:`COMMON_NAMES`.
 
-    Args:
-        bands: STAC common names.
-
     Returns:
         One position a band.
 
@@ -111,10 +108,6 @@ def band_positions(bands: tuple[str, ...]) -> tuple[int, ...]:
 def select(values: Sequence[float], bands: Sequence[str]) -> np.ndarray:
     """Picks the named bands out of a spectrum.
 
-    Args:
-        values: One value for each of :data:`COMMON_NAMES`.
-        bands: STAC common names.
-
     Returns:
         (C,) float32, one value a band, in the order of ``bands``.
     """
@@ -129,9 +122,6 @@ def _signature_table(surfaces: tuple[str, ...]) -> np.ndarray:
 def signatures(surfaces: Sequence[str]) -> np.ndarray:
     """Spectra of surfaces.
 
-    Args:
-        surfaces: Names from :data:`SURFACES`.
-
     Returns:
         (surfaces, 13) float32 reflectance, a fresh array.
     """
@@ -140,9 +130,6 @@ def signatures(surfaces: Sequence[str]) -> np.ndarray:
 
 def aerosol(bands: Sequence[str]) -> np.ndarray:
     """Scattering of small aerosol particles relative to 550 nm, by Ångström's law with exponent 1.3.
-
-    Args:
-        bands: STAC common names.
 
     Returns:
         (C,) float32, 1 at 550 nm.

@@ -99,10 +99,6 @@ class Registry(Store):
     def deciding(self, task: str, seconds: float = 3600.0) -> Iterator[None]:
         """Holds all other processes of this machine back from changing a task's champion.
 
-        Args:
-            task: Name of the registered model.
-            seconds: How long to wait for another decision to be taken.
-
         Raises:
             AlreadyRunning: If another process takes longer than that.
             TrackingUnavailable: If the store's folder cannot be written to.

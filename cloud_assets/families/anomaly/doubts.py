@@ -19,14 +19,7 @@ if TYPE_CHECKING:
 
 
 def doubts(predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], progress: bool) -> Doubts:
-    """Compares labels with scores; the unit of suspicion is the robust deviation of the normals' scores.
-
-    Args:
-        predictor: The model.
-        store: The patches.
-        rows: Labelled rows to look at.
-        progress: Whether to show a progress bar.
-    """
+    """Compares labels with scores; the unit of suspicion is the robust deviation of the normals' scores."""
     import pandas as pd
 
     threshold = predictor.card.threshold

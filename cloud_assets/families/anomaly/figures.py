@@ -33,11 +33,6 @@ class Panel:
 def score_histogram(labelled: LabelledScores, threshold: float, unit: str) -> bytes:
     """Scores of both classes with the threshold.
 
-    Args:
-        labelled: Scores with both classes.
-        threshold: The model's.
-        unit: What the scores are.
-
     Returns:
         A PNG image.
     """
@@ -62,11 +57,6 @@ def score_histogram(labelled: LabelledScores, threshold: float, unit: str) -> by
 
 def roc_figure(labelled: LabelledScores, threshold: float, baselines: Mapping[str, LabelledScores]) -> bytes:
     """ROC curve of the model and of the trivial rules.
-
-    Args:
-        labelled: The model's scores.
-        threshold: Its threshold.
-        baselines: Scores of the rules, by their names.
 
     Returns:
         A PNG image.
@@ -97,9 +87,6 @@ def roc_figure(labelled: LabelledScores, threshold: float, baselines: Mapping[st
 
 def panels_figure(panels: Sequence[Panel]) -> bytes | None:
     """One column a picture: original, reconstruction if there is one, error map; all maps share one scale.
-
-    Args:
-        panels: The pictures.
 
     Returns:
         A PNG image; None without any.

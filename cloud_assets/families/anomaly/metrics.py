@@ -35,9 +35,6 @@ class LabelledScores:
 def ranking_metrics(labelled: LabelledScores) -> dict[str, float]:
     """What does not depend on a threshold.
 
-    Args:
-        labelled: Scores with both classes.
-
     Returns:
         ``auroc``, ``average_precision``, ``false_alarms_at_95_recall`` (share of the normals that lie at or above the
         score that 95 % of the anomalies reach), ``f1_best`` (at the best threshold for these very pictures: an upper
@@ -58,10 +55,6 @@ def ranking_metrics(labelled: LabelledScores) -> dict[str, float]:
 
 def decision_metrics(labelled: LabelledScores, threshold: float) -> dict[str, float]:
     """What a threshold makes of the scores.
-
-    Args:
-        labelled: Scores with both classes.
-        threshold: From this score on a picture is called anomalous.
 
     Returns:
         ``f1``, ``precision``, ``recall``, ``accuracy``, ``false_alarm_rate`` and its 95 % interval (Clopper & Pearson

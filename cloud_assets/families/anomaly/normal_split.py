@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cloud_assets.datasets.image_folders import CLOUDY, NORMAL
+from cloud_assets.datasets.image_folders import CLOUDY
+from cloud_assets.datasets.image_folders import NORMAL as NORMAL
 from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.patches.group_assignment import assign_groups
 from cloud_assets.patches.splits import SPLITS, Splits
@@ -63,9 +64,6 @@ class NormalSplit(BaseModel):
         Normal patches are shared out group by group. An anomalous patch goes where the normal patches of its group are,
         is left out if it must not be there, and goes to the test split if its group has no normal patch.
 
-        Args:
-            store: The patches; only their index is read.
-
         Returns:
             The splits; ``classes`` of their table is ``noncloud`` or ``cloud``.
 
@@ -116,9 +114,6 @@ class NormalSplit(BaseModel):
 
     def classes(self, index: "pd.DataFrame") -> npt.NDArray[np.str_]:
         """Which patches are normal and which anomalous.
-
-        Args:
-            index: The index of a store, with N rows.
 
         Returns:
             (N,) ``noncloud``, ``cloud``, or an empty text for patches that are neither.

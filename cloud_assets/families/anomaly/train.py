@@ -74,12 +74,7 @@ class ReconstructionModule(TrainedModule):
 
 
 class DiscriminationModule(ReconstructionModule):
-    """Tells synthetic clouds from untouched pixels.
-
-    Args:
-        network: Pictures -> one logit a pixel.
-        recipe: The recipe.
-    """
+    """Tells synthetic clouds from untouched pixels."""
 
     def __init__(self, network: nn.Module, recipe: SyntheticAnomalies) -> None:
         super().__init__(network, recipe.optimisation)

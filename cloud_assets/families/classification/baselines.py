@@ -62,14 +62,6 @@ def classify_by_mask(
 ) -> Integers:
     """Classes by the coverage of a segmentation model's mask, made once for each patch and cut for each window.
 
-    Args:
-        bundle: The segmentation model.
-        store: The patches.
-        windows: What to classify.
-        classes: The coverage classes.
-        title: What the progress bar says.
-        progress: Whether to show one.
-
     Returns:
         (K,) class numbers.
 

@@ -18,14 +18,7 @@ if TYPE_CHECKING:
 
 
 def doubts(predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], progress: bool) -> Doubts:
-    """Compares the class of each patch's mask with confident predictions.
-
-    Args:
-        predictor: The model.
-        store: The patches.
-        rows: Labelled rows to look at.
-        progress: Whether to show a progress bar.
-    """
+    """Compares the class of each patch's mask with confident predictions."""
     import pandas as pd
 
     card = predictor.card

@@ -35,10 +35,6 @@ class Mistake:
 def roc_figure(answers: Answers, names: Sequence[str]) -> bytes | None:
     """ROC curve of each class against the rest, and of all pooled.
 
-    Args:
-        answers: With probabilities.
-        names: K names of the classes.
-
     Returns:
         A PNG image; None if the truth holds only one class.
     """
@@ -76,10 +72,6 @@ def roc_figure(answers: Answers, names: Sequence[str]) -> bytes | None:
 
 def confidence_figure(answers: Answers, bins: int) -> bytes | None:
     """Reliability diagram: how often answers of a stated confidence are right, and how common they are.
-
-    Args:
-        answers: With probabilities.
-        bins: Number of bins.
 
     Returns:
         A PNG image; None without probabilities.

@@ -68,11 +68,6 @@ def decision_metrics(answers: Answers, classes: int) -> dict[str, float]:
 def probability_metrics(answers: Answers, names: Sequence[str], bins: int) -> dict[str, float]:
     """Metrics of the probabilities: areas under the ROC curves, calibration error.
 
-    Args:
-        answers: With probabilities.
-        names: K names of the classes.
-        bins: Bins of the calibration error.
-
     Returns:
         ``auroc_<class>``, their mean ``auroc`` and the pooled ``auroc_micro`` where the truth holds the class and
         others; ``expected_calibration_error`` of the likeliest class (Guo et al. 2017, arXiv:1706.04599); ``log_loss``.

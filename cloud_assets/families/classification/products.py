@@ -98,13 +98,6 @@ def classify_cells(
 ) -> npt.NDArray[np.uint8]:
     """Asks the coverage classifier for the class of each cell.
 
-    Args:
-        reader: Hands out the bands in the order of the predictor's card.
-        grid: The scene's.
-        predictor: A classifier.
-        cell: Side of a cell, pixels.
-        workers: Cells at once.
-
     Returns:
         (rows, columns) class of the cell, 255 where too little was observed to tell.
     """

@@ -160,9 +160,9 @@ def _plan(recipe: Classification, run: TrainingRun) -> Plan:
         bands=recipe.bands,
         normalisation=recipe.normalisation,
         clip=recipe.clip,
-        scaled_to=input_range(recipe.network),
+        scaled_to=input_range(recipe.network.backbone),
     )
-    size = input_size(recipe.network)
+    size = recipe.network.input_size or input_size(recipe.network.backbone)
     real = _windows(recipe, run, "train", recipe.training_windows)
     checked = _windows(recipe, run, "validation", recipe.validation_windows)
     simulated = _simulated(recipe, run, preprocessing) if recipe.simulated_fraction > 0 else None

@@ -53,11 +53,6 @@ def fit_brightness_threshold(
 ) -> BrightnessThreshold | None:
     """Finds the brightness threshold with the best IoU on the training patches.
 
-    Args:
-        store: The patches.
-        indices: Rows of the training split.
-        most_patches: If there are more, this many are taken at equal distances.
-
     Returns:
         The fitted threshold; None if the training patches do not hold both classes.
     """

@@ -38,12 +38,7 @@ class PatchSource:
         return len(self.indices)
 
     def read(self, index: int, window: tuple[slice, slice]) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
-        """Digital numbers (C, h, w) and cloud codes (h, w) of a window of one patch.
-
-        Args:
-            index: Row of the store.
-            window: Rows and columns.
-        """
+        """Digital numbers (C, h, w) and cloud codes (h, w) of a window of one patch."""
         rows, columns = window
         return self.store.array()[index, :, rows, columns][self.channels], self.store.masks[index, rows, columns]
 

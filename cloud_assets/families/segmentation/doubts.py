@@ -18,14 +18,7 @@ if TYPE_CHECKING:
 
 
 def doubts(predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], progress: bool) -> Doubts:
-    """Compares masks with confident predictions, pixel by pixel.
-
-    Args:
-        predictor: The model.
-        store: The patches.
-        rows: Labelled rows to look at.
-        progress: Whether to show a progress bar.
-    """
+    """Compares masks with confident predictions, pixel by pixel."""
     import pandas as pd
 
     batches = predict_patches(predictor, store, rows, batch_size=1, title="Comparing masks", progress=progress)

@@ -68,11 +68,7 @@ class ClassCounts:
         return float(100 * self.pixels[list(codes)].sum() / self.valid) if self.valid else float("nan")
 
     def summary(self, classes: Mapping[int, str]) -> dict[str, float]:
-        """Percentages of the observed pixels, and the share of observed ones in the scene.
-
-        Args:
-            classes: Cloud code -> name, for those that the model tells apart.
-        """
+        """Percentages of the observed pixels, and the share of observed ones in the scene."""
         return {
             "valid_fraction": self.valid / float(self.pixels.sum()),
             "cloud_percentage": self.percentage(THICK_CLOUD, THIN_CLOUD),

@@ -49,12 +49,7 @@ _PREDICTED_AT_ONCE = 8
 
 
 class SegmentationModule(TrainedModule):
-    """Loss and metrics of a segmentation network.
-
-    Args:
-        network: Bands -> logits.
-        recipe: The recipe.
-    """
+    """Loss and metrics of a segmentation network."""
 
     def __init__(self, network: nn.Module, recipe: Segmentation) -> None:
         super().__init__(network, recipe.optimisation)
@@ -208,12 +203,6 @@ def choose_threshold(
     bundle: ModelBundle, sources: Sequence[PatchSource], device: str, *, progress: bool
 ) -> tuple[Threshold, float]:
     """Chooses the decision threshold with the predictor that evaluation and serving use.
-
-    Args:
-        bundle: The model.
-        sources: The patches to choose it on, and the model's bands in them.
-        device: What to run on.
-        progress: Whether to show a progress bar.
 
     Returns:
         The threshold, and the cloud IoU with it on these patches.

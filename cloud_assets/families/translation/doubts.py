@@ -20,14 +20,7 @@ _ODD_PAIR = 2.0
 
 
 def doubts(predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], progress: bool) -> Doubts:
-    """Compares true with predicted reflectance: a cloud or a shift in the optical picture makes them differ.
-
-    Args:
-        predictor: The model.
-        store: The patches.
-        rows: Labelled rows to look at.
-        progress: Whether to show a progress bar.
-    """
+    """Compares true with predicted reflectance: a cloud or a shift in the optical picture makes them differ."""
     import pandas as pd
 
     pairs = Pairs(store, predictor.card)

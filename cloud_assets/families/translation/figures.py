@@ -162,10 +162,6 @@ def ndvi_scatter(histogram: npt.NDArray[np.int64]) -> bytes | None:
 def quality_curve(history: Sequence[Mapping[str, float]], best_epoch: int) -> bytes | None:
     """PSNR on validation by epoch, and how strongly the pictures answer to their input.
 
-    Args:
-        history: One row of metrics an epoch.
-        best_epoch: Position of the epoch whose weights were kept.
-
     Returns:
         A PNG image; None without a history.
     """

@@ -54,13 +54,6 @@ def translation_figures(
 ) -> dict[str, bytes | None]:
     """Draws all figures of a report.
 
-    Args:
-        recipe: How many patches to show.
-        predictor: The model, to predict the shown patches once more.
-        pairs: The patches.
-        scores: The model's on the test split.
-        per_patch: Table of the test patches, lowest gain first.
-
     Returns:
         PNG images by name; None for those that the data do not allow.
     """

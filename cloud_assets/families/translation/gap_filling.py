@@ -20,13 +20,7 @@ _ENOUGH = CELL * CELL // 16
 
 
 class ColourMatch:
-    """Gathers clear pixels of a whole scene, then corrects the prediction of any part of it.
-
-    Args:
-        height: Rows of the scene.
-        width: Columns of the scene.
-        bands: Number of bands.
-    """
+    """Gathers clear pixels of a whole scene, then corrects the prediction of any part of it."""
 
     def __init__(self, height: int, width: int, bands: int) -> None:
         shape = (bands, -(-height // CELL), -(-width // CELL))

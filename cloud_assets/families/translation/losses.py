@@ -121,10 +121,6 @@ class Translated:
 class GeneratorLosses:
     """Computes the parts of the loss and their weighted sum.
 
-    Args:
-        recipe: The recipe.
-        target: Bands and scaling of the optical pictures.
-
     Raises:
         InvalidRecipe: If NDVI is asked for without red and near infrared.
     """

@@ -24,9 +24,6 @@ class CollapseMonitor(Callback):
 
     Collapsed: pictures of different places differ by less than 2 % of what the true ones differ by. Diverged: PSNR lies
     6 dB below what it was. Either has to last. The best weights so far are kept, as always.
-
-    Args:
-        patience: Epochs in a row after which the training ends.
     """
 
     def __init__(self, patience: int) -> None:
@@ -80,9 +77,6 @@ class SamplePictures(Callback):
     """After each epoch hands the run a picture of some validation patches: radar, made, true.
 
     The module keeps the patches in ``shown``, (radar, made, true) of (C, H, W) on the network's scale each.
-
-    Args:
-        run: Who is shown the pictures.
     """
 
     def __init__(self, run: TrainingRun) -> None:

@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 class Pairs:
     """The pairs of a store as a translation model names them.
 
-    Args:
-        store: The store.
-        card: The model's card, which names the roles.
-
     Raises:
         NoUsablePatches: If the store lacks a role or a band.
     """

@@ -58,9 +58,9 @@ def open_band_folder(folder: Container, instrument: str | None = None, scaling: 
         if name in named:
             path = folder.gdal_path(named[name])
             with open_raster(path) as raster:
-                found = band_scaling(raster, 1, profile, scaling, (folder.name, *stems))
-            bands[name] = SceneBand(RasterBand(path), found.scale, found.offset, found.nodata)
-            warnings.update(found.notes)
+                scaled = band_scaling(raster, 1, profile, scaling, (folder.name, *stems))
+            bands[name] = SceneBand(RasterBand(path), scaled.scale, scaled.offset, scaled.nodata)
+            warnings.update(scaled.notes)
     grid = finest_grid([band.raster.path for band in bands.values()])
     times = [time for stem in (folder.name, *sorted(stems)) if (time := time_from_name(stem)) is not None]
     return SceneSource(

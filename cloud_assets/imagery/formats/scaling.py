@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from cloud_assets.bands import Instrument
 from cloud_assets.errors import InvalidScene
@@ -113,12 +114,11 @@ def _with_offset(raster: "DatasetReader", index: int, profile: Instrument, nodat
     return BandScaling(None, _SENTINEL2_OFFSET * profile.scale, nodata, (note,))
 
 
-def _sample(
-    raster: "DatasetReader", index: int, nodata: float | None
-) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+def _sample(raster: "DatasetReader", index: int, nodata: float | None) -> npt.NDArray[np.float64]:
     shape = min(_SAMPLED_SIDE, raster.height), min(_SAMPLED_SIDE, raster.width)
     values = raster.read(index, out_shape=shape).astype(np.float64)
     there = np.isfinite(values) & (values != 0)
     if nodata is not None and np.isfinite(nodata):
         there &= values != nodata
-    return values[there]
+    sample: npt.NDArray[np.float64] = values[there]
+    return sample

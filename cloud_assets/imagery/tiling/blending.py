@@ -15,9 +15,6 @@ class SeamBlender:
 
     Only what a later window can still change is kept: the part of the last window that its right neighbour overlaps,
     and the rows that the next row of windows overlaps.
-
-    Args:
-        tiling: The grid of windows.
     """
 
     def __init__(self, tiling: Tiling) -> None:

@@ -217,11 +217,7 @@ def _overview_factors(grid: Grid) -> list[int]:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turns what is raised when a file cannot be written into an error that names the reason and a way out.
-
-    Args:
-        path: What is written in the block.
-    """
+    """Turns what is raised when a file cannot be written into an error that names the reason and a way out."""
     from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
 

@@ -25,11 +25,7 @@ _UNFINISHED = (
 
 
 def retraining_cron(task: Task) -> str:
-    """When a task is trained again: each task on a day of the week of its own, at three, unless the environment says.
-
-    Args:
-        task: The task.
-    """
+    """When a task is trained again: each on a day of the week of its own, at three, unless the environment says."""
     names = [other.name for other in ALL_TASKS]
     day = names.index(task.name) % 7 if task.name in names else 0
     return settings().cron("retraining_cron", task.name, f"0 3 * * {day}")
@@ -42,9 +38,6 @@ def evaluation_cron(task: Task) -> str:
 
 def run_configuration(job: str) -> dict[str, Any]:
     """The configuration of runs that start by themselves.
-
-    Args:
-        job: Name of the job.
 
     Returns:
         The content of ``<job>.yaml`` in the folder ``CLOUD_ASSETS_RUN_CONFIGS``; the job's defaults without one.
@@ -59,22 +52,12 @@ def run_configuration(job: str) -> dict[str, Any]:
 
 
 def run_tags(task: Task, cause: str) -> Mapping[str, str]:
-    """Tags of a run that started by itself.
-
-    Args:
-        task: The task that it is about.
-        cause: The schedule or sensor.
-    """
+    """Tags of a run that started by itself."""
     return {TASK_TAG: task.name, CAUSE_TAG: cause}
 
 
 def unfinished_run(instance: dg.DagsterInstance, task: Task, job: str | None = None) -> str | None:
     """A run of the task that waits or is in progress: another one would only get in its way.
-
-    Args:
-        instance: The Dagster instance.
-        task: The task.
-        job: Only runs of this job count.
 
     Returns:
         One sentence about it; None if there is none.
@@ -87,11 +70,7 @@ def unfinished_run(instance: dg.DagsterInstance, task: Task, job: str | None = N
 
 
 def when_dependencies_change(optional: Sequence[str] = ()) -> dg.AutomationCondition[Any]:
-    """Declarative automation: once another data version of a dependency is there and nothing upstream is running.
-
-    Args:
-        optional: Tasks whose champions need not be there.
-    """
+    """Declarative automation: once another data version of a dependency is there and nothing upstream is running."""
     condition = dg.AutomationCondition
     champions = dg.AssetSelection.assets(*(dg.AssetKey([name, "champion"]) for name in optional))
     return (

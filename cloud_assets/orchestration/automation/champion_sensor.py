@@ -75,12 +75,7 @@ def champion_sensor() -> dg.SensorDefinition:
 
 
 def recent_scenes(instance: dg.DagsterInstance, days: int) -> set[str]:
-    """The scenes whose products were made in the last days, as far as they are still partitions.
-
-    Args:
-        instance: The Dagster instance.
-        days: How many days back.
-    """
+    """The scenes whose products were made in the last days, as far as they are still partitions."""
     known = set(instance.get_dynamic_partitions(GROUP))
     records = instance.fetch_materializations(
         dg.AssetRecordsFilter(SCENE_PRODUCTS, after_timestamp=time.time() - days * _DAY), limit=10_000

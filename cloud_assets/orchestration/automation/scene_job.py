@@ -85,10 +85,6 @@ def inbox_sensor() -> dg.SensorDefinition:
 def neighbours(order: Sequence[str], wanted: set[str]) -> Iterator[list[str]]:
     """The wanted partitions in groups that Dagster can name by the first and the last, for few runs.
 
-    Args:
-        order: All partitions, as Dagster orders them.
-        wanted: Those that are wanted.
-
     Yields:
         Partitions that follow each other in ``order``, at most :data:`MOST_SCENES_A_RUN`.
     """

@@ -32,11 +32,7 @@ def progress_logger(context: dg.InitLoggerContext) -> logging.Logger:
 
 
 class StepLines(logging.Handler):
-    """Prints those events of a run that mean something to a user.
-
-    Args:
-        console: Where to.
-    """
+    """Prints those events of a run that mean something to a user."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()

@@ -99,10 +99,6 @@ class AssetFolders(dg.UPathIOManager):
     def find(self, key: Sequence[str], kind: type[Kind]) -> Kind | None:
         """Opens an asset that may never have been materialised.
 
-        Args:
-            key: The asset's key.
-            kind: Its type.
-
         Returns:
             The asset; None if this home does not hold it.
         """

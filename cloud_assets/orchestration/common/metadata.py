@@ -164,12 +164,7 @@ def counts_table(counts: Mapping[str, Any], key: str, value: str = "count") -> d
 
 
 def figure(png: bytes, caption: str) -> dg.MarkdownMetadataValue:
-    """A picture that the UI shows inline, made smaller until it is at most :data:`FIGURE_BYTES`.
-
-    Args:
-        png: A PNG image.
-        caption: What it shows.
-    """
+    """A picture that the UI shows inline, made smaller until it is at most :data:`FIGURE_BYTES`."""
     kind, data = "png", png
     if len(png) > FIGURE_BYTES:
         kind, data = "jpeg", _smaller(png)

@@ -86,11 +86,7 @@ class Folders(dg.ConfigurableResource["Folders"]):
         return Path(self.data).expanduser().absolute() if self.data else settings().data
 
     def present_data(self, dataset: Dataset) -> Path:
-        """The data set's own folder that the next run would read; it may not be there yet.
-
-        Args:
-            dataset: The data set.
-        """
+        """The data set's own folder that the next run would read; it may not be there yet."""
         return (self._given_data or self.working / "sample") / dataset.folder
 
     def raw_data(self, dataset: Dataset, source: Source, sample_scale: float) -> Path:

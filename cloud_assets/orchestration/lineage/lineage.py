@@ -15,9 +15,6 @@ from cloud_assets.tasks.task import Task
 def lineage(task: Task) -> list[dg.AssetsDefinition]:
     """All assets of a task.
 
-    Args:
-        task: The task's declaration.
-
     Returns:
         Its assets, from the raw scenes to the champion.
     """

@@ -29,13 +29,7 @@ _SHOWN = (
 
 
 def scene_metadata(products: SceneProducts, champions: RegisteredChampions, findings: Sequence[Finding]) -> Metadata:
-    """The products of one scene: pictures, numbers, files, models.
-
-    Args:
-        products: The products.
-        champions: The models that were there.
-        findings: The results of the checks.
-    """
+    """The products of one scene: pictures, numbers, files, models."""
     from cloud_assets.imagery.writing.pictures import of_class_file, png
 
     paths, statistics = products.paths, products.statistics
@@ -67,11 +61,7 @@ def scene_check_specs(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
 
 
 def scene_check_results(findings: Mapping[str, Sequence[Finding]]) -> list[dg.AssetCheckResult]:
-    """The results of :func:`scene_check_specs` for all scenes of a run.
-
-    Args:
-        findings: Scene -> its findings.
-    """
+    """The results of :func:`scene_check_specs` for all scenes of a run."""
     results = []
     for check in _DESCRIPTIONS if findings else ():
         found = {scene: one for scene, several in findings.items() for one in several if one.check == check}

@@ -41,14 +41,7 @@ def study_fields(task: Task) -> dict[str, dg.Field]:
 
 
 def tuned(recipe: Any, variant: str, studies: Mapping[str, HyperparameterStudy], wanted: bool) -> Any:
-    """A recipe with the best values of the studies that are meant for its variant.
-
-    Args:
-        recipe: The recipe.
-        variant: Its variant.
-        studies: The task's study, if it has one.
-        wanted: Whether to use it.
-    """
+    """A recipe with the best values of the studies that are meant for its variant."""
     for study in studies.values() if wanted else ():
         if study.variant == variant or not study.recipe.only_its_variant:
             recipe = study.best_recipe(recipe)
