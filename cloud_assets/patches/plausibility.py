@@ -10,6 +10,8 @@ from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.patches.store import PatchStore, Role
 
 _GROUPS, _PATCHES_A_GROUP = 200, 4
+_MOST_CLOUD = 50.0
+"""Patches with more cloud than this, in percent, are not looked at: a closed cover is bright in every band."""
 _STEP = 8
 """Every eighth pixel of every eighth row is looked at."""
 _DARK = 1
@@ -61,10 +63,11 @@ def class_shares(store: PatchStore) -> dict[str, float]:
 
 
 def _pixels_by_group(store: PatchStore, name: str) -> dict[str, npt.NDArray[Any]]:
-    """(bands, pixels) valid digital numbers of some patches of each group."""
+    """(bands, pixels) valid digital numbers of some patches of each group; none of groups under a closed cover."""
     role, array = store.roles[name], store.array(name)
     instrument = INSTRUMENTS[role.instrument]
     groups = store.index["group"].astype(str).reset_index(drop=True)
+    groups = groups[~(store.index["cloud_percentage"] > _MOST_CLOUD).to_numpy()]
     chosen = groups.groupby(groups).head(_PATCHES_A_GROUP)
     step = max(1, chosen.nunique() // _GROUPS)
     found = {}

@@ -72,6 +72,16 @@ def test_cirrus_tells_a_missing_offset_of_a_single_scene(store: Maker) -> None:
     assert "1 of 6" in problem
 
 
+def test_a_closed_cover_of_ice_cloud_is_no_missing_offset(tmp_path: Path) -> None:
+    images = np.concatenate([top_of_atmosphere(6), np.full((6, 1, 32, 32), 15, np.uint16)], axis=1)
+    images[4] += 2000
+    masks = np.zeros((6, 32, 32), np.uint8)
+    masks[4] = 1
+    bands = (*BANDS, "cirrus")
+    patches = store_arrays(tmp_path / "store", images, masks, bands=bands, instrument="sentinel2_l1c")
+    assert implausible_values(patches) == []
+
+
 def test_few_bright_scenes_prove_no_missing_offset(store: Maker) -> None:
     assert implausible_values(store(top_of_atmosphere(3) + 6000)) == []
 

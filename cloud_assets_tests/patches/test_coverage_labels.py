@@ -132,3 +132,18 @@ def test_percentages_that_disagree_with_the_masks_are_listed(tmp_path: Path, rea
     found = {scene: stated - measured for scene, measured, stated in percentage_mismatches(altered, store)}
     assert found.keys() == {scenes[3].scene_id, scenes[4].scene_id}
     assert found[scenes[3].scene_id] == pytest.approx(1.5, abs=0.05)
+
+
+def test_percentages_count_every_pixel_and_say_nothing_of_scribbles_and_parts(tmp_path: Path) -> None:
+    from cloud_assets.datasets.cloudsen12 import CloudSEN12
+    from cloud_assets.datasets.samples.sample_writer import write_sample
+    from cloud_assets.patches.cutting import cut_patches
+    from cloud_assets.patches.recipe import PatchRecipe
+
+    write_sample(tmp_path, ("cloudsen12",), scale=0.1, progress=False, workers=1)
+    catalog = CloudSEN12().catalog(tmp_path, progress=False)
+    assert {scene.label_type for scene in catalog} == {"high", "scribble"}
+    for size in (None, 256):
+        recipe = PatchRecipe(bands=("red",), size=size, minimum_valid=0.9)
+        store = cut_patches(catalog, recipe, tmp_path / f"store{size}", progress=False)
+        assert list(percentage_mismatches(catalog, store)) == []

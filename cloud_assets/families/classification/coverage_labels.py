@@ -217,23 +217,33 @@ def percentage_mismatches(
     """Compares the coverage of the masks with the percentages that the data set itself states.
 
     Args:
-        catalog: The scenes; those whose attributes hold ``thick_percentage`` and ``thin_percentage`` are compared.
-        store: Their patches. Only scenes that are one patch can be compared.
+        catalog: The scenes; those whose attributes hold ``thick_percentage`` and ``thin_percentage`` are compared, but
+            for scribbles: the percentages count every pixel, and scribbles label some.
+        store: Their patches. Only patches that hold a whole scene can be compared.
         tolerance: Largest difference in percentage points that is no mismatch.
 
     Yields:
         (scene, coverage of the mask, coverage as stated) of each mismatch.
     """
     stated = {
-        scene.scene_id: float(scene.attributes["thick_percentage"]) + float(scene.attributes["thin_percentage"])
+        scene.scene_id: (
+            float(scene.attributes["thick_percentage"]) + float(scene.attributes["thin_percentage"]),
+            scene,
+        )
         for scene in catalog
-        if {"thick_percentage", "thin_percentage"} <= scene.attributes.keys()
+        if {"thick_percentage", "thin_percentage"} <= scene.attributes.keys() and scene.label_type in (None, "high")
     }
     index = store.index
-    alone = index[~index["scene_id"].duplicated(keep=False)]
-    for scene, measured in zip(alone["scene_id"], alone["cloud_percentage"], strict=True):
-        if scene in stated and not abs(measured - stated[scene]) <= tolerance:
-            yield str(scene), float(measured), stated[scene]
+    alone = index[~index["scene_id"].duplicated(keep=False) & index["scene_id"].isin(stated)]
+    sides = next(iter(store.roles.values())).shape[1:]
+    for name, covered, valid in zip(alone["scene_id"], alone["cloud_percentage"], alone["valid_fraction"], strict=True):
+        expected, scene = stated[name]
+        # Pixels without data count as pixels without cloud there.
+        measured = float(covered * valid)
+        if not abs(measured - expected) <= tolerance:
+            grid = scene.grid()
+            if grid.height <= sides[0] and grid.width <= sides[1]:
+                yield str(name), measured, expected
 
 
 def _areas(mask: npt.NDArray[np.uint8]) -> tuple[Integers, Integers]:
