@@ -11,7 +11,7 @@ from cloud_assets.reports.bootstrap import metric_interval
 from cloud_assets.reports.curves import learning_curves
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.formatting import readable
-from cloud_assets.reports.report_sections import changed_settings, report_sections, splits_table
+from cloud_assets.reports.report_sections import changed_settings, inherited_notes, report_sections, splits_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +106,7 @@ def evaluation_of(
             "splits": splits_table(store, splits),
         },
         figures={name: png for name, png in figures.items() if png is not None},
-        notes=(*notes, *store.manifest.notes),
+        notes=(*notes, *inherited_notes(store, card)),
         headline=found.headline,
         captions={**CAPTIONS, **found.captions},
         sections=report_sections(store, card, model=found.model, **found.sections),

@@ -93,6 +93,14 @@ def _recipe_section(card: ModelCard) -> dict[str, str]:
     return {name.replace("_", " "): text for name, text in _flattened(card.training.recipe).items()}
 
 
+def inherited_notes(store: PatchStore, card: ModelCard) -> tuple[str, ...]:
+    """Notes that a report takes over: those of the patches, and that a time limit ended the training if it did."""
+    if card.training.stopped_by != "time limit":
+        return tuple(store.manifest.notes)
+    limit = f"The time limit ended the training after {card.training.steps_run} steps, before the learning rate had"
+    return (*store.manifest.notes, f"{limit} run its course: on another machine the model would be another.")
+
+
 def splits_table(store: PatchStore, splits: Splits) -> pd.DataFrame:
     """One row a split: ``split``, ``patches``, ``groups``, mean ``cloud_percentage`` (NaN without truth)."""
     import pandas as pd

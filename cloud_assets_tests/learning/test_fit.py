@@ -16,9 +16,9 @@ from cloud_assets.families.segmentation.few_labels import RANDOM_SENSORS
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.training_run import TrainingRun
-from cloud_assets.reports.report_sections import report_sections
+from cloud_assets.reports.report_sections import inherited_notes, report_sections
 from cloud_assets_tests.any_family import train_by
-from cloud_assets_tests.training.fresh_process import version_trained_afresh
+from cloud_assets_tests.fresh_process import version_trained_afresh
 
 Recipe = Callable[..., Segmentation]
 Run = Callable[..., TrainingRun]
@@ -191,6 +191,7 @@ def test_a_time_limit_ends_it_early_and_is_reported(
     assert (
         report_sections(run.store, bundle.card)["Training"]["ended by"] == f"time limit, after {record.steps_run} steps"
     )
+    assert "The time limit ended the training" in inherited_notes(run.store, bundle.card)[-1]
     # The clock changes nothing but the end: the rate is that of the step, as on any machine.
     assert record.history[-1]["learning_rate"] == pytest.approx(1e-2 * (1 - (record.steps_run - 1) / 10_000))
     assert train_by(recipe, run).card.training.stopped_by == "time limit"

@@ -20,7 +20,7 @@ from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.simulation import PHYSICS_VERSION
 from cloud_assets_tests.any_family import train_by
-from cloud_assets_tests.training.conftest import BANDS, bright_squares
+from cloud_assets_tests.toy_task import BANDS, bright_squares
 
 Recipe = Callable[..., Segmentation]
 Run = Callable[..., TrainingRun]

@@ -11,7 +11,7 @@ from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.learning.weight_mixing import between
 from cloud_assets.networks.specifications import EfficientNetUNet, UNet
 from cloud_assets_tests.any_family import train_by
-from cloud_assets_tests.training.conftest import BANDS
+from cloud_assets_tests.toy_task import BANDS
 
 Recipe = Callable[..., Segmentation]
 Run = Callable[..., TrainingRun]
