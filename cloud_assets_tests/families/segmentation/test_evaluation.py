@@ -159,7 +159,7 @@ def test_nothing_to_test_is_an_error(random_store: Data, tmp_path: Path) -> None
         instrument="landsat8_l1",
     )
     with pytest.raises(NoUsablePatches, match="no labelled pixel"):
-        evaluate((unlabelled, splits))
+        evaluate((unlabelled, Splits(splits.table, {})))
 
 
 def test_a_real_bundle_goes_through(random_store: Data, tiny_bundle: object) -> None:
