@@ -102,7 +102,7 @@ def inherited_notes(store: PatchStore, card: ModelCard) -> tuple[str, ...]:
 
 
 def splits_table(store: PatchStore, splits: Splits) -> pd.DataFrame:
-    """One row a split: ``split``, ``patches``, ``groups``, mean ``cloud_percentage`` (NaN without truth)."""
+    """One row a split: ``split``, ``patches``, ``groups``, ``valid_percentage``; with masks ``cloud_percentage``."""
     import pandas as pd
 
     rows = []
@@ -117,7 +117,7 @@ def splits_table(store: PatchStore, splits: Splits) -> pd.DataFrame:
                 "valid_percentage": 100 * float(chosen["valid_fraction"].mean()),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).dropna(axis="columns", how="all")
 
 
 def _flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
