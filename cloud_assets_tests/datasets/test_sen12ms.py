@@ -166,7 +166,7 @@ def test_unsafe_and_truncated_archives_stop_with_their_name(
 
 def test_the_real_pairs(real_data: Path, tmp_path: Path) -> None:
     found = Sen12MS().catalog(real_data, tmp_path, progress=False)
-    assert [scene.scene_id for scene in found] == ["ROIs1970_fall_139_p839", "ROIs2017_winter_112_p797"]
+    assert {"ROIs1970_fall_139_p839", "ROIs2017_winter_112_p797"} <= {scene.scene_id for scene in found}
     for scene in found:
         assert scene.read(["VV", "VH"]).shape == (2, 256, 256)
         assert scene.read(["red"]).shape == (1, 256, 256)
