@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 TrialState = Literal["complete", "pruned", "failed", "interrupted"]
 
 _START_SECONDS = 60.0
+_NEXT_SEED = "next_seed"
+"""Attribute of a study: the seed of the next trial, less that of the recipe."""
 _FAILURES_WITHOUT_SUCCESS = 5
 _REASON = "reason"
 
@@ -191,8 +193,11 @@ class _Session:
 
     def _round(self, workers: WorkerProcesses, left: int) -> None:
         begun = self._begun()
-        # No two trials of a study have the same seed: the same one would draw the same values again.
-        orders = [replace(self._order, seed=self._recipe.seed + begun + index) for index in range(left)]
+        # No two trials of a study have the same seed: the same one would draw the same values again. The number of the
+        # next is kept with the study, because trials that were killed or repeated may have used any seed so far.
+        first = int(self._study.user_attrs.get(_NEXT_SEED, 0))
+        self._study.set_user_attr(_NEXT_SEED, first + left)
+        orders = [replace(self._order, seed=self._recipe.seed + first + index) for index in range(left)]
         futures: list[Future[None]] = [workers.submit(_run_trial, order) for order in orders]
         died: TrainingFailed | None = None
         for future in as_completed(futures):
