@@ -16,6 +16,9 @@ _SPELT_OUT = {
     "coastal aerosol": "coastal",
     "nir1": "nir",
     "nir narrow": "nir08",
+    "rededge1": "rededge071",
+    "rededge2": "rededge075",
+    "rededge3": "rededge078",
 }
 
 

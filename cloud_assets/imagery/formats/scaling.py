@@ -1,7 +1,7 @@
 """Scaling from the numbers of a raster file to physical units, where no metadata file has it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,6 +77,31 @@ def band_scaling(
     if profile.name.startswith("sentinel2") and _states_offset(raster, names):
         return _with_offset(raster, index, profile, nodata)
     return BandScaling(None, None, nodata)
+
+
+def stated_scaling(
+    raster: "DatasetReader", index: int, profile: Instrument, stated: Mapping[str, float], is_harmonised: bool
+) -> BandScaling:
+    """The scaling that a catalogue states, but for offsets of Sentinel-2 that the numbers do not have.
+
+    Catalogues state the offset of processing baseline 04.00 also for files whose numbers were harmonised, and their
+    own flag for it is wrong at times (Element84/earth-search issues 66 and 71), so the numbers decide.
+
+    Args:
+        raster: The opened file.
+        index: Number of the band, from 1.
+        profile: The instrument.
+        stated: ``scale``, ``offset``, ``nodata`` as stated.
+        is_harmonised: Whether the catalogue says that the offset was applied already.
+    """
+    nodata = stated.get("nodata", raster.nodatavals[index - 1])
+    scale, offset = stated.get("scale", profile.scale), stated.get("offset", 0.0)
+    if profile.name.startswith("sentinel2") and offset < 0:
+        sample = _sample(raster, index, nodata)
+        if is_harmonised or (sample.size and float(np.percentile(sample, 1)) < 0.9 * -offset / scale):
+            note = f"The catalogue states an offset of {offset:g}, which the numbers do not have: read as harmonised."
+            return BandScaling(scale, 0.0, nodata, (note,))
+    return BandScaling(scale, offset, nodata)
 
 
 def _floating(raster: "DatasetReader", index: int, profile: Instrument, nodata: float | None) -> BandScaling:

@@ -1,0 +1,268 @@
+"""Scenes that a STAC catalogue lists (https://stacspec.org): items as files, by address, or in collections.
+
+Bands are found by the names in an item (``eo:bands``, ``bands``) or its assets' keys; scale, offset and nodata by
+``raster:bands`` or the ``raster:`` fields of STAC 1.1. Assets in object stores and on web servers are read in place.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cloud_assets.bands import INSTRUMENTS, Instrument
+from cloud_assets.datasets.rasters import combined_digest, open_raster
+from cloud_assets.datasets.scene import RasterBand
+from cloud_assets.errors import InvalidScene
+from cloud_assets.imagery.formats.band_names import find_band
+from cloud_assets.imagery.formats.container import file_fingerprint
+from cloud_assets.imagery.formats.file_names import instrument_from_name, safe_name
+from cloud_assets.imagery.formats.scaling import Scaling, band_scaling, stated_scaling
+from cloud_assets.imagery.formats.scene_reader import SceneBand
+from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource
+from cloud_assets.imagery.formats.sun import sun_notes
+from cloud_assets.imagery.geometry import finest_grid
+
+if TYPE_CHECKING:
+    from pystac import Asset, Item
+
+_FILE_SYSTEMS = {"http": "/vsicurl/http://", "https": "/vsicurl/https://", "s3": "/vsis3/", "gs": "/vsigs/"}
+"""GDAL's prefix of addresses by their scheme."""
+_PICTURES = frozenset({"overview", "thumbnail", "visual", "preview", "rendered_preview"})
+"""Roles and keys of assets that hold no measurements."""
+_SUFFIXES = frozenset({".tif", ".tiff", ".jp2"})
+_STATED = ("scale", "offset", "nodata")
+_PLATFORMS = (
+    (re.compile(r"sentinel-?2", re.I), "sentinel2"),
+    (re.compile(r"landsat[-_]?0?[89]", re.I), "landsat8"),
+    (re.compile(r"landsat[-_]?0?7", re.I), "landsat_etm"),
+    (re.compile(r"landsat[-_]?0?[45]", re.I), "landsat_tm"),
+)
+_LEVEL = re.compile(r"(?<![A-Za-z0-9])(?:S2MSI)?L?([12])(?:[AC]|SP|SR|TP|GT|GS)?(?![A-Za-z0-9])", re.I)
+_LEVEL_FIELDS = ("processing:level", "s2:product_type", "product:type", "landsat:correction")
+
+
+def is_address(location: Path | str) -> bool:
+    """Whether a scene is named by an address such as ``https://…`` or ``s3://…`` instead of a path."""
+    return urlsplit(str(location)).scheme in _FILE_SYSTEMS and isinstance(location, str)
+
+
+def gdal_path(href: str) -> str:
+    """The path by which GDAL reads an address; a local path stays as it is."""
+    scheme, separator, rest = href.partition("://")
+    return f"{_FILE_SYSTEMS[scheme]}{rest}" if separator and scheme in _FILE_SYSTEMS else href.removeprefix("file://")
+
+
+def is_stac(location: Path | str) -> bool:
+    """Whether a file or address is named as STAC's JSON files are."""
+    return str(location).partition("#")[0].lower().endswith((".json", ".geojson"))
+
+
+def stac_scenes(location: Path | str) -> list[Path | str]:
+    """The scenes that a STAC file holds or leads to: itself if it is an item.
+
+    Args:
+        location: An item, a list of items as a search answers (``FeatureCollection``), a collection or a catalogue.
+
+    Returns:
+        Where the items are; those of a list as ``<file>#<id of the item>``.
+
+    Raises:
+        InvalidScene: If it is no STAC file, cannot be read, or leads to no item.
+    """
+    content = _json(location)
+    kind = content.get("type")
+    if kind == "Feature" or "#" in str(location):
+        return [location]
+    if kind == "FeatureCollection":
+        found: list[Path | str] = [f"{location}#{item.get('id')}" for item in content.get("features", ())]
+    else:
+        with _stac_errors(location):
+            from pystac import Catalog, Collection
+
+            root = (Collection if kind == "Collection" else Catalog).from_dict(content, href=str(location))
+            found = [str(item.self_href) for item in root.get_items(recursive=True)]
+    if not found:
+        raise InvalidScene(
+            f"{location} lists no items. Of a catalogue that answers searches, give the items of a search (as a file)."
+        )
+    return found
+
+
+def open_stac(location: Path | str, instrument: str | None = None, scaling: Scaling | None = None) -> SceneSource:
+    """Describes the scene of a STAC item.
+
+    A file that the item gives by address and that lies beside the item is read there.
+
+    Args:
+        location: Path or address of the item; or ``<list of items>#<id>``.
+        instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`, where the item does not tell.
+        scaling: From the numbers of the assets to physical units, in place of what the item states.
+
+    Raises:
+        InvalidScene: If it is no item, nothing tells the instrument, the sun was below the horizon, or no asset is a
+            band of the instrument; the message lists what was found.
+        InvalidData: If an asset cannot be opened.
+    """
+    item = _item(location)
+    profile = _instrument(item, location, instrument)
+    elevation = item.properties.get("view:sun_elevation")
+    notes = list(sun_notes(str(location), None if elevation is None else float(elevation)))
+    bands: dict[str, SceneBand] = {}
+    for path, index, name, stated in _rasters(item, location, profile):
+        if name in bands:
+            continue
+        with open_raster(path) as raster:
+            if scaling is None and ("scale" in stated or "offset" in stated):
+                is_harmonised = item.properties.get("earthsearch:boa_offset_applied") is True
+                found = stated_scaling(raster, index, profile, stated, is_harmonised)
+            else:
+                baseline = f"_N{item.properties.get('s2:processing_baseline', '')}"
+                found = band_scaling(raster, index, profile, scaling, (item.id, PurePosixPath(path).name, baseline))
+        nodata = found.nodata if found.nodata is not None else stated.get("nodata")
+        bands[name] = SceneBand(RasterBand(path, index), found.scale, found.offset, nodata)
+        notes += [note for note in found.notes if note not in notes]
+    if not bands:
+        raise InvalidScene(
+            f"{location}: no asset is a band of {profile.name} ({', '.join(profile.names)}). Found: "
+            f"{', '.join(item.assets) or 'no asset'}."
+        )
+    # The panchromatic band has a grid of its own, twice as fine.
+    on_grid = [name for name in bands if profile.find(name).common_name != "pan"] or list(bands)
+    local = [Path(band.raster.path) for band in bands.values() if not band.raster.path.startswith("/vsi")]
+    text = json.dumps(item.to_dict(include_self_link=False, transform_hrefs=False), sort_keys=True, default=str)
+    cover = item.properties.get("eo:cloud_cover")
+    return SceneSource(
+        name=safe_name(item.id),
+        instrument=profile.name,
+        bands={name: bands[name] for name in profile.names if name in bands},
+        grid=finest_grid([bands[name].raster.path for name in on_grid]),
+        location=str(location),
+        fingerprint=combined_digest([text, file_fingerprint(local)]),
+        acquired=item.datetime or item.common_metadata.start_datetime,
+        warnings=tuple(notes),
+        attributes={
+            "satellite": str(item.properties.get("platform", "")),
+            **({STATED_CLOUD: str(cover)} if cover is not None else {}),
+        },
+    )
+
+
+@contextmanager
+def _stac_errors(location: Path | str) -> Iterator[None]:
+    """Says which file is no STAC, whatever the library raises about it."""
+    try:
+        yield
+    except InvalidScene:
+        raise
+    except Exception as error:  # pystac raises what its parsers do: KeyError, AttributeError, HTTPError …
+        raise InvalidScene(
+            f"{location} is no STAC item, list of items, collection or catalogue that can be read ({error!r})."
+        ) from error
+
+
+def _json(location: Path | str) -> dict[str, Any]:
+    import fsspec
+
+    address = str(location).partition("#")[0] if not Path(location).exists() else str(location)
+    with _stac_errors(address), fsspec.open(address, "rb") as stream:
+        content = json.loads(stream.read())
+        if "type" not in content or "stac_version" not in content and content["type"] != "FeatureCollection":
+            raise InvalidScene(f"{address} is no STAC item, list of items, collection or catalogue.")
+    return dict(content)
+
+
+def _item(location: Path | str) -> "Item":
+    import pystac
+
+    content = _json(location)
+    address, _, wanted = str(location).partition("#")
+    with _stac_errors(location):
+        if content["type"] == "FeatureCollection":
+            content = next((one for one in content["features"] if str(one.get("id")) == wanted), {})
+        if content.get("type") != "Feature":
+            raise InvalidScene(f"{location} is no STAC item; give the items that it lists.")
+        return pystac.Item.from_dict(content, href=address if is_address(address) else str(Path(address).absolute()))
+
+
+def _instrument(item: "Item", location: Path | str, given: str | None) -> Instrument:
+    """The instrument of an item: as the user says, by the agency's name of the product, by platform and level."""
+    hrefs = [PurePosixPath(urlsplit(asset.href).path).name for asset in item.assets.values()]
+    named = (found for name in (item.id, *hrefs) if (found := instrument_from_name(name)) is not None)
+    key = given or next(named, None) or _by_platform(item)
+    if key is None:
+        raise InvalidScene(
+            f"{location}: nothing tells which instrument took this scene (platform "
+            f"{item.properties.get('platform')}, collection {item.collection_id}). Say so (--instrument), one of "
+            f"{', '.join(INSTRUMENTS)}."
+        )
+    if key not in INSTRUMENTS:
+        raise InvalidScene(f"{location}: there is no instrument {key!r}; there are {', '.join(INSTRUMENTS)}.")
+    return INSTRUMENTS[key]
+
+
+def _by_platform(item: "Item") -> str | None:
+    texts = [str(item.properties.get(name, "")) for name in ("platform", "constellation")]
+    texts += [item.collection_id or "", item.id]
+    platform = next((key for text in texts for pattern, key in _PLATFORMS if pattern.search(text)), None)
+    if platform is None:
+        return None
+    levels = [str(item.properties.get(name, "")) for name in _LEVEL_FIELDS]
+    levels += [item.collection_id or "", item.id]
+    level = next((match[1] for text in levels if (match := _LEVEL.search(text))), None)
+    if level is None:
+        return None
+    return f"sentinel2_l{level}{'c' if level == '1' else 'a'}" if platform == "sentinel2" else f"{platform}_l{level}"
+
+
+def _rasters(
+    item: "Item", location: Path | str, profile: Instrument
+) -> Iterator[tuple[str, int, str, Mapping[str, float]]]:
+    """The bands of an item, the best file of each first.
+
+    Yields:
+        GDAL path; number of the band in the file; own name of the band; stated scale, offset and nodata.
+    """
+    beside = None if is_address(location) else Path(str(location).partition("#")[0]).absolute().parent
+
+    def preference(entry: tuple[str, "Asset"]) -> tuple[bool, bool, float]:
+        key, asset = entry
+        metres = re.search(r"_(\d+)m$", key)
+        finest = asset.extra_fields.get("gsd") or (int(metres[1]) if metres else 0)
+        return len(_fields(asset)) > 1, "jp2" in f"{asset.media_type} {asset.href}".lower(), float(finest)
+
+    for key, asset in sorted(item.assets.items(), key=preference):
+        href = asset.get_absolute_href() or asset.href
+        suffix = PurePosixPath(urlsplit(href).path).suffix.lower()
+        is_raster = suffix in _SUFFIXES or "tiff" in (asset.media_type or "") or "jp2" in (asset.media_type or "")
+        if not is_raster or _PICTURES.intersection([*(asset.roles or ()), key]):
+            continue
+        local = None if beside is None else beside / PurePosixPath(urlsplit(href).path).name
+        path = str(local) if local is not None and local.is_file() else gdal_path(href)
+        for index, fields in enumerate(_fields(asset), start=1):
+            spelt = [fields.get("name"), key, fields.get("eo:common_name") or fields.get("common_name")]
+            name = next((found for text in spelt if text and (found := find_band(str(text), profile))), None)
+            if name is not None:
+                stated = {what: fields[f"raster:{what}"] for what in _STATED if f"raster:{what}" in fields}
+                yield path, index, name, stated
+
+
+def _fields(asset: "Asset") -> list[dict[str, Any]]:
+    """What is said of each band of an asset, in the words of STAC 1.1, whichever version says it."""
+    own = asset.extra_fields
+    lists = [own.get(name) for name in ("bands", "eo:bands") if isinstance(own.get(name), list)]
+    described = [dict(band) for band in (lists[0] or ()) if isinstance(band, Mapping)] if lists else []
+    rasters = own.get("raster:bands") or ()
+    whole = {name: own[name] for name in (f"raster:{what}" for what in _STATED) if name in own}
+    if "nodata" in own:
+        whole["raster:nodata"] = own["nodata"]
+    bands = []
+    for place in range(max(len(described), len(rasters), 1)):
+        fields = {**whole, **(described[place] if place < len(described) else {})}
+        if "nodata" in fields:
+            fields["raster:nodata"] = fields["nodata"]
+        raster = rasters[place] if place < len(rasters) else {}
+        bands.append({**fields, **{f"raster:{what}": raster[what] for what in _STATED if what in raster}})
+    return bands
