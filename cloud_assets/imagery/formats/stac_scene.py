@@ -169,7 +169,7 @@ def _json(location: Path | str) -> dict[str, Any]:
     address = str(location).partition("#")[0] if not Path(location).exists() else str(location)
     with _stac_errors(address), fsspec.open(address, "rb") as stream:
         content = json.loads(stream.read())
-        if "type" not in content or "stac_version" not in content and content["type"] != "FeatureCollection":
+        if "type" not in content or ("stac_version" not in content and content["type"] != "FeatureCollection"):
             raise InvalidScene(f"{address} is no STAC item, list of items, collection or catalogue.")
     return dict(content)
 
