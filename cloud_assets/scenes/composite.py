@@ -1,8 +1,8 @@
 """Cloud-free composites of several dates: of each pixel one value from the dates at which it was clear."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,9 +101,10 @@ def make_composite(
             name: RasterDraft(scratch[name], grid, wanted)
             for name, wanted in (("composite", form), ("count", _COUNT), ("date", _DATE))
         }
-        readers = [(one.source.open(names), files.enter_context(_Usable(one.usable, grid))) for one in placed]
-        for reader, _ in readers:
-            files.enter_context(reader)
+        readers = [
+            (files.enter_context(one.source.open(names)), files.enter_context(_on_grid(one.usable, grid)))
+            for one in placed
+        ]
         dates = np.array([_date(one.source) for one in placed], np.int32)
         with ExitStack() as open_drafts:
             for draft in drafts.values():
@@ -113,7 +114,8 @@ def make_composite(
                     window = Window(row, column, _BLOCK, _BLOCK).inside(grid.height, grid.width)
                     dn = np.stack([reader.read(window) for reader, _ in readers])
                     seen = profile.valid(dn)
-                    clear = seen & np.stack([usable.read(window) for _, usable in readers])
+                    where = tuple((part.start, part.stop) for part in window.slices)
+                    clear = seen & np.stack([usable.read(1, window=where) == 1 for _, usable in readers])
                     values, date = combined(profile.to_physical(dn), clear, dates, method)
                     drafts["composite"].write(window, profile.to_dn(values))
                     drafts["count"].write(window, clear.sum(axis=0))
@@ -165,62 +167,37 @@ def combined(
 
 
 def _median(masked: npt.NDArray[np.float32], clear: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """The median over dates without NaN; sorting puts NaN last, so it lies in the middle of the clear ones."""
+    """The median over dates without NaN, several times as fast as numpy's: NaN is sorted behind the clear dates."""
     ordered = np.sort(masked, axis=0)
-    count = clear.sum(axis=0)
-    low, high = np.maximum(count - 1, 0) // 2, count // 2 - (count == 0) * 0
-    middle = [
-        np.take_along_axis(ordered, np.minimum(place, len(masked) - 1)[None, None], 0)[0] for place in (low, high)
-    ]
-    values: npt.NDArray[np.float32] = (middle[0] + middle[1]) / 2
+    count = np.maximum(clear.sum(axis=0), 1)
+    low, high = (np.take_along_axis(ordered, place[None, None], 0)[0] for place in ((count - 1) // 2, count // 2))
+    values: npt.NDArray[np.float32] = (low + high) / 2
     return values
 
 
-class _Usable:
-    """Usable pixels of a scene on the grid of the composite."""
+@contextmanager
+def _on_grid(path: Path, grid: Grid) -> "Iterator[DatasetReader | WarpedVRT]":
+    """Usable pixels of a scene on the grid of the composite, 0 outside the scene."""
+    import rasterio
+    from rasterio import Affine
+    from rasterio.enums import Resampling
+    from rasterio.vrt import WarpedVRT
 
-    def __init__(self, path: Path, grid: Grid) -> None:
-        self._path, self._grid = path, grid
-        self._files = ExitStack()
-        self._raster: DatasetReader | WarpedVRT | None = None
-
-    def __enter__(self) -> "_Usable":
-        import rasterio
-        from rasterio import Affine
-        from rasterio.enums import Resampling
-        from rasterio.vrt import WarpedVRT
-
-        grid = self._grid
-        raster = self._files.enter_context(rasterio.open(self._path))
+    with rasterio.open(path) as raster:
         if grid.crs is None:
-            self._raster = raster
-            return self
-        self._raster = self._files.enter_context(
-            WarpedVRT(
-                raster,
-                crs=grid.crs,
-                transform=Affine(*grid.transform),
-                height=grid.height,
-                width=grid.width,
-                # A coarser pixel is usable if the ground in it is.
-                resampling=Resampling.min
-                if abs(grid.transform[0]) > abs(raster.transform.a) * 1.5
-                else Resampling.nearest,
-            )
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._files.close()
-
-    def read(self, window: Window) -> npt.NDArray[np.bool_]:
-        """(height, width), True where usable; False outside the scene."""
-        assert self._raster is not None
-        rows, columns = window.slices
-        usable: npt.NDArray[np.bool_] = (
-            self._raster.read(1, window=((rows.start, rows.stop), (columns.start, columns.stop))) == 1
-        )
-        return usable
+            yield raster
+            return
+        # A coarser pixel is usable if all the ground in it is.
+        is_coarser = abs(grid.transform[0]) > abs(raster.transform.a) * 1.5
+        with WarpedVRT(
+            raster,
+            crs=grid.crs,
+            transform=Affine(*grid.transform),
+            height=grid.height,
+            width=grid.width,
+            resampling=Resampling.min if is_coarser else Resampling.nearest,
+        ) as view:
+            yield view
 
 
 def _date(source: SceneSource) -> int:
@@ -245,7 +222,7 @@ def _instrument(observations: Sequence[Observation]) -> Instrument:
 
 def _bands(observations: Sequence[Observation], wanted: Sequence[str] | None) -> tuple[str, ...]:
     if wanted is not None:
-        return [one.source.resolve(wanted) for one in observations][0]
+        return next(iter([one.source.resolve(wanted) for one in observations]))
     shared = tuple(
         name for name in observations[0].source.bands if all(name in one.source.bands for one in observations)
     )
@@ -258,10 +235,8 @@ def _bands(observations: Sequence[Observation], wanted: Sequence[str] | None) ->
 
 def _common_grid(sources: Sequence[SceneSource], metres: float | None) -> Grid:
     """The first scene's pixels, over the ground that any scene covers."""
-    import math
-
     from rasterio import Affine
-    from rasterio.transform import array_bounds
+    from rasterio.transform import array_bounds, rowcol
     from rasterio.warp import transform_bounds
 
     first = sources[0] if metres is None else sources[0].at_resolution(metres)
@@ -271,16 +246,14 @@ def _common_grid(sources: Sequence[SceneSource], metres: float | None) -> Grid:
     without = next((one.location for one in sources if one.grid.crs is None), None)
     if without is not None:
         raise InvalidScene(f"{without} has no coordinate reference system, so its place among the others is unknown.")
-    to_pixel = ~Affine(*grid.transform)
     rows, columns = [0, grid.height], [0, grid.width]
     for one in sources:
         own = array_bounds(one.grid.height, one.grid.width, Affine(*one.grid.transform))
         west, south, east, north = transform_bounds(one.grid.crs, grid.crs, *own)
-        for x, y in ((west, north), (east, south), (west, south), (east, north)):
-            column, row = to_pixel * (x, y)
-            # Half a pixel is no reason for another row.
-            columns += [math.floor(column + 0.5)]
-            rows += [math.floor(row + 0.5)]
+        eastings, northings = (west, east, west, east), (north, south, south, north)
+        found = rowcol(Affine(*grid.transform), eastings, northings, op=np.rint)
+        rows += [int(row) for row in found[0]]
+        columns += [int(column) for column in found[1]]
     a, b, c, d, e, f = grid.transform
     left, top = min(columns), min(rows)
     corner = (a, b, c + a * left + b * top, d, e, f + d * left + e * top)

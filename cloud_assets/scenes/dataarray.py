@@ -33,8 +33,8 @@ def predict_dataarray(
 
     Args:
         model: A segmentation model, from :func:`load_model` for example.
-        data: Dimensions ``band``, ``y`` and ``x`` (or ``latitude``, ``longitude``), in any order, and any others such as
-            ``time``; or a data set with one variable a band. Floating-point numbers are reflectance (1 is white),
+        data: Dimensions ``band``, ``y`` and ``x`` (or ``latitude``, ``longitude``) in any order, and any others such
+            as ``time``; or a data set with one variable a band. Floating-point numbers are reflectance (1 is white),
             NaN where there is none; integers are digital numbers of the instrument, or as ``scale_factor`` and
             ``add_offset`` among the attributes say.
         bands: Own or common names of the bands in their order; None: those of the coordinate ``band``, of the
@@ -93,15 +93,12 @@ def predict_dataarray(
         around = {
             axis: 0 if axis < chunked.ndim - 2 else min(depth, *chunked.chunks[axis]) for axis in range(chunked.ndim)
         }
-        both = da.map_overlap(
-            predicted,
-            chunked,
-            depth=around,
-            boundary="none",
-            dtype=np.float32,
-            chunks=(*chunked.chunks[:-3], (2,), *chunked.chunks[-2:]),
-            meta=np.empty((0,) * chunked.ndim, np.float32),
+        wide = da.overlap.overlap(chunked, depth=around, boundary="none")
+        chunks = (*wide.chunks[:-3], (2,), *wide.chunks[-2:])
+        answered = wide.map_blocks(
+            predicted, dtype=np.float32, chunks=chunks, meta=np.empty((0,) * wide.ndim, np.float32)
         )
+        both = da.overlap.trim_overlap(answered, depth=around, boundary="none")
     layout = array.isel(band=0, drop=True)
     kept = {name: value for name, value in layout.attrs.items() if name in ("grid_mapping", "crs")}
     codes = {
@@ -129,8 +126,8 @@ def _bands(
         texts = needed
     if texts is None or len(texts) != count:
         raise InvalidData(
-            f"the array has {count} bands, {'nothing names them' if texts is None else f'{len(texts)} names were given'}: "
-            f"say bands=[…]; {profile.name} has {', '.join(profile.names)}."
+            f"the array has {count} bands, {0 if texts is None else len(texts)} names are known: say bands=[…]; "
+            f"{profile.name} has {', '.join(profile.names)}."
         )
     found = [find_band(text, profile) for text in texts]
     wanted = [profile.find(profile.find(band).name).name for band in needed]

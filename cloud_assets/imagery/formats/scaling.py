@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +45,8 @@ class BandScaling:
     """The file's own number for missing pixels; None: as in the profile."""
     notes: tuple[str, ...] = ()
     """What was assumed, for the user."""
+    is_harmonised: bool = False
+    """Whether the numbers show that an offset which is stated was taken off already."""
 
 
 def band_scaling(
@@ -100,8 +102,16 @@ def stated_scaling(
         sample = _sample(raster, index, nodata)
         if is_harmonised or (sample.size and float(np.percentile(sample, 1)) < 0.9 * -offset / scale):
             note = f"The catalogue states an offset of {offset:g}, which the numbers do not have: read as harmonised."
-            return BandScaling(scale, 0.0, nodata, (note,))
+            return BandScaling(scale, 0.0, nodata, (note,), is_harmonised=True)
     return BandScaling(scale, offset, nodata)
+
+
+def of_one_product(bands: Mapping[str, BandScaling]) -> dict[str, BandScaling]:
+    """The scaling of all bands, where one of them shows that the product was harmonised: bright bands cannot."""
+    shown = next((band for band in bands.values() if band.is_harmonised), None)
+    if shown is None:
+        return dict(bands)
+    return {name: replace(band, offset=shown.offset, notes=shown.notes) for name, band in bands.items()}
 
 
 def _floating(raster: "DatasetReader", index: int, profile: Instrument, nodata: float | None) -> BandScaling:
@@ -134,7 +144,7 @@ def _with_offset(raster: "DatasetReader", index: int, profile: Instrument, nodat
     sample = _sample(raster, index, nodata)
     if sample.size and float(np.percentile(sample, 1)) < 0.9 * -_SENTINEL2_OFFSET:
         note = "The numbers go below 1000 although the processing baseline is 04.00 or later: read as harmonised."
-        return BandScaling(None, None, nodata, (note,))
+        return BandScaling(None, 0.0, nodata, (note,), is_harmonised=True)
     note = "The processing baseline is 04.00 or later: an offset of -1000 was applied (other: --offset)."
     return BandScaling(None, _SENTINEL2_OFFSET * profile.scale, nodata, (note,))
 

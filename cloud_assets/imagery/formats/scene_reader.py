@@ -153,7 +153,10 @@ class _BandFile:
         self._files = ExitStack()
         with self._files as files:
             try:
-                raster = files.enter_context(rasterio.open(self._path))
+                # Files beside a raster hold masks and nodata; archives and servers are not listed for them.
+                listing = "EMPTY_DIR" if self._path.startswith("/vsi") else "FALSE"
+                with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN=listing):
+                    raster = files.enter_context(rasterio.open(self._path))
                 self._raster = self._on_grid(raster, files)
             except RasterioError as error:
                 raise InvalidData(

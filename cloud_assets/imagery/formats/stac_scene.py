@@ -19,7 +19,7 @@ from cloud_assets.errors import InvalidScene
 from cloud_assets.imagery.formats.band_names import find_band
 from cloud_assets.imagery.formats.container import file_fingerprint
 from cloud_assets.imagery.formats.file_names import instrument_from_name, safe_name
-from cloud_assets.imagery.formats.scaling import Scaling, band_scaling, stated_scaling
+from cloud_assets.imagery.formats.scaling import BandScaling, Scaling, band_scaling, of_one_product, stated_scaling
 from cloud_assets.imagery.formats.scene_reader import SceneBand
 from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource
 from cloud_assets.imagery.formats.sun import sun_notes
@@ -40,7 +40,7 @@ _PLATFORMS = (
     (re.compile(r"landsat[-_]?0?7", re.I), "landsat_etm"),
     (re.compile(r"landsat[-_]?0?[45]", re.I), "landsat_tm"),
 )
-_LEVEL = re.compile(r"(?<![A-Za-z0-9])(?:S2MSI)?L?([12])(?:[AC]|SP|SR|TP|GT|GS)?(?![A-Za-z0-9])", re.I)
+_LEVEL = re.compile(r"(?<![A-Za-z0-9])(?:S2MSI|L)([12])(?:[AC]|SP|SR|TP|GT|GS)?(?![A-Za-z0-9])", re.I)
 _LEVEL_FIELDS = ("processing:level", "s2:product_type", "product:type", "landsat:correction")
 
 
@@ -110,20 +110,25 @@ def open_stac(location: Path | str, instrument: str | None = None, scaling: Scal
     profile = _instrument(item, location, instrument)
     elevation = item.properties.get("view:sun_elevation")
     notes = list(sun_notes(str(location), None if elevation is None else float(elevation)))
-    bands: dict[str, SceneBand] = {}
+    rasters: dict[str, RasterBand] = {}
+    found: dict[str, BandScaling] = {}
     for path, index, name, stated in _rasters(item, location, profile):
-        if name in bands:
+        if name in rasters:
             continue
+        rasters[name] = RasterBand(path, index)
         with open_raster(path) as raster:
             if scaling is None and ("scale" in stated or "offset" in stated):
                 is_harmonised = item.properties.get("earthsearch:boa_offset_applied") is True
-                found = stated_scaling(raster, index, profile, stated, is_harmonised)
+                found[name] = stated_scaling(raster, index, profile, stated, is_harmonised)
             else:
                 baseline = f"_N{item.properties.get('s2:processing_baseline', '')}"
-                found = band_scaling(raster, index, profile, scaling, (item.id, PurePosixPath(path).name, baseline))
-        nodata = found.nodata if found.nodata is not None else stated.get("nodata")
-        bands[name] = SceneBand(RasterBand(path, index), found.scale, found.offset, nodata)
-        notes += [note for note in found.notes if note not in notes]
+                texts = (item.id, PurePosixPath(path).name, baseline)
+                found[name] = band_scaling(raster, index, profile, scaling, texts)
+    bands = {
+        name: SceneBand(rasters[name], scaled.scale, scaled.offset, scaled.nodata)
+        for name, scaled in of_one_product(found).items()
+    }
+    notes += dict.fromkeys(note for scaled in of_one_product(found).values() for note in scaled.notes)
     if not bands:
         raise InvalidScene(
             f"{location}: no asset is a band of {profile.name} ({', '.join(profile.names)}). Found: "
