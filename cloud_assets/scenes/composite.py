@@ -223,14 +223,12 @@ def _instrument(observations: Sequence[Observation]) -> Instrument:
 def _bands(observations: Sequence[Observation], wanted: Sequence[str] | None) -> tuple[str, ...]:
     if wanted is not None:
         return next(iter([one.source.resolve(wanted) for one in observations]))
-    shared = tuple(
-        name for name in observations[0].source.bands if all(name in one.source.bands for one in observations)
-    )
     # A band of another grid, such as the panchromatic one, would only be blurred.
-    kept = tuple(name for name in shared if observations[0].source.profile.find(name).common_name != "pan")
-    if not kept:
+    own = [band.name for band in observations[0].source.profile.bands if band.common_name != "pan"]
+    shared = tuple(name for name in own if all(name in one.source.bands for one in observations))
+    if not shared:
         raise InvalidScene("the scenes have no band in common.")
-    return kept
+    return shared
 
 
 def _common_grid(sources: Sequence[SceneSource], metres: float | None) -> Grid:

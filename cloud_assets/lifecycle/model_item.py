@@ -1,0 +1,90 @@
+"""A trained model as a STAC item of the machine-learning-model extension (MLM, version 1.4).
+
+https://github.com/stac-extensions/mlm
+"""
+
+from typing import Any
+
+from cloud_assets.bands import INSTRUMENTS
+from cloud_assets.families import family_of
+from cloud_assets.inference.bundle import CARD_FILE, WEIGHTS_FILE, ModelBundle
+
+_WHOLE_EARTH = [-180.0, -90.0, 180.0, 90.0]
+_BATCH, _HEIGHT, _WIDTH = "batch", "height", "width"
+
+
+def model_item(bundle: ModelBundle, folder: str = ".", version: int | None = None) -> dict[str, Any]:
+    """Describes a model for catalogues: what it reads, what it answers, where its files are.
+
+    Args:
+        bundle: The model.
+        folder: Where its files are, seen from the item.
+        version: Its version of the registered model.
+
+    Returns:
+        The item as JSON content.
+    """
+    import pystac
+    from pystac.extensions.mlm import (
+        AssetGeneralMLMExtension,
+        DataType,
+        InputStructure,
+        MLMExtension,
+        ModelBand,
+        ModelInput,
+        ModelOutput,
+        ResultStructure,
+        TaskType,
+    )
+
+    card = bundle.card
+    profile = INSTRUMENTS[card.preprocessing.instrument]
+    task = TaskType(family_of(bundle).stac_task)
+    side = card.patch_size or -1
+    item = pystac.Item(
+        id=f"{card.task}-{card.variant}-{bundle.version[:8]}",
+        geometry={"type": "Polygon", "coordinates": [[[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]]},
+        bbox=_WHOLE_EARTH,
+        datetime=card.created,
+        properties={
+            "description": f"{card.task}: {card.variant}, trained on {profile.name} {', '.join(card.bands)}.",
+            "cloud_assets:training_data_are_simulated": card.is_synthetic_training_data,
+            **({"version": str(version)} if version is not None else {}),
+            **{f"cloud_assets:validation_{name}": value for name, value in card.metrics.items() if value == value},
+        },
+    )
+    reads = ModelInput.create(
+        name="scene",
+        bands=[ModelBand.create(name=profile.find(band).name) for band in card.bands],
+        input=InputStructure.create(
+            [-1, len(card.bands), side, side], [_BATCH, "bands", _HEIGHT, _WIDTH], DataType(profile.dtype)
+        ),
+        description=f"Digital numbers of {profile.name}; the model card's preprocessing scales them.",
+    )
+    answers = ModelOutput.create(
+        name=card.task,
+        tasks=[task],
+        result=ResultStructure.create(
+            [-1, card.out_channels, side, side], [_BATCH, "classes", _HEIGHT, _WIDTH], DataType.FLOAT32
+        ),
+        description=", ".join(card.classes) or None,
+    )
+    MLMExtension.ext(item, add_if_missing=True).apply(
+        name=f"{card.task}/{card.variant}",
+        architecture=card.network.architecture,
+        tasks=[task],
+        input=[reads],
+        output=[answers],
+        framework="pytorch",
+        framework_version=card.software.get("torch"),
+        memory_size=bundle.size,
+    )
+    weights = pystac.Asset(
+        f"{folder}/{WEIGHTS_FILE}", "Weights", None, "application/vnd.safetensors", ["mlm:model", "mlm:weights", "data"]
+    )
+    item.add_asset("model", weights)
+    AssetGeneralMLMExtension.ext(weights, add_if_missing=True).apply(artifact_type="safetensors")
+    card_asset = pystac.Asset(f"{folder}/{CARD_FILE}", "Model card", None, "application/json", ["metadata"])
+    item.add_asset("card", card_asset)
+    content: dict[str, Any] = item.to_dict(include_self_link=False)
+    return content
