@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cloud_assets.imagery.formats.file_names import located
 from cloud_assets.lifecycle.models_command import app as models_app
 from cloud_assets.settings import settings
 
@@ -45,7 +46,12 @@ def sample(
 
 @app.command()
 def predict(
-    scenes: Annotated[list[Path], typer.Argument(help="GeoTIFF, Sentinel-2 .SAFE (or .zip), Landsat folder.")],
+    scenes: Annotated[
+        list[str],
+        typer.Argument(
+            help="GeoTIFF, Sentinel-2 .SAFE (or .zip), Landsat folder, STAC item or collection; or an address."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the products, one folder a scene.")],
     model: Annotated[
         list[str] | None,
@@ -57,8 +63,12 @@ def predict(
     products: Annotated[str | None, typer.Option(help="Comma-separated, e.g. mask,probability. Default: all.")] = None,
     bands: Annotated[str | None, typer.Option(help="Bands of a raster file in order, e.g. red,green,blue,nir.")] = None,
     instrument: Annotated[str | None, typer.Option(help="Instrument of a raster file, e.g. landsat8_l1.")] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Reflectance a number of a raster file, e.g. 0.0001. Default: as it tells.")
+    ] = None,
+    offset: Annotated[float | None, typer.Option(help="Added to it, in reflectance: -0.1 for -1000 numbers.")] = None,
     radar: Annotated[
-        list[Path] | None, typer.Option(help="Sentinel-1 scene of the first, second … scene. Default: <scene>_s1.tif.")
+        list[str] | None, typer.Option(help="Sentinel-1 scene of the first, second … scene. Default: <scene>_s1.tif.")
     ] = None,
     resolution: Annotated[float | None, typer.Option(help="Work at this coarser resolution, metres.")] = None,
     buffer: Annotated[float, typer.Option(help="Unusable surroundings of clouds and shadows, metres.")] = 150.0,
@@ -74,7 +84,7 @@ def predict(
 
     from cloud_assets.scenes.batch import SceneBatch
     from cloud_assets.scenes.options import SceneOptions
-    from cloud_assets.scenes.predict_command import parsed_bands, parsed_products, run_batch
+    from cloud_assets.scenes.predict_command import parsed_bands, parsed_products, parsed_scaling, run_batch
 
     try:
         options = SceneOptions.model_validate(
@@ -93,15 +103,52 @@ def predict(
     except ValidationError as error:
         raise typer.BadParameter("; ".join(problem["msg"] for problem in error.errors())) from error
     batch = SceneBatch(
-        scenes,
+        [located(scene) for scene in scenes],
         _bundles(model),
         out,
         options,
         bands=parsed_bands(bands),
         instrument=instrument,
-        radar=radar or (),
+        scaling=parsed_scaling(scale, offset),
+        radar=[located(one) for one in radar or ()],
     )
     raise typer.Exit(run_batch(batch, _CONSOLE))
+
+
+@app.command()
+def composite(
+    scenes: Annotated[list[str], typer.Argument(help="Scenes of one place at several dates, as for predict.")],
+    out: Annotated[Path, typer.Option(help="Folder for the composite; masks go to its folder scenes.")],
+    method: Annotated[str, typer.Option(help="median, medoid (a whole observation) or latest.")] = "median",
+    model: Annotated[list[str] | None, typer.Option(help="As for predict. Default: the champions.")] = None,
+    products: Annotated[
+        Path | None, typer.Option(help="Folder of products made before; masks that are missing are made there.")
+    ] = None,
+    bands: Annotated[str | None, typer.Option(help="Bands of raster files in order.")] = None,
+    instrument: Annotated[str | None, typer.Option(help="Instrument of raster files.")] = None,
+    kept: Annotated[str | None, typer.Option(help="Bands of the composite, e.g. red,green,blue. Default: all.")] = None,
+    resolution: Annotated[float | None, typer.Option(help="Metres. Default: the first scene's.")] = None,
+    buffer: Annotated[float, typer.Option(help="Unusable surroundings of clouds and shadows, metres.")] = 150.0,
+) -> None:
+    """Make one cloud-free picture of several dates, with the number of clear dates and the date of each pixel."""
+    from cloud_assets.scenes.options import SceneOptions
+    from cloud_assets.scenes.predict_command import parsed_bands, run_composite
+
+    options = SceneOptions(validity_buffer_metres=buffer, products=("mask", "validity"))
+    code = run_composite(
+        [located(scene) for scene in scenes],
+        lambda: _bundles(model),
+        out,
+        options,
+        _CONSOLE,
+        method=method,
+        products=products,
+        bands=parsed_bands(bands),
+        instrument=instrument,
+        kept=parsed_bands(kept),
+        resolution=resolution,
+    )
+    raise typer.Exit(code)
 
 
 def _bundles(references: list[str] | None) -> "list[ModelBundle]":

@@ -47,6 +47,8 @@ class Family(ABC):
     """What only this family's model cards hold."""
     products: ClassVar[tuple[SceneProduct, ...]] = ()
     """What its models make of whole scenes."""
+    stac_task: ClassVar[str] = "regression"
+    """What its models do, in the words of STAC's machine-learning-model extension."""
     not_served: ClassVar[frozenset[str]] = frozenset()
     """Parts of an answer that the others imply; a served model leaves them out."""
     why_not_exported: ClassVar[str] = ""

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud_assets.errors import AlreadyRunning, InvalidModel, NoChampion
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.challenge import PresentChampion, decide_against, evaluate_present
+from cloud_assets.lifecycle.model_item import model_item
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
@@ -82,8 +83,10 @@ class Champion:
         return hashlib.blake2b(f"{self.bundle.version} {self.record.version}".encode(), digest_size=16).hexdigest()
 
     def save(self, directory: Path) -> None:
-        """Writes the model and the record into a folder."""
+        """Writes the model, the record and a STAC item of the model into a folder."""
         directory.mkdir(parents=True, exist_ok=True)
+        item = model_item(self.bundle, f"./{_MODEL_FOLDER}", self.record.version)
+        (directory / "stac_item.json").write_text(json.dumps(item, indent=2), encoding="utf-8")
         self.bundle.save(directory / _MODEL_FOLDER)
         (directory / _RECORD_FILE).write_text(self.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 from cloud_assets.errors import CloudAssetsError, StorageFull
+from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside, scene_paths
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.inference.bundle import ModelBundle
@@ -16,6 +18,7 @@ from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.scenes.production import scene_products
 from cloud_assets.scenes.scene_models import SceneModels
 
+Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
 
 
@@ -23,7 +26,8 @@ _log = logging.getLogger(__name__)
 class SceneOutcome:
     """How it went with one scene: products or an error."""
 
-    path: Path
+    path: Path | str
+    """Where the scene lies, as it was named."""
     products: SceneProducts | None
     error: Exception | None
 
@@ -32,36 +36,41 @@ class SceneBatch:
     """Scenes that are processed one after the other.
 
     Args:
-        paths: The scenes.
+        paths: The scenes: paths or addresses.
         bundles: The models.
         out_dir: Each scene's products go to a folder of its name in it.
         options: What is wanted.
         bands: Names of the bands of raster files that do not tell them.
         instrument: Instrument of raster files that do not tell it.
+        scaling: Scaling of raster files that do not tell it.
         radar: Radar scenes of the first, second, … scene. The others have the one that lies beside them by its name.
     """
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Path | str],
         bundles: Sequence[ModelBundle],
         out_dir: Path,
         options: SceneOptions,
         *,
         bands: Sequence[str] | None = None,
         instrument: str | None = None,
-        radar: Sequence[Path] = (),
+        scaling: Scaling | None = None,
+        radar: Sequence[Path | str] = (),
     ) -> None:
         # A folder's *.tif names the radar partners too; they are no scenes of their own.
         partners = {radar_beside(path) for path in paths}
-        paths = [scene for path in paths if path not in partners for scene in scene_paths(path)]
-        self._out_dir = out_dir
+        self.out_dir = out_dir
+        """Where the products go."""
         self._options = options
-        self._scenes: list[tuple[Path, SceneSource | Exception]] = [
-            (path, _opened(path, bands, instrument)) for path in paths
+        self._scenes = [
+            found for path in paths if path not in partners for found in _scenes(path, bands, instrument, scaling)
         ]
-        beside = [*radar, *(radar_beside(path) for path in paths[len(radar) :])]
-        self._radar = [None if path is None else _opened(path, None, "sentinel1_grd") for path in beside]
+        beside = [*radar, *(radar_beside(path) for path, _ in self._scenes[len(radar) :])]
+        self._radar = [
+            None if path is None else _attempt(path, lambda place=path: open_scene(place, None, "sentinel1_grd"))
+            for path in beside
+        ]
         megapixels = sum(source.megapixels for _, source in self._scenes if isinstance(source, SceneSource))
         self._models = SceneModels(bundles, options, megapixels)
 
@@ -84,7 +93,7 @@ class SceneBatch:
         Yields:
             The outcome of each scene, in their order; after a full disk no further scene is tried.
         """
-        names: dict[str, Path] = {}
+        names: dict[str, Path | str] = {}
         for (path, source), radar in zip(self._scenes, self._radar, strict=True):
             outcome = self._one(path, source, radar, names, progress)
             yield outcome
@@ -93,10 +102,10 @@ class SceneBatch:
 
     def _one(
         self,
-        path: Path,
+        path: Path | str,
         source: SceneSource | Exception,
         radar: SceneSource | Exception | None,
-        names: dict[str, Path],
+        names: dict[str, Path | str],
         progress: Callable[[int], None] | None,
     ) -> SceneOutcome:
         if isinstance(source, Exception):
@@ -108,7 +117,7 @@ class SceneBatch:
             number = next(number for number in count(2) if names.setdefault(f"{source.name}_{number}", path) == path)
             source = replace(source, name=f"{source.name}_{number}")
         try:
-            products = scene_products(source, self._models, self._out_dir, self._options, radar, progress)
+            products = scene_products(source, self._models, self.out_dir, self._options, radar, progress)
         except CloudAssetsError as error:
             return SceneOutcome(path, None, error)
         except Exception as error:  # whatever a library raises in one scene must not take the others with it
@@ -117,9 +126,19 @@ class SceneBatch:
         return SceneOutcome(path, products, None)
 
 
-def _opened(path: Path, bands: Sequence[str] | None, instrument: str | None) -> SceneSource | Exception:
+def _scenes(
+    path: Path | str, bands: Sequence[str] | None, instrument: str | None, scaling: Scaling | None
+) -> list[tuple[Path | str, SceneSource | Exception]]:
+    """What one name stands for, opened: often one scene, of a folder or a collection several."""
+    paths = _attempt(path, lambda: scene_paths(path))
+    if isinstance(paths, Exception):
+        return [(path, paths)]
+    return [(one, _attempt(one, lambda place=one: open_scene(place, bands, instrument, scaling))) for one in paths]
+
+
+def _attempt(path: Path | str, act: Callable[[], Result]) -> Result | Exception:
     try:
-        return open_scene(path, bands, instrument)
+        return act()
     except CloudAssetsError as error:
         return error
     except Exception as error:  # whatever a library raises about one file must not take the other scenes with it

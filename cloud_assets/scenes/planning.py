@@ -78,8 +78,7 @@ def plan_scene(
     versions = inputs.versions(steps)
     parts = [
         __version__,
-        source.fingerprint,
-        radar.fingerprint if radar else "",
+        *(f"{one.instrument} {dict(one.bands)} {one.fingerprint}" for one in (source, radar) if one is not None),
         ",".join(products),
         *sorted(f"{name}={version}" for name, version in versions.items()),
         options.model_dump_json(exclude=set(_INDIFFERENT)),

@@ -1,11 +1,18 @@
-"""The body of ``cloud-assets predict``: a progress bar, a line a scene, an exit code."""
+"""The bodies of ``cloud-assets predict`` and ``composite``: a progress bar, a line a scene, an exit code."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from cloud_assets.errors import InvalidRecipe
+from cloud_assets.errors import CloudAssetsError, InvalidRecipe, InvalidScene
+from cloud_assets.imagery.formats.scaling import Scaling
+from cloud_assets.imagery.formats.scene_formats import open_scene, scene_paths
+from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.batch import SceneBatch, SceneOutcome
-from cloud_assets.scenes.options import declared_products
+from cloud_assets.scenes.composite import Method, Observation, make_composite
+from cloud_assets.scenes.options import SceneOptions, declared_products
+from cloud_assets.scenes.product_collection import write_collection
+from cloud_assets.scenes.product_record import SceneProducts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +41,76 @@ def run_batch(batch: SceneBatch, console: "Console") -> int:
                 console.print(_line(outcome), soft_wrap=True, markup=False, highlight=False)
             if outcome.error is not None:
                 code = SOME_FAILED
+    write_collection(batch.out_dir)
     return code
+
+
+def run_composite(
+    scenes: Sequence[Path | str],
+    bundles: Callable[[], Sequence[ModelBundle]],
+    out: Path,
+    options: SceneOptions,
+    console: "Console",
+    *,
+    method: str,
+    products: Path | None,
+    bands: Sequence[str] | None,
+    instrument: str | None,
+    kept: Sequence[str] | None,
+    resolution: float | None,
+) -> int:
+    """Makes the masks that are missing, then the composite, and tells how it goes.
+
+    Returns:
+        The exit code: 0 if all scenes are in the composite, else 1.
+
+    Raises:
+        InvalidScene: If no scene could be masked, or they do not go together.
+    """
+    from tqdm import tqdm
+
+    masks = products or out / "scenes"
+    opened = {one: _masked(one, masks, bands, instrument) for path in scenes for one in scene_paths(path)}
+    code, missing = SUCCESS, [one for one, found in opened.items() if found is None]
+    if missing:
+        batch = SceneBatch(missing, bundles(), masks, options, bands=bands, instrument=instrument)
+        code = run_batch(batch, console)
+        opened |= {one: _masked(one, masks, bands, instrument) for one in missing}
+    observations = [found for found in opened.values() if found is not None]
+    if not observations:
+        raise InvalidScene("none of the scenes could be masked: see the reasons above.")
+    megapixels = sum(one.source.megapixels for one in observations[:1])
+    with tqdm(total=megapixels, unit="MP", desc="composite", disable=None) as bar:
+        made = make_composite(
+            observations,
+            out / "composite",
+            method=cast("Method", method),
+            bands=kept,
+            resolution_metres=resolution,
+            progress=lambda pixels: bar.update(pixels / 1e6),
+        )
+    console.print(
+        f"{made.directory / 'composite.tif'}: {method} of {len(observations)} scenes, {100 * made.covered:.1f} % of "
+        f"the pixels, {made.clear_dates:.1f} clear dates on average",
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+    )
+    return code
+
+
+def _masked(path: Path | str, masks: Path, bands: Sequence[str] | None, instrument: str | None) -> Observation | None:
+    """A scene with its mask, where that was made of this very scene."""
+    try:
+        source = open_scene(path, bands, instrument)
+        found = next(
+            products
+            for folder in sorted(masks.glob(f"{source.name}*"))
+            if (products := SceneProducts.open(folder)).source == source.address
+        )
+    except (CloudAssetsError, StopIteration):
+        return None
+    return Observation(source, found.paths["validity"]) if "validity" in found.paths else None
 
 
 def parsed_products(text: str | None) -> tuple[str, ...] | None:
@@ -51,6 +127,17 @@ def parsed_products(text: str | None) -> tuple[str, ...] | None:
     if unknown or not wanted:
         raise InvalidRecipe(f"no such product: {', '.join(unknown) or repr(text)}; there are {', '.join(known)}.")
     return tuple(product for product in known if product in wanted)
+
+
+def parsed_scaling(scale: float | None, offset: float | None) -> Scaling | None:
+    """The scaling that a user states.
+
+    Raises:
+        InvalidRecipe: If the offset must have been given in digital numbers.
+    """
+    if offset is not None and abs(offset) > 1:
+        raise InvalidRecipe(f"--offset {offset:g} is no reflectance: -1000 numbers of Sentinel-2 are --offset -0.1.")
+    return None if scale is None and offset is None else Scaling(scale, offset)
 
 
 def parsed_bands(text: str | None) -> Sequence[str] | None:

@@ -13,6 +13,8 @@ from cloud_assets.datasets.scene import Grid, RasterBand
 from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.families import family_of
 from cloud_assets.imagery.formats.array_reader import ArrayReader
+from cloud_assets.imagery.formats.file_names import located
+from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside
 from cloud_assets.imagery.formats.scene_reader import SceneBand
 from cloud_assets.imagery.formats.scene_source import SceneSource
@@ -134,18 +136,21 @@ def predict_scene(
     *,
     bands: Sequence[str] | None = None,
     instrument: str | None = None,
+    scaling: Scaling | None = None,
     radar: Path | str | None = None,
 ) -> SceneProducts:
     """Makes the products of one scene on disk: Cloud-Optimised GeoTIFFs, a STAC item and a page that shows them.
 
     Args:
         models: A model or several; of each family those that suit the scene best are used.
-        path: The scene, in any format of :func:`cloud_assets.imagery.formats.scene_formats.open_scene`.
+        path: The scene or its address, in any format of
+            :func:`cloud_assets.imagery.formats.scene_formats.open_scene`.
         out_dir: The products go to the folder of the scene's name in it. Finished ones are kept as they are until
             scene, models or options change.
         options: What is wanted; None: all that the models can make.
         bands: Names of a raster file's bands, where it does not tell.
         instrument: The instrument, where the file does not tell.
+        scaling: From a raster file's numbers to physical units, where it does not tell.
         radar: A Sentinel-1 scene of the same place, for the cloud-free estimate; None: the one that lies beside the
             scene as ``<scene>_s1.tif``, if there is one.
 
@@ -162,9 +167,9 @@ def predict_scene(
         (PosixPath('products/scene/mask.tif'), 42.3)
     """
     chosen = options or SceneOptions()
-    place = Path(path)
-    source = open_scene(place, bands, instrument)
-    beside = radar_beside(place) if radar is None else Path(radar)
+    place = located(path)
+    source = open_scene(place, bands, instrument, scaling)
+    beside = radar_beside(place) if radar is None else located(radar)
     radar_source = None if beside is None else open_scene(beside, instrument="sentinel1_grd")
     if not isinstance(models, SceneModels):
         listed = [models] if isinstance(models, Model | ModelBundle) else models

@@ -95,7 +95,7 @@ def _finished(directory: Path, plan: ScenePlan, options: SceneOptions) -> SceneP
         found = SceneProducts.open(directory)
     except InvalidScene:
         return None
-    if Path(found.source) != Path(plan.source.location).absolute() and not options.overwrite:
+    if found.source != plan.source.address and not options.overwrite:
         raise InvalidScene(
             f"{directory} holds the products of another scene of the same name, {found.source}. Write to another "
             "folder, rename one of the scenes, or replace the products (--overwrite)."
@@ -157,7 +157,7 @@ def _record(plan: ScenePlan, work: SceneWork, directory: Path) -> SceneProducts:
         statistics=work.statistics,
         models=plan.models,
         warnings=(*plan.warnings, *work.warnings),
-        source=str(Path(plan.source.location).absolute()),
+        source=plan.source.address,
         fingerprint=plan.fingerprint,
         back_end=work.back_end,
         attributes=plan.source.attributes,

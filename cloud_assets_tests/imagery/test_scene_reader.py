@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 import rasterio
 
-from cloud_assets.datasets.scene import Grid, RasterBand, Scene
+from cloud_assets.datasets.scene import Grid
 from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.scene_formats import open_scene
-from cloud_assets.imagery.formats.scene_source import source_from_scene
 from cloud_assets.imagery.tiling.windows import Window
 from cloud_assets_tests.scenes.fakes import RGBN, landsat_dn, write_geotiff
 
@@ -113,33 +112,6 @@ def test_thumbnails_are_small_and_of_the_whole_scene(tmp_path):
     with source.open(["red"]) as reader:
         assert reader.thumbnail(40).shape == (1, 40, 40)
         np.testing.assert_array_equal(reader.thumbnail(4)[0], np.arange(1, 17).reshape(4, 4))
-
-
-def test_a_patch_of_a_data_set_reaches_past_its_file(tmp_path):
-    path = str(write_geotiff(tmp_path / "a.tif", PIXELS, None))
-    window = (-5, 80, 64, 32)
-    bands = {name: RasterBand(path, index, window) for index, name in enumerate(("B4", "B3", "B2", "B5"), start=1)}
-    scene = Scene("patch 1", "group", "landsat8_l1", bands)
-    source = source_from_scene(scene)
-    with source.open(["red", "nir"]) as reader:
-        found = reader.read(Window(0, 0, 32, 64))
-        small = reader.thumbnail(16)
-    np.testing.assert_array_equal(found, scene.read(["red", "nir"]))
-    np.testing.assert_array_equal(reader.valid(found)[:10, 5:], True)
-    assert not reader.valid(found)[10:].any()
-    assert small.shape == (2, 8, 16)
-
-
-def test_patches_of_the_real_data_sets_read_the_same_as_through_their_catalogues(real_data):
-    from cloud_assets.datasets.cloud38 import Cloud38
-    from cloud_assets.datasets.cloudsen12 import CloudSEN12
-
-    for dataset, bands in ((Cloud38(), RGBN), (CloudSEN12(), ("B04", "B08"))):
-        scene = dataset.catalog(real_data, progress=False).scenes[0]
-        source = source_from_scene(scene)
-        with source.open(bands) as reader:
-            whole = reader.read(Window(0, 0, source.grid.height, source.grid.width))
-        np.testing.assert_array_equal(whole, scene.read(bands))
 
 
 def test_a_band_of_a_real_38_cloud_patch_names_the_whole_patch(real_data):

@@ -36,6 +36,7 @@ class AnomalyFamily(Family):
     recipe = AnomalyRecipe
     evaluator = AnomalyEvaluation
     card_section = AnomalySection
+    stac_task = "detection"
     products = PRODUCTS
     why_not_exported = "scores are made from the latent code too, which an exported network does not show"
 

@@ -34,6 +34,7 @@ class ClassificationFamily(Family):
     recipe = Classification
     evaluator = ClassificationEvaluation
     card_section = ClassificationSection
+    stac_task = "scene-classification"
     products = PRODUCTS
 
     def train(self, recipe: Classification, run: TrainingRun) -> ModelBundle:

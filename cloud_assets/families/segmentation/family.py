@@ -40,6 +40,7 @@ class SegmentationFamily(Family):
     recipe = Segmentation
     evaluator = SegmentationEvaluation
     card_section = SegmentationSection
+    stac_task = "semantic-segmentation"
     products = PRODUCTS
     not_served = frozenset({"class_probability"})
 

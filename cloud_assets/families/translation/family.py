@@ -34,6 +34,7 @@ class TranslationFamily(Family):
     recipe = Translation
     evaluator = TranslationEvaluation
     card_section = TranslationSection
+    stac_task = "generative"
     products = PRODUCTS
 
     def train(self, recipe: Translation, run: TrainingRun) -> ModelBundle:

@@ -10,7 +10,7 @@ from cloud_assets.errors import InvalidScene
 from cloud_assets.imagery.formats.band_names import find_band
 from cloud_assets.imagery.formats.container import Container
 from cloud_assets.imagery.formats.file_names import instrument_from_name, safe_name, time_from_name
-from cloud_assets.imagery.formats.scaling import Scaling, band_scaling
+from cloud_assets.imagery.formats.scaling import Scaling, band_scaling, of_one_product
 from cloud_assets.imagery.formats.scene_reader import SceneBand
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.geometry import finest_grid
@@ -53,15 +53,19 @@ def open_band_folder(folder: Container, instrument: str | None = None, scaling: 
             f"{folder.location}: no file is named by a band of {key} ({', '.join(profile.names)}). Found: {listed}. "
             "Rename the files, or stack them into one GeoTIFF and name its bands (--bands)."
         )
-    bands, warnings = {}, set[str]()
+    found = {}
     for name in profile.names:
         if name in named:
-            path = folder.gdal_path(named[name])
-            with open_raster(path) as raster:
-                scaled = band_scaling(raster, 1, profile, scaling, (folder.name, *stems))
-            bands[name] = SceneBand(RasterBand(path), scaled.scale, scaled.offset, scaled.nodata)
-            warnings.update(scaled.notes)
-    grid = finest_grid([band.raster.path for band in bands.values()])
+            with open_raster(folder.gdal_path(named[name])) as raster:
+                found[name] = band_scaling(raster, 1, profile, scaling, (folder.name, *stems))
+    scaled = of_one_product(found)
+    bands = {
+        name: SceneBand(RasterBand(folder.gdal_path(named[name])), band.scale, band.offset, band.nodata)
+        for name, band in scaled.items()
+    }
+    grid = finest_grid(
+        [bands[name].raster.path for name in bands if profile.find(name).common_name != "pan" or len(bands) == 1]
+    )
     times = [time for stem in (folder.name, *sorted(stems)) if (time := time_from_name(stem)) is not None]
     return SceneSource(
         name=safe_name(folder.name),
@@ -71,7 +75,7 @@ def open_band_folder(folder: Container, instrument: str | None = None, scaling: 
         location=str(folder.location),
         fingerprint=folder.fingerprint,
         acquired=next(iter(times), None),
-        warnings=tuple(sorted(warnings)),
+        warnings=tuple(sorted({note for band in scaled.values() for note in band.notes})),
         container=folder,
     )
 

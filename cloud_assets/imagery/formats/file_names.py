@@ -1,7 +1,9 @@
-"""Instrument, bands and time from the names of scene files, and safe names for products."""
+"""Instrument, bands and time from the names of scene files, addresses, and safe names for products."""
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from cloud_assets.bands import Instrument
 from cloud_assets.errors import UnknownBand
@@ -23,6 +25,8 @@ _INSTRUMENTS = (
     (re.compile(r"L[CO]8\d{13}[A-Z]{3}\d{2}"), "landsat8_l1"),
     (re.compile(r"S1[A-D]_(IW|EW|S[1-6])_GRD"), "sentinel1_grd"),
 )
+_FILE_SYSTEMS = {"http": "/vsicurl/http://", "https": "/vsicurl/https://", "s3": "/vsis3/", "gs": "/vsigs/"}
+"""GDAL's prefix of addresses by their scheme."""
 _LONGEST_NAME = 120
 _LONGEST_BYTES = 200
 
@@ -70,6 +74,22 @@ def safe_name(name: str) -> str:
     cleaned = re.sub(r"[^\w.-]+", "_", name).strip("._-")[:_LONGEST_NAME]
     # Most file systems count bytes, of which other scripts take up to four a letter.
     return cleaned.encode()[:_LONGEST_BYTES].decode(errors="ignore") or "scene"
+
+
+def is_address(location: Path | str) -> bool:
+    """Whether a scene is named by an address such as ``https://…`` or ``s3://…`` instead of a path."""
+    return urlsplit(str(location)).scheme in _FILE_SYSTEMS and isinstance(location, str)
+
+
+def located(text: Path | str) -> Path | str:
+    """What a user typed as a path, or as an address, which a path would spoil."""
+    return text if is_address(text) else Path(text)
+
+
+def gdal_path(href: str) -> str:
+    """The path by which GDAL reads an address; a local path stays as it is."""
+    scheme, separator, rest = href.partition("://")
+    return f"{_FILE_SYSTEMS[scheme]}{rest}" if separator and scheme in _FILE_SYSTEMS else href.removeprefix("file://")
 
 
 def _parsed(text: str, form: str) -> datetime | None:

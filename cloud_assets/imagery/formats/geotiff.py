@@ -1,19 +1,27 @@
 """Scenes in one raster file: GeoTIFF, COG, JPEG 2000, or an 8-bit picture."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from cloud_assets.bands import INSTRUMENTS, Instrument
-from cloud_assets.datasets.rasters import RasterHeader, open_raster, read_header
+from cloud_assets.datasets.rasters import RasterHeader, combined_digest, open_raster, read_header
 from cloud_assets.datasets.scene import Grid, RasterBand
 from cloud_assets.errors import InvalidRecipe, InvalidScene
 from cloud_assets.imagery.formats.band_names import PLACEHOLDERS, find_band
 from cloud_assets.imagery.formats.container import file_fingerprint
-from cloud_assets.imagery.formats.file_names import bands_from_name, instrument_from_name, safe_name, time_from_name
-from cloud_assets.imagery.formats.scaling import Scaling, band_scaling
+from cloud_assets.imagery.formats.file_names import (
+    bands_from_name,
+    gdal_path,
+    instrument_from_name,
+    is_address,
+    safe_name,
+    time_from_name,
+)
+from cloud_assets.imagery.formats.scaling import Scaling, band_scaling, of_one_product
 from cloud_assets.imagery.formats.scene_reader import SceneBand
 from cloud_assets.imagery.formats.scene_source import SceneSource
 
@@ -27,7 +35,10 @@ _SAMPLED_SIDE = 256
 
 
 def open_geotiff(
-    path: Path, bands: Sequence[str] | None = None, instrument: str | None = None, scaling: Scaling | None = None
+    path: Path | str,
+    bands: Sequence[str] | None = None,
+    instrument: str | None = None,
+    scaling: Scaling | None = None,
 ) -> SceneSource:
     """Describes a scene in one raster file.
 
@@ -36,7 +47,7 @@ def open_geotiff(
     else from a file name as the space agencies give it.
 
     Args:
-        path: The file.
+        path: The file, or its address.
         bands: Own or common names of the file's bands, in their order; ``-`` for one that is not used.
         instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`.
         scaling: From the file's numbers to physical units, where the file does not tell.
@@ -47,32 +58,46 @@ def open_geotiff(
             tells the instrument; if nothing tells which band is which, or the names do not fit the number of bands.
         UnknownBand: If the instrument has no such band.
     """
-    header = read_header(str(path), with_sidecars=True)
+    file, stem = gdal_path(str(path)), PurePosixPath(urlsplit(str(path)).path if is_address(path) else path).stem
+    header = read_header(file, with_sidecars=isinstance(path, Path))
     if header.driver not in _DRIVERS:
         raise InvalidScene(f"{path} is a {header.driver} file; scenes are read from {', '.join(_DRIVERS)}.")
-    with open_raster(str(path), with_sidecars=True) as raster:
-        profile = _profile(path, raster, header, instrument)
-        names = _band_names(path, raster, profile, bands)
+    with open_raster(file, with_sidecars=isinstance(path, Path)) as raster:
+        profile = _profile(path, stem, raster, header, instrument)
+        names = _band_names(path, stem, raster, profile, bands)
         if profile.unit == "dB":
             _check_decibels(path, raster)
-        scene_bands, notes = {}, set[str]()
-        for index, name in enumerate(names, start=1):
-            if name is not None:
-                found = band_scaling(raster, index, profile, scaling, (path.stem,))
-                scene_bands[name] = SceneBand(RasterBand(str(path), index), found.scale, found.offset, found.nodata)
-                notes.update(found.notes)
-        acquired = time_from_name(path.stem)
+        found = {
+            name: band_scaling(raster, index, profile, scaling, (stem,))
+            for index, name in enumerate(names, start=1)
+            if name is not None
+        }
+    scaled = of_one_product(found)
+    notes = {note for band in scaled.values() for note in band.notes}
     if not header.crs:
         notes.add("The scene has no coordinate reference system: products are in pixels.")
-    grid = Grid(header.height, header.width, header.crs, header.transform)
-    fingerprint = file_fingerprint([path, *_sidecars(path)])
     return SceneSource(
-        safe_name(path.stem), profile.name, scene_bands, grid, str(path), fingerprint, acquired, tuple(sorted(notes))
+        name=safe_name(stem),
+        instrument=profile.name,
+        bands={
+            name: SceneBand(RasterBand(file, names.index(name) + 1), band.scale, band.offset, band.nodata)
+            for name, band in scaled.items()
+        },
+        grid=Grid(header.height, header.width, header.crs, header.transform),
+        location=str(path),
+        # What lies at an address is known by its header alone.
+        fingerprint=file_fingerprint([path, *_sidecars(path)])
+        if isinstance(path, Path)
+        else combined_digest([path, str(header)]),
+        acquired=time_from_name(stem),
+        warnings=tuple(sorted(notes)),
     )
 
 
-def _profile(path: Path, raster: "DatasetReader", header: RasterHeader, instrument: str | None) -> Instrument:
-    name = instrument or raster.tags().get(_INSTRUMENT_TAG) or instrument_from_name(path.stem)
+def _profile(
+    path: Path | str, stem: str, raster: "DatasetReader", header: RasterHeader, instrument: str | None
+) -> Instrument:
+    name = instrument or raster.tags().get(_INSTRUMENT_TAG) or instrument_from_name(stem)
     if name is None and header.driver in ("PNG", "JPEG"):
         name = "rgb_8bit"
     if name is None:
@@ -96,7 +121,7 @@ def _profile(path: Path, raster: "DatasetReader", header: RasterHeader, instrume
 
 
 def _band_names(
-    path: Path, raster: "DatasetReader", profile: Instrument, given: Sequence[str] | None
+    path: Path | str, stem: str, raster: "DatasetReader", profile: Instrument, given: Sequence[str] | None
 ) -> list[str | None]:
     """The own name of each band of the file; None for those that are no band of the instrument, such as alpha."""
     if given is not None:
@@ -117,7 +142,7 @@ def _band_names(
         if len(set(known)) != len(known):
             raise InvalidScene(f"{path} describes two bands by the same name: {', '.join(known)}.")
         return [*described]
-    listed = bands_from_name(path.stem, raster.count, profile)
+    listed = bands_from_name(stem, raster.count, profile)
     if listed is None and profile.name == "rgb_8bit" and raster.count in (3, 4):
         listed = profile.names
     if listed is None:
@@ -136,7 +161,7 @@ def _sidecars(path: Path) -> list[Path]:
     return [file for name in names if (file := path.with_name(name)).is_file()]
 
 
-def _check_decibels(path: Path, raster: "DatasetReader") -> None:
+def _check_decibels(path: Path | str, raster: "DatasetReader") -> None:
     """Radar power that was not turned into decibels has no negative number at all."""
     side = min(_SAMPLED_SIDE, raster.height), min(_SAMPLED_SIDE, raster.width)
     sample = raster.read(1, out_shape=side).astype(np.float64)

@@ -9,16 +9,15 @@ from pathlib import PurePath
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.datasets.rasters import read_header
 from cloud_assets.datasets.scene import Grid, RasterBand
-from cloud_assets.errors import InvalidData, InvalidScene
+from cloud_assets.errors import InvalidData
 from cloud_assets.imagery.formats.container import Container
 from cloud_assets.imagery.formats.file_names import safe_name
-from cloud_assets.imagery.formats.landsat_metadata import LandsatMetadata, metadata_files, read_metadata
+from cloud_assets.imagery.formats.landsat_metadata import metadata_files, read_metadata
 from cloud_assets.imagery.formats.scene_reader import SceneBand
 from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource
+from cloud_assets.imagery.formats.sun import sun_notes
 
 _INSTRUMENT = {"OLI": "landsat8", "ETM": "landsat_etm", "TM": "landsat_tm"}
-_LOW_SUN = 5.0
-"""Degrees above the horizon below which a warning is given."""
 
 
 def open_landsat(folder: Container, metadata_file: str) -> SceneSource:
@@ -33,7 +32,7 @@ def open_landsat(folder: Container, metadata_file: str) -> SceneSource:
         InvalidData: If no band file of the metadata is there, one lies outside the folder, or cannot be opened.
     """
     metadata = read_metadata(folder.read(metadata_file), f"{folder.location}: {metadata_file}")
-    warnings = _sun_warnings(metadata)
+    warnings = sun_notes(metadata.file, metadata.sun_elevation)
     profile = INSTRUMENTS[f"{_INSTRUMENT[metadata.sensor]}_l{metadata.level[1]}"]
     bands = {}
     for name in profile.names:
@@ -70,22 +69,3 @@ def open_landsat(folder: Container, metadata_file: str) -> SceneSource:
         },
         container=files,
     )
-
-
-def _sun_warnings(metadata: LandsatMetadata) -> tuple[str, ...]:
-    """What the height of the sun makes uncertain.
-
-    Raises:
-        InvalidScene: If the sun was below the horizon: there is no reflected light to see clouds by.
-    """
-    elevation = metadata.sun_elevation
-    if elevation is None:
-        return ()
-    if elevation <= 0:
-        raise InvalidScene(
-            f"{metadata.file}: the sun was {-elevation:.1f} degrees below the horizon. Cloud masks need reflected "
-            "sunlight; night scenes are not masked."
-        )
-    if elevation < _LOW_SUN:
-        return (f"The sun was only {elevation:.1f} degrees above the horizon: clouds and shadows are hard to tell.",)
-    return ()

@@ -8,12 +8,14 @@ from cloud_assets.errors import InvalidScene
 from cloud_assets.imagery.formats.band_folder import open_band_folder
 from cloud_assets.imagery.formats.cloud38_patch import is_patch, open_patch
 from cloud_assets.imagery.formats.container import Container, is_archive, open_container
+from cloud_assets.imagery.formats.file_names import located
 from cloud_assets.imagery.formats.geotiff import open_geotiff
 from cloud_assets.imagery.formats.landsat import open_landsat
 from cloud_assets.imagery.formats.landsat_metadata import metadata_files
 from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.formats.sentinel2 import METADATA, TILE_METADATA, open_product, open_tile
+from cloud_assets.imagery.formats.stac_scene import is_stac, open_stac, stac_scenes
 
 RASTER_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg"})
 _ARCHIVE_SUFFIXES = frozenset({".zip", ".tar"})
@@ -21,8 +23,8 @@ _BAND_SUFFIXES = (".tif", ".tiff", ".jp2")
 _RADAR = "_s1.tif"
 _LISTED = 20
 ACCEPTED = (
-    "a GeoTIFF, a Sentinel-2 product or Landsat scene as a folder, zip or tar archive, its metadata file, or a folder "
-    "of one raster file a band"
+    "a GeoTIFF, a Sentinel-2 product or Landsat scene as a folder, zip or tar archive, its metadata file, a folder of "
+    "one raster file a band, or a STAC item; files and items also by address (https://…, s3://…)"
 )
 _SENTINEL1 = (
     "a Sentinel-1 GRD product holds amplitudes in the geometry of the orbit, without terrain correction. Calibrate and "
@@ -31,8 +33,10 @@ _SENTINEL1 = (
 )
 
 
-def radar_beside(path: Path) -> Path | None:
+def radar_beside(path: Path | str) -> Path | None:
     """The Sentinel-1 scene that lies beside an optical one by its name, ``<scene>_s1.tif``; or None."""
+    if isinstance(path, str):
+        return None
     candidate = path.parent / f"{path.stem if path.is_file() else path.name.removesuffix('.SAFE')}{_RADAR}"
     return candidate if candidate.is_file() and not is_radar(path) else None
 
@@ -51,23 +55,30 @@ def looks_like_scene(path: Path) -> bool:
     return is_product or TILE_METADATA in names or bool(metadata_files(names))
 
 
-def scene_paths(path: Path) -> list[Path]:
-    """A path itself, or where it is a folder of several Landsat scenes, the metadata file of each."""
-    if not path.is_dir():
+def scene_paths(path: Path | str) -> list[Path | str]:
+    """The scenes that one name stands for: each of a folder of Landsat scenes, or of a STAC list or collection.
+
+    Raises:
+        InvalidScene: If a STAC file cannot be read or leads to no scene.
+    """
+    if _names_stac(path):
+        return stac_scenes(path)
+    if isinstance(path, str) or not path.is_dir():
         return [path]
     files = metadata_files([file.name for file in path.iterdir()])
     return [path / file for file in files] if len(files) > 1 else [path]
 
 
 def open_scene(
-    path: Path, bands: Sequence[str] | None = None, instrument: str | None = None, scaling: Scaling | None = None
+    path: Path | str, bands: Sequence[str] | None = None, instrument: str | None = None, scaling: Scaling | None = None
 ) -> SceneSource:
     """Describes the scene at a path; nothing but headers and metadata is read.
 
     Args:
         path: A GeoTIFF or other raster file; a Sentinel-2 product or a Landsat scene as a folder, zip or tar archive;
             the metadata file of one of these, or one granule of an old Sentinel-2 product; a folder of one raster file
-            a band; or a band of a 38-Cloud patch.
+            a band; a band of a 38-Cloud patch; a STAC item. Raster files and items may be addresses: ``https://…``,
+            ``s3://…``, ``gs://…``.
         bands: Names of the bands of a raster file in their order, where the file does not tell; ``-`` for a band that
             is not used.
         instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`, where the files do not tell; one that is named as a
@@ -80,7 +91,12 @@ def open_scene(
     Raises:
         InvalidScene: If there is nothing, nothing known, or several scenes; other errors as the formats raise them.
     """
-    path = Path(path).absolute() if path.name == "" else path
+    path = located(path)
+    if _names_stac(path):
+        return open_stac(path, instrument, scaling)
+    if isinstance(path, str):
+        return open_geotiff(path, bands, instrument, scaling)
+    path = path.absolute() if path.name == "" else path
     if not path.exists():
         raise InvalidScene(f"{path} does not exist.")
     if path.is_file() and is_patch(path):
@@ -94,6 +110,12 @@ def open_scene(
         container = open_container(path.parent)
         return _open_member(container, path.name, None)
     raise InvalidScene(f"{path} is no scene: expected {ACCEPTED}.")
+
+
+def _names_stac(path: Path | str) -> bool:
+    """Whether a path or address is a STAC file by its name, and no metadata file of a product."""
+    name = PurePosixPath(str(path).partition("#")[0]).name
+    return is_stac(path) and not metadata_files([name]) and name != TILE_METADATA
 
 
 def _open_container(

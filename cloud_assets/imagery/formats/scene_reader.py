@@ -74,10 +74,9 @@ class SceneReader:
         self._required = _required(source.profile, self.bands)
         if source.container is not None:
             source.container.verify([source.bands[name].raster.path for name in self.bands])
-        grouped: dict[tuple[str, object], list[int]] = {}
+        grouped: dict[str, list[int]] = {}
         for place, name in enumerate(self.bands):
-            raster = source.bands[name].raster
-            grouped.setdefault((raster.path, raster.window), []).append(place)
+            grouped.setdefault(source.bands[name].raster.path, []).append(place)
         with self._open as files:
             self._files = [
                 (places, files.enter_context(_BandFile(source, [source.bands[self.bands[place]] for place in places])))
@@ -144,7 +143,6 @@ class _BandFile:
         self._bands = bands
         self._path = bands[0].raster.path
         self._indexes = [band.raster.index for band in bands]
-        self._window = bands[0].raster.window
 
     def __enter__(self) -> Self:
         import rasterio
@@ -197,28 +195,14 @@ class _BandFile:
         return converted
 
     def _read(self, window: Window, shape: tuple[int, int]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-        row, column = window.row, window.column
-        if self._window is not None:
-            row, column = row + self._window[1], column + self._window[0]
-        top, left = max(row, 0), max(column, 0)
-        bottom, right = min(row + window.height, self._raster.height), min(column + window.width, self._raster.width)
-        where = ((top, bottom), (left, right))
-        if (bottom - top, right - left) == (window.height, window.width):
-            is_missing = None
-            if self._has_mask:
-                is_missing = self._raster.dataset_mask(window=where, out_shape=shape) == 0
-            elif self._alpha is not None:
-                is_missing = self._raster.read(self._alpha, window=where, out_shape=shape) == 0
-            return self._raster.read(self._indexes, window=where, out_shape=(len(self._indexes), *shape)), is_missing
-        # The data set's patch reaches past its file: what is outside was never observed.
-        values = np.zeros((len(self._indexes), window.height, window.width), self._raster.dtypes[0])
-        is_missing = np.ones(values.shape[1:], bool)
-        if bottom > top and right > left:
-            part = slice(top - row, bottom - row), slice(left - column, right - column)
-            values[:, *part] = self._raster.read(self._indexes, window=where)
-            is_missing[part] = False
-        rows, columns = (np.arange(small) * full // small for small, full in zip(shape, is_missing.shape, strict=True))
-        return values[:, rows][:, :, columns], is_missing[rows][:, columns]
+        rows, columns = window.slices
+        where = (rows.start, rows.stop), (columns.start, columns.stop)
+        is_missing = None
+        if self._has_mask:
+            is_missing = self._raster.dataset_mask(window=where, out_shape=shape) == 0
+        elif self._alpha is not None:
+            is_missing = self._raster.read(self._alpha, window=where, out_shape=shape) == 0
+        return self._raster.read(self._indexes, window=where, out_shape=(len(self._indexes), *shape)), is_missing
 
     def _on_grid(self, raster: "DatasetReader", files: ExitStack) -> "DatasetReader | WarpedVRT":
         """The file itself if it lies on the scene's grid, else a view of it resampled to that grid."""
@@ -227,7 +211,7 @@ class _BandFile:
         from rasterio.vrt import WarpedVRT
 
         grid = self._source.grid
-        if self._window is not None or _same_grid(raster, grid):
+        if _same_grid(raster, grid):
             return raster
         if raster.crs is None or grid.crs is None:
             raise InvalidScene(

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 
 from cloud_assets.bands import INSTRUMENTS, Instrument
-from cloud_assets.datasets.scene import Grid, Scene
+from cloud_assets.datasets.scene import Grid
 from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.container import Container
+from cloud_assets.imagery.formats.file_names import is_address
 from cloud_assets.imagery.formats.scene_reader import SceneBand, SceneReader
 from cloud_assets.imagery.geometry import pixel_metres
 
@@ -50,6 +52,11 @@ class SceneSource:
     def level(self) -> str:
         """Where the signal is from: "surface" or "top of atmosphere"; for radar "backscatter"."""
         return level_of(self.profile)
+
+    @property
+    def address(self) -> str:
+        """The same from any working folder: an address, or an absolute path."""
+        return self.location if is_address(self.location) else str(Path(self.location).absolute())
 
     @property
     def megapixels(self) -> float:
@@ -122,18 +129,3 @@ def level_of(instrument: Instrument) -> str:
     if instrument.unit != "reflectance":
         return "backscatter"
     return "surface" if instrument.name.endswith(_SURFACE) else "top of atmosphere"
-
-
-def source_from_scene(scene: Scene) -> SceneSource:
-    """A scene or patch of a data set, such as CloudSEN12 or 38-Cloud, as input for the scene products.
-
-    Args:
-        scene: As a data set's catalogue holds it; bands of a second instrument are left out.
-    """
-    bands = {
-        name: SceneBand(raster)
-        for name, raster in scene.bands.items()
-        if scene.band_instrument(name).name == scene.instrument
-    }
-    location = next(iter(bands.values())).raster.path
-    return SceneSource(scene.scene_id, scene.instrument, bands, scene.grid(), location, scene.identity)

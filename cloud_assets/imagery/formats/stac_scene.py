@@ -18,7 +18,7 @@ from cloud_assets.datasets.scene import RasterBand
 from cloud_assets.errors import InvalidScene
 from cloud_assets.imagery.formats.band_names import find_band
 from cloud_assets.imagery.formats.container import file_fingerprint
-from cloud_assets.imagery.formats.file_names import instrument_from_name, safe_name
+from cloud_assets.imagery.formats.file_names import gdal_path, instrument_from_name, is_address, safe_name
 from cloud_assets.imagery.formats.scaling import BandScaling, Scaling, band_scaling, of_one_product, stated_scaling
 from cloud_assets.imagery.formats.scene_reader import SceneBand
 from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource
@@ -28,8 +28,6 @@ from cloud_assets.imagery.geometry import finest_grid
 if TYPE_CHECKING:
     from pystac import Asset, Item
 
-_FILE_SYSTEMS = {"http": "/vsicurl/http://", "https": "/vsicurl/https://", "s3": "/vsis3/", "gs": "/vsigs/"}
-"""GDAL's prefix of addresses by their scheme."""
 _PICTURES = frozenset({"overview", "thumbnail", "visual", "preview", "rendered_preview"})
 """Roles and keys of assets that hold no measurements."""
 _SUFFIXES = frozenset({".tif", ".tiff", ".jp2"})
@@ -42,17 +40,6 @@ _PLATFORMS = (
 )
 _LEVEL = re.compile(r"(?<![A-Za-z0-9])(?:S2MSI|L)([12])(?:[AC]|SP|SR|TP|GT|GS)?(?![A-Za-z0-9])", re.I)
 _LEVEL_FIELDS = ("processing:level", "s2:product_type", "product:type", "landsat:correction")
-
-
-def is_address(location: Path | str) -> bool:
-    """Whether a scene is named by an address such as ``https://…`` or ``s3://…`` instead of a path."""
-    return urlsplit(str(location)).scheme in _FILE_SYSTEMS and isinstance(location, str)
-
-
-def gdal_path(href: str) -> str:
-    """The path by which GDAL reads an address; a local path stays as it is."""
-    scheme, separator, rest = href.partition("://")
-    return f"{_FILE_SYSTEMS[scheme]}{rest}" if separator and scheme in _FILE_SYSTEMS else href.removeprefix("file://")
 
 
 def is_stac(location: Path | str) -> bool:
