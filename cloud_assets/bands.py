@@ -61,6 +61,8 @@ class Instrument:
     """Digital number of a saturated detector, where the product reserves one."""
     dtype: str
     """Native data type of the product's files."""
+    is_sun_corrected: bool = True
+    """Whether reflectance was divided by the sine of the sun's elevation, so that white is white however low it is."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -255,14 +257,20 @@ INSTRUMENTS: Final[Mapping[str, Instrument]] = MappingProxyType(
                 "uint16",
             ),
             # Reflective bands only, before the sun-angle correction (Landsat 8 Data Users Handbook, section 5.2).
-            Instrument("landsat8_l1", _LANDSAT8, "reflectance", 2e-5, -0.1, 0, 65535, "uint16"),
+            Instrument("landsat8_l1", _LANDSAT8, "reflectance", 2e-5, -0.1, 0, 65535, "uint16", is_sun_corrected=False),
+            # The same numbers after it: scenes whose metadata tell the height of the sun.
+            Instrument("landsat8_toa", _LANDSAT8, "reflectance", 2e-5, -0.1, 0, 65535, "uint16"),
             # Level 1 squeezed into 8 bits, white for white: 255 stands for 65535.
-            Instrument("landsat8_l1_8bit", _LANDSAT8, "reflectance", 2e-5 * 257, -0.1, 0, None, "uint8"),
+            Instrument(
+                "landsat8_l1_8bit", _LANDSAT8, "reflectance", 2e-5 * 257, -0.1, 0, None, "uint8", is_sun_corrected=False
+            ),
             Instrument("landsat8_l2", _LANDSAT8_SURFACE, "reflectance", 2.75e-5, -0.2, 0, 65535, "uint16"),
             # Level 1 comes in 8 bits with a scale of its own a scene; readers hand out Landsat 8's numbers.
-            Instrument("landsat_tm_l1", _TM, "reflectance", 2e-5, -0.1, 0, 65535, "uint16"),
+            Instrument("landsat_tm_l1", _TM, "reflectance", 2e-5, -0.1, 0, 65535, "uint16", is_sun_corrected=False),
+            Instrument("landsat_tm_toa", _TM, "reflectance", 2e-5, -0.1, 0, 65535, "uint16"),
             Instrument("landsat_tm_l2", _TM, "reflectance", 2.75e-5, -0.2, 0, 65535, "uint16"),
-            Instrument("landsat_etm_l1", _ETM, "reflectance", 2e-5, -0.1, 0, 65535, "uint16"),
+            Instrument("landsat_etm_l1", _ETM, "reflectance", 2e-5, -0.1, 0, 65535, "uint16", is_sun_corrected=False),
+            Instrument("landsat_etm_toa", _ETM, "reflectance", 2e-5, -0.1, 0, 65535, "uint16"),
             Instrument("landsat_etm_l2", _ETM_SURFACE, "reflectance", 2.75e-5, -0.2, 0, 65535, "uint16"),
             # Backscatter is kept in decibels, as the analysis-ready products give it.
             Instrument("sentinel1_grd", _RADAR, "dB", 1.0, 0.0, float("nan"), None, "float32"),

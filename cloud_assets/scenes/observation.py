@@ -60,7 +60,7 @@ def observe_scene(source: SceneSource, bundle: ModelBundle, most: int) -> list[d
     # An odd stride meets all columns of a grid of windows, not the same few in every row.
     stride = max(1, -(-len(positions) // most)) | 1 if len(positions) > most else 1
     rows = []
-    with source.open(fitted.bands) as reader:
+    with source.read_as(card.preprocessing.instrument).open(fitted.bands) as reader:
         for position in positions[::stride][:most]:
             dn = reader.read(tiling.window(position))
             if reader.valid(dn).mean() < _LEAST_VALID:

@@ -118,7 +118,7 @@ def fitted_preprocessing(card: ModelCard, source: SceneSource, accept_other_leve
     """
     own = card.preprocessing
     # Also on its own instrument: a reader hands out the profile's numbers, whatever the training products' offset.
-    fitted = own.for_instrument(source.instrument)
+    fitted = own.for_instrument(source.read_as(own.instrument).instrument)
     source.resolve(fitted.bands)
     trained_on = level_of(INSTRUMENTS[own.instrument])
     if trained_on != source.level and not accept_other_level:

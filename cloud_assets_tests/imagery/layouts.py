@@ -131,7 +131,7 @@ def write_landsat(
 
     Args:
         folder: Where to.
-        reflectance: Band -> (H, W), before the sun-angle correction at level 1; band 8 has pixels of half the size.
+        reflectance: Band -> (H, W); level 1 states it as if the sun stood overhead. Band 8 has pixels of half the size.
         level: Processing level.
         satellite: ``LANDSAT_4`` … ``LANDSAT_9``; 8 bits a pixel at level 1 before Landsat 8.
         collection: 2, 1, or 0 for products of before the collections (radiance only before Landsat 8).
@@ -145,9 +145,10 @@ def write_landsat(
     scene = folder / product
     is_surface, is_byte = level.startswith("L2"), level.startswith("L1") and prefix != "LC"
     gain, bias = (2.75e-5, -0.2) if is_surface else (1 / 255, -0.004) if is_byte else (2e-5, -0.1)
+    sun = 1.0 if is_surface else max(np.sin(np.radians(sun_elevation)), 0)
     files, rescaling, radiance = {}, {}, {}
     for band, values in reflectance.items():
-        dn = np.where(values > 0, np.rint((values - bias) / gain), 0).astype(np.uint8 if is_byte else np.uint16)
+        dn = np.where(values > 0, np.rint((values * sun - bias) / gain), 0).astype(np.uint8 if is_byte else np.uint16)
         number = band.removeprefix("B")
         files[f"FILE_NAME_BAND_{number}"] = f"{product}_{'SR_' if is_surface else ''}{band}.TIF"
         write_band(scene / files[f"FILE_NAME_BAND_{number}"], dn, 15.0 if band == "B8" else 30.0, epsg=32633)

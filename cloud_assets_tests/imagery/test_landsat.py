@@ -31,7 +31,7 @@ def scene(reflectance, tmp_path_factory):
 def test_reflectance_comes_out_at_both_levels(reflectance, tmp_path, level):
     bands = {name: reflectance[name] for name in ("B2", "B4", "B5")}
     source = open_scene(write_landsat(tmp_path, bands, level=level))
-    assert source.instrument == f"landsat8_{level[:2].lower()}"
+    assert source.instrument == ("landsat8_toa" if level == "L1TP" else "landsat8_l2")
     with source.open(["red", "nir"]) as reader:
         dn = reader.read(WHOLE)
         valid = reader.valid(dn)
@@ -55,14 +55,14 @@ def test_all_forms_of_the_metadata_say_the_same(reflectance, tmp_path, level, me
 @pytest.mark.parametrize(
     ("satellite", "level", "collection", "instrument"),
     [
-        ("LANDSAT_5", "L1TP", 2, "landsat_tm_l1"),
+        ("LANDSAT_5", "L1TP", 2, "landsat_tm_toa"),
         ("LANDSAT_5", "L2SP", 2, "landsat_tm_l2"),
-        ("LANDSAT_5", "L1TP", 1, "landsat_tm_l1"),
-        ("LANDSAT_5", "L1T", 0, "landsat_tm_l1"),
-        ("LANDSAT_7", "L1TP", 2, "landsat_etm_l1"),
+        ("LANDSAT_5", "L1TP", 1, "landsat_tm_toa"),
+        ("LANDSAT_5", "L1T", 0, "landsat_tm_toa"),
+        ("LANDSAT_7", "L1TP", 2, "landsat_etm_toa"),
         ("LANDSAT_7", "L2SP", 2, "landsat_etm_l2"),
-        ("LANDSAT_8", "L1GT", 1, "landsat8_l1"),
-        ("LANDSAT_8", "L1T", 0, "landsat8_l1"),
+        ("LANDSAT_8", "L1GT", 1, "landsat8_toa"),
+        ("LANDSAT_8", "L1T", 0, "landsat8_toa"),
     ],
 )
 def test_satellites_and_collections(reflectance, tmp_path, satellite, level, collection, instrument):
@@ -75,7 +75,7 @@ def test_satellites_and_collections(reflectance, tmp_path, satellite, level, col
     np.testing.assert_array_equal(valid, reflectance["B4"] > 0)
     expected = np.stack([reflectance["B3"], reflectance["B4"]])[:, valid]
     step = 1 / 255 if satellite < "LANDSAT_8" and level.startswith("L1") else 2e-5
-    np.testing.assert_allclose(source.profile.to_physical(dn)[:, valid], expected, atol=0.51 * step + 3e-5)
+    np.testing.assert_allclose(source.profile.to_physical(dn)[:, valid], expected, atol=0.67 * step + 5e-5)
 
 
 def test_a_folder_of_several_scenes_is_several_scenes(reflectance, tmp_path):
@@ -90,7 +90,7 @@ def test_a_folder_of_several_scenes_is_several_scenes(reflectance, tmp_path):
     files = sorted(folder.glob("*_MTL.txt"))
     sources = [open_scene(file) for file in files]
     assert [source.name for source in sources] == [file.name.removesuffix("_MTL.txt") for file in files]
-    assert [source.instrument for source in sources] == ["landsat8_l1", "landsat8_l1", "landsat8_l2"]
+    assert [source.instrument for source in sources] == ["landsat8_toa", "landsat8_toa", "landsat8_l2"]
     means = []
     for source in sources[:2]:
         with source.open(["red"]) as reader:
@@ -113,6 +113,23 @@ def test_archives_are_read_where_they_lie(reflectance, tmp_path, suffix):
     assert source.name == LANDSAT
     with source.open(["B4"]) as archived, open_scene(folder).open(["B4"]) as unpacked:
         np.testing.assert_array_equal(archived.read(WHOLE), unpacked.read(WHOLE))
+
+
+@pytest.mark.parametrize("elevation", [7.0, 15.0, 60.0, 90.0])
+def test_level_1_is_corrected_for_the_height_of_the_sun_and_can_be_read_without(reflectance, tmp_path, elevation):
+    bands = {name: reflectance[name] for name in ("B4", "B5")}
+    source = open_scene(write_landsat(tmp_path, bands, sun_elevation=elevation))
+    expected, valid = np.stack(list(bands.values())), bands["B4"] > 0
+    factor = np.sin(np.radians(elevation))
+    for read, factor_left in (
+        (source, 1.0),
+        (source.read_as("landsat8_l1"), factor),
+        (source.read_as("landsat8_l2"), 1.0),
+    ):
+        with read.open(["red", "nir"]) as reader:
+            found = read.profile.to_physical(reader.read(WHOLE))
+        np.testing.assert_allclose(found[:, valid], expected[:, valid] * factor_left, atol=2e-5 + 1.1e-5 / factor)
+    assert source.read_as("landsat8_l1").instrument == "landsat8_l1"
 
 
 def test_night_is_refused_and_a_low_sun_is_told(reflectance, tmp_path):

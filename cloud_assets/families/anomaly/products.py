@@ -51,7 +51,10 @@ def _make_anomaly(work: SceneWork) -> None:
         return {SCORE: answer[SCORE], ERROR_MAP: answer[ERROR_MAP][:, np.newaxis]}
 
     tiling = work.patch_tiling(predictor.card.patch_size)
-    with work.source.open(predictor.card.bands) as reader, work.draft(ANOMALY) as draft:
+    with (
+        work.source.read_as(predictor.card.preprocessing.instrument).open(predictor.card.bands) as reader,
+        work.draft(ANOMALY) as draft,
+    ):
         for block in predict_densely(
             reader,
             tiling,

@@ -145,7 +145,7 @@ def _make_coverage(work: SceneWork) -> None:
         statistics["coverage_class"] = float(classes.classify(statistics["cloud_percentage"]))
     if card is not None:
         predictor = work.models.predictor("classification", work.source)
-        with work.source.open(predictor.card.bands) as reader:
+        with work.source.read_as(predictor.card.preprocessing.instrument).open(predictor.card.bands) as reader:
             found = classify_cells(reader, work.source.grid, predictor, cell, work.share.workers)
         coverage = Coverage(cell, coverage.percentage, found)
         percentage = percentage_of_classes(found, classes.boundaries)

@@ -162,7 +162,7 @@ def _make_masks(work: SceneWork) -> None:
     work.back_end = work.models.back_end("segmentation", work.source)
     counts = ClassCounts()
     with (
-        work.source.open(predictor.card.bands) as reader,
+        work.source.read_as(predictor.card.preprocessing.instrument).open(predictor.card.bands) as reader,
         work.draft(MASK) as mask,
         work.draft(PROBABILITY) as probability,
     ):

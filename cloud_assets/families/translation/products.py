@@ -79,7 +79,10 @@ def _make_cloud_free(work: SceneWork) -> None:
 def _make_optical(work: SceneWork) -> None:
     predictor = work.models.predictor("translation", work.source)
     tiling = _tiling(work.source, predictor.card, work.settings.window, work.settings.overlap)
-    with work.source.open(predictor.card.bands) as reader, work.draft(OPTICAL) as draft:
+    with (
+        work.source.read_as(predictor.card.preprocessing.instrument).open(predictor.card.bands) as reader,
+        work.draft(OPTICAL) as draft,
+    ):
         for window, reflectance in predicted_reflectance(work, reader, predictor, tiling, len(draft.form.bands)):
             draft.write(window, reflectance)
     work.warnings.append("The reflectance is predicted from radar: no pixel of it was observed.")

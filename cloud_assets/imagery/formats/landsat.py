@@ -15,7 +15,7 @@ from cloud_assets.imagery.formats.file_names import safe_name
 from cloud_assets.imagery.formats.landsat_metadata import metadata_files, read_metadata
 from cloud_assets.imagery.formats.scene_reader import SceneBand
 from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource
-from cloud_assets.imagery.formats.sun import sun_notes
+from cloud_assets.imagery.formats.sun import sun_corrected, sun_notes
 
 _INSTRUMENT = {"OLI": "landsat8", "ETM": "landsat_etm", "TM": "landsat_tm"}
 
@@ -45,6 +45,7 @@ def open_landsat(folder: Container, metadata_file: str) -> SceneSource:
             bands[name] = SceneBand(RasterBand(folder.gdal_path(band.file)), band.scale, band.offset, nodata=0)
     if not bands:
         raise InvalidData(f"{folder.location}: none of the band files that {metadata_file} lists is there.")
+    instrument, bands = sun_corrected(profile.name, bands, metadata.sun_elevation)
     # The panchromatic band has a grid of its own, twice as fine.
     first = next(name for name in sorted(bands, key=lambda name: name == "B8"))
     header = read_header(bands[first].raster.path)
@@ -55,12 +56,13 @@ def open_landsat(folder: Container, metadata_file: str) -> SceneSource:
     is_alone = len(metadata_files(folder.members)) == 1 or folder.location.is_file()
     return SceneSource(
         name=safe_name(metadata.product),
-        instrument=profile.name,
+        instrument=instrument,
         bands=bands,
         grid=Grid(header.height, header.width, header.crs, header.transform),
         location=str(folder.location if is_alone else folder.location / metadata_file),
         fingerprint=files.fingerprint,
         acquired=metadata.acquired,
+        sun_elevation=None if instrument == profile.name else metadata.sun_elevation,
         warnings=warnings,
         attributes={
             "satellite": metadata.satellite,

@@ -11,6 +11,7 @@ from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.container import Container
 from cloud_assets.imagery.formats.file_names import is_address
 from cloud_assets.imagery.formats.scene_reader import SceneBand, SceneReader
+from cloud_assets.imagery.formats.sun import before_correction
 from cloud_assets.imagery.geometry import pixel_metres
 
 STATED_CLOUD = "stated_cloud_percentage"
@@ -36,6 +37,8 @@ class SceneSource:
     fingerprint: str
     """Changes when a file of the scene does."""
     acquired: datetime | None = None
+    sun_elevation: float | None = None
+    """Degrees above the horizon, where level 1 was corrected for it."""
     warnings: tuple[str, ...] = ()
     """What a user of the products should know."""
     attributes: Mapping[str, str] = field(default_factory=dict)
@@ -89,6 +92,17 @@ class SceneSource:
         held = [band for band in self.profile.bands if band.name in self.bands]
         known = {name for band in held for name in (band.name, band.common_name)}
         return known.issuperset(bands)
+
+    def read_as(self, instrument: str) -> "SceneSource":
+        """The scene as a model reads it that learnt from an instrument: level 1 before the correction for the sun too.
+
+        Args:
+            instrument: What the model learnt from, a key in :data:`cloud_assets.bands.INSTRUMENTS`.
+        """
+        if INSTRUMENTS[instrument].is_sun_corrected or self.sun_elevation is None:
+            return self
+        name, bands = before_correction(self.instrument, self.bands, self.sun_elevation)
+        return replace(self, instrument=name, bands=bands, sun_elevation=None)
 
     def open(self, bands: Sequence[str]) -> SceneReader:
         """Opens the files of some bands for reading; to be closed, or used in a ``with`` block.

@@ -22,7 +22,7 @@ from cloud_assets.imagery.formats.file_names import gdal_path, instrument_from_n
 from cloud_assets.imagery.formats.scaling import BandScaling, Scaling, band_scaling, of_one_product, stated_scaling
 from cloud_assets.imagery.formats.scene_reader import SceneBand
 from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource
-from cloud_assets.imagery.formats.sun import sun_notes
+from cloud_assets.imagery.formats.sun import sun_corrected, sun_notes
 from cloud_assets.imagery.geometry import finest_grid
 
 if TYPE_CHECKING:
@@ -95,8 +95,9 @@ def open_stac(location: Path | str, instrument: str | None = None, scaling: Scal
     """
     item = _item(location)
     profile = _instrument(item, location, instrument)
-    elevation = item.properties.get("view:sun_elevation")
-    notes = list(sun_notes(str(location), None if elevation is None else float(elevation)))
+    stated_elevation = item.properties.get("view:sun_elevation")
+    elevation = None if stated_elevation is None else float(stated_elevation)
+    notes = list(sun_notes(str(location), elevation))
     rasters: dict[str, RasterBand] = {}
     found: dict[str, BandScaling] = {}
     for path, index, name, stated in _rasters(item, location, profile):
@@ -121,6 +122,7 @@ def open_stac(location: Path | str, instrument: str | None = None, scaling: Scal
             f"{location}: no asset is a band of {profile.name} ({', '.join(profile.names)}). Found: "
             f"{', '.join(item.assets) or 'no asset'}."
         )
+    key, bands = sun_corrected(profile.name, bands, elevation)
     # The panchromatic band has a grid of its own, twice as fine.
     on_grid = [name for name in bands if profile.find(name).common_name != "pan"] or list(bands)
     local = [Path(band.raster.path) for band in bands.values() if not band.raster.path.startswith("/vsi")]
@@ -128,12 +130,13 @@ def open_stac(location: Path | str, instrument: str | None = None, scaling: Scal
     cover = item.properties.get("eo:cloud_cover")
     return SceneSource(
         name=safe_name(item.id),
-        instrument=profile.name,
+        instrument=key,
         bands={name: bands[name] for name in profile.names if name in bands},
         grid=finest_grid([bands[name].raster.path for name in on_grid]),
         location=str(location),
         fingerprint=combined_digest([text, file_fingerprint(local)]),
         acquired=item.datetime or item.common_metadata.start_datetime,
+        sun_elevation=None if key == profile.name else elevation,
         warnings=tuple(notes),
         attributes={
             "satellite": str(item.properties.get("platform", "")),
