@@ -82,9 +82,10 @@ def predict(
     """Make masks and all other products of whole scenes, of any size. Exit code 1 if a scene failed."""
     from pydantic import ValidationError
 
+    from cloud_assets.imagery.formats.scaling import stated_by_user
     from cloud_assets.scenes.batch import SceneBatch
     from cloud_assets.scenes.options import SceneOptions
-    from cloud_assets.scenes.predict_command import parsed_bands, parsed_products, parsed_scaling, run_batch
+    from cloud_assets.scenes.predict_command import parsed_bands, parsed_products, run_batch
 
     try:
         options = SceneOptions.model_validate(
@@ -109,7 +110,7 @@ def predict(
         options,
         bands=parsed_bands(bands),
         instrument=instrument,
-        scaling=parsed_scaling(scale, offset),
+        scaling=stated_by_user(scale, offset),
         radar=[located(one) for one in radar or ()],
     )
     raise typer.Exit(run_batch(batch, _CONSOLE))

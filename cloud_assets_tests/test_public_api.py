@@ -28,7 +28,14 @@ def test_the_package_and_its_tasks_load_neither_torch_nor_dagster_nor_mlflow():
 
 
 def test_there_is_nothing_else():
-    assert set(dir(cloud_assets)) == {"TASKS", "__version__", "load_model", "predict_array", "predict_scene"}
+    assert set(dir(cloud_assets)) == {
+        "TASKS",
+        "__version__",
+        "load_model",
+        "predict_array",
+        "predict_dataarray",
+        "predict_scene",
+    }
     with pytest.raises(AttributeError, match="no attribute 'predict'"):
         getattr(cloud_assets, "predict")  # noqa: B009
 

@@ -26,8 +26,10 @@ _log = logging.getLogger(__name__)
 class SceneOutcome:
     """How it went with one scene: products or an error."""
 
+    named: Path | str
+    """What was asked for: one name may stand for several scenes."""
     path: Path | str
-    """Where the scene lies, as it was named."""
+    """Where the scene lies."""
     products: SceneProducts | None
     error: Exception | None
 
@@ -64,21 +66,24 @@ class SceneBatch:
         """Where the products go."""
         self._options = options
         self._scenes = [
-            found for path in paths if path not in partners for found in _scenes(path, bands, instrument, scaling)
+            (named, *found)
+            for named in paths
+            if named not in partners
+            for found in _scenes(named, bands, instrument, scaling)
         ]
-        beside = [*radar, *(radar_beside(path) for path, _ in self._scenes[len(radar) :])]
+        beside = [*radar, *(radar_beside(path) for _, path, _ in self._scenes[len(radar) :])]
         self._radar = [
             None if path is None else _attempt(path, lambda place=path: open_scene(place, None, "sentinel1_grd"))
             for path in beside
         ]
-        megapixels = sum(source.megapixels for _, source in self._scenes if isinstance(source, SceneSource))
+        megapixels = sum(source.megapixels for _, _, source in self._scenes if isinstance(source, SceneSource))
         self._models = SceneModels(bundles, options, megapixels)
 
     @property
     def megapixels(self) -> float:
         """Pixels that go through models in all scenes, in millions."""
         total = 0.0
-        for (_, source), radar in zip(self._scenes, self._radar, strict=True):
+        for (_, _, source), radar in zip(self._scenes, self._radar, strict=True):
             if isinstance(source, SceneSource) and not isinstance(radar, Exception):
                 try:
                     plan = plan_scene(source, self._models, self._options, radar)
@@ -94,10 +99,11 @@ class SceneBatch:
             The outcome of each scene, in their order; after a full disk no further scene is tried.
         """
         names: dict[str, Path | str] = {}
-        for (path, source), radar in zip(self._scenes, self._radar, strict=True):
-            outcome = self._one(path, source, radar, names, progress)
-            yield outcome
-            if isinstance(outcome.error, StorageFull):
+        for (named, path, source), radar in zip(self._scenes, self._radar, strict=True):
+            done = self._one(path, source, radar, names, progress)
+            products, error = (None, done) if isinstance(done, Exception) else (done, None)
+            yield SceneOutcome(named, path, products, error)
+            if isinstance(error, StorageFull):
                 return
 
     def _one(
@@ -107,23 +113,22 @@ class SceneBatch:
         radar: SceneSource | Exception | None,
         names: dict[str, Path | str],
         progress: Callable[[int], None] | None,
-    ) -> SceneOutcome:
+    ) -> SceneProducts | Exception:
         if isinstance(source, Exception):
-            return SceneOutcome(path, None, source)
+            return source
         if isinstance(radar, Exception):
-            return SceneOutcome(path, None, radar)
+            return radar
         other = names.setdefault(source.name, path)
         if other != path:  # their products would overwrite each other
             number = next(number for number in count(2) if names.setdefault(f"{source.name}_{number}", path) == path)
             source = replace(source, name=f"{source.name}_{number}")
         try:
-            products = scene_products(source, self._models, self.out_dir, self._options, radar, progress)
+            return scene_products(source, self._models, self.out_dir, self._options, radar, progress)
         except CloudAssetsError as error:
-            return SceneOutcome(path, None, error)
+            return error
         except Exception as error:  # whatever a library raises in one scene must not take the others with it
             _log.exception("%s failed", path)
-            return SceneOutcome(path, None, error)
-        return SceneOutcome(path, products, None)
+            return error
 
 
 def _scenes(

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_assets.errors import CloudAssetsError
+from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.batch import SceneBatch
 from cloud_assets.scenes.inbox import scene_path
 from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.product_collection import write_collection
 from cloud_assets.scenes.product_record import SceneProducts
 
 NOT_TRIED = "not tried: the disk is full, or it is the radar partner of another scene of this batch."
@@ -33,6 +35,7 @@ def process_inbox(
     *,
     bands: Sequence[str] | None = None,
     instrument: str | None = None,
+    scaling: Scaling | None = None,
     tell: Callable[[str], None],
 ) -> Iterator[InboxOutcome]:
     """Makes the products of scenes.
@@ -47,10 +50,11 @@ def process_inbox(
         options: What is wanted.
         bands: Names of the bands of raster files that do not tell them.
         instrument: Instrument of raster files that do not tell it.
+        scaling: Scaling of raster files that do not tell it.
         tell: Called with one sentence when it has to wait.
 
     Yields:
-        The outcome of every scene; what one fails at does not stop the others.
+        The outcome of every scene, several of a folder that holds several; what one fails at does not stop the others.
     """
     from filelock import FileLock, Timeout
 
@@ -69,10 +73,14 @@ def process_inbox(
                 paths[scene_path(inbox, key)] = key
             except CloudAssetsError as error:
                 yield InboxOutcome(key, None, str(error))
-        batch = SceneBatch(list(paths), bundles, out_dir, options, bands=bands, instrument=instrument)
+        batch = SceneBatch(list(paths), bundles, out_dir, options, bands=bands, instrument=instrument, scaling=scaling)
+        untried = dict.fromkeys(paths.values())
         for outcome in batch.run():
-            yield InboxOutcome(paths.pop(outcome.path), outcome.products, str(outcome.error or ""))
-        for key in paths.values():
+            key = paths[Path(outcome.named)]
+            untried.pop(key, None)
+            yield InboxOutcome(key, outcome.products, str(outcome.error or ""))
+        for key in untried:
             yield InboxOutcome(key, None, NOT_TRIED)
+        write_collection(out_dir)
     finally:
         lock.release()

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from cloud_assets.errors import CloudAssetsError, InvalidRecipe, InvalidScene
-from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_formats import open_scene, scene_paths
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.batch import SceneBatch, SceneOutcome
@@ -127,17 +126,6 @@ def parsed_products(text: str | None) -> tuple[str, ...] | None:
     if unknown or not wanted:
         raise InvalidRecipe(f"no such product: {', '.join(unknown) or repr(text)}; there are {', '.join(known)}.")
     return tuple(product for product in known if product in wanted)
-
-
-def parsed_scaling(scale: float | None, offset: float | None) -> Scaling | None:
-    """The scaling that a user states.
-
-    Raises:
-        InvalidRecipe: If the offset must have been given in digital numbers.
-    """
-    if offset is not None and abs(offset) > 1:
-        raise InvalidRecipe(f"--offset {offset:g} is no reflectance: -1000 numbers of Sentinel-2 are --offset -0.1.")
-    return None if scale is None and offset is None else Scaling(scale, offset)
 
 
 def parsed_bands(text: str | None) -> Sequence[str] | None:

@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.errors import CloudAssetsError
+from cloud_assets.imagery.formats.file_names import located
+from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource
 from cloud_assets.imagery.geometry import thumbnail_shape
@@ -41,7 +43,10 @@ class Finding:
 
 
 def check_products(
-    products: SceneProducts, bands: Sequence[str] | None = None, instrument: str | None = None
+    products: SceneProducts,
+    bands: Sequence[str] | None = None,
+    instrument: str | None = None,
+    scaling: Scaling | None = None,
 ) -> tuple[Finding, ...]:
     """Checks the products of a scene against each other and against the scene.
 
@@ -49,12 +54,13 @@ def check_products(
         products: The products.
         bands: Names of the scene's bands, where a raster file does not tell.
         instrument: Its instrument, where a raster file does not tell.
+        scaling: Its scaling, where a raster file does not tell.
 
     Returns:
         A finding for each of :data:`CLOUD_COVER`, :data:`GEOREFERENCE`, :data:`NODATA`.
     """
     try:
-        source = open_scene(Path(products.source), bands, instrument)
+        source = open_scene(located(products.source), bands, instrument, scaling)
         return (
             Finding(CLOUD_COVER, *_cloud_cover(products)),
             Finding(GEOREFERENCE, *_georeference(products, source)),

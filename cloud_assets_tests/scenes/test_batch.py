@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from cloud_assets.command_line import app
 from cloud_assets.errors import InvalidRecipe, InvalidScene, StorageFull
+from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.scenes.batch import SceneBatch
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.predict_command import parsed_products, run_batch
@@ -221,3 +222,62 @@ def test_a_full_disk_leaves_no_product_and_says_so(scenes, tmp_path, limit):
     assert StorageFull.__name__ in errors, errors
     assert "Nothing half-written is left behind" in errors
     assert [path for path in (tmp_path / "out").iterdir() if path.is_dir()] == []
+
+
+def test_corrected_instrument_bands_or_scaling_make_the_products_again(make_models, tmp_path):
+    make_models()
+    scene = write_geotiff(tmp_path / "in" / "a.tif", DN, None)
+    told = {"bands": ("red", "green", "blue", "nir"), "instrument": "landsat8_l1"}
+    changes = [
+        {},
+        {},
+        {"instrument": "landsat8_l2"},
+        {},
+        {"bands": ("blue", "green", "red", "nir")},
+        {"scaling": Scaling(2e-5, 0.0)},
+    ]
+    options = SMALL.model_copy(update={"accept_other_level": True})
+    new = []
+    for change in changes:
+        batch = SceneBatch([scene], [make_bundle()], tmp_path / "out", options, **{**told, **change})
+        (outcome,) = batch.run()
+        assert outcome.error is None
+        new.append(outcome.products.is_new)
+    assert new == [True, False, True, True, True, True]
+
+
+def test_a_mask_beside_the_file_counts_in_the_products(make_models, tmp_path):
+    make_models()
+    scene = write_geotiff(tmp_path / "in" / "a.tif", DN, nodata=None)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(scene, "r+") as raster:
+        valid = np.ones(DN.shape[1:], bool)
+        valid[:, :50] = False
+        raster.write_mask(valid)
+    assert scene.with_name("a.tif.msk").exists()
+    (outcome,) = make_batch([scene], tmp_path / "out").run()
+    with rasterio.open(outcome.products.paths["mask"]) as raster:
+        assert (raster.read(1)[:, :50] == 255).all()
+        assert not (raster.read(1)[:, 50:] == 255).any()
+
+
+def test_a_composite_by_the_command_line_uses_masks_that_are_there(make_models, tmp_path, monkeypatch):
+    make_models()
+    bundle = make_bundle()
+    bundle.save(tmp_path / "model")
+    scenes = []
+    for number, date in enumerate(("20240101", "20240117", "20240202")):
+        reflectance = np.full((4, 96, 128), 0.1)
+        reflectance[:, :, 40 * number : 40 * number + 30] = 0.8
+        scenes.append(str(write_geotiff(tmp_path / "in" / f"s_{date}.tif", landsat_dn(reflectance))))
+    arguments = ["composite", *scenes, "--out", str(tmp_path / "out"), "--model", str(tmp_path / "model")]
+    arguments += ["--instrument", "landsat8_l1", "--buffer", "60", "--kept", "red,nir"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "median of 3 scenes, 100.0 %" in result.output
+    with rasterio.open(tmp_path / "out" / "composite" / "composite.tif") as raster:
+        assert raster.descriptions == ("B4", "B5")
+        np.testing.assert_allclose(raster.read() * raster.scales[0] + raster.offsets[0], 0.1, atol=1e-4)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "scenes").rglob("mask.tif")}
+    again = CliRunner().invoke(app, [*arguments, "--method", "latest", "--products", str(tmp_path / "out" / "scenes")])
+    assert again.exit_code == 0, again.output
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "scenes").rglob("mask.tif")}

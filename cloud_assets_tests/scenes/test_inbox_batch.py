@@ -1,5 +1,7 @@
 """A batch of the inbox's scenes: every key gets an answer, and two batches never run at once."""
 
+import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from filelock import FileLock
 from cloud_assets.errors import StorageFull
 from cloud_assets.scenes.inbox_batch import NOT_TRIED, InboxOutcome, process_inbox
 from cloud_assets.scenes.options import SceneOptions
+from cloud_assets_tests.imagery.layouts import write_landsat
 from cloud_assets_tests.scenes.fakes import make_bundle, write_geotiff
 
 DN = np.full((4, 64, 64), 9000, np.uint16)
@@ -72,3 +75,20 @@ def test_a_second_batch_waits_for_the_first(tmp_path: Path) -> None:
         assert outcomes == []
     thread.join(timeout=300)
     assert [outcome.key for outcome in outcomes] == ["a.tif"]
+
+
+def test_a_folder_of_several_scenes_has_the_products_of_each(make_models, tmp_path: Path) -> None:
+    make_models()
+    bands = {f"B{number}": np.full((40, 50), 0.1 * number) for number in (2, 3, 4, 5)}
+    for row in ("028", "029"):
+        scene = write_landsat(tmp_path / "apart", bands, name=f"LC09_L1TP_193{row}_20230615_20230615_02_T1")
+        shutil.copytree(scene, tmp_path / "in" / "together", dirs_exist_ok=True)
+    options = SceneOptions(window=64)
+    outcomes = list(
+        process_inbox(tmp_path / "in", ["together"], [make_bundle()], tmp_path / "out", options, tell=print)
+    )
+    assert [(outcome.key, outcome.reason) for outcome in outcomes] == [("together", "")] * 2
+    made = {outcome.products.name for outcome in outcomes if outcome.products is not None}
+    assert made == {f"LC09_L1TP_193{row}_20230615_20230615_02_T1" for row in ("028", "029")}
+    collection = json.loads((tmp_path / "out" / "collection.json").read_text())
+    assert len([link for link in collection["links"] if link["rel"] == "item"]) == 2

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import Instrument
-from cloud_assets.errors import InvalidScene
+from cloud_assets.errors import InvalidRecipe, InvalidScene
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -31,6 +31,17 @@ class Scaling:
 
     scale: float | None = None
     offset: float | None = None
+
+
+def stated_by_user(scale: float | None, offset: float | None) -> Scaling | None:
+    """The scaling of a command line or a run configuration.
+
+    Raises:
+        InvalidRecipe: If the offset must have been given in digital numbers.
+    """
+    if offset is not None and abs(offset) > 1:
+        raise InvalidRecipe(f"an offset of {offset:g} is no reflectance: -1000 numbers of Sentinel-2 are -0.1.")
+    return None if scale is None and offset is None else Scaling(scale, offset)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,15 @@ _PRODUCTS_CONFIG = {
         is_required=False,
         description="Instrument of raster files that do not tell it.",
     ),
+    "scale": dg.Field(
+        dg.Noneable(float),
+        default_value=None,
+        is_required=False,
+        description="Reflectance a number of raster files that do not tell it.",
+    ),
+    "offset": dg.Field(
+        dg.Noneable(float), default_value=None, is_required=False, description="Added to it, in reflectance."
+    ),
 }
 
 
@@ -83,12 +92,17 @@ def _scene_products() -> dg.AssetsDefinition:
     def scene_products(
         context: dg.AssetExecutionContext, folders: Folders, tracking: Tracking
     ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
+        from cloud_assets.imagery.formats.scaling import stated_by_user
         from cloud_assets.lifecycle.registered_champions import registered_champions
         from cloud_assets.scenes.inbox_batch import process_inbox
         from cloud_assets.scenes.product_checks import check_products
 
         config = dict(context.op_execution_context.op_config)
-        how_to_read: dict[str, Any] = {"bands": config.pop("bands"), "instrument": config.pop("instrument")}
+        how_to_read: dict[str, Any] = {
+            "bands": config.pop("bands"),
+            "instrument": config.pop("instrument"),
+            "scaling": stated_by_user(config.pop("scale"), config.pop("offset")),
+        }
         options = from_config(_OPTIONS, config)
         keys = _asked_for(context, folders)
         champions = registered_champions(tracking.tracker(), ALL_TASKS)
@@ -105,12 +119,13 @@ def _scene_products() -> dg.AssetsDefinition:
                 failed[key] = outcome.reason
                 continue
             folders.publish_scene(products.directory)
-            findings[key] = check_products(products, **how_to_read)
+            label = products.name if key in findings else key
+            findings[label] = check_products(products, **how_to_read)
             context.log.info(f"{key}: {'made' if products.is_new else 'unchanged'}, {products.directory}")
             yield dg.AssetMaterialization(
                 SCENE_PRODUCTS,
                 partition=key,
-                metadata=scene_metadata(products, champions, findings[key]),
+                metadata=scene_metadata(products, champions, findings[label]),
                 tags=provenance_tags(
                     context.instance,
                     products.fingerprint,
