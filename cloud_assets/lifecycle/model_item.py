@@ -27,7 +27,6 @@ def model_item(bundle: ModelBundle, folder: str = ".", version: int | None = Non
     import pystac
     from pystac.extensions.mlm import (
         AssetGeneralMLMExtension,
-        DataType,
         InputStructure,
         MLMExtension,
         ModelBand,
@@ -36,6 +35,7 @@ def model_item(bundle: ModelBundle, folder: str = ".", version: int | None = Non
         ResultStructure,
         TaskType,
     )
+    from pystac.extensions.raster import DataType
 
     card = bundle.card
     profile = INSTRUMENTS[card.preprocessing.instrument]

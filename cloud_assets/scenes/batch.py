@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cloud_assets.errors import CloudAssetsError, StorageFull
 from cloud_assets.imagery.formats.scaling import Scaling
@@ -72,10 +72,7 @@ class SceneBatch:
             for found in _scenes(named, bands, instrument, scaling)
         ]
         beside = [*radar, *(radar_beside(path) for _, path, _ in self._scenes[len(radar) :])]
-        self._radar = [
-            None if path is None else _attempt(path, lambda place=path: open_scene(place, None, "sentinel1_grd"))
-            for path in beside
-        ]
+        self._radar = [None if path is None else _attempt(open_scene, path, None, "sentinel1_grd") for path in beside]
         megapixels = sum(source.megapixels for _, _, source in self._scenes if isinstance(source, SceneSource))
         self._models = SceneModels(bundles, options, megapixels)
 
@@ -135,15 +132,15 @@ def _scenes(
     path: Path | str, bands: Sequence[str] | None, instrument: str | None, scaling: Scaling | None
 ) -> list[tuple[Path | str, SceneSource | Exception]]:
     """What one name stands for, opened: often one scene, of a folder or a collection several."""
-    paths = _attempt(path, lambda: scene_paths(path))
+    paths = _attempt(scene_paths, path)
     if isinstance(paths, Exception):
         return [(path, paths)]
-    return [(one, _attempt(one, lambda place=one: open_scene(place, bands, instrument, scaling))) for one in paths]
+    return [(one, _attempt(open_scene, one, bands, instrument, scaling)) for one in paths]
 
 
-def _attempt(path: Path | str, act: Callable[[], Result]) -> Result | Exception:
+def _attempt(act: Callable[..., Result], path: Path | str, *more: Any) -> Result | Exception:
     try:
-        return act()
+        return act(path, *more)
     except CloudAssetsError as error:
         return error
     except Exception as error:  # whatever a library raises about one file must not take the other scenes with it

@@ -93,12 +93,12 @@ def predict_dataarray(
         around = {
             axis: 0 if axis < chunked.ndim - 2 else min(depth, *chunked.chunks[axis]) for axis in range(chunked.ndim)
         }
-        wide = da.overlap.overlap(chunked, depth=around, boundary="none")
+        wide = da.overlap.overlap(chunked, depth=around, boundary="none")  # type: ignore[no-untyped-call]
         chunks = (*wide.chunks[:-3], (2,), *wide.chunks[-2:])
         answered = wide.map_blocks(
             predicted, dtype=np.float32, chunks=chunks, meta=np.empty((0,) * wide.ndim, np.float32)
         )
-        both = da.overlap.trim_overlap(answered, depth=around, boundary="none")
+        both = da.overlap.trim_overlap(answered, depth=around, boundary="none")  # type: ignore[no-untyped-call]
     layout = array.isel(band=0, drop=True)
     kept = {name: value for name, value in layout.attrs.items() if name in ("grid_mapping", "crs")}
     codes = {

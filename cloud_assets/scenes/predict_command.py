@@ -80,13 +80,17 @@ def run_composite(
         raise InvalidScene("none of the scenes could be masked: see the reasons above.")
     megapixels = sum(one.source.megapixels for one in observations[:1])
     with tqdm(total=megapixels, unit="MP", desc="composite", disable=None) as bar:
+
+        def progress(pixels: int) -> None:
+            bar.update(pixels / 1e6)
+
         made = make_composite(
             observations,
             out / "composite",
             method=cast("Method", method),
             bands=kept,
             resolution_metres=resolution,
-            progress=lambda pixels: bar.update(pixels / 1e6),
+            progress=progress,
         )
     console.print(
         f"{made.directory / 'composite.tif'}: {method} of {len(observations)} scenes, {100 * made.covered:.1f} % of "

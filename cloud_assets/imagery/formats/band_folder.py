@@ -53,12 +53,12 @@ def open_band_folder(folder: Container, instrument: str | None = None, scaling: 
             f"{folder.location}: no file is named by a band of {key} ({', '.join(profile.names)}). Found: {listed}. "
             "Rename the files, or stack them into one GeoTIFF and name its bands (--bands)."
         )
-    found = {}
+    scalings = {}
     for name in profile.names:
         if name in named:
             with open_raster(folder.gdal_path(named[name])) as raster:
-                found[name] = band_scaling(raster, 1, profile, scaling, (folder.name, *stems))
-    scaled = of_one_product(found)
+                scalings[name] = band_scaling(raster, 1, profile, scaling, (folder.name, *stems))
+    scaled = of_one_product(scalings)
     bands = {
         name: SceneBand(RasterBand(folder.gdal_path(named[name])), band.scale, band.offset, band.nodata)
         for name, band in scaled.items()
