@@ -167,6 +167,73 @@ def _bundles(references: list[str] | None) -> "list[ModelBundle]":
     return list(champions.bundles)
 
 
+@app.command("new-task")
+def new_task(
+    name: Annotated[str, typer.Argument(help="Name of the task: letters, digits and underscores.")],
+    data: Annotated[Path, typer.Option(help="Folder with images/ and masks/, paired by name.")],
+    kind: Annotated[
+        str, typer.Option(help="segmentation (masks) or coverage (classes of cloud cover).")
+    ] = "segmentation",
+    images: Annotated[str | None, typer.Option(help="Folder of the images in it. Default: images, scenes …")] = None,
+    masks: Annotated[str | None, typer.Option(help="Folder of the masks in it. Default: masks, labels …")] = None,
+    code: Annotated[
+        list[str] | None,
+        typer.Option(help="Code or class in the masks = meaning, such as 255=cloud, 3=shadow; several times."),
+    ] = None,
+    attribute: Annotated[str | None, typer.Option(help="Attribute of polygons that names the class.")] = None,
+    outside: Annotated[str, typer.Option(help="Outside of all polygons: clear or unlabelled.")] = "clear",
+    bands: Annotated[str | None, typer.Option(help="Bands of raster files in order; - for one not used.")] = None,
+    instrument: Annotated[str | None, typer.Option(help="Instrument of raster files.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Reflectance a number of raster files.")] = None,
+    offset: Annotated[float | None, typer.Option(help="Added to it, in reflectance.")] = None,
+    group_pattern: Annotated[
+        str | None, typer.Option(help="Regular expression: images whose names share its match stay together.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of each training.")] = 600,
+    force: Annotated[bool, typer.Option(help="Replace a task of this name.")] = False,
+) -> None:
+    """Make labelled images of your own a task: splits, trained models, reports, a champion."""
+    from pydantic import ValidationError
+
+    from cloud_assets.errors import InvalidRecipe
+    from cloud_assets.imagery.labelled_scenes import LabelledScenes
+    from cloud_assets.lifecycle.new_task import survey, write_task
+    from cloud_assets.scenes.predict_command import parsed_bands
+
+    if kind not in ("segmentation", "coverage"):
+        raise InvalidRecipe(f"--kind {kind}: there are segmentation and coverage.")
+    pairs = [pair.partition("=") for pair in code or ()]
+    if any(not meaning for _, _, meaning in pairs):
+        raise InvalidRecipe(f"--code {' '.join(code or ())}: give pairs, --code 0=clear --code 255=cloud.")
+    try:
+        dataset = LabelledScenes.model_validate(
+            {
+                "path": data.absolute(),
+                "images": images,
+                "masks": masks,
+                "codes": {value: meaning for value, _, meaning in pairs},
+                "attribute": attribute,
+                "outside": outside,
+                "bands": parsed_bands(bands),
+                "instrument": instrument,
+                "scale": scale,
+                "offset": offset,
+                "group_pattern": group_pattern,
+            }
+        )
+    except ValidationError as error:
+        raise typer.BadParameter("; ".join(problem["msg"] for problem in error.errors())) from error
+    found = survey(dataset, Path(settings().home).absolute() / ".cache")
+    path = write_task(name, found, kind, steps, force=force)  # type: ignore[arg-type]
+    for line in (*found.lines(), f"wrote {path}"):
+        _CONSOLE.print(line, soft_wrap=True, markup=False, highlight=False)
+    _CONSOLE.print(
+        f"\nNext: train, evaluate, choose the champion:\n  dg launch --job {name}\nthen masks with it:\n"
+        f"  cloud-assets predict SCENE --model models:/{name}@champion --out products",
+        soft_wrap=True, markup=False, highlight=False,
+    )  # fmt: skip
+
+
 @app.command("export-patches")
 def export_patches(
     directory: Annotated[Path, typer.Argument(help="Folder of the tree; an earlier export there is replaced.")],

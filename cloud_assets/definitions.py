@@ -10,6 +10,7 @@ from cloud_assets.orchestration.automation.scene_job import inbox_sensor, scene_
 from cloud_assets.orchestration.common.console import silence_notices
 from cloud_assets.orchestration.lineage.jobs import demo_job
 from cloud_assets.orchestration.lineage.scene_assets import scene_assets
+from cloud_assets.orchestration.task_component import own_tasks
 from cloud_assets.orchestration.task_definitions import task_definitions
 from cloud_assets.tasks import ALL_TASKS, cloudsen12_segmentation
 
@@ -20,7 +21,7 @@ silence_notices()
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 defs = dg.Definitions.merge(
-    *map(task_definitions, ALL_TASKS),
+    *map(task_definitions, (*ALL_TASKS, *own_tasks())),
     dg.Definitions(
         assets=dg.with_source_code_references(scene_assets()),
         jobs=[demo_job(cloudsen12_segmentation.TASK), scene_job()],

@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     inbox: Annotated[Path, AfterValidator(_folder)] | None = Field(
         None, description="Folder that scenes are dropped into. Unset: inbox/ among the results."
     )
+    tasks: Annotated[Path, AfterValidator(_folder)] | None = Field(
+        None, description="Folder of tasks of one's own, one YAML file each. Unset: tasks/ among the results."
+    )
     run_configs: Annotated[Path, AfterValidator(_existing_folder)] | None = Field(
         None, description="Folder whose <job>.yaml configures the runs that schedules and sensors start."
     )

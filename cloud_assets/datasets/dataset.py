@@ -91,13 +91,18 @@ class Dataset(BaseModel, ABC):
     def collect(self, folder: Path, cache: Path, progress: bool) -> Collection:
         """Finds and checks the scenes in the data set's folder."""
 
+    @property
+    def place(self) -> Path | None:
+        """The data set's folder where its settings name one, wherever the others are."""
+        return None
+
     def find_folder(self, data_root: Path) -> Path:
         """The data set's folder.
 
         Raises:
             DataNotFound: There is none.
         """
-        folder = data_root / self.folder
+        folder = self.place or data_root / self.folder
         if not folder.is_dir():
             raise self.missing(folder)
         return folder

@@ -1,11 +1,11 @@
 """A task of a user's own as a Dagster component: one YAML file that names data, variants and settings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Final, TypeVar
 
 import dagster as dg
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, validate_call
 
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families import FAMILIES
@@ -13,6 +13,8 @@ from cloud_assets.orchestration.task_definitions import task_definitions
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.reports.gate import Gate
+from cloud_assets.tasks import TASKS
+from cloud_assets.tasks.own_tasks import task_files
 from cloud_assets.tasks.task import Task
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -23,14 +25,17 @@ _CLASSES: Final[Mapping[str, str]] = {
     "CloudSEN12": "cloud_assets.datasets.cloudsen12",
     "Cloud38": "cloud_assets.datasets.cloud38",
     "ImageFolders": "cloud_assets.datasets.image_folders",
+    "LabelledScenes": "cloud_assets.imagery.labelled_scenes",
     "Sen12MS": "cloud_assets.datasets.sen12ms",
     "Segmentation": "cloud_assets.families.segmentation.recipe",
+    "mixed_with_simulation": "cloud_assets.families.segmentation.few_labels",
+    "from_simulation": "cloud_assets.families.segmentation.few_labels",
     "Classification": "cloud_assets.families.classification.recipe",
     "Reconstruction": "cloud_assets.families.anomaly.recipe",
     "SyntheticAnomalies": "cloud_assets.families.anomaly.recipe",
     "Translation": "cloud_assets.families.translation.recipe",
 }
-"""Data sets and recipes that have a short name -> their module."""
+"""Data sets, recipes, and functions that make recipes, by their short names -> their module."""
 
 
 class TaskComponent(dg.Component, dg.Model, dg.Resolvable):
@@ -79,8 +84,31 @@ class TaskComponent(dg.Component, dg.Model, dg.Resolvable):
         return task_definitions(self.task())
 
 
+def own_tasks() -> list[Task]:
+    """The tasks of one's own that files in the folder of tasks describe (CLOUD_ASSETS_TASKS).
+
+    Raises:
+        InvalidRecipe: If a file is no description of a task, or takes the name of another one.
+    """
+    import yaml
+
+    found: dict[str, Task] = {}
+    for path in task_files():
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            task = TaskComponent(**content["attributes"]).task()
+        except (OSError, yaml.YAMLError, KeyError, TypeError, ValidationError, InvalidRecipe) as error:
+            raise InvalidRecipe(
+                f"{path} describes no task ({error}). Mend it, or move it out of the folder."
+            ) from error
+        if task.name in TASKS or task.name in found:
+            raise InvalidRecipe(f"{path}: there is another task {task.name!r}. Give this one a name of its own.")
+        found[task.name] = task
+    return list(found.values())
+
+
 def _named(given: Named, where: str) -> Any:
-    """The model of the one class that is named."""
+    """The model of the one class that is named, or what the function makes that is."""
     if len(given) != 1:
         raise InvalidRecipe(f"{where}: name one class, not {len(given)}; there are {', '.join(_CLASSES)}.")
     ((name, settings),) = given.items()
@@ -92,9 +120,11 @@ def _named(given: Named, where: str) -> Any:
     return _model(found, settings, f"{where}.{name}")
 
 
-def _model(kind: type[Model], settings: Mapping[str, Any], where: str) -> Model:
+def _model(kind: type[Model] | Callable[..., Model], settings: Mapping[str, Any], where: str) -> Model:
     try:
-        return kind.model_validate(settings)
+        return (
+            TypeAdapter(kind).validate_python(settings) if isinstance(kind, type) else validate_call(kind)(**settings)
+        )
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise InvalidRecipe(f"{where}: {problems}.") from None

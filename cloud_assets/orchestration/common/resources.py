@@ -87,7 +87,7 @@ class Folders(dg.ConfigurableResource["Folders"]):
 
     def present_data(self, dataset: Dataset) -> Path:
         """The data set's own folder that the next run would read; it may not be there yet."""
-        return (self._given_data or self.working / "sample") / dataset.folder
+        return dataset.place or (self._given_data or self.working / "sample") / dataset.folder
 
     def raw_data(self, dataset: Dataset, source: Source, sample_scale: float) -> Path:
         """The folder to read a data set from; makes the embedded sample if there is nothing else.
@@ -100,6 +100,8 @@ class Folders(dg.ConfigurableResource["Folders"]):
         Returns:
             The folder that holds the data set's own.
         """
+        if dataset.place is not None:
+            return dataset.place
         if self._given_data and source == "auto":
             return self._given_data
         root = self.working / ("sample" if sample_scale == 1 else f"sample-{sample_scale:g}")

@@ -1,0 +1,71 @@
+"""From a folder of labelled images to a lineage, by the command line."""
+
+import dagster as dg
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from cloud_assets.command_line import app
+from cloud_assets.errors import InvalidData, InvalidRecipe
+from cloud_assets.imagery.labelled_scenes import LabelledScenes
+from cloud_assets.orchestration.task_component import own_tasks
+from cloud_assets_tests.scenes.fakes import cloudy_reflectance, landsat_dn, write_geotiff
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLOUD_ASSETS_HOME", str(tmp_path / "home"))
+    for number in range(6):
+        reflectance = cloudy_reflectance(64, 64, seed=number)
+        corner = (500_000.0 + 10_000 * number, 4_600_000.0)
+        write_geotiff(tmp_path / "data" / "images" / f"field_{number}.tif", landsat_dn(reflectance), corner=corner)
+        mask = np.where(reflectance.mean(axis=0) > 0.3, 255, 0).astype(np.uint8)
+        write_geotiff(tmp_path / "data" / "masks" / f"field_{number}.TIF", mask[None], None, corner=corner, nodata=None)
+    return tmp_path / "data"
+
+
+def run(data, *more):
+    return CliRunner().invoke(app, ["new-task", "fields", "--data", str(data), "--instrument", "landsat8_l1", *more])
+
+
+def test_the_file_says_what_was_found_and_is_a_task_of_the_definitions(data, tmp_path):
+    result = run(data, "--steps", "5")
+    assert result.exit_code == 0, result.output
+    assert "6 images with masks: landsat8_l1, red, green, blue, nir, 64 x 64 pixels" in result.output
+    assert "0 = clear, 255 = thick cloud" in result.output
+    (task,) = own_tasks()
+    assert task.name == "fields"
+    assert task.dataset == LabelledScenes(
+        path=data, instrument="landsat8_l1", codes={"0": "clear", "255": "thick cloud"}
+    )
+    assert list(task.variants) == ["unet", "unet_efficientnet_b2"]
+    assert all(recipe.optimisation.steps == 5 for recipe in task.variants.values())
+    assert run(data).exit_code != 0, "it is not replaced without being asked"
+    assert run(data, "--kind", "coverage", "--force").exit_code == 0
+    (task,) = own_tasks()
+    assert list(task.variants) == ["mobilenet"]
+
+
+def test_the_lineage_of_the_task_materialises_to_its_splits(data):
+    from cloud_assets.orchestration.task_definitions import task_definitions
+
+    assert run(data, "--steps", "5").exit_code == 0
+    definitions = task_definitions(own_tasks()[0])
+    wanted = dg.AssetSelection.assets(*[["fields", name] for name in ("raw_scenes", "labeled_patches", "splits")])
+    job = dg.define_asset_job("part", wanted)
+    whole = dg.Definitions.merge(definitions, dg.Definitions(jobs=[job]))
+    assert whole.resolve_job_def("part").execute_in_process().success
+
+
+def test_what_is_wrong_is_said(data, tmp_path):
+    assert isinstance(run(data, "--kind", "weather").exception, InvalidRecipe)
+    for name in ("two words", "landsat_segmentation"):
+        result = CliRunner().invoke(app, ["new-task", name, "--data", str(data), "--instrument", "landsat8_l1"])
+        assert isinstance(result.exception, InvalidRecipe)
+    assert isinstance(run(data, "--group-pattern", "field").exception, InvalidData)
+    (tmp_path / "home" / "tasks").mkdir(parents=True)
+    broken = tmp_path / "home" / "tasks" / "broken.yaml"
+    broken.write_text(yaml.safe_dump({"attributes": {"name": "broken"}}))
+    with pytest.raises(InvalidRecipe, match=r"broken\.yaml describes no task"):
+        own_tasks()
