@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import InvalidData, InvalidScene
+from cloud_assets.imagery.formats.landsat_metadata import read_metadata
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.imagery.tiling.windows import Window
 from cloud_assets_tests.imagery.layouts import LANDSAT, write_landsat
@@ -130,6 +131,54 @@ def test_level_1_is_corrected_for_the_height_of_the_sun_and_can_be_read_without(
             found = read.profile.to_physical(reader.read(WHOLE))
         np.testing.assert_allclose(found[:, valid], expected[:, valid] * factor_left, atol=2e-5 + 1.1e-5 / factor)
     assert source.read_as("landsat8_l1").instrument == "landsat8_l1"
+
+
+BEFORE_2012 = """GROUP = L1_METADATA_FILE
+  GROUP = METADATA_FILE_INFO
+    ORIGIN = "Image courtesy of the U.S. Geological Survey"
+    PRODUCT_CREATION_TIME = 2010-06-13T06:15:29Z
+  END_GROUP = METADATA_FILE_INFO
+  GROUP = PRODUCT_METADATA
+    PRODUCT_TYPE = "L1T"
+    SPACECRAFT_ID = "Landsat5"
+    SENSOR_ID = "TM"
+    ACQUISITION_DATE = 1999-06-21
+    SCENE_CENTER_SCAN_TIME = 10:02:11.3950190Z
+    BAND1_FILE_NAME = "L5193028_02819990621_B10.TIF"
+    BAND3_FILE_NAME = "L5193028_02819990621_B30.TIF"
+    BAND6_FILE_NAME = "L5193028_02819990621_B60.TIF"
+  END_GROUP = PRODUCT_METADATA
+  GROUP = MIN_MAX_RADIANCE
+    LMAX_BAND1 = 193.000
+    LMIN_BAND1 = -1.520
+    LMAX_BAND3 = 264.000
+    LMIN_BAND3 = -1.170
+  END_GROUP = MIN_MAX_RADIANCE
+  GROUP = MIN_MAX_PIXEL_VALUE
+    QCALMAX_BAND1 = 255.0
+    QCALMIN_BAND1 = 1.0
+    QCALMAX_BAND3 = 255.0
+    QCALMIN_BAND3 = 1.0
+  END_GROUP = MIN_MAX_PIXEL_VALUE
+  GROUP = PRODUCT_PARAMETERS
+    SUN_AZIMUTH = 124.3
+    SUN_ELEVATION = 59.5
+  END_GROUP = PRODUCT_PARAMETERS
+END_GROUP = L1_METADATA_FILE
+END
+"""
+
+
+def test_metadata_of_before_2012_scale_by_the_limits_of_radiance():
+    found = read_metadata(BEFORE_2012.encode(), "L5193028_02819990621_MTL.txt")
+    assert (found.satellite, found.sensor, found.level, found.sun_elevation) == ("LANDSAT_5", "TM", "L1T", 59.5)
+    assert found.bands["3"].file == "L5193028_02819990621_B30.TIF"
+    assert "6" not in found.bands
+    distance = 1 - 0.01672 * np.cos(np.radians(0.9856 * (172 - 4)))
+    brightest = found.bands["1"].scale * 255 + found.bands["1"].offset
+    assert brightest == pytest.approx(np.pi * 193.0 * distance**2 / 1983, rel=1e-6)
+    darkest = found.bands["3"].scale * 1 + found.bands["3"].offset
+    assert darkest == pytest.approx(np.pi * -1.17 * distance**2 / 1536, rel=1e-5)
 
 
 def test_night_is_refused_and_a_low_sun_is_told(reflectance, tmp_path):

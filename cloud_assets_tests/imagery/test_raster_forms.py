@@ -153,3 +153,27 @@ def test_names_in_other_scripts_stay_apart(reflectance, tmp_path):
     }
     assert len(names) == 3
     assert {"场景一", "场景二"} < names
+
+
+def test_a_virtual_raster_stacks_the_files_beside_it(reflectance, tmp_path):
+    bands = numbers(reflectance)
+    (tmp_path / "bands").mkdir()
+    for name, values in zip(BANDS, bands, strict=True):
+        write(tmp_path / "bands" / f"{name}.tif", values[None], (name,))
+    rows = "".join(
+        f'<VRTRasterBand dataType="UInt16" band="{number}"><Description>{name}</Description>'
+        f'<NoDataValue>0</NoDataValue><SimpleSource><SourceFilename relativeToVRT="1">bands/{name}.tif'
+        "</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>"
+        for number, name in enumerate(BANDS, start=1)
+    )
+    path = tmp_path / "stack.vrt"
+    size = f'rasterXSize="{SHAPE[1]}" rasterYSize="{SHAPE[0]}"'
+    place = "<SRS>EPSG:32632</SRS><GeoTransform>600000, 10, 0, 5100000, 0, -10</GeoTransform>"
+    path.write_text(f"<VRTDataset {size}>{place}{rows}</VRTDataset>")
+    source = open_scene(path, instrument="sentinel2_l1c")
+    check(source, reflectance)
+    write(tmp_path / "bands" / "B04.tif", bands[[0]] + 1, ("B04",))
+    assert open_scene(path, instrument="sentinel2_l1c").fingerprint != source.fingerprint
+    path.write_text(path.read_text().replace('relativeToVRT="1">bands/B02.tif', 'relativeToVRT="0">/etc/hostname'))
+    with pytest.raises(InvalidScene, match="must be raster files in its own folder"):
+        open_scene(path, instrument="sentinel2_l1c")

@@ -21,6 +21,7 @@ from cloud_assets.imagery.formats.file_names import (
     safe_name,
     time_from_name,
 )
+from cloud_assets.imagery.formats.safe_xml import parsed_xml
 from cloud_assets.imagery.formats.scaling import Scaling, band_scaling, of_one_product
 from cloud_assets.imagery.formats.scene_reader import SceneBand
 from cloud_assets.imagery.formats.scene_source import SceneSource
@@ -28,8 +29,8 @@ from cloud_assets.imagery.formats.scene_source import SceneSource
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-# A virtual raster could name any file of this machine as its source; formats with pixels of their own cannot.
 _DRIVERS = ("GTiff", "COG", "JP2OpenJPEG", "PNG", "JPEG")
+"""Formats with pixels of their own. A virtual raster could name any file of this machine as its source."""
 _INSTRUMENT_TAG = "CLOUD_ASSETS_INSTRUMENT"
 _SAMPLED_SIDE = 256
 
@@ -59,8 +60,9 @@ def open_geotiff(
         UnknownBand: If the instrument has no such band.
     """
     file, stem = gdal_path(str(path)), PurePosixPath(urlsplit(str(path)).path if is_address(path) else path).stem
+    sources = _sources(path) if isinstance(path, Path) and path.suffix.lower() == ".vrt" else []
     header = read_header(file, with_sidecars=isinstance(path, Path))
-    if header.driver not in _DRIVERS:
+    if header.driver not in (_DRIVERS if not sources else ("VRT",)):
         raise InvalidScene(f"{path} is a {header.driver} file; scenes are read from {', '.join(_DRIVERS)}.")
     with open_raster(file, with_sidecars=isinstance(path, Path)) as raster:
         profile = _profile(path, stem, raster, header, instrument)
@@ -86,12 +88,35 @@ def open_geotiff(
         grid=Grid(header.height, header.width, header.crs, header.transform),
         location=str(path),
         # What lies at an address is known by its header alone.
-        fingerprint=file_fingerprint([path, *_sidecars(path)])
+        fingerprint=file_fingerprint([path, *sources, *_sidecars(path)])
         if isinstance(path, Path)
         else combined_digest([path, str(header)]),
         acquired=time_from_name(stem),
         warnings=tuple(sorted(notes)),
     )
+
+
+def _sources(path: Path) -> list[Path]:
+    """The files that a virtual raster is made of, which must lie beside or below it and hold pixels themselves.
+
+    Raises:
+        InvalidScene: If one does not, or it is no virtual raster.
+    """
+    root = parsed_xml(path.read_bytes(), str(path))
+    named = [entry for tag in ("SourceFilename", "SourceDataset") for entry in root.iter(tag)]
+    found = []
+    for entry in named:
+        text = (entry.text or "").strip()
+        source = (path.parent / text if entry.get("relativeToVRT") == "1" else Path(text)).resolve()
+        if not source.is_relative_to(path.parent.resolve()) or source.suffix.lower() == ".vrt":
+            raise InvalidScene(
+                f"{path} takes pixels from {text}: sources of a virtual raster must be raster files in its own folder. "
+                "Move it there, or turn it into a GeoTIFF (gdal_translate)."
+            )
+        found.append(source)
+    if not found:
+        raise InvalidScene(f"{path} names no source: it is no virtual raster.")
+    return found
 
 
 def _profile(

@@ -207,7 +207,7 @@ def _reflectance(
         bias = _number(rescaling, f"RADIANCE_ADD_BAND_{number}", file)
     else:
         darkest, brightest, lowest, highest = (
-            _number_of_band(everything, what, number, file)
+            _number_of_band(everything, what.split("|"), number, file)
             for what in (
                 "LMIN|RADIANCE_MINIMUM",
                 "LMAX|RADIANCE_MAXIMUM",

@@ -17,7 +17,7 @@ from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.formats.sentinel2 import METADATA, TILE_METADATA, open_product, open_tile
 from cloud_assets.imagery.formats.stac_scene import is_stac, open_stac, stac_scenes
 
-RASTER_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg"})
+RASTER_SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg"})
 _ARCHIVE_SUFFIXES = frozenset({".zip", ".tar"})
 _BAND_SUFFIXES = (".tif", ".tiff", ".jp2")
 _RADAR = "_s1.tif"
