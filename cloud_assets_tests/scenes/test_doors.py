@@ -86,9 +86,9 @@ def _landsat(folder, scene, **more):
 
 
 def _tar(folder, scene):
-    path = folder / "LC09.tar"
+    unpacked, path = _landsat(folder, scene, sun_elevation=35.0), folder / "LC09.tar"
     with tarfile.open(path, "w") as archive:
-        for file in sorted(_landsat(folder, scene, sun_elevation=35.0).iterdir()):
+        for file in sorted(unpacked.iterdir()):
             archive.add(file, file.name)
     return path
 
