@@ -109,6 +109,8 @@ def open_scene(
     if metadata_files([path.name]) or METADATA.fullmatch(path.name) or path.name == TILE_METADATA:
         container = open_container(path.parent)
         return _open_member(container, path.name, None)
+    if path.suffix.lower() in _ARCHIVE_SUFFIXES:
+        raise InvalidScene(f"{path} is damaged or no {path.suffix} archive at all. Download it again.")
     raise InvalidScene(f"{path} is no scene: expected {ACCEPTED}.")
 
 
