@@ -40,7 +40,7 @@ from cloud_assets.families import family_of, load_predictor
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.search_space import with_parameters
 from cloud_assets.learning.training_run import TrainingRun
-from cloud_assets.lifecycle.drift_reference_writer import with_training_reference
+from cloud_assets.lifecycle.drift import with_training_reference
 from cloud_assets.networks.shipped import SIMULATION_MODEL
 from cloud_assets.patches.cutting import cut_patches
 from cloud_assets.patches.splits import Splits

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.inference.patch_features import image_features
-from cloud_assets.lifecycle.drift_reference_writer import IMAGES_SAMPLED
+from cloud_assets.lifecycle.drift import IMAGES_SAMPLED
 from cloud_assets.lifecycle.drift_statistics import DriftDetector, DriftRecipe, Sample
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES

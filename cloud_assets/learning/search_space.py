@@ -3,6 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
@@ -15,6 +17,8 @@ Value = str | int | float | bool | None
 
 
 class _Range(BaseModel):
+    """A range of numbers, both bounds included."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     low: int | float = Field(description="Smallest value.")
@@ -29,6 +33,7 @@ class _Range(BaseModel):
             raise InvalidRecipe(f"a logarithmic range must begin above 0, not at {self.low}.")
         return self
 
+    @property
     def examples(self) -> tuple[Value, ...]:
         """The bounds: values that the recipe has to accept."""
         return (self.low, self.high)
@@ -66,6 +71,7 @@ class Choice(BaseModel):
     kind: Literal["choice"] = "choice"
     options: tuple[Value, ...] = Field(min_length=2, description="The values to choose from.")
 
+    @property
     def examples(self) -> tuple[Value, ...]:
         """All options: values that the recipe has to accept."""
         return self.options
@@ -102,7 +108,7 @@ class SearchSpace(RootModel[Mapping[str, Dimension]]):
         if not self.root:
             raise InvalidRecipe("the search space is empty: name at least one field of the recipe to vary.")
         for path, dimension in self.root.items():
-            for value in dimension.examples():
+            for value in dimension.examples:
                 with_parameters(recipe, {path: value})
 
     def values_of(self, recipe: BaseModel) -> dict[str, Value]:
@@ -112,14 +118,7 @@ class SearchSpace(RootModel[Mapping[str, Dimension]]):
 
 
 def with_parameters(recipe: Recipe, parameters: Mapping[str, Value]) -> Recipe:
-    """A recipe with some of its fields set to other values.
-
-    Args:
-        recipe: Any pydantic recipe.
-        parameters: Dotted path -> value.
-
-    Returns:
-        A validated recipe of the same class.
+    """A validated recipe of the same class with the fields at some dotted paths set to other values.
 
     Raises:
         InvalidRecipe: If there is no such field, or it refuses the value.
@@ -128,10 +127,7 @@ def with_parameters(recipe: Recipe, parameters: Mapping[str, Value]) -> Recipe:
     for path, value in parameters.items():
         _read(recipe, path)
         *parents, name = path.split(".")
-        place = content
-        for parent in parents:
-            place = place[parent]
-        place[name] = value
+        reduce(getitem, parents, content)[name] = value
     try:
         return type(recipe).model_validate(content)
     except ValidationError as error:

@@ -1,4 +1,7 @@
-"""The present champion, evaluated on the challenger's test split exactly as the challenger was."""
+"""The present champion, evaluated on the challenger's test split exactly as the challenger was.
+
+Scenes that a model has learnt from, because splits have changed since, are left out of its test split.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -6,7 +9,6 @@ from typing import TYPE_CHECKING
 from cloud_assets.errors import CloudAssetsError, InvalidModel, InvalidReport, NoChampion
 from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.lifecycle.held_out import held_out_test
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.bootstrap import model_difference, model_interval
@@ -17,6 +19,10 @@ from cloud_assets.tasks.task import Task
 if TYPE_CHECKING:
     from cloud_assets.reports.bootstrap import Interval
     from cloud_assets.tracking import RegisteredVersion, Tracker
+
+SEEN_FILE = "seen_groups.json"
+"""Artifact of a training's MLflow run: the groups whose patches it learnt from or was tuned on."""
+_FEWEST = 2
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,7 @@ class PresentChampion:
     """What is particular about the test scenes."""
 
     def loaded(self) -> ModelBundle:
-        """The champion's model, after the challenger was turned down.
-
-        Raises:
-            NoChampion: If it cannot be loaded.
-        """
+        """The champion's model, after the challenger was turned down."""
         if self.bundle is None:
             raise NoChampion(
                 f"the champion of {self.version.task}, version {self.version.version}, cannot be loaded "
@@ -49,6 +51,28 @@ class PresentChampion:
                 f"to an older version: cloud-assets models rollback {self.version.task}"
             )
         return self.bundle
+
+
+def seen_groups(splits: Splits) -> list[str]:
+    """The groups of the training and validation patches."""
+    learnt = splits.table["split"].isin(["train", "validation"])
+    return sorted(str(group) for group in splits.table.loc[learnt, "group"].unique())
+
+
+def held_out_test(splits: Splits, version: "RegisteredVersion", tracker: "Tracker") -> tuple[Splits, str]:
+    """The splits without those test groups that a registered model has seen, and a sentence if there are any."""
+    noted = tracker.noted(version.run_id, SEEN_FILE)
+    seen = set() if noted is None else set(noted["groups"])
+    table = splits.table
+    is_test = table["split"] == "test"
+    known = is_test & table["group"].astype(str).isin(seen)
+    total, known_groups = table.loc[is_test, "group"].nunique(), table.loc[known, "group"].nunique()
+    if not known_groups:
+        return splits, ""
+    if total - known_groups < _FEWEST:
+        return splits, f"The champion was trained on {known_groups} of the {total} test scenes, which flatters it."
+    said = f"Judged on the {total - known_groups} of {total} test scenes that the champion was not trained on."
+    return Splits(table[~known].reset_index(drop=True), splits.details), said
 
 
 def evaluate_present(
@@ -64,9 +88,6 @@ def evaluate_present(
     """Evaluates the present champion by the settings and references that the challenger's evaluation states.
 
     Test scenes that the champion was trained on are left out for both.
-
-    Raises:
-        TrackingUnavailable: If MLflow is away.
     """
     try:
         bundle = tracker.download(present)
@@ -90,12 +111,7 @@ def evaluate_present(
 def decide_against(
     task: Task, evaluation: Evaluation, present: PresentChampion | None
 ) -> "tuple[Decision, Interval | None]":
-    """Decides between a challenger and the present champion.
-
-    Args:
-        task: The task, for its gate.
-        evaluation: The challenger's evaluation.
-        present: The champion; None if there is none.
+    """Decides between a challenger and the present champion, if any.
 
     Returns:
         The decision, and the confidence interval of the paired difference if there is one.

@@ -26,14 +26,6 @@ if TYPE_CHECKING:
 def approve(tracker: "Tracker", task: str, version: int | None = None) -> "RegisteredVersion":
     """Makes the waiting challenger champion, or any version that is named.
 
-    Args:
-        tracker: The registry.
-        task: Name of the task.
-        version: A version; None for the challenger that waits.
-
-    Returns:
-        The new champion.
-
     Raises:
         NoChampion: If nothing waits, or there is no such version.
         InvalidModel: If the version cannot be loaded any more.
@@ -58,16 +50,7 @@ def approve(tracker: "Tracker", task: str, version: int | None = None) -> "Regis
 
 
 def reject(tracker: "Tracker", task: str, reason: str, version: int | None = None) -> "RegisteredVersion":
-    """Turns the waiting challenger down, or any version that is not champion, for good.
-
-    Args:
-        tracker: The registry.
-        task: Name of the task.
-        reason: Why; noted with the version.
-        version: A version; None for the challenger that waits.
-
-    Returns:
-        The rejected version.
+    """Turns the waiting challenger down, or any version that is not champion, for good; the reason is noted with it.
 
     Raises:
         NoChampion: If nothing waits, there is no such version, or it is champion.
@@ -90,14 +73,10 @@ def rollback(
 ) -> "tuple[RegisteredVersion | None, RegisteredVersion]":
     """Makes an earlier champion champion again. The version that is taken back is not promoted again by itself.
 
-    Args:
-        tracker: The registry.
-        task: Name of the task.
-        reason: Why; noted with the version that is taken back.
-        version: Where to; None for the champion before the present one.
+    Without a version to return to, that is the champion before the present one.
 
     Returns:
-        The version that was taken back (None if it had been deleted) and the champion now.
+        The version that was taken back, with the reason (None if it had been deleted); and the champion now.
 
     Raises:
         NoChampion: If there is no earlier champion.

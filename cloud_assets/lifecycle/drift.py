@@ -1,26 +1,40 @@
-"""Drift of a task's data since its champion was trained."""
+"""Drift of a task's data since its champion was trained: the reference in its card, and what came after it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from cloud_assets.errors import CloudAssetsError, InvalidModel, NoUsablePatches
+from cloud_assets.families import family_of
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.drift_reference import TrainingReference, group_hash, reference_of
-from cloud_assets.lifecycle.drift_reference_writer import described_answers, described_images, sampled_rows
-from cloud_assets.lifecycle.drift_report import BatchDrift, DriftReport, Kind, drawn, feature_table
+from cloud_assets.inference.drift_reference import (
+    ReferenceSection,
+    TrainingReference,
+    columns,
+    group_hash,
+    reference_of,
+)
+from cloud_assets.inference.patch_features import image_features
+from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.lifecycle.drift_report import BatchDrift, DriftReport, Kind, drawn
 from cloud_assets.lifecycle.drift_statistics import Drift, DriftDetector, DriftRecipe, Sample
+from cloud_assets.patches.statistics import band_positions, band_statistics
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.scenes.observation import observe_scene, predicted_scenes
 
 if TYPE_CHECKING:
     import pandas as pd
 
+IMAGES_SAMPLED = 300
+"""Patches whose pixels are described."""
+ANSWERS_SAMPLED = 64
+"""Patches that the model answers for: each costs a prediction."""
 _KEPT = 500
 """Batches that a report remembers."""
 _INDEX_COLUMNS = ("batch", "seen")
@@ -46,10 +60,9 @@ def drift_report(
         scenes: Folder of the products of predicted scenes, searched at any depth.
         previous: The report so far.
         recipe: How drift is distinguished from chance.
-
-    Returns:
-        The report with the new batches.
     """
+    import pandas as pd
+
     version = bundle.version
     if previous is None or previous.model_version != version:
         previous = DriftReport(task=task, model_version=version)
@@ -68,14 +81,14 @@ def drift_report(
         drift = judge(_windows(observed[observed["batch"].isin(recent)]))
         if drift is not None:
             batches.append(_batch(f"{len(recent)} scenes up to {recent[-1]}", "recent scenes", drift, recipe))
-            features = feature_table(drift)
+            features = pd.DataFrame(map(asdict, drift.features))
     patches = f"patches {store.data_version[:8]}"
     if patches not in {batch.name for batch in batches}:
         fresh = _new_patches(judge.reference, bundle, store, recipe.patches)
         drift = None if fresh is None else judge(fresh)
         if drift is not None:
             batches.append(_batch(patches, "new patches", drift, recipe))
-            features = feature_table(drift)
+            features = pd.DataFrame(map(asdict, drift.features))
     kept = batches[-_KEPT:]
     notes += judge.troubles
     if not kept:
@@ -129,10 +142,10 @@ def _new_patches(reference: TrainingReference, bundle: ModelBundle, store: Patch
     """Patches of groups that the champion's splits did not have; None if there are none."""
     groups = store.index["group"].astype(str)
     is_new = ~groups.map(group_hash).isin(reference.known_groups).to_numpy()
-    rows = sampled_rows(store, np.flatnonzero(is_new), most)
+    rows = _sampled_rows(store, np.flatnonzero(is_new), most)
     if not len(rows):
         return None
-    images, answers = described_images(bundle, store, rows), described_answers(bundle, store, rows)
+    images, answers = _described_images(bundle, store, rows), described_answers(bundle, store, rows)
     both = [row for row in images if row in answers]
     if not both:
         return None
@@ -149,11 +162,11 @@ class _Judge:
         self.reference = reference
         self.troubles: list[str] = []
         self._detectors = []
-        for what, columns, groups in (
+        for what, described, groups in (
             ("pixels", reference.images, reference.image_groups),
             ("answers", reference.answers, reference.answer_groups),
         ):
-            features = {name: np.asarray(values, np.float64) for name, values in columns.items()}
+            features = {name: np.asarray(values, np.float64) for name, values in described.items()}
             try:
                 self._detectors.append(DriftDetector(Sample(features, np.asarray(groups, np.int64)), recipe))
             except NoUsablePatches as error:
@@ -180,19 +193,82 @@ def _together(found: Sequence[Drift]) -> Drift:
 
 def _batch(name: str, kind: Kind, drift: Drift, recipe: DriftRecipe) -> BatchDrift:
     most = drift.features[0]
-    return BatchDrift(
-        name,
-        kind,
-        _now(),
-        drift.level(recipe),
-        drift.p_value,
-        drift.patches,
-        drift.groups,
-        most.name,
-        most.ks,
-        most.psi,
-    )
+    found = (drift.level(recipe), drift.p_value, drift.patches, drift.groups)
+    return BatchDrift(name, kind, _now(), *found, most.name, most.ks, most.psi)
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def with_training_reference(bundle: ModelBundle, run: TrainingRun) -> ModelBundle:
+    """The same model with :class:`TrainingReference` in its card.
+
+    Pixels of all splits are described (a data set of normal pictures keeps the others for the test); answers are those
+    to the validation and test splits, which the model did not learn from.
+    """
+    store = run.store
+    role, channels = _input(bundle, store)
+    training = run.splits.indices("train")
+    held_out = np.concatenate([run.splits.indices("validation"), run.splits.indices("test")])
+    # A training on simulated patches alone has no training split.
+    statistics = band_statistics(store, training if len(training) else held_out, role=role)
+    chosen = _sampled_rows(store, run.splits.table["position"].to_numpy(dtype=np.int64), IMAGES_SAMPLED)
+    judged = _sampled_rows(store, held_out, ANSWERS_SAMPLED)
+    images = _described_images(bundle, store, chosen)
+    answers = described_answers(bundle, store, judged)
+    groups = store.index["group"].astype(str).to_numpy()
+    numbers = {group: number for number, group in enumerate(sorted(set(groups)))}
+    reference = TrainingReference(
+        bands=tuple(statistics.bands[channel] for channel in channels),
+        unit=statistics.unit,
+        mean=tuple(statistics.mean[channel] for channel in channels),
+        std=tuple(statistics.std[channel] for channel in channels),
+        percentiles={
+            str(share): tuple(values[channel] for channel in channels)
+            for share, values in statistics.percentiles.items()
+        },
+        images=columns(images.values()),
+        image_groups=tuple(numbers[groups[row]] for row in images),
+        answers=columns(answers.values()),
+        answer_groups=tuple(numbers[groups[row]] for row in answers),
+        known_groups=tuple(sorted({group_hash(group) for group in run.splits.table["group"].astype(str)})),
+    )
+    section = ReferenceSection(training_reference=reference.model_dump(mode="json"))
+    return bundle.with_card(details=bundle.card.details | section.details())
+
+
+def _sampled_rows(store: PatchStore, rows: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
+    """At most so many rows, rising, drawn from all groups in turn: groups count in drift, not patches."""
+    if len(rows) <= most:
+        return np.sort(rows)
+    table = store.index.iloc[rows].assign(row=rows).sample(frac=1.0, random_state=0)
+    turn = table.groupby("group").cumcount().to_numpy()
+    return np.sort(table["row"].to_numpy(dtype=np.int64)[np.argsort(turn, kind="stable")[:most]])
+
+
+def _described_images(
+    bundle: ModelBundle, store: PatchStore, rows: npt.NDArray[np.int64]
+) -> dict[int, dict[str, float]]:
+    """Features of the model's bands by row; rows without a valid pixel are left out."""
+    role, channels = _input(bundle, store)
+    found = {int(row): image_features(store.array(role)[row][channels], bundle.card.preprocessing) for row in rows}
+    return {row: features for row, features in found.items() if features}
+
+
+def described_answers(
+    bundle: ModelBundle, store: PatchStore, rows: npt.NDArray[np.int64], device: str = "auto"
+) -> dict[int, dict[str, float]]:
+    """Features of the model's answers by row; rows that it has no answer for are left out."""
+    role, channels = _input(bundle, store)
+    family = family_of(bundle)
+    predictor = family.predictor(bundle, device)
+    found = {}
+    for row in rows:
+        found[int(row)] = family.answer_features(predictor.predict(store.array(role)[row : row + 1][:, channels]))
+    return {row: features for row, features in found.items() if features}
+
+
+def _input(bundle: ModelBundle, store: PatchStore) -> tuple[str, list[int]]:
+    role = family_of(bundle).card_section.of(bundle.card).patches_role
+    return role, band_positions(store.roles[role], bundle.card.bands)

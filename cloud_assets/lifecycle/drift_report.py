@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cloud_assets.lifecycle.drift_statistics import Drift, Level
+from cloud_assets.lifecycle.drift_statistics import Level
 from cloud_assets.reports.page import Page, Tile, figure_views, table_views
 from cloud_assets.reports.report import Report
 from cloud_assets.reports.style import BASELINE_COLOUR, CLASS_COLOURS, SERIES_COLOURS, figure_style, png
@@ -105,22 +105,11 @@ def batch_table(report: DriftReport) -> pd.DataFrame:
     """The batches, newest first."""
     import pandas as pd
 
-    return pd.DataFrame([asdict(batch) for batch in reversed(report.batches)])
-
-
-def feature_table(drift: Drift) -> pd.DataFrame:
-    """A comparison's features, most unusual first."""
-    import pandas as pd
-
-    return pd.DataFrame([asdict(feature) for feature in drift.features])
+    return pd.DataFrame(map(asdict, reversed(report.batches)))
 
 
 def drawn(batches: Sequence[BatchDrift]) -> dict[str, bytes]:
-    """The figure over time.
-
-    Returns:
-        ``over_time`` as PNG image; nothing without a batch.
-    """
+    """The figure ``over_time`` as PNG image; nothing without a batch."""
     if not batches:
         return {}
     from matplotlib.figure import Figure

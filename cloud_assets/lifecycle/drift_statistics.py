@@ -100,16 +100,9 @@ class Drift:
 
 
 def population_stability_index(reference: Array, batch: Array) -> Array:
-    """Population stability index of binned counts: sum of (q - p) ln(q / p) over the bins.
+    """Sum of (q - p) ln(q / p) over (…, K) counts in bins: (…,), symmetric, 0 for equal shares.
 
     Half a count is added to each bin, so that empty ones count much but not infinitely.
-
-    Args:
-        reference: (…, K) counts of the reference in K bins.
-        batch: (…, K) counts of the batch.
-
-    Returns:
-        (…,) the index: symmetric, 0 for equal shares.
     """
     p, q = ((counts + 0.5) / (counts + 0.5).sum(axis=-1, keepdims=True) for counts in (reference, batch))
     return np.asarray(((q - p) * np.log(q / p)).sum(axis=-1))
@@ -133,15 +126,11 @@ class DriftDetector:
         self._usual: dict[tuple[int, ...], dict[str, Array]] = {}
 
     def compare(self, batch: Sample) -> Drift:
-        """Compares a batch with the reference, feature by feature.
+        """Compares a batch with the reference, feature by feature; features that only one of both has are left out.
 
-        Args:
-            batch: The same features of new patches; features that only one of both has are left out.
-
-        Returns:
-            The finding. Of each group at most as many patches are looked at as the reference has of the middle one of
-            its groups, for more of them would not be like what is drawn from it. Batches of more groups than half of
-            the reference's are judged as if they had only that many: too mildly rather than too harshly.
+        Of each group at most as many patches are looked at as the reference has of the middle one of its groups, for
+        more of them would not be like what is drawn from it. Batches of more groups than half of the reference's are
+        judged as if they had only that many: too mildly rather than too harshly.
 
         Raises:
             NoUsablePatches: If the batch is empty or has no feature of the reference.
@@ -233,16 +222,7 @@ def _drawn_distances(reference: Array, drawn: npt.NDArray[np.bool_], rest: npt.N
 
 
 def _kolmogorov_smirnov(values: Array, first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> Array:
-    """D of many pairs of subsets of the same values at once, as ``scipy.stats.ks_2samp`` gives it for each.
-
-    Args:
-        values: (N,) values.
-        first: (R, N) which of them are in the first sample.
-        second: (R, N) which are in the second.
-
-    Returns:
-        (R,) statistics.
-    """
+    """(R,) D of pairs of subsets, (R, N) masks, of the same (N,) values; ``scipy.stats.ks_2samp`` takes one pair."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     # Where values are equal the distribution functions are compared after the last of them.

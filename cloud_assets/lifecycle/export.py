@@ -23,16 +23,8 @@ def export_model(
 ) -> ExportedModel:
     """Exports a model, compares it with the original, and scores the exported networks on the test split.
 
-    Args:
-        task: The model's task.
-        recipe: How.
-        bundle: The model.
-        store: The patches.
-        splits: Their splits: training patches calibrate the 8-bit network.
-        progress: Whether to show progress bars.
-
-    Returns:
-        The exported model; its record holds the gate's metric of each network and what the 8-bit one loses.
+    Training patches calibrate the 8-bit network. The record of the exported model holds the gate's metric of each
+    network and what the 8-bit one loses.
 
     Raises:
         InvalidRecipe: If models of this family cannot be exported.
@@ -66,11 +58,7 @@ def export_model(
 
 
 def exported_predictor(exported: ExportedModel, *, int8: bool = False) -> Predictor:
-    """A predictor that runs an exported network; it needs no PyTorch weights.
-
-    Args:
-        exported: The exported model.
-        int8: Take the 8-bit network.
+    """A predictor that runs an exported network, if wanted the 8-bit one; it needs no PyTorch weights.
 
     Raises:
         InvalidModel: If there is no 8-bit network.

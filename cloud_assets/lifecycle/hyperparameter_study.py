@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
+from operator import getitem
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cloud_assets.learning.search_space import Recipe, SearchSpace, Value, with_parameters
@@ -89,15 +91,7 @@ class HyperparameterStudy(Report):
     def of(
         cls, study: optuna.Study | None, recipe: StudyRecipe, space: SearchSpace, base: BaseModel, run: TrainingRun
     ) -> HyperparameterStudy:
-        """Sums up a study and draws its figures.
-
-        Args:
-            study: What :func:`cloud_assets.lifecycle.study_trials.run_study` returned; None if no trial was asked for.
-            recipe: How was searched.
-            space: What was varied.
-            base: The recipe that the trials started from.
-            run: The data.
-        """
+        """Sums up what ``run_study`` returned, None if no trial was asked for, and draws its figures."""
         from cloud_assets.lifecycle.study_trials import finished_trials
 
         trials = [] if study is None else finished_trials(study)
@@ -105,7 +99,6 @@ class HyperparameterStudy(Report):
         order = sorted(trials, key=lambda trial: (STATES.index(trial.state), sign * (trial.value or 0.0), trial.number))
         best = order[0] if order and order[0].state == "complete" else None
         parameters = {} if best is None else best.parameters
-        tuned = with_parameters(base, parameters).model_dump(mode="json")
         importances = {} if study is None else _importances(study)
         content = base.model_dump(mode="json")
         tables = {"trials": _trials_table(order, recipe.metric, space)} if trials else {}
@@ -118,7 +111,7 @@ class HyperparameterStudy(Report):
             recipe=recipe.model_copy(update={"storage": None}),
             space=space,
             base=content,
-            tuned=tuned,
+            tuned=with_parameters(base, parameters).model_dump(mode="json"),
             counts={state: sum(trial.state == state for trial in trials) for state in STATES},
             best_trial=None if best is None else best.number,
             best_value=None if best is None else best.value,
@@ -156,25 +149,18 @@ class HyperparameterStudy(Report):
 
     def extra_files(self) -> Mapping[str, Mapping[str, Any]]:
         """``best_recipe.json``."""
-        content = {
-            "trial": self.best_trial,
-            self.recipe.metric: self.best_value,
-            "parameters": dict(self.best_parameters),
-            "recipe": self.tuned,
-        }
-        return {"best_recipe.json": content}
+        parameters, value = dict(self.best_parameters), {self.recipe.metric: self.best_value}
+        return {"best_recipe.json": {"trial": self.best_trial, **value, "parameters": parameters, "recipe": self.tuned}}
 
     def page(self) -> Page:
         """The best values, the trials, figures and how was searched."""
         tiles = [Tile("trials", str(self.counted), f"{self.recipe.workers} at a time")]
         if self.best_trial is not None:
-            tiles.insert(
-                0, Tile(readable(self.recipe.metric), format_number(self.best_value), f"trial {self.best_trial}")
-            )
-            tiles += [
-                Tile(path.rpartition(".")[2].replace("_", " "), format_number(self.best_parameters[path]), "best value")
-                for path in list(self.importances)[:3]
-            ]
+            best = Tile(readable(self.recipe.metric), format_number(self.best_value), f"trial {self.best_trial}")
+            values = {path: format_number(self.best_parameters[path]) for path in list(self.importances)[:3]}
+            names = {path: path.rpartition(".")[2].replace("_", " ") for path in values}
+            tiles = [best, *tiles, *(Tile(names[path], value, "best value") for path, value in values.items())]
+        searched = {name.replace("_", " "): str(v) for name, v in self.recipe.model_dump().items() if v is not None}
         return Page(
             title=f"{self.task} / hyperparameter study",
             subtitle=f"Search for {self.variant}, {self.created}",
@@ -184,11 +170,7 @@ class HyperparameterStudy(Report):
             figures=figure_views(self.figures, self.captions),
             tables=table_views(self.tables, self.captions),
             sections={
-                "Search": {
-                    name.replace("_", " "): str(value)
-                    for name, value in self.recipe.model_dump().items()
-                    if value is not None
-                },
+                "Search": searched,
                 "Versions": {
                     "study": self.name,
                     "search space": self.space.digest,
@@ -234,13 +216,15 @@ def _best_values(
     """One row a searched field: its value before and after, and how much it matters."""
     import pandas as pd
 
-    rows = []
-    for path, value in parameters.items():
-        before: Any = base
-        for name in path.split("."):
-            before = before[name]
-        after = format_number(value) if isinstance(value, float) else str(value)
-        rows.append({"field": path, "recipe": str(before), "best": after, "importance": importances.get(path)})
+    rows = [
+        {
+            "field": path,
+            "recipe": str(reduce(getitem, path.split("."), base)),
+            "best": format_number(value) if isinstance(value, float) else str(value),
+            "importance": importances.get(path),
+        }
+        for path, value in parameters.items()
+    ]
     table = pd.DataFrame(rows).astype({"importance": float})
     return table.sort_values("importance", ascending=False, ignore_index=True)
 
@@ -249,9 +233,8 @@ def _notes(trials: Sequence[Trial], recipe: StudyRecipe, best: Trial | None) -> 
     """What a reader has to know about the trials."""
     if not trials:
         return ["No trial was run: the recipe's own values are used."]
-    described = ", ".join(
-        f"{count} {state}" for state in STATES if (count := sum(trial.state == state for trial in trials))
-    )
+    counts = Counter(trial.state for trial in trials)
+    described = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
     minutes = sum(trial.seconds for trial in trials if trial.seconds == trial.seconds) / 60
     notes = [
         f"{len(trials)} trials ({described}); together they trained for {minutes:.1f} minutes.",
@@ -286,16 +269,13 @@ def _figures(study: optuna.Study, metric: str, names: Sequence[str]) -> dict[str
     complete = sum(trial.state.name == "COMPLETE" for trial in trials)
     wanted: dict[str, tuple[Callable[[], Any], tuple[float, float]]] = {}
     if complete >= _FEWEST:
-        history = partial(plots.plot_optimization_history, study, target_name=metric)
-        wanted["optimization_history"] = (history, (8.6, 4.3))
-        if complete >= _FEWEST_FOR_IMPORTANCES:
-            wanted["parameter_importances"] = (
-                partial(plots.plot_param_importances, study),
-                (8.6, 1.3 + 0.4 * len(names)),
-            )
         shown = list(names[:_SLICE_PARAMETERS])
+        history = partial(plots.plot_optimization_history, study, target_name=metric)
         slices = partial(plots.plot_slice, study, params=shown, target_name=metric)
-        wanted["slices"] = (slices, (2.9 * len(shown) + 1.5, 3.8))
+        wanted |= {"optimization_history": (history, (8.6, 4.3)), "slices": (slices, (2.9 * len(shown) + 1.5, 3.8))}
+    if complete >= _FEWEST_FOR_IMPORTANCES:
+        importances = partial(plots.plot_param_importances, study)
+        wanted["parameter_importances"] = (importances, (8.6, 1.3 + 0.4 * len(names)))
     if any(trial.intermediate_values for trial in trials):
         wanted["intermediate_values"] = (partial(plots.plot_intermediate_values, study), (8.6, 4.6))
     wanted["timeline"] = (partial(plots.plot_timeline, study), (9.5, min(0.22 * len(trials) + 1.8, 12.0)))

@@ -40,12 +40,7 @@ def load_model(path_or_name: Path | str, device: str = "auto") -> Model:
 
 
 def referenced_bundle(reference: Path | str, tracker: "Tracker | None" = None) -> ModelBundle:
-    """The model that a reference names: see :func:`load_model`.
-
-    Args:
-        reference: The reference.
-        tracker: The registry; None: the one that the environment names.
-    """
+    """The model that a reference names, in that registry or the one of the environment: see :func:`load_model`."""
     if str(reference).startswith(REGISTERED):
         from cloud_assets.tracking import Tracker
 

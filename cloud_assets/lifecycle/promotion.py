@@ -92,11 +92,7 @@ class Champion:
 
     @classmethod
     def open(cls, directory: Path) -> "Champion":
-        """Reads what :meth:`save` wrote.
-
-        Raises:
-            InvalidModel: If a part is missing or damaged.
-        """
+        """Reads what :meth:`save` wrote; :class:`InvalidModel` if a part is missing or damaged."""
         path = directory / _RECORD_FILE
         try:
             record = PromotionRecord.model_validate_json(path.read_text(encoding="utf-8"))
@@ -130,9 +126,6 @@ def promote(
         splits: Their splits; the present champion is judged on the same test split.
         tracker: MLflow.
         progress: Show progress bars.
-
-    Returns:
-        The champion after the decision, and the decision.
 
     Raises:
         TrackingUnavailable: If MLflow is away; nothing is decided then.
@@ -196,16 +189,7 @@ def promote(
 
 
 def make_champion(tracker: "Tracker", version: "RegisteredVersion", expected: "RegisteredVersion | None") -> bool:
-    """Points the alias to a version, unless it points elsewhere by now than it did when that was decided.
-
-    Args:
-        tracker: The registry.
-        version: The new champion.
-        expected: The champion that the decision was about; None if there was none.
-
-    Returns:
-        Whether the version is champion now.
-    """
+    """Points the alias to a version; False if it points elsewhere by now than when that was decided."""
     now = tracker.version_at(version.task, CHAMPION)
     if (now and now.version) != (expected and expected.version):
         return False

@@ -1,16 +1,22 @@
-"""The registered champions that scenes are processed with."""
+"""The registered champions: those that scenes are processed with, and what one achieves on the present data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cloud_assets.errors import InvalidModel, NoModelForProduct
+from cloud_assets.errors import InvalidModel, NoChampion, NoModelForProduct
+from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.lifecycle.challenge import held_out_test
 from cloud_assets.lifecycle.promotion import CHAMPION
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.evaluator import Evaluator
 from cloud_assets.tasks.task import Task
 
 if TYPE_CHECKING:
-    from cloud_assets.tracking import Tracker
+    from cloud_assets.tracking import RegisteredVersion, Tracker
 
 
 @dataclass(frozen=True)
@@ -26,18 +32,10 @@ class RegisteredChampions:
 
 
 def registered_champions(tracker: "Tracker", tasks: Sequence[Task]) -> RegisteredChampions:
-    """Gets the champions of tasks from the registry.
-
-    Args:
-        tracker: The registry.
-        tasks: The tasks. One that has no champion, or one that this installation cannot read, is left out.
-
-    Returns:
-        The champions.
+    """Gets the champions of tasks from the registry, without those that this installation cannot read.
 
     Raises:
         NoModelForProduct: If no task has one.
-        TrackingUnavailable: If the registry does not answer.
     """
     bundles, versions, left_out = [], [], []
     for task in tasks:
@@ -58,3 +56,34 @@ def registered_champions(tracker: "Tracker", tasks: Sequence[Task]) -> Registere
             "--model), or take the one that comes with the package (--model simulation)."
         )
     return RegisteredChampions(tuple(bundles), tuple(versions), tuple(left_out))
+
+
+@dataclass(frozen=True)
+class ChampionReport:
+    """The champion of today."""
+
+    version: "RegisteredVersion"
+    """Its version of the registered model."""
+    evaluation: Evaluation
+    """On the present test split, without the scenes that it was trained on."""
+    promised: float | None
+    """The gate's metric when it was registered."""
+    said: str
+    """One sentence."""
+
+
+def evaluate_champion(
+    task: Task, evaluator: Evaluator, store: PatchStore, splits: Splits, tracker: "Tracker", **references: Any
+) -> ChampionReport:
+    """Judges the registered champion."""
+    version = tracker.version_at(task.name, CHAMPION)
+    if version is None:
+        raise NoChampion(f"{task.name} has no champion to judge. Run its job once, or approve a challenger.")
+    fair, note = held_out_test(splits, version, tracker)
+    evaluation = family_of(evaluator).evaluate(evaluator, tracker.download(version), store, fair, **references)
+    metric = task.gate.metric
+    noted = version.tags.get(f"test_{metric}")
+    promised = None if noted is None else float(noted)
+    said = f"champion version {version.version}: {metric} {evaluation.metrics[metric]:.4f}"
+    said += "" if promised is None else f", {promised:.4f} when it was registered"
+    return ChampionReport(version, evaluation, promised, f"{said}. {note}".rstrip())

@@ -10,8 +10,7 @@ from cloud_assets.errors import InvalidRecipe, TrackingUnavailable
 from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
-from cloud_assets.lifecycle.study_storage import study_identity, study_name
-from cloud_assets.lifecycle.study_trials import Trial, run_study
+from cloud_assets.lifecycle.study_trials import Trial, run_study, study_identity, study_name
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.tasks.task import Task
@@ -25,11 +24,7 @@ _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "in
 
 
 def searched_variant(task: Task, recipe: StudyRecipe) -> str:
-    """The variant whose recipe a study starts from.
-
-    Raises:
-        InvalidRecipe: If the task has no such variant.
-    """
+    """The variant whose recipe a study starts from; refused if the task has no such variant."""
     variant = recipe.variant or next(iter(task.variants))
     if variant not in task.variants:
         raise InvalidRecipe(f"{task.name} has no variant {variant!r} to search; it has {', '.join(task.variants)}.")
@@ -49,19 +44,9 @@ def search(
     warn: Callable[[str], None],
     progress: bool = True,
 ) -> tuple[HyperparameterStudy, str | None]:
-    """Runs a task's study to its end, or goes on with it.
+    """Runs a task's study to its end, or goes on with it, with the trials' workspaces below a folder.
 
-    Args:
-        task: A task with a search space.
-        recipe: How to search.
-        base: The recipe that trials start from.
-        store: The labelled patches.
-        splits: Their splits.
-        folder: Where workspaces are kept.
-        tracker: MLflow. If it is away the trials are run and kept, and logged by the next call.
-        tags: Noted with the MLflow run.
-        warn: Called with one sentence if MLflow is away.
-        progress: Show progress bars.
+    While MLflow is away trials are run and kept, and logged by the next call; ``warn`` is told so.
 
     Returns:
         The study; and its MLflow run, None while MLflow is away or if no trial was asked for.
@@ -85,7 +70,10 @@ def search(
     noted = {"task": task.name, "variant": run.variant, "study": name, **versions, **tags}
     settings = {"study": recipe.model_dump(mode="json", exclude={"storage"})}
     log = _TrialLog(tracker, warn, recipe.metric)
-    log.open(lambda: tracker.begin(workspace, task.name, STUDY, settings, noted))
+    try:
+        log.run_id = tracker.begin(workspace, task.name, STUDY, settings, noted)
+    except TrackingUnavailable as error:
+        warn(str(error))
     run = replace(run, workspace=workspace)
     study = HyperparameterStudy.of(run_study(recipe, space, base, run, log.trial), recipe, space, base, run)
     log.close(study)
@@ -102,15 +90,7 @@ class _TrialLog:
 
     def __init__(self, tracker: "Tracker", warn: Callable[[str], None], metric: str) -> None:
         self.run_id: str | None = None
-        self._tracker = tracker
-        self._warn = warn
-        self._metric = metric
-
-    def open(self, begin: Callable[[], str]) -> None:
-        try:
-            self.run_id = begin()
-        except TrackingUnavailable as error:
-            self._warn(str(error))
+        self._tracker, self._warn, self._metric = tracker, warn, metric
 
     def trial(self, trial: Trial) -> None:
         tags = {"state": trial.state, "trial": str(trial.number), "reason": trial.reason[:500]}

@@ -4,25 +4,31 @@ A trial is in the storage from its start, so a study that is killed at any time 
 Optuna, arXiv:1907.10902). Only this module opens studies; it names no family of models.
 """
 
+import hashlib
+import json
 import math
 import os
+import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, as_completed
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial, reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
-from cloud_assets.errors import InvalidRecipe, TrainingFailed
+from cloud_assets.errors import AlreadyRunning, InvalidRecipe, SourceUnreachable, TrainingFailed
 from cloud_assets.families import family_of
 from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.search_space import Choice, Dimension, FloatRange, SearchSpace, Value, with_parameters
 from cloud_assets.learning.study_recipe import StudyRecipe
-from cloud_assets.learning.training_run import TrainingRun
-from cloud_assets.lifecycle import study_storage
+from cloud_assets.learning.training_run import TRAINING_VERSION, TrainingRun, beyond_the_recipe
 from cloud_assets.worker_processes import WorkerProcesses
 
 if TYPE_CHECKING:
@@ -30,9 +36,14 @@ if TYPE_CHECKING:
 
 TrialState = Literal["complete", "pruned", "failed", "interrupted"]
 
+HEARTBEAT_SECONDS = 30
+_GRACE_HEARTBEATS = 4
+"""A running trial of a shared storage that is silent for so many heartbeats is run again."""
+_SQLITE_SECONDS = 120
+"""How long a process waits for the others' writes."""
+_LOCK_SECONDS = 5.0
 _START_SECONDS = 60.0
-_NEXT_SEED = "next_seed"
-"""Attribute of a study: the seed of the next trial, less that of the recipe."""
+_IDENTITY = "cloud_assets_identity"
 _FAILURES_WITHOUT_SUCCESS = 5
 _REASON = "reason"
 
@@ -42,7 +53,6 @@ class Trial:
     """One finished training with one set of values."""
 
     number: int
-    """Position in the study, from 0."""
     state: TrialState
     """``interrupted`` trials (killed, crashed) are run again under a new number and do not count."""
     value: float | None
@@ -52,7 +62,6 @@ class Trial:
     epochs: Mapping[int, float]
     """The metric by epoch."""
     seconds: float
-    """Wall-clock time."""
     reason: str
     """Why it failed, was interrupted, or ended before its time."""
     retry_of: int | None
@@ -75,9 +84,6 @@ def run_study(
         run: Data, and a workspace that outlives an interruption. Its ``on_epoch`` is not used.
         on_trial: Called with each finished trial, at the start also with those of earlier sessions.
 
-    Returns:
-        The study.
-
     Raises:
         InvalidRecipe: If the search space does not fit the recipe, no epoch has the metric, or the study's name is
             taken by a study of something else.
@@ -86,12 +92,10 @@ def run_study(
         TrainingFailed: If the first trials all fail, or worker processes cannot start.
     """
     space.check(base)
-    identity = study_storage.study_identity(recipe, space, base, run)
-    url = study_storage.storage_url(recipe, run.workspace)
-    with study_storage.locked(run.workspace):
-        study, storage = study_storage.opened_study(
-            recipe.name or study_storage.study_name(identity), identity, url, recipe
-        )
+    identity = study_identity(recipe, space, base, run)
+    url = storage_url(recipe, run.workspace)
+    with _locked(run.workspace):
+        study, storage = _opened_study(recipe.name or study_name(identity), identity, url, recipe)
         if recipe.include_defaults and not study.get_trials(deepcopy=False) and (own := space.values_of(base)):
             study.enqueue_trial(own)
         # Listeners need not survive the way into another process. Simulated patches are made once for all trials.
@@ -99,14 +103,12 @@ def run_study(
             run, on_epoch=TrainingRun.on_epoch, on_picture=TrainingRun.on_picture, progress=False,
             cache=run.cache or run.workspace / "cache",
         )  # fmt: skip
-        order = _Order(study.study_name, url, recipe, space, base, shared, 0, _killed_after(recipe))
+        minutes = recipe.trial_minutes
+        killed_after = None if minutes is None else 2 * 60 * minutes + _START_SECONDS
+        order = _Order(study.study_name, url, recipe, space, base, shared, killed_after)
         _Session(study, storage, order, on_trial, run.progress).work()
         shutil.rmtree(run.workspace / "trials", ignore_errors=True)
     return study
-
-
-def _killed_after(recipe: StudyRecipe) -> float | None:
-    return None if recipe.trial_minutes is None else 2 * 60 * recipe.trial_minutes + _START_SECONDS
 
 
 def finished_trials(study: "optuna.Study") -> list[Trial]:
@@ -115,18 +117,14 @@ def finished_trials(study: "optuna.Study") -> list[Trial]:
     interrupted = _interrupted(trials)
     best = max if study.direction.name == "MAXIMIZE" else min
     found = []
-    for trial in trials:
-        if not trial.state.is_finished():
-            continue
+    for trial in (one for one in trials if one.state.is_finished()):
         state: TrialState = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")  # type: ignore[assignment]
-        if trial.number in interrupted:
-            state = "interrupted"
         values = dict(sorted(trial.intermediate_values.items()))
         value = trial.value if state == "complete" else best(values.values(), default=None)
         found.append(
             Trial(
                 number=trial.number,
-                state=state,
+                state="interrupted" if trial.number in interrupted else state,
                 value=None if value is None or not math.isfinite(value) else float(value),
                 parameters=dict(trial.params),
                 epochs=values,
@@ -136,6 +134,133 @@ def finished_trials(study: "optuna.Study") -> list[Trial]:
             )
         )
     return found
+
+
+def study_identity(recipe: StudyRecipe, space: SearchSpace, base: Recipe, run: TrainingRun) -> dict[str, str]:
+    """What the trials of one study have in common, or could not be compared; searched fields do not count."""
+    rest = base.model_dump(mode="json")
+    for path in space.root:
+        *parents, name = path.split(".")
+        reduce(lambda place, parent: place.get(parent, {}), parents, rest).pop(name, None)
+    named = [str(TRAINING_VERSION), *beyond_the_recipe(base.model_dump())]
+    fixed = json.dumps([type(base).__name__, recipe.trial_epochs, recipe.trial_minutes, rest, named], sort_keys=True)
+    return {
+        "task": run.task,
+        "variant": run.variant,
+        "metric": recipe.metric,
+        "mode": recipe.mode,
+        "patches_version": run.store.data_version,
+        "splits_version": run.splits.data_version,
+        "search_space": space.digest,
+        "recipe": hashlib.blake2b(fixed.encode(), digest_size=16).hexdigest(),
+    }
+
+
+def study_name(identity: Mapping[str, str]) -> str:
+    """A name of its own for each task, variant, data version, recipe and search space."""
+    digest = hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=4).hexdigest()
+    return f"{identity['task']}-{identity['variant']}-{digest}"
+
+
+def storage_url(recipe: StudyRecipe, workspace: Path) -> str:
+    """Where the trials are kept; ``optuna-dashboard`` opens it."""
+    # Signs that mean something in a URL are quoted.
+    return recipe.storage or f"sqlite:///{quote(str(workspace.resolve() / 'study.db'), safe='/:')}"
+
+
+def _storage(url: str, recipe: StudyRecipe) -> "optuna.storages.RDBStorage":
+    import optuna
+    import sqlalchemy
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # reasons of failures are kept with the trials
+    is_sqlite = url.startswith("sqlite")
+    with _without_notices():
+        storage = optuna.storages.RDBStorage(
+            url,
+            engine_kwargs={"connect_args": {"timeout": _SQLITE_SECONDS}} if is_sqlite else None,
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=_GRACE_HEARTBEATS * HEARTBEAT_SECONDS,
+            heartbeat_stale_trial_callback=_retry_callback(recipe),
+        )
+    if is_sqlite:
+        # SQLite knows no SELECT FOR UPDATE: without these two workers may take the same queued trial, or lock each
+        # other out (optuna/optuna#4034).
+        sqlalchemy.event.listen(storage.engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
+        sqlalchemy.event.listen(storage.engine, "begin", lambda began: began.exec_driver_sql("BEGIN IMMEDIATE"))
+        storage.engine.dispose()
+    return storage
+
+
+_kept_storage = cache(_storage)
+"""For worker processes, which run many trials."""
+
+
+def _opened_study(
+    name: str, identity: Mapping[str, str], url: str, recipe: StudyRecipe
+) -> "tuple[optuna.Study, optuna.storages.RDBStorage]":
+    """Opens or makes a study, and makes sure that it is about the same."""
+    import optuna
+
+    try:
+        storage = _storage(url, recipe)
+        study = optuna.create_study(
+            storage=storage,
+            study_name=name,
+            direction="maximize" if recipe.mode == "max" else "minimize",
+            load_if_exists=True,
+        )
+    except Exception as error:  # drivers and servers each raise types of their own
+        shown = re.sub(r"//[^@/]*@", "//…@", url)
+        raise SourceUnreachable(
+            f"the study's storage {shown} cannot be opened ({type(error).__name__}: {str(error)[:300]}). "
+            "Check the URL, its server and its driver, or leave storage unset for a file in the workspace."
+        ) from error
+    known = study.user_attrs.get(_IDENTITY)
+    if known is None:
+        study.set_user_attr(_IDENTITY, dict(identity))
+    elif differences := [
+        f"{what.replace('_', ' ')} {known.get(what)}, now {now}"
+        for what, now in identity.items()
+        if known.get(what) != now
+    ]:
+        raise InvalidRecipe(
+            f"there is already a study {name!r} about something else ({'; '.join(differences)}): their trials cannot "
+            "be compared. Choose another name, leave the name unset, or delete the old study."
+        )
+    return study, storage
+
+
+@contextmanager
+def _without_notices() -> Iterator[None]:
+    """Without Optuna's notices that heartbeats are experimental."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+@contextmanager
+def _locked(workspace: Path) -> Iterator[None]:
+    """Keeps every other process out of a workspace."""
+    from filelock import FileLock, Timeout
+
+    workspace.mkdir(parents=True, exist_ok=True)
+    try:
+        # The operating system takes this lock back from a killed process, unlike a file that merely exists.
+        with FileLock(workspace / "study.lock", timeout=_LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise AlreadyRunning(
+            f"Another process is running a study in {workspace}. Wait for it, or end it; its finished trials are kept."
+        ) from None
+
+
+def _retry_callback(recipe: StudyRecipe) -> "optuna.storages.RetryHeartbeatStaleTrialCallback":
+    """Queues an interrupted trial again, unless that was done as often as allowed."""
+    import optuna
+
+    return optuna.storages.RetryHeartbeatStaleTrialCallback(recipe.retries, inherit_intermediate_values=True)
 
 
 @dataclass(frozen=True)
@@ -148,21 +273,15 @@ class _Order:
     space: SearchSpace
     base: Recipe
     run: TrainingRun
-    seed: int
     killed_after: float | None
-    """Seconds after which a trial that does not end an epoch kills its process."""
+    """Seconds after which a trial that hangs kills its process."""
 
 
 class _Session:
     """One process's work on a study: hands out trials to workers until there are as many as asked for."""
 
     def __init__(
-        self,
-        study: "optuna.Study",
-        storage: "optuna.storages.RDBStorage",
-        order: _Order,
-        on_trial: Callable[[Trial], None],
-        progress: bool,
+        self, study: "optuna.Study", storage: Any, order: _Order, on_trial: Callable[[Trial], None], progress: bool
     ) -> None:
         self._study, self._storage, self._order, self._recipe = study, storage, order, order.recipe
         self._on_trial, self._progress = on_trial, progress
@@ -187,18 +306,11 @@ class _Session:
                 if left > 0:
                     self._round(workers, left)
                 else:
-                    time.sleep(
-                        study_storage.HEARTBEAT_SECONDS
-                    )  # another machine, or one of ours that died, may leave a trial
+                    time.sleep(HEARTBEAT_SECONDS)  # another machine, or one of ours that died, may leave a trial
 
     def _round(self, workers: WorkerProcesses, left: int) -> None:
         begun = self._begun()
-        # No two trials of a study have the same seed: the same one would draw the same values again. The number of the
-        # next is kept with the study, because trials that were killed or repeated may have used any seed so far.
-        first = int(self._study.user_attrs.get(_NEXT_SEED, 0))
-        self._study.set_user_attr(_NEXT_SEED, first + left)
-        orders = [replace(self._order, seed=self._recipe.seed + first + index) for index in range(left)]
-        futures: list[Future[None]] = [workers.submit(_run_trial, order) for order in orders]
+        futures = [workers.submit(_run_trial, self._order) for _ in range(left)]
         died: TrainingFailed | None = None
         for future in as_completed(futures):
             if future.cancelled():
@@ -236,16 +348,16 @@ class _Session:
         import optuna
         import sqlalchemy
 
-        with study_storage.without_notices():
+        with _without_notices():
             optuna.storages.fail_stale_trials(self._study)
-            retry = study_storage.retry_callback(self._recipe)
+            retry = _retry_callback(self._recipe)
         with self._storage.engine.connect() as connection:
             heard = set(connection.execute(sqlalchemy.text("SELECT trial_id FROM trial_heartbeats")).scalars())
         for trial in self._study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
             age = (datetime.now() - (trial.datetime_start or datetime.min)).total_seconds()
             # The workspace is locked, so nobody else runs trials of its own file. Elsewhere heartbeats tell; Optuna
             # overlooks trials that were killed before their first one.
-            is_silent = age > study_storage.grace_seconds() and trial._trial_id not in heard
+            is_silent = age > _GRACE_HEARTBEATS * HEARTBEAT_SECONDS and trial._trial_id not in heard
             if self._recipe.storage is None or is_silent:
                 self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
                 retry(self._study, trial)
@@ -279,8 +391,7 @@ def _run_trial(order: _Order) -> None:
 
     study = optuna.load_study(
         study_name=order.name,
-        storage=study_storage.kept_storage(order.url, order.recipe),
-        sampler=_sampler(order.recipe, order.seed),
+        storage=_kept_storage(order.url, order.recipe),
         pruner=_pruner(order.recipe),
     )
     try:
@@ -296,6 +407,8 @@ def _objective(order: _Order, trial: "optuna.Trial") -> float:
     import optuna
 
     metric, limit = order.recipe.metric, order.recipe.trial_minutes
+    # A number is given once, whatever is killed or repeated, so no two trials of a study draw from the same seed.
+    trial.study.sampler = _sampler(order.recipe, order.recipe.seed + trial.number)
     parameters = {path: _suggested(trial, path, dimension) for path, dimension in order.space.root.items()}
     frozen = trial.study.get_trials(deepcopy=False)[trial.number]
     root = next(iter(_retried(frozen)), trial.number)  # repetitions go on in the first one's workspace
@@ -323,7 +436,9 @@ def _objective(order: _Order, trial: "optuna.Trial") -> float:
     if order.killed_after is not None:
         watchdog.start()
     try:
-        recipe = with_parameters(order.base, {**parameters, **_length(order.recipe)})
+        if order.recipe.trial_epochs is not None:
+            parameters |= {"optimisation.steps": None, "optimisation.max_epochs": order.recipe.trial_epochs}
+        recipe = with_parameters(order.base, parameters)
         bundle = family_of(recipe).train(recipe, replace(order.run, workspace=workspace, on_epoch=on_epoch))
         # Epochs before an interruption are among them.
         values = [float(row[metric]) for row in bundle.card.training.history if metric in row]
@@ -347,18 +462,11 @@ def _objective(order: _Order, trial: "optuna.Trial") -> float:
     return max(finite) if order.recipe.mode == "max" else min(finite)
 
 
-def _length(recipe: StudyRecipe) -> dict[str, Value]:
-    if recipe.trial_epochs is None:
-        return {}
-    return {"optimisation.steps": None, "optimisation.max_epochs": recipe.trial_epochs}
-
-
 def _suggested(trial: "optuna.Trial", path: str, dimension: Dimension) -> Value:
     if isinstance(dimension, Choice):
         return trial.suggest_categorical(path, dimension.options)
-    if isinstance(dimension, FloatRange):
-        return trial.suggest_float(path, dimension.low, dimension.high, log=dimension.log)
-    return trial.suggest_int(path, dimension.low, dimension.high, log=dimension.log)
+    suggest = trial.suggest_float if isinstance(dimension, FloatRange) else trial.suggest_int
+    return suggest(path, dimension.low, dimension.high, log=dimension.log)  # type: ignore[operator]
 
 
 def _sampler(recipe: StudyRecipe, seed: int) -> "optuna.samplers.BaseSampler":
@@ -381,8 +489,7 @@ def _pruner(recipe: StudyRecipe) -> "optuna.pruners.BasePruner":
 
 def _retried(trial: Any) -> Sequence[int]:
     """Numbers of the interrupted trials that one repeats, the first one first."""
-    history: Sequence[int] = trial.system_attrs.get("retry_history", ())
-    return history
+    return trial.system_attrs.get("retry_history", ())  # type: ignore[no-any-return]
 
 
 def _interrupted(trials: Sequence[Any]) -> set[int]:

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +19,8 @@ from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
-from cloud_assets.lifecycle.drift_reference_writer import with_training_reference
-from cloud_assets.lifecycle.held_out import SEEN_FILE, seen_groups
+from cloud_assets.lifecycle.challenge import SEEN_FILE, seen_groups
+from cloud_assets.lifecycle.drift import with_training_reference
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.tracking import Tracker
@@ -65,6 +65,8 @@ def train_variant(
 ) -> TrainedVariant:
     """Gets a variant's trained model, training only if the same recipe has not been trained on the same data.
 
+    While MLflow is away the model is trained and kept, and logged by the next call; ``warn`` is told so.
+
     Args:
         task: Name of the task.
         variant: Name of the variant.
@@ -72,15 +74,12 @@ def train_variant(
         store: The labelled patches.
         splits: Their splits.
         folder: Where workspaces are kept.
-        tracker: MLflow. If it is away the model is trained and kept, and logged by the next call.
+        tracker: MLflow.
         tags: Noted with the MLflow run.
         warn: Called with one sentence if MLflow is away.
         retrain: Train even if the same training is finished.
         progress: Show progress bars.
         keep: How many workspaces of the variant are kept, this one and those used last; none that is in use goes.
-
-    Returns:
-        The model, its run, and whether it was trained now.
 
     Raises:
         AlreadyRunning: If another process does the same at the moment.
@@ -91,7 +90,9 @@ def train_variant(
     finished = workspace / MODEL_FOLDER
     with _alone(workspace, f"{task}/{variant}"):
         if retrain:
-            _discard(workspace, tracker, warn)
+            with _tolerating(warn):  # the earlier MLflow run stays, as killed if it never finished
+                tracker.end_unfinished(workspace)
+            shutil.rmtree(workspace, ignore_errors=True)
         run = TrainingRun(task, variant, store, splits, workspace, progress=progress)
         how: Literal["trained", "resumed", "reused"] = "reused"
         if not finished.is_dir():
@@ -109,15 +110,7 @@ def train_variant(
 
 
 def prune_workspaces(present: Path, keep: int) -> list[Path]:
-    """Removes the workspaces of a variant that were not used for longest.
-
-    Args:
-        present: The workspace that is in use; it stays.
-        keep: How many stay in all. Further ones stay if another process holds their lock.
-
-    Returns:
-        What was removed.
-    """
+    """Removes and returns the workspaces of a variant unused for longest, beside the present one and locked ones."""
     others = [path for path in present.parent.iterdir() if path.is_dir() and path != present]
     others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     removed = []
@@ -163,7 +156,7 @@ def _train(
         tell(lambda run_id: tracker.log_picture(run_id, epoch, name, png))
 
     try:
-        told = TrainingRun(**{**vars(run), "on_epoch": on_epoch, "on_picture": on_picture})
+        told = replace(run, on_epoch=on_epoch, on_picture=on_picture)
         bundle = family_of(recipe).train(recipe, told)
         return with_training_reference(bundle, run)
     except BaseException as error:
@@ -171,13 +164,6 @@ def _train(
             with _tolerating(warn):
                 tracker.end(tracked, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
-
-
-def _discard(workspace: Path, tracker: Tracker, warn: Callable[[str], None]) -> None:
-    """Forgets a training; its MLflow run stays, marked as killed if it never finished."""
-    with _tolerating(warn):
-        tracker.end_unfinished(workspace)
-    shutil.rmtree(workspace, ignore_errors=True)
 
 
 @contextmanager

@@ -37,12 +37,7 @@ class Registry(Store):
     """The registered models of a store."""
 
     def register(self, run_id: str, bundle: ModelBundle, tags: Mapping[str, str]) -> RegisteredVersion:
-        """Registers a published model under its task's name, once.
-
-        Args:
-            run_id: The run that :meth:`publish` returned.
-            bundle: The model.
-            tags: Noted with the version, also if it was registered before.
+        """Registers the model of a published run under its task's name, once; tags are noted each time.
 
         Returns:
             The new version, or the one that holds the same model already.
@@ -121,11 +116,7 @@ class Registry(Store):
             lock.release()
 
     def download(self, version: RegisteredVersion) -> ModelBundle:
-        """Gets a registered model.
-
-        Raises:
-            InvalidModel: If the version does not hold a model that this installation can read.
-        """
+        """Gets a registered model; :class:`InvalidModel` if it is none that this installation can read."""
         with self.reached(), tempfile.TemporaryDirectory() as temporary:
             source = f"models:/{version.task}/{version.version}"
             cards = sorted(self.download_model(source, Path(temporary)).rglob(CARD_FILE))

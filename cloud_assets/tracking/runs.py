@@ -31,17 +31,9 @@ class Runs(Store):
     def begin(
         self, workspace: Path, task: str, variant: str, recipe: Mapping[str, Any], tags: Mapping[str, str]
     ) -> str:
-        """Opens the run of a training: the one noted in the workspace, else a new one.
+        """Opens the run of a training, the one noted in its workspace or else a new one, and returns its id.
 
-        Args:
-            workspace: The training's folder.
-            task: Name of the experiment.
-            variant: Name of the run.
-            recipe: Nested parameters, logged as ``optimisation.batch_size`` and so on.
-            tags: What the run is tagged with.
-
-        Returns:
-            The run's id.
+        The recipe is logged as parameters ``optimisation.batch_size`` and so on.
         """
         with self.reached() as client:
             run_id = self._known_run(client, workspace)
@@ -88,10 +80,6 @@ class Runs(Store):
         """Sees to it that all about a finished training is in MLflow: parameters, every epoch, the model.
 
         Does nothing for what is there already, so it also mends a training that ran while the store was away.
-
-        Args:
-            workspace: The training's folder.
-            bundle: The trained model.
 
         Returns:
             The id of the run, which is finished.
@@ -221,10 +209,8 @@ def flattened(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested parameters as one level: ``{"optimisation": {"seed": 0}}`` becomes ``{"optimisation.seed": "0"}``."""
     flat: dict[str, str] = {}
     for name, value in recipe.items():
-        if isinstance(value, Mapping):
-            flat.update(flattened(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = str(value)
+        nested = isinstance(value, Mapping)
+        flat |= flattened(value, f"{prefix}{name}.") if nested else {prefix + name: str(value)}
     return flat
 
 

@@ -22,10 +22,9 @@ from cloud_assets.inference.onnx_export import export
 from cloud_assets.inference.predictor import Predictor
 from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
-from cloud_assets.lifecycle.drift_reference_writer import described_answers, with_training_reference
+from cloud_assets.lifecycle.drift import described_answers, with_training_reference
 from cloud_assets.lifecycle.export import exported_predictor
-from cloud_assets.lifecycle.label_suspicion import suspicious_labels
-from cloud_assets.lifecycle.suspicious_labels import SuspicionRecipe
+from cloud_assets.lifecycle.suspicious_labels import SuspicionRecipe, suspicious_labels
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.statistics import band_positions
 from cloud_assets.patches.store import PatchStore

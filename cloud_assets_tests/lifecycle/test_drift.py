@@ -10,8 +10,7 @@ import rasterio
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.drift_reference import group_hash, reference_of
 from cloud_assets.learning.training_run import TrainingRun
-from cloud_assets.lifecycle.drift import drift_report
-from cloud_assets.lifecycle.drift_reference_writer import with_training_reference
+from cloud_assets.lifecycle.drift import drift_report, with_training_reference
 from cloud_assets.lifecycle.drift_statistics import DriftRecipe
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits

@@ -18,7 +18,7 @@ from cloud_assets.errors import AlreadyRunning, InvalidRecipe, SourceUnreachable
 from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace
 from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.learning.training_run import TrainingRun
-from cloud_assets.lifecycle import study_storage, study_trials
+from cloud_assets.lifecycle import study_trials
 from cloud_assets.lifecycle.study_trials import Trial, finished_trials
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit
@@ -183,7 +183,7 @@ def test_other_search_space_metric_or_data_under_the_same_name_are_refused(
 def test_without_a_name_another_recipe_is_another_study(bowl: Any, data: Path, tmp_path: Path) -> None:
     run = training_run(data, tmp_path)
     bases = (bowl(), bowl(seconds=0.1), bowl(shape="square"))
-    names = [study_storage.study_name(study_storage.study_identity(StudyRecipe(), SPACE, base, run)) for base in bases]
+    names = [study_trials.study_name(study_trials.study_identity(StudyRecipe(), SPACE, base, run)) for base in bases]
     assert names[0] == names[2] != names[1]
 
 
@@ -234,7 +234,7 @@ def test_metric_that_no_epoch_has_is_named(bowl: Any, data: Path, tmp_path: Path
 def test_second_process_is_kept_out(bowl: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from filelock import FileLock
 
-    monkeypatch.setattr(study_storage, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(study_trials, "_LOCK_SECONDS", 0.1)
     with FileLock(tmp_path / "study.lock"), pytest.raises(AlreadyRunning, match="Another process"):
         run_study(StudyRecipe(trials=1), SPACE, bowl(), training_run(data, tmp_path))
 
@@ -243,7 +243,7 @@ def test_shared_storage_repeats_a_trial_that_falls_silent(
     bowl: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever else uses the storage may be at work: only its heartbeat tells."""
-    monkeypatch.setattr(study_storage, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(study_trials, "HEARTBEAT_SECONDS", 1)
     recipe = StudyRecipe(trials=2, pruner="none", storage=f"sqlite:///{tmp_path}/study.db")
     trials = run_study(recipe, SPACE, bowl(fault="die_once"), training_run(data, tmp_path / "work"))
     assert states(trials) == {"complete": 2, "interrupted": 2}

@@ -10,8 +10,7 @@ import pytest
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.errors import InvalidReport
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.lifecycle.label_suspicion import suspicious_labels
-from cloud_assets.lifecycle.suspicious_labels import SuspicionRecipe, SuspiciousLabels
+from cloud_assets.lifecycle.suspicious_labels import SuspicionRecipe, SuspiciousLabels, suspicious_labels
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.reports.confident_learning import doubt_classes, doubt_mask, pixel_thresholds, quantised

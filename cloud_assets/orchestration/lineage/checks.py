@@ -20,7 +20,7 @@ from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.gate import Gate
 
 if TYPE_CHECKING:
-    from cloud_assets.lifecycle.champion_report import ChampionReport
+    from cloud_assets.lifecycle.registered_champions import ChampionReport
 
 MOST_BLANK = 0.6
 """Share of nearly blank patches above which something is wrong; a third is usual where scenes lie slanted in a grid."""

@@ -109,8 +109,8 @@ def _suspicious_labels(task: Task) -> dg.AssetsDefinition:
         labeled_patches: PatchStore,
         splits: Splits,
     ) -> Iterator[dg.MaterializeResult[SuspiciousLabels]]:
-        from cloud_assets.lifecycle.label_suspicion import suspicious_labels as doubted
         from cloud_assets.lifecycle.registered_champions import registered_champions
+        from cloud_assets.lifecycle.suspicious_labels import suspicious_labels as doubted
 
         recipe = from_config(defaults, context.op_execution_context.op_config)
         (champion,) = registered_champions(tracking.tracker(), [task]).bundles

@@ -9,7 +9,7 @@ import dagster as dg
 from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
 from cloud_assets.lifecycle.study import STUDY, search, searched_variant, study_workspace
-from cloud_assets.lifecycle.study_storage import storage_url
+from cloud_assets.lifecycle.study_trials import storage_url
 from cloud_assets.orchestration.common.asset_parts import GPU_POOL, common, dagster_link, run_link, upstream
 from cloud_assets.orchestration.common.config_schema import config_schema, from_config
 from cloud_assets.orchestration.common.metadata import Metadata, figures, measured, table
@@ -49,7 +49,7 @@ def tuned(recipe: Any, variant: str, studies: Mapping[str, HyperparameterStudy],
 
 
 def _hyperparameter_study(task: Task) -> dg.AssetsDefinition:
-    key = dg.AssetKey([task.name, STUDY])
+    key, check = dg.AssetKey([task.name, STUDY]), "has_a_best_trial"
     start = dg.Field(
         dict,
         default_value={},
@@ -60,11 +60,7 @@ def _hyperparameter_study(task: Task) -> dg.AssetsDefinition:
     @dg.asset(
         **common(task, STUDY, "Search for the best training recipe, with Optuna.", task.study, {"optuna", "mlflow"}),
         config_schema={**config_schema(task.study), "recipe": start},
-        check_specs=[
-            dg.AssetCheckSpec(
-                "has_a_best_trial", asset=key, description="A trial came to its end, if any was asked for."
-            )
-        ],
+        check_specs=[dg.AssetCheckSpec(check, asset=key, description="A trial came to its end, if any was asked for.")],
         ins={"labeled_patches": upstream(task, "labeled_patches"), "splits": upstream(task, "splits")},
         pool=GPU_POOL,
     )
@@ -88,6 +84,7 @@ def _hyperparameter_study(task: Task) -> dg.AssetsDefinition:
         found = study.best_trial is not None or recipe.trials == 0
         said = f"{study.counted} trials: {dict(study.counts)}"
         context.log.info(said)
+        severity = dg.AssetCheckSeverity.WARN
         yield dg.MaterializeResult(
             value=study,
             data_version=dg.DataVersion(study.data_version),
@@ -97,11 +94,7 @@ def _hyperparameter_study(task: Task) -> dg.AssetsDefinition:
                 **_dashboard(study_workspace(folders.training, task.name, study.name), recipe),
                 **cost,
             },
-            check_results=[
-                dg.AssetCheckResult(
-                    check_name="has_a_best_trial", passed=found, severity=dg.AssetCheckSeverity.WARN, description=said
-                )
-            ],
+            check_results=[dg.AssetCheckResult(check_name=check, passed=found, severity=severity, description=said)],
         )
 
     return hyperparameter_study
