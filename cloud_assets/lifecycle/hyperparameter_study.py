@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from operator import getitem
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from cloud_assets.learning.search_space import Recipe, SearchSpace, Value, with_parameters
 from cloud_assets.learning.study_recipe import StudyRecipe
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from cloud_assets.learning.training_run import TrainingRun
-    from cloud_assets.lifecycle.study_trials import Trial
 
-STATES = ("complete", "pruned", "failed", "interrupted")
+TrialState = Literal["complete", "pruned", "failed", "interrupted"]
+STATES: tuple[TrialState, ...] = get_args(TrialState)
+REASON = "reason"
+"""Attribute of a trial in Optuna's storage: why it did not come to its end."""
 CAPTIONS: Mapping[str, str] = {
     "trials": "Best first; interrupted trials were run again under another number.",
     "optimization_history": "Value of each complete trial, and the best one so far.",
@@ -42,6 +45,26 @@ _SLICE_PARAMETERS = 6
 _MOST_LEGEND_ENTRIES = 4
 _FEWEST = 2
 _FEWEST_FOR_IMPORTANCES = 4
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One finished training with one set of values."""
+
+    number: int
+    state: TrialState
+    """``interrupted`` trials (killed, crashed) are run again under a new number and do not count."""
+    value: float | None
+    """Best value of the metric over its epochs; None if it had none."""
+    parameters: Mapping[str, Value]
+    """Dotted path -> value."""
+    epochs: Mapping[int, float]
+    """The metric by epoch."""
+    seconds: float
+    reason: str
+    """Why it failed, was interrupted, or ended before its time."""
+    retry_of: int | None
+    """Number of the interrupted trial that this one repeats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +115,6 @@ class HyperparameterStudy(Report):
         cls, study: optuna.Study | None, recipe: StudyRecipe, space: SearchSpace, base: BaseModel, run: TrainingRun
     ) -> HyperparameterStudy:
         """Sums up what ``run_study`` returned, None if no trial was asked for, and draws its figures."""
-        from cloud_assets.lifecycle.study_trials import finished_trials
-
         trials = [] if study is None else finished_trials(study)
         sign = -1.0 if recipe.mode == "max" else 1.0
         order = sorted(trials, key=lambda trial: (STATES.index(trial.state), sign * (trial.value or 0.0), trial.number))
@@ -186,6 +207,41 @@ class HyperparameterStudy(Report):
         )
 
 
+def finished_trials(study: optuna.Study) -> list[Trial]:
+    """All finished trials of a study, by number."""
+    trials = study.get_trials(deepcopy=False)
+    repeated = interrupted(trials)
+    best = max if study.direction.name == "MAXIMIZE" else min
+    found = []
+    for trial in (one for one in trials if one.state.is_finished()):
+        state: TrialState = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")  # type: ignore[assignment]
+        values = dict(sorted(trial.intermediate_values.items()))
+        value = trial.value if state == "complete" else best(values.values(), default=None)
+        found.append(
+            Trial(
+                number=trial.number,
+                state="interrupted" if trial.number in repeated else state,
+                value=None if value is None or not math.isfinite(value) else float(value),
+                parameters=dict(trial.params),
+                epochs=values,
+                seconds=math.nan if trial.duration is None else trial.duration.total_seconds(),
+                reason=trial.user_attrs.get(REASON, "its process ended" if trial.state.name == "FAIL" else ""),
+                retry_of=next(reversed(retried(trial)), None),
+            )
+        )
+    return found
+
+
+def retried(trial: Any) -> Sequence[int]:
+    """Numbers of the interrupted trials that one repeats, the first one first."""
+    return trial.system_attrs.get("retry_history", ())  # type: ignore[no-any-return]
+
+
+def interrupted(trials: Sequence[Any]) -> set[int]:
+    """Numbers of the trials that others repeat."""
+    return {number for trial in trials for number in retried(trial)}
+
+
 def _trials_table(trials: Sequence[Trial], metric: str, space: SearchSpace) -> pd.DataFrame:
     """One row a trial; parameters by the last part of their path, or the whole path where two would be called alike."""
     import pandas as pd
@@ -269,13 +325,14 @@ def _figures(study: optuna.Study, metric: str, names: Sequence[str]) -> dict[str
     complete = sum(trial.state.name == "COMPLETE" for trial in trials)
     wanted: dict[str, tuple[Callable[[], Any], tuple[float, float]]] = {}
     if complete >= _FEWEST:
-        shown = list(names[:_SLICE_PARAMETERS])
         history = partial(plots.plot_optimization_history, study, target_name=metric)
+        wanted["optimization_history"] = (history, (8.6, 4.3))
+        if complete >= _FEWEST_FOR_IMPORTANCES:
+            importances = partial(plots.plot_param_importances, study)
+            wanted["parameter_importances"] = (importances, (8.6, 1.3 + 0.4 * len(names)))
+        shown = list(names[:_SLICE_PARAMETERS])
         slices = partial(plots.plot_slice, study, params=shown, target_name=metric)
-        wanted |= {"optimization_history": (history, (8.6, 4.3)), "slices": (slices, (2.9 * len(shown) + 1.5, 3.8))}
-    if complete >= _FEWEST_FOR_IMPORTANCES:
-        importances = partial(plots.plot_param_importances, study)
-        wanted["parameter_importances"] = (importances, (8.6, 1.3 + 0.4 * len(names)))
+        wanted["slices"] = (slices, (2.9 * len(shown) + 1.5, 3.8))
     if any(trial.intermediate_values for trial in trials):
         wanted["intermediate_values"] = (partial(plots.plot_intermediate_values, study), (8.6, 4.6))
     wanted["timeline"] = (partial(plots.plot_timeline, study), (9.5, min(0.22 * len(trials) + 1.8, 12.0)))

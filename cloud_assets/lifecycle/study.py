@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from cloud_assets.errors import InvalidRecipe, TrackingUnavailable
 from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.learning.training_run import TrainingRun
-from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
-from cloud_assets.lifecycle.study_trials import Trial, run_study, study_identity, study_name
+from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy, Trial
+from cloud_assets.lifecycle.study_trials import run_study, study_identity, study_name
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.tasks.task import Task

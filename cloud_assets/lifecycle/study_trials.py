@@ -13,14 +13,14 @@ import shutil
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, partial, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from cloud_assets.errors import AlreadyRunning, InvalidRecipe, SourceUnreachable, TrainingFailed
@@ -29,12 +29,11 @@ from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.search_space import Choice, Dimension, FloatRange, SearchSpace, Value, with_parameters
 from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.learning.training_run import TRAINING_VERSION, TrainingRun, beyond_the_recipe
+from cloud_assets.lifecycle.hyperparameter_study import REASON, Trial, finished_trials, interrupted, retried
 from cloud_assets.worker_processes import WorkerProcesses
 
 if TYPE_CHECKING:
     import optuna
-
-TrialState = Literal["complete", "pruned", "failed", "interrupted"]
 
 HEARTBEAT_SECONDS = 30
 _GRACE_HEARTBEATS = 4
@@ -45,27 +44,6 @@ _LOCK_SECONDS = 5.0
 _START_SECONDS = 60.0
 _IDENTITY = "cloud_assets_identity"
 _FAILURES_WITHOUT_SUCCESS = 5
-_REASON = "reason"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One finished training with one set of values."""
-
-    number: int
-    state: TrialState
-    """``interrupted`` trials (killed, crashed) are run again under a new number and do not count."""
-    value: float | None
-    """Best value of the metric over its epochs; None if it had none."""
-    parameters: Mapping[str, Value]
-    """Dotted path -> value."""
-    epochs: Mapping[int, float]
-    """The metric by epoch."""
-    seconds: float
-    reason: str
-    """Why it failed, was interrupted, or ended before its time."""
-    retry_of: int | None
-    """Number of the interrupted trial that this one repeats."""
 
 
 def run_study(
@@ -109,31 +87,6 @@ def run_study(
         _Session(study, storage, order, on_trial, run.progress).work()
         shutil.rmtree(run.workspace / "trials", ignore_errors=True)
     return study
-
-
-def finished_trials(study: "optuna.Study") -> list[Trial]:
-    """All finished trials of a study, by number."""
-    trials = study.get_trials(deepcopy=False)
-    interrupted = _interrupted(trials)
-    best = max if study.direction.name == "MAXIMIZE" else min
-    found = []
-    for trial in (one for one in trials if one.state.is_finished()):
-        state: TrialState = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")  # type: ignore[assignment]
-        values = dict(sorted(trial.intermediate_values.items()))
-        value = trial.value if state == "complete" else best(values.values(), default=None)
-        found.append(
-            Trial(
-                number=trial.number,
-                state="interrupted" if trial.number in interrupted else state,
-                value=None if value is None or not math.isfinite(value) else float(value),
-                parameters=dict(trial.params),
-                epochs=values,
-                seconds=math.nan if trial.duration is None else trial.duration.total_seconds(),
-                reason=trial.user_attrs.get(_REASON, "its process ended" if trial.state.name == "FAIL" else ""),
-                retry_of=next(reversed(_retried(trial)), None),
-            )
-        )
-    return found
 
 
 def study_identity(recipe: StudyRecipe, space: SearchSpace, base: Recipe, run: TrainingRun) -> dict[str, str]:
@@ -366,7 +319,7 @@ class _Session:
         """How many trials may still be begun, and how many are running elsewhere."""
         trials = self._study.get_trials(deepcopy=False)
         running = sum(trial.state.name == "RUNNING" for trial in trials)
-        finished = sum(trial.state.is_finished() for trial in trials) - len(_interrupted(trials))
+        finished = sum(trial.state.is_finished() for trial in trials) - len(interrupted(trials))
         return self._recipe.trials - finished - running, running
 
     def _begun(self) -> int:
@@ -411,7 +364,7 @@ def _objective(order: _Order, trial: "optuna.Trial") -> float:
     trial.study.sampler = _sampler(order.recipe, order.recipe.seed + trial.number)
     parameters = {path: _suggested(trial, path, dimension) for path, dimension in order.space.root.items()}
     frozen = trial.study.get_trials(deepcopy=False)[trial.number]
-    root = next(iter(_retried(frozen)), trial.number)  # repetitions go on in the first one's workspace
+    root = next(iter(retried(frozen)), trial.number)  # repetitions go on in the first one's workspace
     known = set(frozen.intermediate_values)
     workspace = order.run.workspace / "trials" / f"{root:04d}"
     started = time.monotonic()
@@ -443,21 +396,21 @@ def _objective(order: _Order, trial: "optuna.Trial") -> float:
         # Epochs before an interruption are among them.
         values = [float(row[metric]) for row in bundle.card.training.history if metric in row]
     except _TimeLimit:
-        trial.set_user_attr(_REASON, "time limit")
+        trial.set_user_attr(REASON, "time limit")
     except optuna.TrialPruned:
-        trial.set_user_attr(_REASON, "worse than the other trials at the same epoch")
+        trial.set_user_attr(REASON, "worse than the other trials at the same epoch")
         raise
     except _UnknownMetric:
         raise
     except Exception as error:  # whatever a training fails with is that trial's result, not the study's end
-        trial.set_user_attr(_REASON, f"{type(error).__name__}: {error}")
+        trial.set_user_attr(REASON, f"{type(error).__name__}: {error}")
         raise _TrialFailed from error
     finally:
         watchdog.cancel()
         shutil.rmtree(workspace, ignore_errors=True)  # checkpoints may be gigabytes a trial
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
-        trial.set_user_attr(_REASON, f"no epoch has a finite {metric}")
+        trial.set_user_attr(REASON, f"no epoch has a finite {metric}")
         raise _TrialFailed
     return max(finite) if order.recipe.mode == "max" else min(finite)
 
@@ -485,13 +438,3 @@ def _pruner(recipe: StudyRecipe) -> "optuna.pruners.BasePruner":
     if recipe.pruner == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=recipe.pruner_warmup_epochs + 1)
     return optuna.pruners.NopPruner()
-
-
-def _retried(trial: Any) -> Sequence[int]:
-    """Numbers of the interrupted trials that one repeats, the first one first."""
-    return trial.system_attrs.get("retry_history", ())  # type: ignore[no-any-return]
-
-
-def _interrupted(trials: Sequence[Any]) -> set[int]:
-    """Numbers of the trials that others repeat."""
-    return {number for trial in trials for number in _retried(trial)}

@@ -19,7 +19,7 @@ from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace
 from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.lifecycle import study_trials
-from cloud_assets.lifecycle.study_trials import Trial, finished_trials
+from cloud_assets.lifecycle.hyperparameter_study import Trial, finished_trials
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit
 
