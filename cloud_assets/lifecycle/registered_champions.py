@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cloud_assets.errors import InvalidModel, NoChampion, NoModelForProduct
 from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.lifecycle.challenge import held_out_test
-from cloud_assets.lifecycle.promotion import CHAMPION
+from cloud_assets.lifecycle.promotion import CHAMPION, held_out_test
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation

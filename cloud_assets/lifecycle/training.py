@@ -19,8 +19,8 @@ from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
-from cloud_assets.lifecycle.challenge import SEEN_FILE, seen_groups
 from cloud_assets.lifecycle.drift import with_training_reference
+from cloud_assets.lifecycle.promotion import SEEN_FILE, seen_groups
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.tracking import Tracker

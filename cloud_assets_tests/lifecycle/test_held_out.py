@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.lifecycle.challenge import SEEN_FILE, held_out_test
+from cloud_assets.lifecycle.promotion import SEEN_FILE, held_out_test
 from cloud_assets.patches.splits import Splits
 from cloud_assets.tracking import RegisteredVersion, Tracker
 

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from cloud_assets.errors import AlreadyRunning
 from cloud_assets.learning.training_run import fingerprint
-from cloud_assets.lifecycle.challenge import SEEN_FILE, seen_groups
+from cloud_assets.lifecycle.promotion import SEEN_FILE, seen_groups
 from cloud_assets.lifecycle.training import KEPT_TRAININGS, TrainedVariant, train_variant, workspace_of
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
