@@ -15,11 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Kind = Literal["scene", "recent scenes", "new patches"]
-LEVEL_COLOURS: Mapping[Level, str] = {
-    "steady": BASELINE_COLOUR,
-    "warning": "#e69f00",
-    "severe": "#c4261d",
-}
+LEVEL_COLOURS: Mapping[Level, str] = {"steady": BASELINE_COLOUR, "warning": "#e69f00", "severe": "#c4261d"}
 CAPTIONS = {
     "over_time": "Each dot is a batch, oldest left: a scene, all recent scenes together, or new patches. Above: how "
     "unusual it is (1 in so many undisturbed batches looks like this). Below: the feature that moved most.",

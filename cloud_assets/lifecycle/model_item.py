@@ -14,15 +14,12 @@ _BATCH, _HEIGHT, _WIDTH = "batch", "height", "width"
 
 
 def model_item(bundle: ModelBundle, folder: str = ".", version: int | None = None) -> dict[str, Any]:
-    """Describes a model for catalogues: what it reads, what it answers, where its files are.
+    """JSON content that describes a model for catalogues: what it reads, what it answers, where its files are.
 
     Args:
         bundle: The model.
         folder: Where its files are, seen from the item.
         version: Its version of the registered model.
-
-    Returns:
-        The item as JSON content.
     """
     import pystac
     from pystac.extensions.mlm import (
