@@ -418,8 +418,9 @@ def _objective(order: _Order, trial: "optuna.Trial") -> float:
 def _suggested(trial: "optuna.Trial", path: str, dimension: Dimension) -> Value:
     if isinstance(dimension, Choice):
         return trial.suggest_categorical(path, dimension.options)
-    suggest = trial.suggest_float if isinstance(dimension, FloatRange) else trial.suggest_int
-    return suggest(path, dimension.low, dimension.high, log=dimension.log)  # type: ignore[operator]
+    if isinstance(dimension, FloatRange):
+        return trial.suggest_float(path, dimension.low, dimension.high, log=dimension.log)
+    return trial.suggest_int(path, dimension.low, dimension.high, log=dimension.log)
 
 
 def _sampler(recipe: StudyRecipe, seed: int) -> "optuna.samplers.BaseSampler":
