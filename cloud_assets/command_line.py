@@ -70,6 +70,10 @@ def predict(
     radar: Annotated[
         list[str] | None, typer.Option(help="Sentinel-1 scene of the first, second … scene. Default: <scene>_s1.tif.")
     ] = None,
+    operating_point: Annotated[
+        str | None,
+        typer.Option(help="sensitive (finds all cloud), balanced or strict (is sure). Default: the model's."),
+    ] = None,
     resolution: Annotated[float | None, typer.Option(help="Work at this coarser resolution, metres.")] = None,
     buffer: Annotated[float, typer.Option(help="Unusable surroundings of clouds and shadows, metres.")] = 150.0,
     window: Annotated[int, typer.Option(help="Largest side of a window, pixels.")] = 1024,
@@ -91,6 +95,7 @@ def predict(
         options = SceneOptions.model_validate(
             {
                 "products": parsed_products(products),
+                "operating_point": operating_point,
                 "resolution_metres": resolution,
                 "validity_buffer_metres": buffer,
                 "window": window,

@@ -123,6 +123,14 @@ class Family(ABC):
         whole = reader.read(Window(0, 0, grid.height, grid.width))
         return {name: part[0] for name, part in predictor.predict(whole[np.newaxis]).items()}
 
+    def at_operating_point(self, bundle: ModelBundle, point: str) -> ModelBundle:
+        """A model that decides for a purpose, ``sensitive``, ``balanced`` or ``strict``; others stay as they are.
+
+        Raises:
+            InvalidRecipe: If the model's card does not offer it.
+        """
+        return bundle
+
     def answer_features(self, answer: Mapping[str, npt.NDArray[Any]], place: int = 0) -> dict[str, float]:
         """Describes an answer in a few numbers, which drift is measured on.
 

@@ -38,6 +38,10 @@ class ProductSettings(BaseModel):
     test_time_augmentation: bool | None = Field(
         default=None, description="Average the prediction over flips. Unset: as the model was validated."
     )
+    operating_point: Literal["sensitive", "balanced", "strict"] | None = Field(
+        default=None,
+        description="Threshold of cloud masks for a purpose: find all cloud, or be sure of it. Unset: the model's own.",
+    )
     validity_buffer_metres: float = Field(
         default=150.0, ge=0, description="Around clouds and shadows this far, pixels are not usable, metres."
     )

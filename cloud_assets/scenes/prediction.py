@@ -34,7 +34,7 @@ class Model:
 
     bundle: ModelBundle
     device: str = "auto"
-    _loaded: dict[tuple[str, bool], SceneModels] = field(default_factory=dict, repr=False, compare=False)
+    _loaded: dict[tuple[str, bool, str | None], SceneModels] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def card(self) -> ModelCard:
@@ -59,7 +59,7 @@ class Model:
 
     def for_scenes(self, options: SceneOptions, megapixels: float) -> SceneModels:
         """The model made ready for scenes, once for each back end."""
-        key = options.back_end, options.accept_other_level
+        key = options.back_end, options.accept_other_level, options.operating_point
         if key not in self._loaded:
             here = options.model_copy(update={"device": self.device})
             self._loaded[key] = SceneModels([self.bundle], here, megapixels)

@@ -99,6 +99,8 @@ class SceneModels:
         key = _key(bundle.card)
         if (key, source.instrument) not in self._predictors:
             adapted = bundle.with_card(preprocessing=fitted)
+            if self._options.operating_point is not None:
+                adapted = family_of(adapted).at_operating_point(adapted, self._options.operating_point)
             predictor = family_of(adapted).predictor(adapted, self._options.device, self._back_ends.get(key))
             self._predictors[key, source.instrument] = predictor
         return self._predictors[key, source.instrument]

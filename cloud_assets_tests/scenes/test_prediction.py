@@ -251,3 +251,23 @@ def test_windows_that_are_smaller_than_the_models_border_are_refused():
     bundle = make_bundle(details={"cloud_classes": [1], "mirrored_border": 32})
     with pytest.raises(InvalidRecipe, match="too small for the border of 32 pixels"):
         predict_array(bundle, scene(), RGBN, instrument="landsat8_l1", options=SceneOptions(window=32, overlap=0))
+
+
+def test_operating_points_move_the_threshold_and_older_cards_say_that_they_have_none(make_models):
+    points = {
+        name: {"threshold": value, "precision": 0.9, "recall": 0.9, "measured_on": "fakes"}
+        for name, value in (("sensitive", 0.2), ("balanced", 0.5), ("strict", 0.9))
+    }
+    card = make_bundle().card
+    bundle = make_bundle().with_card(details={**card.details, "operating_points": points})
+    dn = scene()
+    shares = []
+    for point in ("sensitive", None, "balanced", "strict"):
+        options = SMALL.model_copy(update={"operating_point": point})
+        answer = predict_array(
+            make_models(bundle, options=options), dn, RGBN, instrument="landsat8_l1", options=options
+        )
+        shares.append(int((answer["mask"] == 1).sum()))
+    assert shares[0] > shares[1] == shares[2] > shares[3] > 0
+    with pytest.raises(InvalidRecipe, match=r"offers no operating point 'strict' \(there are: none\)"):
+        predict_array(make_models(options=options), dn, RGBN, instrument="landsat8_l1", options=options)

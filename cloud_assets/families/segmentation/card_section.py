@@ -1,8 +1,21 @@
 """What the model card of a segmentation model holds besides the common part."""
 
-from pydantic import Field
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from cloud_assets.inference.card import CardSection
+
+
+class OperatingPoint(BaseModel):
+    """A threshold for a purpose, and what it costs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threshold: float = Field(gt=0, lt=1, description="Cloud at or above this probability.")
+    precision: float = Field(ge=0, le=1, description="Share of what is called cloud that is cloud.")
+    recall: float = Field(ge=0, le=1, description="Share of the cloud that is found.")
+    measured_on: str = Field(description="Labels that precision and recall were measured on.")
 
 
 class SegmentationSection(CardSection):
@@ -14,4 +27,9 @@ class SegmentationSection(CardSection):
         default=0,
         ge=0,
         description="Pixels by which a patch is mirrored beyond its edges first.",
+    )
+    operating_points: Mapping[str, OperatingPoint] | None = Field(
+        default=None,
+        description="'sensitive' (recall counts twice), 'balanced' (the card's threshold), 'strict' (precision counts "
+        "twice). Unset in older cards.",
     )

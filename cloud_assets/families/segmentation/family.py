@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
+from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families.family import Family
 from cloud_assets.families.segmentation.card_section import SegmentationSection
 from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
 from cloud_assets.families.segmentation.products import PRODUCTS, segment
 from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.inference.card import Threshold
 from cloud_assets.inference.patch_features import rounded
 
 if TYPE_CHECKING:
@@ -83,6 +85,19 @@ class SegmentationFamily(Family):
             mask[block.window.slices] = block.mask
             probability[block.window.slices] = block.cloud_probability
         return {"mask": mask, "cloud_probability": probability}
+
+    def at_operating_point(self, bundle: ModelBundle, point: str) -> ModelBundle:
+        """The model with the threshold that its card names for a purpose."""
+        card = bundle.card
+        offered = SegmentationSection.of(card).operating_points or {}
+        if point not in offered:
+            raise InvalidRecipe(
+                f"{card.task}/{card.variant} offers no operating point {point!r} (there are: "
+                f"{', '.join(offered) or 'none'}). Train it again with this version, or leave it out."
+            )
+        chosen = offered[point]
+        method = f"{point}: precision {chosen.precision:.3f}, recall {chosen.recall:.3f} on {chosen.measured_on}"
+        return bundle.with_card(threshold=Threshold(value=chosen.threshold, method=method, unit="cloud probability"))
 
     def answer_features(self, answer: Mapping[str, npt.NDArray[Any]], place: int = 0) -> dict[str, float]:
         """``cloud_fraction`` and ``confidence``, the mean of how far 2 p is from 1, over the valid pixels."""

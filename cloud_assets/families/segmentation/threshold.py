@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import UNLABELLED
+from cloud_assets.families.segmentation.card_section import OperatingPoint
 from cloud_assets.inference.card import Threshold
 
 _STEPS = 100
@@ -60,6 +61,40 @@ class ThresholdSearch:
         value = float(_CANDIDATES[chosen])
         return Threshold(value=value, method=method, unit="cloud probability"), float(iou[chosen])
 
+    def operating_points(self, measured_on: str) -> dict[str, OperatingPoint]:
+        """Thresholds for three purposes: the chosen one, and those of the largest F2 and F0.5 below and above it.
+
+        F-beta weighs recall beta times as much as precision (van Rijsbergen 1979, Information Retrieval).
+
+        Args:
+            measured_on: What the counted labels are, for the card.
+
+        Returns:
+            ``sensitive``, ``balanced``, ``strict``; empty without any cloud.
+        """
+        total = self._total()
+        if total[1].sum() == 0:
+            return {}
+        false_positive, true_positive = _at_or_above(total)
+        found = np.maximum(true_positive + false_positive, 1)
+        precision, recall = true_positive / found, true_positive / total[1].sum()
+        chosen = round(self.best()[0].value * _STEPS) - 1
+        scores = {beta: _f_score(precision, recall, beta) for beta in (2.0, 0.5)}
+        places = {
+            "sensitive": int(scores[2.0][: chosen + 1].argmax()),
+            "balanced": chosen,
+            "strict": chosen + int(scores[0.5][chosen:].argmax()),
+        }
+        return {
+            name: OperatingPoint(
+                threshold=float(_CANDIDATES[place]),
+                precision=round(float(precision[place]), 4),
+                recall=round(float(recall[place]), 4),
+                measured_on=measured_on,
+            )
+            for name, place in places.items()
+        }
+
     def _total(self) -> npt.NDArray[np.int64]:
         return np.sum(self._patches, axis=0) if self._patches else np.zeros((2, _STEPS), np.int64)
 
@@ -74,10 +109,23 @@ class ThresholdSearch:
         return error
 
 
+def _at_or_above(counts: npt.NDArray[np.int64]) -> tuple[Curve, Curve]:
+    """Clear and cloudy pixels (T,) that each candidate calls cloud."""
+    clear, cloudy = counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:].astype(np.float64)
+    return clear, cloudy
+
+
+def _f_score(precision: Curve, recall: Curve, beta: float) -> Curve:
+    weighted = beta**2 * precision + recall
+    score: Curve = np.divide(
+        (1 + beta**2) * precision * recall, weighted, out=np.zeros_like(weighted), where=weighted > 0
+    )
+    return score
+
+
 def _iou(counts: npt.NDArray[np.int64]) -> Curve:
     """Cloud IoU (T,) at each candidate from the counts (2, T + 1) of clear and cloudy pixels by place."""
-    at_or_above = counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]
-    false_positive, true_positive = at_or_above.astype(np.float64)
+    false_positive, true_positive = _at_or_above(counts)
     union = float(counts[1].sum()) + false_positive
     iou: Curve = np.divide(true_positive, union, out=np.zeros_like(union), where=union > 0)
     return iou

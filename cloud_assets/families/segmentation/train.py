@@ -175,8 +175,15 @@ def _plan(recipe: Segmentation, run: TrainingRun) -> Plan:
 def _with_threshold(
     recipe: Segmentation, run: TrainingRun, sources: Sequence[PatchSource], bundle: ModelBundle
 ) -> ModelBundle:
-    threshold, iou = choose_threshold(bundle, sources, recipe.optimisation.device, progress=run.progress)
-    return bundle.with_card(threshold=threshold, metrics={**bundle.card.metrics, "val_iou_at_threshold": iou})
+    search = searched_thresholds(bundle, sources, recipe.optimisation.device, progress=run.progress)
+    threshold, iou = search.best()
+    points = search.operating_points("the validation split") or None
+    section = SegmentationSection.of(bundle.card).model_copy(update={"operating_points": points})
+    return bundle.with_card(
+        threshold=threshold,
+        metrics={**bundle.card.metrics, "val_iou_at_threshold": iou},
+        details={**bundle.card.details, **section.details()},
+    )
 
 
 def _kept_start(recipe: Segmentation, network: nn.Module) -> dict[str, Tensor]:
@@ -199,14 +206,10 @@ def class_codes(recipe: Segmentation) -> npt.NDArray[np.uint8]:
     return codes
 
 
-def choose_threshold(
+def searched_thresholds(
     bundle: ModelBundle, sources: Sequence[PatchSource], device: str, *, progress: bool
-) -> tuple[Threshold, float]:
-    """Chooses the decision threshold with the predictor that evaluation and serving use.
-
-    Returns:
-        The threshold, and the cloud IoU with it on these patches.
-    """
+) -> ThresholdSearch:
+    """The search for the decision threshold, with the predictor that evaluation and serving use."""
     predictor = SegmentationPredictor(bundle.with_card(threshold=_NOT_CHOSEN), device)
     search = ThresholdSearch()
     total = sum(len(source) for source in sources)
@@ -222,7 +225,7 @@ def choose_threshold(
                 for probability_of_patch, truth_of_patch in zip(answer["cloud_probability"], truth, strict=True):
                     search.update(probability_of_patch, truth_of_patch)
                 bar.update(len(rows))
-    return search.best()
+    return search
 
 
 def _labelled(run: TrainingRun, split: str, recipe: Segmentation) -> npt.NDArray[np.int64]:

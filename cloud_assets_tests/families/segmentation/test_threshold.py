@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from sklearn.metrics import jaccard_score
+from sklearn.metrics import fbeta_score, jaccard_score, precision_score, recall_score
 
 from cloud_assets.families.segmentation.threshold import ThresholdSearch
 
@@ -73,3 +73,24 @@ def test_without_any_cloud_it_stays_at_a_half() -> None:
     threshold, iou = search.best()
     assert (threshold.value, iou) == (0.5, 0.0)
     assert "want of cloud" in threshold.method
+
+
+def test_operating_points_trade_precision_for_recall_as_scikit_learn_counts_them() -> None:
+    rng = np.random.default_rng(1)
+    truth = (rng.random(20_000) < 0.3).astype(np.uint8)
+    probability = np.clip(rng.normal(0.35 + 0.25 * truth, 0.15), 0, 1).astype(np.float32)
+    search = ThresholdSearch()
+    search.update(probability, truth)
+    points = search.operating_points("fakes")
+    assert list(points) == ["sensitive", "balanced", "strict"]
+    assert points["balanced"].threshold == search.best()[0].value
+    for beta, name in ((2.0, "sensitive"), (0.5, "strict")):
+        point = points[name]
+        called = probability >= np.float32(point.threshold)
+        assert point.precision == pytest.approx(precision_score(truth, called), abs=1e-4)
+        assert point.recall == pytest.approx(recall_score(truth, called), abs=1e-4)
+        scores = [fbeta_score(truth, probability >= np.float32(step / 100), beta=beta) for step in range(1, 100)]
+        assert fbeta_score(truth, called, beta=beta) == pytest.approx(max(scores), abs=1e-6)
+    assert points["sensitive"].recall > points["balanced"].recall > points["strict"].recall
+    assert points["sensitive"].precision < points["balanced"].precision < points["strict"].precision
+    assert ThresholdSearch().operating_points("nothing") == {}
