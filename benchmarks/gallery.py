@@ -1,6 +1,6 @@
 """Writes the gallery: a Markdown page a task with numbers, figures and model card, from the assets of a home.
 
-    python benchmarks/gallery.py [--out docs] [--home FOLDER ...]
+    python benchmarks/gallery.py [--out docs/gallery] [--home FOLDER ...]
 
 The first home that holds an evaluation of a task's variant counts; without ``--home`` it is CLOUD_ASSETS_HOME, else
 ``data``. Pages of tasks without results stay as they are, and stay listed in the index.
@@ -58,7 +58,7 @@ class TaskResults:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the pages")
+    parser.add_argument("--out", type=Path, default=Path("docs/gallery"), help="folder of the pages")
     parser.add_argument("--home", type=Path, action="append", help="folder of results; several times")
     options = parser.parse_args()
     homes = options.home or [Path(os.environ.get("CLOUD_ASSETS_HOME") or "data")]

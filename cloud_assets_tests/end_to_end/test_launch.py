@@ -25,9 +25,11 @@ pytestmark = pytest.mark.slow
 
 
 def written(beginning: str) -> list[str]:
-    """The command of the README that begins so, without its comment."""
-    lines = re.findall(rf"^{re.escape(beginning)}.*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert lines, f"the README has no command that begins with {beginning}"
+    """The command of the README or the documentation that begins so, without its comment."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    lines = re.findall(rf"^{re.escape(beginning)}.*$", text, re.MULTILINE)
+    assert lines, f"no page has a command that begins with {beginning}"
     return shlex.split(lines[0], comments=True)
 
 
