@@ -177,7 +177,11 @@ def new_task(
     name: Annotated[str, typer.Argument(help="Name of the task: letters, digits and underscores.")],
     data: Annotated[Path, typer.Option(help="Folder with images/ and masks/, paired by name.")],
     kind: Annotated[
-        str, typer.Option(help="segmentation (masks) or coverage (classes of cloud cover).")
+        str,
+        typer.Option(
+            help="segmentation (masks of cloud), classes (masks of thick and thin cloud and shadow) or coverage "
+            "(how cloudy a patch is)."
+        ),
     ] = "segmentation",
     images: Annotated[str | None, typer.Option(help="Folder of the images in it. Default: images, scenes …")] = None,
     masks: Annotated[str | None, typer.Option(help="Folder of the masks in it. Default: masks, labels …")] = None,
@@ -202,11 +206,12 @@ def new_task(
 
     from cloud_assets.errors import InvalidRecipe
     from cloud_assets.imagery.labelled_scenes import LabelledScenes
-    from cloud_assets.lifecycle.new_task import survey, write_task
+    from cloud_assets.lifecycle.new_task import check_name, survey, write_task
     from cloud_assets.scenes.predict_command import parsed_bands
 
-    if kind not in ("segmentation", "coverage"):
-        raise InvalidRecipe(f"--kind {kind}: there are segmentation and coverage.")
+    if kind not in ("segmentation", "classes", "coverage"):
+        raise InvalidRecipe(f"--kind {kind}: there are segmentation, classes and coverage.")
+    check_name(name, force=force)
     pairs = [pair.partition("=") for pair in code or ()]
     if any(not meaning for _, _, meaning in pairs):
         raise InvalidRecipe(f"--code {' '.join(code or ())}: give pairs, --code 0=clear --code 255=cloud.")
@@ -228,12 +233,13 @@ def new_task(
         )
     except ValidationError as error:
         raise typer.BadParameter("; ".join(problem["msg"] for problem in error.errors())) from error
-    found = survey(dataset, Path(settings().home).absolute() / ".cache")
-    path = write_task(name, found, kind, steps, force=force)  # type: ignore[arg-type]
+    found = survey(dataset, Path(settings().home).absolute() / ".cache", kind)  # type: ignore[arg-type]
+    path = write_task(name, found, steps, force=force)
     for line in (*found.lines(), f"wrote {path}"):
         _CONSOLE.print(line, soft_wrap=True, markup=False, highlight=False)
     _CONSOLE.print(
-        f"\nNext: train, evaluate, choose the champion:\n  dg launch --job {name}\nthen masks with it:\n"
+        f"\nNext: train, evaluate, choose the champion:\n"
+        f"  dagster job execute -m cloud_assets.definitions -j {name}\nthen masks with it:\n"
         f"  cloud-assets predict SCENE --model models:/{name}@champion --out products",
         soft_wrap=True, markup=False, highlight=False,
     )  # fmt: skip

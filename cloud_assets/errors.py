@@ -5,6 +5,7 @@ Each says what is wrong, where (file, band, sample) and what to do about it. All
 specialises. A class of its own is what somebody catches or reacts to differently; the message tells the rest.
 """
 
+import re
 from collections.abc import Sequence
 
 
@@ -91,8 +92,13 @@ def too_many_skipped(what: str, skipped: Sequence[str], total: int, tolerance: f
         total: How many items were looked at.
         tolerance: The share of ``total`` that may be skipped.
     """
-    shown = "\n  ".join(skipped[:20])
-    more = f"\n  … and {len(skipped) - 20} more" if len(skipped) > 20 else ""
+    alike: dict[str, list[str]] = {}
+    for item in skipped:
+        reason = re.sub(r"\S*/\S*", "", item.partition(": ")[2] or item)  # which file it is makes no other reason
+        alike.setdefault(reason, []).append(item)
+    lines = [f"{ones[0]}{f' (and {len(ones) - 1} more like it)' * (len(ones) > 1)}" for ones in alike.values()]
+    shown = "\n  ".join(lines[:20])
+    more = f"\n  … and {len(lines) - 20} more" if len(lines) > 20 else ""
     return InvalidData(
         f"{what}: {len(skipped)} of {total} items are unusable, more than the tolerated share of {tolerance:.1%}:\n"
         f"  {shown}{more}\nMend or remove these files, or raise max_skipped_fraction if you can do without them."

@@ -23,7 +23,7 @@ class Skipped:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.item}: {self.reason}"
+        return self.reason if self.reason.startswith(self.item) else f"{self.item}: {self.reason}"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ instrument's profile and the project's cloud codes, so that all that comes after
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -18,7 +18,7 @@ from pydantic import Field
 
 from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.datasets.catalog import Skipped
-from cloud_assets.datasets.dataset import Collection, Dataset
+from cloud_assets.datasets.dataset import Collection, Dataset, official_split
 from cloud_assets.datasets.parallel_checks import check_all
 from cloud_assets.datasets.rasters import combined_digest, file_digest, open_raster
 from cloud_assets.datasets.scene import Grid, RasterBand, Scene
@@ -35,14 +35,18 @@ _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "scenes")
 _MASK_FOLDERS = ("masks", "mask", "labels", "label", "gt", "truth", "annotations")
 _VECTORS = frozenset({".geojson", ".json", ".gpkg"})
 _RASTERS = frozenset({".tif", ".tiff", ".png", ".jp2"})
+_MASK_WORD = r"(?:(?:cloud|f)?_?(?:masks?|msks?)|labels?|lbls?|gts?|truth|annotations?)"
+_MASK_WORDS = re.compile(rf"(?:^|[_\-. ]){_MASK_WORD}(?=$|[_\-. ])", re.I)
 # Words that tell an image from its mask, and nothing about the place.
 _WORDS = re.compile(
-    r"(?:^|[_\-. ])(?:images?|imgs?|masks?|labels?|gts?|truth|annotations?|cloud_?masks?|clouds?|seg|segmentation|ref)"
-    r"(?=$|[_\-. ])",
-    re.I,
+    rf"(?:^|[_\-. ])(?:images?|imgs?|scenes?|{_MASK_WORD}|clouds?|seg|segmentation|ref)(?=$|[_\-. ])", re.I
 )
 _PRODUCT = re.compile(r"L[A-Z]0?\d_?L?\w*?_?\d{6}_?\d{7,8}|S2[A-D]\w*?_\d{8}T\d{6}|T\d{2}[A-Z]{3}_\d{8}")
-_ATTRIBUTES = ("class", "label", "code", "type", "cloud", "name", "id")
+# What tells pieces of one image apart: "_p12", "_patch_3", "_3_by_4", "_r1_c2", "_x512_y0".
+_PIECE = re.compile(
+    r"(?<=.)[_\-. ](?:(?:p|patch|tile|chip|crop|part)[_\-]?\d+|\d+_by_\d+|[rxy]\d+[_\-]?[cxy]\d+)(?=$|[_\-. ]).*", re.I
+)
+_ATTRIBUTES = ("class", "label", "code", "type", "cloud", "name")
 _MEANINGS: Mapping[str, int] = {
     **{name: code for code, name in CLASS_NAMES.items()},
     **{"cloud": THICK_CLOUD, "thick": THICK_CLOUD, "thin": THIN_CLOUD, "shadow": CLOUD_SHADOW, "cirrus": THIN_CLOUD},
@@ -50,6 +54,9 @@ _MEANINGS: Mapping[str, int] = {
 }
 """Words for classes, beside the numbers of the cloud codes."""
 _ROWS = 1024
+_NOTHING = 254
+"""Where no polygon is, while polygons are drawn."""
+_FEWEST_GROUPS = 3
 _SLIVER = 0.01
 """Share of an image that others may overlap without being of one group."""
 
@@ -61,6 +68,10 @@ class Pair:
     name: str
     image: Path
     mask: Path
+    is_shared: bool = False
+    """Whether one file of polygons is the mask of several images."""
+    split: str | None = None
+    """What a folder named train, validation or test says."""
 
 
 class LabelledScenes(Dataset):
@@ -91,8 +102,8 @@ class LabelledScenes(Dataset):
     group_pattern: str | None = Field(
         None,
         description="Regular expression found in an image's name; its first group (or the whole match) names the "
-        "acquisition that a split must not cut. Unset: the product's name in it, else each image is its own. Images of "
-        "overlapping ground are always one group.",
+        "acquisition that a split must not cut. Unset: the product's name in it, or what is before the number of a "
+        "piece (_p12, _patch_3, _3_by_4), else each image is its own. Overlapping images are always one group.",
     )
     max_skipped_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         0.2, description="Share of the images that may be unusable before it is an error."
@@ -103,11 +114,17 @@ class LabelledScenes(Dataset):
         """The folder that the settings name."""
         return None if self.path is None else self.path.expanduser().absolute()
 
+    def missing(self, folder: Path, what: str = "") -> DataNotFound:
+        """The error for a folder that is not there, or holds nothing."""
+        if self.place is None:
+            return super().missing(folder, what)
+        return DataNotFound(
+            f"{folder} {'holds no labelled scenes' if folder.is_dir() else 'is no folder'}. {self.how_to_get}"
+        )
+
     def collect(self, folder: Path, cache: Path, progress: bool) -> Collection:
         """Pairs, checks and converts every image and its mask."""
-        pairs, skipped = self.pairs(folder)
-        if not pairs:
-            raise self.missing(folder, "no image with a mask in")
+        pairs, skipped, notes = self.pairs(folder)
         legend = self.legend()
         store = cache / self.folder
 
@@ -115,59 +132,75 @@ class LabelledScenes(Dataset):
             return self._converted(pair, store, legend)
 
         found, refused = check_all(pairs, convert, lambda pair: str(pair.image), self.title, progress)
-        counts = Counter(scene.instrument for scene, _ in found)
-        kept = [(scene, grid) for scene, grid in found if scene.instrument == counts.most_common(1)[0][0]]
+        instruments = Counter(scene.instrument for scene, _ in found).most_common(1)
+        kept = [(scene, grid) for scene, grid in found if scene.instrument == instruments[0][0]]
         refused += [
-            Skipped(scene.scene_id, f"is of {scene.instrument}, most images are of {counts.most_common(1)[0][0]}")
+            Skipped(scene.scene_id, f"is of {scene.instrument}, most images are of {instruments[0][0]}")
             for scene, _ in found
-            if scene.instrument != counts.most_common(1)[0][0]
+            if scene.instrument != instruments[0][0]
         ]
         groups = _groups([scene.scene_id for scene, _ in kept], [grid for _, grid in kept], self.group_pattern)
-        scenes = [
-            Scene(**{**{name: getattr(scene, name) for name in Scene.__dataclass_fields__}, "group": group})
-            for (scene, _), group in zip(kept, groups, strict=True)
-        ]
-        note = f"{len(set(groups))} groups that a split must not cut, of {len(scenes)} images."
-        return Collection(scenes, [*skipped, *refused], [note])
+        scenes = [replace(scene, group=group) for (scene, _), group in zip(kept, groups, strict=True)]
+        told = {(scene.group, scene.split) for scene in scenes}
+        if any(split for _, split in told) and (len(told) > len(set(groups)) or not all(split for _, split in told)):
+            notes.append("Folders named train, validation or test are not used: they cut groups, or not all have one.")
+            scenes = [replace(scene, split=None) for scene in scenes]
+        return Collection(scenes, [*skipped, *refused], notes)
 
-    def pairs(self, folder: Path) -> tuple[list[Pair], list[Skipped]]:
-        """The images that have a mask, and what is left over.
+    def pairs(self, folder: Path) -> tuple[list[Pair], list[Skipped], list[str]]:
+        """The images that have a mask, those that have several, and notes on what is left over.
+
+        An image and its mask share their name but for words such as "mask"; where several files of one name lie in
+        sub-folders, they share these as well.
 
         Raises:
-            DataNotFound: If a folder is not there.
+            DataNotFound: If a folder is not there, or no image has a mask.
         """
-        images = _images(self._subfolder(folder, self.images, _IMAGE_FOLDERS))
-        place = self._subfolder(folder, self.masks, _MASK_FOLDERS)
+        image_folder = self._subfolder(folder, self.images, _IMAGE_FOLDERS)
+        mask_folder = self._subfolder(folder, self.masks, _MASK_FOLDERS)
+        images = _images(image_folder)
         masks = sorted(
             path
-            for path in place.rglob("*")
+            for path in mask_folder.rglob("*")
             if path.suffix.lower() in _RASTERS | _VECTORS and path not in images and not path.name.startswith(".")
         )
-        by_key: dict[str, list[Path]] = {}
+        by_name: dict[str, list[Path]] = {}
         for mask in masks:
-            by_key.setdefault(_key(mask), []).append(mask)
+            by_name.setdefault(_key(mask), []).append(mask)
+        twins = Counter(_key(image) for image in images)
+        stems = Counter(_stem(image) for image in images)
         # One file of polygons may cover all images.
-        shared = [mask for mask in masks if mask.suffix.lower() in _VECTORS]
-        shared = shared if len(shared) == 1 == len(masks) else []
-        pairs, skipped, used = [], [], set()
+        is_shared = len(masks) == 1 and is_drawn(masks[0]) and _key(masks[0]) not in twins
+        shared = masks if is_shared else []
+        pairs, skipped, lonely = [], [], []
         for image in images:
-            own = by_key.get(_key(image), shared)
+            key = _key(image)
+            own = shared or by_name.get(key, [])
+            if not shared and (len(own) > 1 or twins[key] > 1):
+                place = _place(image, image_folder)
+                own = [mask for mask in own if _place(mask, mask_folder) == place]
             if len(own) == 1:
-                pairs.append(Pair(image.name if image.is_dir() else image.stem, image, own[0]))
-                used.add(own[0])
-            else:
-                why = (
-                    f"has {len(own)} masks: {', '.join(mask.name for mask in own)}"
-                    if own
-                    else f"has no mask in {place}"
+                parts, stem = image.relative_to(image_folder).parts[:-1], _stem(image)
+                split = next(filter(None, map(official_split, parts)), None)
+                pairs.append(
+                    Pair(stem if stems[stem] == 1 else "/".join((*parts, stem)), image, own[0], is_shared, split)
                 )
-                skipped.append(Skipped(str(image), why))
-        skipped += [
-            Skipped(str(mask), "is the mask of no image")
-            for mask in masks
-            if mask not in used and len(by_key[_key(mask)]) == 1
-        ]
-        return pairs, skipped
+            elif own:
+                skipped.append(Skipped(str(image), f"has {len(own)} masks: {_some(own)}"))
+            else:
+                lonely.append(image)
+        used = {pair.mask for pair in pairs}
+        told = {mask for image in images for mask in by_name.get(_key(image), [])}
+        orphans = [mask for mask in masks if mask not in used | told]
+        left = [(lonely, "image(s) without a mask"), (orphans, "mask(s) without an image")]
+        notes = [f"{len(files)} {what}: {_some(files)}" for files, what in left if files]
+        if not pairs:
+            raise DataNotFound(
+                f"No image has a mask of its name: {image_folder} holds {len(images)} image(s) ({_some(images)}), "
+                f"{mask_folder} {len(masks)} mask(s) ({_some(masks)}). {self.how_to_get}"
+                + "".join(f"\n  {item}" for item in skipped[:10])
+            )
+        return pairs, skipped, notes
 
     def legend(self) -> dict[str, int] | None:
         """Code or class in the masks -> cloud code; None: the project's own codes.
@@ -209,7 +242,7 @@ class LabelledScenes(Dataset):
         names = tuple(name for name in source.bands if source.profile.find(name).common_name != "pan")
         if not folder.is_dir():
             with atomic_directory(folder) as temporary:
-                mask = read_mask(pair.mask, source.grid, legend, self.attribute, self.outside)
+                mask = read_mask(pair.mask, source.grid, legend, self.attribute, self.outside, pair.is_shared)
                 _write(source, names, mask, temporary)
         image, truth = folder / "image.tif", folder / "mask.tif"
         scene = Scene(
@@ -219,13 +252,19 @@ class LabelledScenes(Dataset):
             bands={name: RasterBand(str(image), index) for index, name in enumerate(names, start=1)},
             truth=RasterBand(str(truth)),
             label_type="own",
+            split=pair.split,
             content_hash=combined_digest([file_digest(str(image)), file_digest(str(truth))]),
         )
         return scene, source.grid
 
 
 def read_mask(
-    path: Path, grid: Grid, legend: Mapping[str, int] | None, attribute: str | None = None, outside: str = "clear"
+    path: Path,
+    grid: Grid,
+    legend: Mapping[str, int] | None,
+    attribute: str | None = None,
+    outside: str = "clear",
+    is_shared: bool = False,
 ) -> npt.NDArray[np.uint8]:
     """A mask on the grid of its image.
 
@@ -235,6 +274,7 @@ def read_mask(
         legend: Code or class -> cloud code; None: the project's own.
         attribute: Of polygons, names the class.
         outside: What lies outside of all polygons, ``clear`` or ``unlabelled``.
+        is_shared: Whether polygons are those of several images, so that this one may have none.
 
     Returns:
         (H, W) cloud codes, 255 where unlabelled.
@@ -242,33 +282,62 @@ def read_mask(
     Raises:
         InvalidData: If it cannot be read, does not lie on the image, or holds a code that the legend lacks.
     """
-    if path.suffix.lower() in _VECTORS:
-        return _rasterised(path, grid, legend, attribute, CLEAR if outside == "clear" else UNLABELLED)
+    if is_drawn(path):
+        return _rasterised(path, grid, legend, attribute, CLEAR if outside == "clear" else UNLABELLED, is_shared)
     raw, seen = _codes_of(path, grid)
+    if not seen.any():
+        raise InvalidData(f"{path} does not lie on its image: compare their coordinates and reference systems.")
     translated = np.full(raw.shape, UNLABELLED, np.uint8)
     for value in np.unique(raw[seen]):
-        translated[(raw == value) & seen] = _meaning(str(value), legend, path)
+        translated[(raw == value) & seen] = _explained(str(value), legend, path)
     return translated
 
 
-def mask_values(path: Path) -> Counter[str]:
+def mask_values(path: Path, attribute: str | None = None) -> Counter[str]:
     """How often each code is in a raster mask, or each class in a file of polygons; for a survey of unknown masks."""
-    if path.suffix.lower() in _VECTORS:
-        return Counter(str(value) for _, value in _polygons(path, None)[0])
+    if is_drawn(path):
+        return Counter(str(value) for _, value in _polygons(path, attribute)[0])
     with open_raster(str(path)) as raster:
         values, counts = np.unique(raster.read(1), return_counts=True)
-    return Counter({str(value): int(count) for value, count in zip(values, counts, strict=True)})
+    return Counter({_code(value): int(count) for value, count in zip(values, counts, strict=True)})
 
 
-def _meaning(value: str, legend: Mapping[str, int] | None, path: Path) -> int:
-    own = {str(code): code for code in (*CLASS_NAMES, UNLABELLED)} if legend is None else legend
-    found = own.get(value.lower())
-    if found is None and legend is None:
-        found = _MEANINGS.get(value.lower())
+def is_drawn(mask: Path) -> bool:
+    """Whether a mask is polygons."""
+    return mask.suffix.lower() in _VECTORS
+
+
+def class_attribute(path: Path) -> str:
+    """Which attribute of polygons is taken for their class, for people."""
+    import pyogrio
+
+    names = list(pyogrio.read_info(path)["fields"])
+    known = next((name for wanted in _ATTRIBUTES for name in names if name.lower() == wanted), None)
+    if known:
+        return f"{path.name}: classes are those of the attribute {known}"
+    found = ", ".join(names) or "none"
+    return f"{path.name}: all polygons are taken for cloud; their attributes are {found} (--attribute)"
+
+
+def meaning(value: str, legend: Mapping[str, int] | None) -> int | None:
+    """The cloud code of a code or class in a mask; None if nothing explains it."""
+    if legend is not None:
+        return legend.get(value.lower())
+    own = {str(code): code for code in (*CLASS_NAMES, UNLABELLED)}
+    return own.get(value, _MEANINGS.get(value.lower()))
+
+
+def _code(value: Any) -> str:
+    return str(int(value)) if np.isfinite(value) and value == int(value) else str(value)
+
+
+def _explained(value: str, legend: Mapping[str, int] | None, path: Path) -> int:
+    found = meaning(value, legend)
     if found is None:
+        known = [str(code) for code in (*CLASS_NAMES, UNLABELLED)] if legend is None else legend
         raise InvalidData(
-            f"{path} holds the label {value!r}, which is not explained (known: {', '.join(own)}). Say what it means: "
-            f"codes: {{{value}: thick cloud}}."
+            f"{path} holds the label {value!r}, which is not explained (known: {', '.join(known)}). Say what it means: "
+            f"--code '{value}=thick cloud', or thin cloud, cloud shadow, clear, unlabelled (codes in a task's file)."
         )
     return found
 
@@ -290,8 +359,11 @@ def _codes_of(path: Path, grid: Grid) -> tuple[npt.NDArray[Any], npt.NDArray[np.
                     f"{path} measures {raster.width} x {raster.height} pixels, its image {grid.width} x {grid.height}; "
                     "without a georeference in both their relative position is unknown."
                 )
-            layers, seen = raster.read(), raster.read_masks(1) > 0
+            layers = raster.read()
+            seen = np.ones(shape, bool) if raster.nodata == 0 else raster.read_masks(1) > 0
         else:
+            # 0 is a class in masks, whatever the file's tag says.
+            has_nodata = raster.nodata not in (None, 0)
             with WarpedVRT(
                 raster,
                 crs=grid.crs,
@@ -299,11 +371,10 @@ def _codes_of(path: Path, grid: Grid) -> tuple[npt.NDArray[Any], npt.NDArray[np.
                 height=grid.height,
                 width=grid.width,
                 resampling=Resampling.nearest,
-                add_alpha=raster.nodata is None and raster.count == 1,
+                add_alpha=not has_nodata and raster.count == 1,
+                **({} if has_nodata else {"src_nodata": None, "nodata": None}),
             ) as view:
                 layers, seen = view.read(list(range(1, raster.count + 1))), view.dataset_mask() > 0
-        if raster.nodata is not None and raster.nodata == 0:
-            seen = np.ones(shape, bool)  # 0 is a class in masks, whatever the file's tag says
         if (layers != layers[:1])[: min(3, len(layers))].any():
             raise InvalidData(f"{path} is a coloured picture, not a mask: save it as one band of codes.")
     codes = layers[0]
@@ -339,7 +410,7 @@ def _polygons(path: Path, attribute: str | None) -> tuple[list[tuple[Any, Any]],
 
 
 def _rasterised(
-    path: Path, grid: Grid, legend: Mapping[str, int] | None, attribute: str | None, outside: int
+    path: Path, grid: Grid, legend: Mapping[str, int] | None, attribute: str | None, outside: int, is_shared: bool
 ) -> npt.NDArray[np.uint8]:
     from rasterio import Affine
     from rasterio.features import rasterize
@@ -350,7 +421,7 @@ def _rasterised(
     if grid.crs is None:
         raise InvalidData(f"{path}: polygons have coordinates, but the image has no reference system to place them by.")
     burnt = [
-        (transform_geom(crs or "EPSG:4326", grid.crs, mapping(shape)), _meaning(str(value), legend, path))
+        (transform_geom(crs or "EPSG:4326", grid.crs, mapping(shape)), _explained(str(value), legend, path))
         for shape, value in polygons
     ]
     blank = np.full((grid.height, grid.width), outside, np.uint8)
@@ -360,9 +431,11 @@ def _rasterised(
     order = {THICK_CLOUD: 3, THIN_CLOUD: 2, CLOUD_SHADOW: 1}
     burnt.sort(key=lambda entry: order.get(entry[1], 0))
     filled: npt.NDArray[np.uint8] = rasterize(
-        burnt, out=blank, transform=Affine(*grid.transform), dtype="uint8", all_touched=False
+        burnt, out=np.full_like(blank, _NOTHING), transform=Affine(*grid.transform), dtype="uint8", all_touched=False
     )
-    return filled
+    if not is_shared and (filled == _NOTHING).all():
+        raise InvalidData(f"{path}: no polygon lies on its image: compare their coordinates and reference systems.")
+    return np.where(filled == _NOTHING, blank, filled)
 
 
 def _write(source: SceneSource, names: Sequence[str], mask: npt.NDArray[np.uint8], folder: Path) -> None:
@@ -405,21 +478,34 @@ def _images(folder: Path) -> list[Path]:
         if path.name.startswith("."):
             continue
         if looks_like_scene(path):
-            if not (path.is_file() and _WORDS.search(path.stem) and _is_mask_word(path.stem)):
+            if not (path.is_file() and _MASK_WORDS.search(path.stem)):
                 found.append(path)
         elif path.is_dir() and path.name.lower() not in _MASK_FOLDERS:
             found += _images(path)
     return found
 
 
-def _is_mask_word(stem: str) -> bool:
-    return re.search(r"(?:^|[_\-. ])(?:masks?|labels?|gts?|truth|annotations?)(?=$|[_\-. ])", stem, re.I) is not None
+def _stem(path: Path) -> str:
+    """The name without its suffixes: "a.tif.tif" is "a", "a.b.tif" is "a.b"."""
+    name = path.name.removesuffix(".SAFE")
+    while not path.is_dir() and Path(name).suffix.lower() in _RASTERS | _VECTORS | {path.suffix.lower()} - {""}:
+        name = Path(name).stem
+    return name
 
 
 def _key(path: Path) -> str:
-    """What the names of an image and its mask share."""
-    stem = path.name.removesuffix(".SAFE") if path.is_dir() else path.stem
-    return re.sub(r"[_\-. ]+", "_", _WORDS.sub("", stem)).strip("_").lower() or stem.lower()
+    """What the names of an image and its mask share; nothing, if they are but "image" and "mask"."""
+    return re.sub(r"[_\-. ]+", "_", _WORDS.sub("", _stem(path))).strip("_").lower()
+
+
+def _place(path: Path, folder: Path) -> tuple[str, ...]:
+    """The sub-folders that an image and its mask share."""
+    parts = (part.lower() for part in path.relative_to(folder).parts[:-1])
+    return tuple(part for part in parts if part not in (*_IMAGE_FOLDERS, *_MASK_FOLDERS))
+
+
+def _some(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths[:5]) + (", …" if len(paths) > 5 else "") if paths else "none"
 
 
 def _groups(names: Sequence[str], grids: Sequence[Grid], pattern: str | None) -> list[str]:
@@ -429,6 +515,12 @@ def _groups(names: Sequence[str], grids: Sequence[Grid], pattern: str | None) ->
     from scipy.sparse.csgraph import connected_components
 
     keys = [_named_group(name, pattern) for name in names]
+    if (
+        pattern is None
+        and len(pieces := {_PIECE.sub("", key) for key in keys}) >= _FEWEST_GROUPS
+        and len(pieces) < len(keys)
+    ):
+        keys = [_PIECE.sub("", key) for key in keys]
     outlines = [None if (outline := footprint(grid)) is None else shapely.geometry.shape(outline[0]) for grid in grids]
     placed = np.array([shapely.Polygon() if outline is None else outline for outline in outlines], object)
     one, other = shapely.STRtree(placed).query(placed, predicate="intersects")

@@ -1,6 +1,7 @@
 """A task for labelled scenes of one's own: looks at the files and writes the declaration that makes them a lineage."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,16 +9,24 @@ from typing import Any, Literal
 from cloud_assets.bands import CLASS_NAMES, INSTRUMENTS, UNLABELLED
 from cloud_assets.datasets.catalog import SceneCatalog
 from cloud_assets.errors import InvalidData, InvalidRecipe
-from cloud_assets.imagery.labelled_scenes import LabelledScenes, classes_of, mask_values
+from cloud_assets.imagery.labelled_scenes import (
+    LabelledScenes,
+    class_attribute,
+    classes_of,
+    is_drawn,
+    mask_values,
+    meaning,
+)
 from cloud_assets.storage import atomic_file
 from cloud_assets.tasks import TASKS
 from cloud_assets.tasks.own_tasks import tasks_folder
 
-Kind = Literal["segmentation", "coverage"]
+Kind = Literal["segmentation", "classes", "coverage"]
 _COMPONENT = "cloud_assets.orchestration.task_component.TaskComponent"
 _SHIPPED_BANDS = ("red", "green", "blue", "nir")
 _PATCH = 256
 _FEWEST_GROUPS = 3
+_FRACTIONS = (0.7, 0.15, 0.15)
 _BINARY: dict[frozenset[str], dict[str, str]] = {
     frozenset({"0", "255"}): {"0": "clear", "255": "thick cloud"},
     frozenset({"255"}): {"255": "thick cloud"},
@@ -33,6 +42,10 @@ class Survey:
     catalog: SceneCatalog
     codes: Counter[str]
     """Codes or classes in the masks, and how often each occurs."""
+    kind: Kind = "segmentation"
+    """What is going to be learnt."""
+    attributes: tuple[str, ...] = ()
+    """Where the classes of polygons come from, unless the data set says so."""
 
     @property
     def instrument(self) -> str:
@@ -53,101 +66,146 @@ class Survey:
         grids = [scene.grid() for scene in self.catalog]
         return Counter((grid.height, grid.width) for grid in grids)
 
+    @property
+    def splits(self) -> str:
+        """How images are going to be divided."""
+        given = Counter(scene.split for scene in self.catalog)
+        if None in given:
+            shares = " : ".join(f"{100 * share:.0f}" for share in _FRACTIONS)
+            return f"none given; groups are shared out {shares}, evenly by cloud cover"
+        return "as given: " + ", ".join(f"{count} {name}" for name, count in sorted(given.items(), key=str))
+
     def lines(self) -> list[str]:
         """What was found, for people."""
         low, high = min(self.sizes), max(self.sizes)
         size = f"{low[1]} x {low[0]}" + ("" if low == high else f" to {high[1]} x {high[0]}")
-        shares = ", ".join(f"{name} {share:.1f} %" for name, share in classes_of(self.catalog).items())
-        meaning = self.dataset.legend()
-        names = {**CLASS_NAMES, UNLABELLED: "unlabelled"}
-        told = {code: names[code] for code in (*CLASS_NAMES, UNLABELLED)}
-        codes = ", ".join(
-            f"{code} = {told.get(meaning[code.lower()] if meaning else int(code), '?')}" for code in sorted(self.codes)
-        )
+        found = classes_of(self.catalog)
+        shares = ", ".join(f"{name} {share:.1f} %" for name, share in found.items())
+        finer = self.kind == "segmentation" and not found.keys() <= {"clear", "thick cloud"}
+        legend = self.dataset.legend()
+        names: dict[int | None, str] = {**CLASS_NAMES, UNLABELLED: "unlabelled", None: "not explained"}
+        codes = ", ".join(f"{code} = {names[meaning(code, legend)]}" for code in sorted(self.codes))
         groups = len({scene.group for scene in self.catalog})
         return [
             f"{len(self.catalog)} images with masks: {self.instrument}, {', '.join(self.bands)}, {size} pixels",
             f"masks: {codes}; {shares}",
-            f"{groups} groups that a split must not cut (scenes by name, overlapping ground)",
+            *(["thin cloud counts as cloud, shadow as clear (--kind classes: on their own)"] if finer else []),
+            *self.attributes,
+            f"{groups} groups that a split must not cut (scenes by name, overlapping ground)"
+            + (f": {len(self.catalog) / groups:.1f} images each" if groups < len(self.catalog) else ""),
+            f"splits: {self.splits}",
+            *self.catalog.notes,
             *(f"left out: {skipped}" for skipped in self.catalog.skipped),
         ]
 
 
-def survey(dataset: LabelledScenes, cache: Path) -> Survey:
+def survey(dataset: LabelledScenes, cache: Path, kind: Kind = "segmentation") -> Survey:
     """Looks at every image and mask.
 
     Args:
         dataset: Where they are; codes that it does not explain are guessed where that is safe.
         cache: Where converted scenes are kept.
+        kind: Masks of cloud, masks of all classes, or classes of cloud cover that are counted in the masks.
 
     Raises:
         DataNotFound: If there is no image with a mask.
         InvalidData: If the codes have to be explained, too many images are unusable, or a split is impossible.
     """
     folder = dataset.find_folder(Path())
-    pairs, _ = dataset.pairs(folder)
+    pairs, _, _ = dataset.pairs(folder)
     codes: Counter[str] = Counter()
     for mask in dict.fromkeys(pair.mask for pair in pairs):
-        codes += mask_values(mask)
+        with suppress(InvalidData):  # said when the pair is read
+            codes += mask_values(mask, dataset.attribute)
     if not dataset.codes and (guessed := _BINARY.get(frozenset(codes))):
         dataset = dataset.model_copy(update={"codes": guessed})
+    legend = dataset.legend()
+    if unknown := sorted(code for code in codes if meaning(code, legend) is None):
+        raise InvalidData(
+            f"the masks hold {', '.join(sorted(codes))}; nothing explains {', '.join(unknown)}. Say what each means: "
+            + " ".join(f"--code '{code}=thick cloud'" for code in unknown[:3])
+            + (" …" if len(unknown) > 3 else "")
+            + " (or thin cloud, cloud shadow, clear, unlabelled)."
+        )
     catalog = dataset.catalog(Path(), cache)
     groups = {scene.group for scene in catalog}
     if len(groups) < _FEWEST_GROUPS:
         raise InvalidData(
             f"{folder}: the images are of {len(groups)} acquisition(s), at least {_FEWEST_GROUPS} are needed: "
             "training, validation and test must not share one. Add scenes, or say what belongs together "
-            "(--group-pattern)."
+            "(--group-pattern; '.+' takes each image for its own)."
         )
-    return Survey(dataset, catalog, codes)
+    drawn = {pair.mask for pair in pairs if is_drawn(pair.mask)} if dataset.attribute is None else set()
+    return Survey(
+        dataset, catalog, codes, kind, tuple(dict.fromkeys(class_attribute(path) for path in sorted(drawn)))[:5]
+    )
 
 
-def declaration(name: str, found: Survey, kind: Kind, steps: int) -> dict[str, Any]:
-    """The component's file for a task, as plain values.
-
-    Args:
-        name: Name of the task.
-        found: What its data are.
-        kind: Masks, or classes of cloud cover that are counted in the masks.
-        steps: Steps of each training.
+def check_name(name: str, *, force: bool = False) -> Path:
+    """The file of a new task.
 
     Raises:
-        InvalidRecipe: If the name cannot be a task's, or is one already.
+        InvalidRecipe: If the name cannot be a task's or is taken, or there is no folder for tasks.
     """
     if not name.isidentifier():
         raise InvalidRecipe(f"{name!r} cannot name a task: use letters, digits and underscores.")
     if name in TASKS:
         raise InvalidRecipe(f"there is a task {name!r} already; choose another name.")
+    folder = tasks_folder()
+    if folder is None:
+        raise InvalidRecipe("results lie in an object store: set CLOUD_ASSETS_TASKS to a folder for tasks of your own.")
+    path = folder / f"{name}.yaml"
+    if path.exists() and not force:
+        raise InvalidRecipe(f"{path} is there already: choose another name, or replace it (--force).")
+    return path
+
+
+def declaration(name: str, found: Survey, steps: int) -> dict[str, Any]:
+    """The component's file for a task, as plain values.
+
+    Args:
+        name: Name of the task.
+        found: What its data are.
+        steps: Steps of each training.
+    """
+    optimisation = {"scheduler": "cosine", "steps": steps, "max_epochs": 1000, "patience": None}
+    network = {"architecture": "unet", "width": 32}
+    classes = "four" if found.kind == "classes" else "binary"
     variants: dict[str, dict[str, Any]]
-    if kind == "coverage":
-        optimisation = {"scheduler": "cosine", "steps": steps, "max_epochs": 1000, "patience": None}
+    if found.kind == "coverage":
         variants = {
             "mobilenet": {"Classification": {"network": {"backbone": "mobilenet"}, "optimisation": optimisation}}
         }
-        gate = {"metric": "accuracy", "mode": "max"}
+    elif INSTRUMENTS[found.instrument].unit != "reflectance":  # which is what clouds are simulated in
+        recipe = {"network": network, "classes": classes, "normalisation": "standardise", "clip": [-50, 50]}
+        variants = {"unet": {"Segmentation": {**recipe, "optimisation": optimisation}}}
     else:
-        network = {"architecture": "unet", "width": 32}
-        variants = {"unet": {"mixed_with_simulation": {"network": network, "steps": steps}}}
-        if found.bands == _SHIPPED_BANDS:
+        variants = {"unet": {"mixed_with_simulation": {"network": network, "classes": classes, "steps": steps}}}
+        if found.bands == _SHIPPED_BANDS and found.kind == "segmentation":
             variants["unet_efficientnet_b2"] = {"from_simulation": {"steps": steps}}
-        gate = {"metric": "iou", "mode": "max"}
-    small = max(max(size) for size in found.sizes) <= _PATCH and len(found.sizes) == 1
+    metric = {"segmentation": "iou", "classes": "miou", "coverage": "accuracy"}[found.kind]
+    side = min(_PATCH, -(-max(max(size) for size in found.sizes) // 32) * 32)
     return {
         "type": _COMPONENT,
         "attributes": {
             "name": name,
             "title": f"{name.replace('_', ' ')}, learnt from labels of our own",
             "dataset": {"LabelledScenes": found.dataset.model_dump(mode="json", exclude_defaults=True)},
-            "patches": {"bands": list(found.bands), **({} if small else {"size": _PATCH}), "minimum_valid": 0.2},
-            "split": {"by": "group", "stratify": "cloud_percentage", "fractions": [0.7, 0.15, 0.15]},
+            "patches": {"bands": list(found.bands), "size": side, "minimum_valid": 0.2},
+            "split": {
+                "by": "group",
+                "stratify": "cloud_percentage",
+                "classes": classes,
+                "fractions": list(_FRACTIONS),
+            },
             "variants": variants,
             "evaluation": {},
-            "gate": gate,
+            "gate": {"metric": metric, "mode": "max"},
         },
     }
 
 
-def write_task(name: str, found: Survey, kind: Kind, steps: int, *, force: bool = False) -> Path:
+def write_task(name: str, found: Survey, steps: int, *, force: bool = False) -> Path:
     """Writes the declaration into the folder of own tasks.
 
     Returns:
@@ -158,14 +216,9 @@ def write_task(name: str, found: Survey, kind: Kind, steps: int, *, force: bool 
     """
     import yaml
 
-    content = declaration(name, found, kind, steps)
-    folder = tasks_folder()
-    if folder is None:
-        raise InvalidRecipe("results lie in an object store: set CLOUD_ASSETS_TASKS to a folder for tasks of your own.")
-    path = folder / f"{name}.yaml"
-    if path.exists() and not force:
-        raise InvalidRecipe(f"{path} is there already: choose another name, or replace it (--force).")
-    folder.mkdir(parents=True, exist_ok=True)
+    content = declaration(name, found, steps)
+    path = check_name(name, force=force)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
         temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), encoding="utf-8")
     return path

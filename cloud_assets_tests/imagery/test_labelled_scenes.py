@@ -39,6 +39,10 @@ def catalog(folder, tmp_path, **settings):
         ("scenes/x.tif", "annotations/mask_x.tif"),
         ("x.tif", "x_label.tif"),
         ("imgs/cloud_7.tif", "masks/7.tif"),
+        ("images/b.tif", "masks/b_msk.tif.tif"),
+        ("images/c.TIF", "masks/c_cloudmask.TIF"),
+        ("site 1/image.tif", "site 1/mask.tif"),
+        ("train/images/4.tif", "train/masks/4.tif"),
     ],
 )
 def test_pairs_are_found_by_name(tmp_path, image, mask):
@@ -163,11 +167,51 @@ def test_what_does_not_fit_is_named_and_leaves_the_others_alone(tmp_path):
     found = catalog(data, tmp_path, max_skipped_fraction=0.5)
     assert [scene.scene_id for scene in found] == list("1234567")
     reasons = {item.item.rsplit("/", 1)[-1]: item.reason for item in found.skipped}
-    assert reasons.keys() == {"0.tif", "lonely.tif", "orphan.tif", "double.tif"}
+    assert reasons.keys() == {"0.tif", "double.tif"}
+    assert found.notes == ("1 image(s) without a mask: lonely.tif", "1 mask(s) without an image: orphan.tif")
     assert "has 2 masks: double.tif, double_mask.tif" in reasons["double.tif"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataNotFound, match="Put images into images/"):
         catalog(tmp_path / "empty", tmp_path)
+    with pytest.raises(DataNotFound, match="nowhere is no folder"):
+        catalog(tmp_path / "nowhere", tmp_path)
+    write_pair(tmp_path / "unlike", "images/a.tif", "masks/b.tif")
+    with pytest.raises(DataNotFound, match=r"1 image\(s\) \(a\.tif\).*1 mask\(s\) \(b\.tif\)"):
+        catalog(tmp_path / "unlike", tmp_path)
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for number, site in enumerate(("train/a", "train/b", "val/a")):
+        write_pair(tmp_path / "data", f"{site}/image.tif", f"{site}/mask.tif", corner=10_000.0 * number)
+    found = {scene.scene_id: scene.split for scene in catalog(tmp_path / "data", tmp_path)}
+    assert found == {"train/a/image": "train", "train/b/image": "train", "val/a/image": "validation"}
+    write_pair(tmp_path / "data", "val/c/image.tif", "val/c/mask.tif", corner=10_000.0)
+    found = catalog(tmp_path / "data", tmp_path)
+    assert {scene.split for scene in found} == {None}, "c lies on b, which is for training"
+    assert any("they cut groups" in note for note in found.notes)
+
+
+def test_pieces_of_an_image_are_one_group(tmp_path):
+    for number, name in enumerate(("a_p1", "a_p2", "b_tile_3", "b_tile_4", "c_0_by_1", "d")):
+        write_pair(tmp_path / "data", f"images/{name}.tif", f"masks/{name}.tif", corner=10_000.0 * number)
+    groups = [scene.group for scene in catalog(tmp_path / "data", tmp_path)]
+    assert groups == ["a", "a", "b", "b", "c", "d"]
+
+
+def test_a_mask_elsewhere_is_no_mask_of_the_image(tmp_path):
+    write_geotiff(tmp_path / "data" / "images" / "a.tif", landsat_dn(REFLECTANCE))
+    for name, nodata in (("a.tif", None), ("a.tif", 0)):
+        write_geotiff(tmp_path / "data" / "masks" / name, CLOUD[None], None, nodata=nodata, corner=(9e5, 4.6e6))
+        with pytest.raises(InvalidData, match=r"masks/a\.tif does not lie on its image"):
+            catalog(tmp_path / "data", tmp_path)
+    (tmp_path / "data" / "masks" / "a.tif").unlink()
+    polygons(tmp_path / "data" / "masks" / "a.geojson", crs="urn:ogc:def:crs:EPSG::32634")
+    with pytest.raises(InvalidData, match="no polygon lies on its image"):
+        catalog(tmp_path / "data", tmp_path)
+    polygons(tmp_path / "data" / "masks" / "all.geojson", crs="urn:ogc:def:crs:EPSG::32634")
+    (tmp_path / "data" / "masks" / "a.geojson").unlink()
+    (scene,) = catalog(tmp_path / "data", tmp_path)
+    assert not scene.read_truth().any(), "one file for all images may have no cloud in this one"
 
 
 def test_overlapping_ground_and_one_product_are_one_group(tmp_path):

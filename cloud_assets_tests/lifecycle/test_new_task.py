@@ -1,8 +1,11 @@
 """From a folder of labelled images to a lineage, by the command line."""
 
+import json
+
 import dagster as dg
 import numpy as np
 import pytest
+import rasterio
 import yaml
 from typer.testing import CliRunner
 
@@ -45,6 +48,36 @@ def test_the_file_says_what_was_found_and_is_a_task_of_the_definitions(data, tmp
     assert run(data, "--kind", "coverage", "--force").exit_code == 0
     (task,) = own_tasks()
     assert list(task.variants) == ["mobilenet"]
+    assert run(data, "--kind", "classes", "--code", "255=shadow", "--code", "0=clear", "--force").exit_code == 0
+    (task,) = own_tasks()
+    assert {name: recipe.classes for name, recipe in task.variants.items()} == {"unet": "four"}
+    assert task.gate.metric == "miou"
+
+
+def test_codes_that_nothing_explains_are_asked_for_at_once(data):
+    with rasterio.open(data / "masks" / "field_1.TIF", "r+") as raster:
+        codes = raster.read(1)
+        codes[:4] = 64
+        codes[4:8] = 128
+        raster.write(codes, 1)
+    with pytest.raises(InvalidData, match=r"nothing explains 128, 64\. Say what each means: --code '128=thick cloud'"):
+        raise run(data).exception
+    result = run(data, "--code", "0=clear", "--code", "255=cloud", "--code", "64=thin", "--code", "128=shadow")
+    assert "128 = cloud shadow" in result.output
+    assert "thin cloud counts as cloud, shadow as clear" in result.output
+
+
+def test_polygons_say_where_their_classes_come_from(data):
+    for mask in (data / "masks").iterdir():
+        mask.unlink()
+    rings = [[[500_100 + x, 4_599_900 - y] for x, y in ((0, 0), (900, 0), (900, 900), (0, 0))]]
+    one = {"type": "Feature", "properties": {"Klasse": "Wolke"}, "geometry": {"type": "Polygon", "coordinates": rings}}
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
+    everything = {"type": "FeatureCollection", "crs": crs, "features": [one]}
+    (data / "masks" / "drawn.geojson").write_text(json.dumps(everything))
+    assert "all polygons are taken for cloud; their attributes are Klasse" in run(data).output
+    result = run(data, "--attribute", "Klasse", "--code", "Wolke=thin", "--force")
+    assert "masks: Wolke = thin cloud; clear 9" in result.output
 
 
 def test_the_lineage_of_the_task_materialises_to_its_splits(data):

@@ -1,5 +1,7 @@
 """Segmentation recipes for few labels, with simulated patches in each batch."""
 
+from typing import Literal
+
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.learning.focal_dice import FocalDice
 from cloud_assets.learning.optimisation import Optimisation
@@ -33,7 +35,9 @@ ANYWHERE = SimulationRecipe(ground=GroundRecipe(biomes=tuple(BIOMES)))
 """All landscapes, those of low contrast between ground and cloud included."""
 
 
-def mixed_with_simulation(network: NetworkSpecification, steps: int) -> Segmentation:
+def mixed_with_simulation(
+    network: NetworkSpecification, steps: int, classes: Literal["binary", "four"] = "binary"
+) -> Segmentation:
     """Half of each batch is simulated, and some clear patches get simulated clouds: few scenes hold few kinds of land.
 
     Reflectance is kept up to 1.2, not cut at 0.4 as in the recipes that have thousands of labels: snow and cloud differ
@@ -42,9 +46,11 @@ def mixed_with_simulation(network: NetworkSpecification, steps: int) -> Segmenta
     Args:
         network: The network to train.
         steps: Steps of the training; the learning rate falls to zero by the last.
+        classes: Clear and cloud, or thin cloud and shadow as well.
     """
     return Segmentation(
         network=network,
+        classes=classes,
         loss=FocalDice(focal=0.25),
         clip=(0.0, 1.2),
         simulated_fraction=0.5,
