@@ -7,6 +7,7 @@ import segmentation_models_pytorch as smp
 from segmentation_models_pytorch.encoders import encoders
 from torch import Tensor, nn
 
+from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD
 from cloud_assets.errors import InvalidModel
 from cloud_assets.networks.pretrained import hub_file, load_weights, names_match, read_weights
 from cloud_assets.networks.shipped import SIMULATION, SIMULATION_WEIGHTS
@@ -20,7 +21,8 @@ def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int
     Args:
         encoder: Name of the encoder, ``efficientnet-b0`` … ``efficientnet-b5``.
         encoder_weights: ``none``, ``simulation``, ``imagenet``, or a weights file of the encoder or of the whole
-            network. The last layer of a whole network for other classes is left out: it starts anew.
+            network. The last layer of a whole network for other classes starts anew, but for one logit of cloud from a
+            network for the four cloud codes: that starts from their difference.
         in_channels: Number of input bands.
         out_channels: Number of output channels (logits).
 
@@ -52,7 +54,7 @@ def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int
     weights = {name: tensor for name, tensor in weights.items() if not name.startswith("_fc.")}
     part = network if names_match(network, weights) else cast("nn.Module", network.encoder)
     if part is network:
-        weights |= _head_for_other_classes(network, weights)
+        weights |= _cloud_from_four(network, weights) or _head_for_other_classes(network, weights)
     try:
         load_weights(part, weights, str(path))
     except InvalidModel as error:
@@ -84,7 +86,7 @@ def check_whole_start(network: nn.Module, encoder_weights: str) -> None:
             f"start_share needs weights of the whole network, and {path} holds other ones, of an encoder perhaps: "
             "set start_share to 0."
         )
-    if _head_for_other_classes(network, weights):
+    if _head_for_other_classes(network, weights) and not _cloud_from_four(network, weights):
         raise InvalidModel(
             f"start_share needs weights of a network for the same classes, and {path} is for others, so that the last "
             "layer starts at random: set start_share to 0, or change the recipe's classes."
@@ -94,6 +96,18 @@ def check_whole_start(network: nn.Module, encoder_weights: str) -> None:
 def _local_file(encoder_weights: str) -> Path:
     """Path of weights that are no hub's."""
     return SIMULATION_WEIGHTS if encoder_weights == SIMULATION else Path(encoder_weights).expanduser()
+
+
+def _cloud_from_four(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The last layer for one logit of cloud, where the weights' one has the four cloud codes; else nothing.
+
+    The mean of the logits of both kinds of cloud less that of clear and shadow: to first order the log of their odds.
+    """
+    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(_HEAD)}
+    if any((len(tensor), len(weights[name])) != (1, len(CLASS_NAMES)) for name, tensor in own.items()):
+        return {}
+    cloud, other = [THICK_CLOUD, THIN_CLOUD], [CLEAR, CLOUD_SHADOW]
+    return {name: (weights[name][cloud].mean(0) - weights[name][other].mean(0))[None] for name in own}
 
 
 def _head_for_other_classes(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:

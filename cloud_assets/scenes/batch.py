@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cloud_assets.errors import CloudAssetsError, StorageFull
+from cloud_assets.errors import CloudAssetsError, InvalidData, StorageFull
 from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside, scene_paths
 from cloud_assets.imagery.formats.scene_source import SceneSource
@@ -124,8 +124,7 @@ class SceneBatch:
         except CloudAssetsError as error:
             return error
         except Exception as error:  # whatever a library raises in one scene must not take the others with it
-            _log.exception("%s failed", path)
-            return error
+            return _unexpected(path, error)
 
 
 def _scenes(
@@ -144,5 +143,15 @@ def _attempt(act: Callable[..., Result], path: Path | str, *more: Any) -> Result
     except CloudAssetsError as error:
         return error
     except Exception as error:  # whatever a library raises about one file must not take the other scenes with it
-        _log.exception("%s could not be opened", path)
-        return error
+        return _unexpected(path, error)
+
+
+def _unexpected(path: Path | str, error: Exception) -> CloudAssetsError:
+    """An error that nobody foresaw, without its traceback, which is logged for who asks for it."""
+    _log.debug("%s failed", path, exc_info=error)
+    said = InvalidData(
+        f"{path}: {type(error).__name__}: {error}. If the file is whole and the folders can be read and written, this is "
+        "a defect of Cloud Assets: please report it with this line."
+    )
+    said.__cause__ = error
+    return said

@@ -72,28 +72,19 @@ class ThresholdSearch:
         Returns:
             ``sensitive``, ``balanced``, ``strict``; empty without any cloud.
         """
-        total = self._total()
-        if total[1].sum() == 0:
+        if self._total()[1].sum() == 0:
             return {}
+        precision, recall = self.rates()
+        return points_of(precision, recall, round(self.best()[0].value * _STEPS) - 1, measured_on)
+
+    def rates(self) -> tuple[Curve, Curve]:
+        """Precision and recall (T,) at each candidate; 0 where nothing is called cloud, or there is none."""
+        total = self._total()
         false_positive, true_positive = _at_or_above(total)
-        found = np.maximum(true_positive + false_positive, 1)
-        precision, recall = true_positive / found, true_positive / total[1].sum()
-        chosen = round(self.best()[0].value * _STEPS) - 1
-        scores = {beta: _f_score(precision, recall, beta) for beta in (2.0, 0.5)}
-        places = {
-            "sensitive": int(scores[2.0][: chosen + 1].argmax()),
-            "balanced": chosen,
-            "strict": chosen + int(scores[0.5][chosen:].argmax()),
-        }
-        return {
-            name: OperatingPoint(
-                threshold=float(_CANDIDATES[place]),
-                precision=round(float(precision[place]), 4),
-                recall=round(float(recall[place]), 4),
-                measured_on=measured_on,
-            )
-            for name, place in places.items()
-        }
+        return (
+            true_positive / np.maximum(true_positive + false_positive, 1),
+            true_positive / max(int(total[1].sum()), 1),
+        )
 
     def _total(self) -> npt.NDArray[np.int64]:
         return np.sum(self._patches, axis=0) if self._patches else np.zeros((2, _STEPS), np.int64)
@@ -107,6 +98,25 @@ class ThresholdSearch:
         loss = without_one[:, [best]] - without_one
         error: Curve = np.sqrt((count - 1) * loss.var(axis=0))
         return error
+
+
+def points_of(precision: Curve, recall: Curve, chosen: int, measured_on: str) -> dict[str, OperatingPoint]:
+    """The three operating points of curves over the candidates, around the one that was chosen."""
+    scores = {beta: _f_score(precision, recall, beta) for beta in (2.0, 0.5)}
+    places = {
+        "sensitive": int(scores[2.0][: chosen + 1].argmax()),
+        "balanced": chosen,
+        "strict": chosen + int(scores[0.5][chosen:].argmax()),
+    }
+    return {
+        name: OperatingPoint(
+            threshold=float(_CANDIDATES[place]),
+            precision=round(float(precision[place]), 4),
+            recall=round(float(recall[place]), 4),
+            measured_on=measured_on,
+        )
+        for name, place in places.items()
+    }
 
 
 def _at_or_above(counts: npt.NDArray[np.int64]) -> tuple[Curve, Curve]:
