@@ -57,7 +57,7 @@ def predict(
         list[str] | None,
         typer.Option(
             help="models:/<task>@<alias>, a model folder, or simulation (cloud masks; comes with the package); several "
-            "times. Default: every task's champion."
+            "times. Default: the tasks' champions that learnt from real data; cloud masks without one: simulation."
         ),
     ] = None,
     products: Annotated[str | None, typer.Option(help="Comma-separated, e.g. mask,probability. Default: all.")] = None,
@@ -158,18 +158,18 @@ def composite(
 
 
 def _bundles(references: list[str] | None) -> "list[ModelBundle]":
-    """The models that are named, or every task's champion."""
+    """The models that are named, or every task's champion that learnt from real data."""
     from cloud_assets.lifecycle.model_references import referenced_bundle
-    from cloud_assets.lifecycle.registered_champions import registered_champions
+    from cloud_assets.lifecycle.registered_champions import models_for_scenes
     from cloud_assets.tasks import ALL_TASKS
     from cloud_assets.tracking import Tracker
 
     if references:
         return [referenced_bundle(reference) for reference in references]
-    champions = registered_champions(Tracker(), ALL_TASKS)
-    for said in champions.left_out:
+    bundles, notes = models_for_scenes(Tracker(), ALL_TASKS)
+    for said in notes:
         _CONSOLE.print(said, style="dim", markup=False, highlight=False, soft_wrap=True)
-    return list(champions.bundles)
+    return bundles
 
 
 @app.command("new-task")

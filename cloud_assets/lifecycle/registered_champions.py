@@ -8,6 +8,7 @@ from cloud_assets.errors import InvalidModel, NoChampion, NoModelForProduct
 from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.promotion import CHAMPION, held_out_test
+from cloud_assets.networks.shipped import SIMULATION, SIMULATION_MODEL
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
@@ -55,6 +56,30 @@ def registered_champions(tracker: "Tracker", tasks: Sequence[Task]) -> Registere
             "--model), or take the one that comes with the package (--model simulation)."
         )
     return RegisteredChampions(tuple(bundles), tuple(versions), tuple(left_out))
+
+
+def models_for_scenes(tracker: "Tracker", tasks: Sequence[Task]) -> tuple[list[ModelBundle], list[str]]:
+    """The models for scenes where none are named: champions, but none that learnt from simulated patches of a sample.
+
+    Returns:
+        The models, with the one that comes with the package where no champion makes masks; and a sentence about each.
+    """
+    try:
+        champions = registered_champions(tracker, tasks)
+    except NoModelForProduct:
+        champions = RegisteredChampions((), (), ())
+    bundles, notes = [], []
+    for bundle, version in zip(champions.bundles, champions.versions, strict=True):
+        if bundle.card.is_synthetic_training_data:
+            notes.append(f"{version} learnt from simulated patches and is left out; name it (--model) to use it.")
+        else:
+            bundles.append(bundle)
+            notes.append(f"{bundle.card.family} by {version} ({bundle.card.variant})")
+    shipped = ModelBundle.open(SIMULATION_MODEL)
+    if all(bundle.card.family != shipped.card.family for bundle in bundles):
+        bundles.append(shipped)
+        notes.append(f"{shipped.card.family} by the model that comes with the package (--model {SIMULATION})")
+    return bundles, notes
 
 
 @dataclass(frozen=True)

@@ -150,8 +150,8 @@ def _unexpected(path: Path | str, error: Exception) -> CloudAssetsError:
     """An error that nobody foresaw, without its traceback, which is logged for who asks for it."""
     _log.debug("%s failed", path, exc_info=error)
     said = InvalidData(
-        f"{path}: {type(error).__name__}: {error}. If the file is whole and the folders can be read and written, this is "
-        "a defect of Cloud Assets: please report it with this line."
+        f"{path}: {type(error).__name__}: {error}. If the file is whole and the folders can be read and written, this "
+        "is a defect of Cloud Assets: please report it with this line."
     )
     said.__cause__ = error
     return said

@@ -139,7 +139,7 @@ def parsed_bands(text: str | None) -> Sequence[str] | None:
 
 def _line(outcome: SceneOutcome) -> str:
     if outcome.products is None:
-        return f"{outcome.path}: failed: {outcome.error}"
+        return f"{outcome.path}: failed: {str(outcome.error).removeprefix(f'{outcome.path}: ')}"
     products = outcome.products
     if not products.is_new:
         return f"{outcome.path}: up to date in {products.directory}"

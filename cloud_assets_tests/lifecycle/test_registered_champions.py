@@ -1,0 +1,24 @@
+"""Models for scenes where nobody names one."""
+
+from pathlib import Path
+
+from cloud_assets.lifecycle.registered_champions import models_for_scenes
+from cloud_assets.tasks import ALL_TASKS
+from cloud_assets.tracking import Tracker
+from cloud_assets_tests.orchestration.scene_place import make_champions
+from cloud_assets_tests.scenes.fakes import make_bundle
+
+
+def test_a_champion_of_a_simulated_sample_is_not_taken_in_silence(tmp_path: Path) -> None:
+    tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db")
+    bundles, notes = models_for_scenes(tracker, ALL_TASKS)
+    assert [bundle.card.variant for bundle in bundles] == ["simulation_only"]
+    make_champions(tracker, tmp_path, make_bundle(variant="demo").with_card(is_synthetic_training_data=True))
+    bundles, notes = models_for_scenes(tracker, ALL_TASKS)
+    assert [bundle.card.variant for bundle in bundles] == ["simulation_only"]
+    assert notes[0].startswith("models:/landsat_segmentation/1 learnt from simulated patches and is left out")
+    assert "comes with the package" in notes[1]
+    make_champions(tracker, tmp_path, make_bundle(variant="wider"))
+    bundles, notes = models_for_scenes(tracker, ALL_TASKS)
+    assert [bundle.card.variant for bundle in bundles] == ["wider"]
+    assert notes == ["segmentation by models:/landsat_segmentation/2 (wider)"]
