@@ -18,7 +18,7 @@ def test_a_champion_of_a_simulated_sample_is_not_taken_in_silence(tmp_path: Path
     assert [bundle.card.variant for bundle in bundles] == ["simulation_only"]
     assert notes[0].startswith("models:/landsat_segmentation/1 learnt from simulated patches and is left out")
     assert "comes with the package" in notes[1]
-    make_champions(tracker, tmp_path, make_bundle(variant="wider"))
+    make_champions(tracker, tmp_path, make_bundle(variant="wider", bands=("red", "green", "nir")))
     bundles, notes = models_for_scenes(tracker, ALL_TASKS)
     assert [bundle.card.variant for bundle in bundles] == ["wider"]
     assert notes == ["segmentation by models:/landsat_segmentation/2 (wider)"]
