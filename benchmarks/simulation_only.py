@@ -2,7 +2,7 @@
 
     python benchmarks/simulation_only.py FOLDER [--patches 3000] [--epochs 14] [--steps 100] [--batch 8] [--crop 256]
         [--workers 0] [--workspace simulation_only] [--weights FILE --learning-rate 0.0003]
-        [--release cloud_assets/models/simulation]
+        [--release cloud_assets/networks/simulation]
 
 Trains a U-Net with EfficientNet-B2 on simulated Landsat patches, chooses the epoch on simulated patches, predicts in
 four orientations, and scores it once on all labelled patches of FOLDER/38-cloud: next to a brightness threshold, which
@@ -39,15 +39,22 @@ from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.tasks.landsat_segmentation import TASK
 
 BANDS = ("red", "green", "blue", "nir")
-# Landsat's level 1 is not corrected for the height of the sun: white may be dark. People who label by eye take for haze
-# what reflects less than a fifteenth or reaches evenly over the whole patch.
+# Level 1 of Landsat without metadata is not corrected for the height of the sun: white may be dark. Veils that reflect a
+# thirtieth are cloud already (the threshold decides how much of them a mask takes), and detectors may end at a fifth.
 SIMULATION = SimulationRecipe(
     ground=GroundRecipe(biomes=(*BIOMES, *["ice sheet"] * 3)),
-    clouds=CloudRecipe(thin_from=0.07, none=0.35, overcast=0.16),
-    sensor=SensorRecipe(saturation_chance=0.35, noise=(0.0001, 0.002), shot_noise=(0.0, 0.002)),
-    haze=(0.02, 0.7),
-    sun_elevation=(13.0, 70.0),
-    illumination=(0.28, 1.1),
+    clouds=CloudRecipe(thin_from=0.03, none=0.3, stratus=0.12, overcast=0.2, veil=0.08),
+    sensor=SensorRecipe(
+        saturation_chance=0.5,
+        saturation=(0.22, 1.1),
+        saturation_tint=0.22,
+        saturation_knee=(0.0, 0.1),
+        noise=(0.0001, 0.002),
+        shot_noise=(0.0, 0.002),
+    ),
+    haze=(0.02, 0.6),
+    sun_elevation=(8.0, 75.0),
+    illumination=(0.3, 1.15),
 )
 AUGMENTATION = Augmentation(
     brightness=0.3,
@@ -117,6 +124,7 @@ def trained(options: argparse.Namespace, store: PatchStore, splits: Splits) -> M
         texture=True,
         test_time_augmentation=True,
         mirrored_border=32,
+        classes="four",
         optimisation=Optimisation(
             learning_rate=options.learning_rate, scheduler="linear", max_epochs=options.epochs,
             steps_per_epoch=options.steps, patience=None, weight_averaging=0.998, seed=options.seed,

@@ -34,7 +34,7 @@ def load_model(path_or_name: Path | str, device: str = "auto") -> Model:
         >>> from cloud_assets import load_model
         >>> model = load_model("simulation", device="cpu")
         >>> model.card.family, model.card.classes
-        ('segmentation', ('clear', 'cloud'))
+        ('segmentation', ('clear', 'thick cloud', 'thin cloud', 'cloud shadow'))
     """
     return Model(referenced_bundle(path_or_name), device)
 
