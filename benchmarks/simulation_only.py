@@ -39,8 +39,8 @@ from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.tasks.landsat_segmentation import TASK
 
 BANDS = ("red", "green", "blue", "nir")
-# Level 1 of Landsat without metadata is not corrected for the height of the sun: white may be dark. Veils that reflect a
-# thirtieth are cloud already (the threshold decides how much of them a mask takes), and detectors may end at a fifth.
+# Level 1 of Landsat without metadata is not corrected for the height of the sun: white may be dark. Veils that reflect
+# a thirtieth are cloud already (the threshold decides how much a mask takes), and detectors may end at a fifth.
 SIMULATION = SimulationRecipe(
     ground=GroundRecipe(biomes=(*BIOMES, *["ice sheet"] * 3)),
     clouds=CloudRecipe(thin_from=0.03, none=0.3, stratus=0.12, overcast=0.2, veil=0.08),
