@@ -14,7 +14,7 @@ from cloud_assets.families.segmentation.baselines import BrightnessThreshold, fi
 from cloud_assets.families.segmentation.gallery import CAPTIONS, segmentation_figures
 from cloud_assets.families.segmentation.metrics import SegmentationScores, cloud_metrics
 from cloud_assets.reports.confusion_counts import COUNT_COLUMNS, scene_table
-from cloud_assets.reports.evaluate import Findings, evaluation_of, interval_note, test_rows
+from cloud_assets.reports.evaluate import EvaluationRun, Findings, evaluation_of, interval_note
 from cloud_assets.reports.predictions import predict_patches
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
     from cloud_assets.families.segmentation.stitched_scenes import StitchedScenes
     from cloud_assets.inference.predictor import Predictor
-    from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
     from cloud_assets.reports.evaluation import Evaluation
 
@@ -53,21 +52,13 @@ class SplitScores:
     """The brightness threshold's; empty if none could be fitted."""
 
 
-def evaluate(
-    recipe: SegmentationEvaluation,
-    predictor: Predictor,
-    model_version: str,
-    store: PatchStore,
-    splits: Splits,
-    progress: bool,
-) -> Evaluation:
+def evaluate(recipe: SegmentationEvaluation, run: EvaluationRun) -> Evaluation:
     """Evaluates a model; see :meth:`Family.evaluate`."""
-    splits.check_belongs_to(store)
-    card = predictor.card
-    test = test_rows(store, splits, card, needs_masks=True)
+    predictor, card, store, splits = run.predictor, run.card, run.store, run.splits
+    test = run.test_rows(needs_masks=True)
     baseline = fit_brightness_threshold(store, splits.indices("train"), recipe.baseline_patches)
     official = [scenes for protocol in recipe.protocols if (scenes := protocol.scenes_of(store, test)) is not None]
-    scorer = _Scorer(recipe, predictor, store, baseline, progress)
+    scorer = _Scorer(recipe, predictor, store, baseline, run.progress)
     tested = scorer.score(test, "Testing", official)
     validated = scorer.score(splits.indices("validation"), "Validating", ())
     if not tested.model.counts.sum():
@@ -100,7 +91,7 @@ def evaluate(
         notes=notes,
         headline=HEADLINE,
     )
-    return evaluation_of(recipe, card, model_version, store, splits, found)
+    return evaluation_of(recipe, run, found)
 
 
 class _Scorer:

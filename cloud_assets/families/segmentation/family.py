@@ -19,8 +19,6 @@ from cloud_assets.inference.card import Threshold
 from cloud_assets.inference.patch_features import rounded
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from cloud_assets.datasets.scene import Grid
     from cloud_assets.families.scene_product import ProductSettings
     from cloud_assets.families.segmentation.predictor import SegmentationPredictor
@@ -28,11 +26,7 @@ if TYPE_CHECKING:
     from cloud_assets.inference.bundle import ModelBundle
     from cloud_assets.inference.parallelism import Parallelism
     from cloud_assets.inference.predictor import Predictor
-    from cloud_assets.learning.training_run import TrainingRun
-    from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
-    from cloud_assets.reports.doubts import Doubts
-    from cloud_assets.reports.evaluation import Evaluation
 
 
 class SegmentationFamily(Family):
@@ -45,35 +39,6 @@ class SegmentationFamily(Family):
     stac_task = "semantic-segmentation"
     products = PRODUCTS
     not_served = frozenset({"class_probability"})
-
-    def train(self, recipe: Segmentation, run: TrainingRun) -> ModelBundle:
-        """See :meth:`Family.train`."""
-        from cloud_assets.families.segmentation.train import train
-
-        return train(recipe, run)
-
-    def predictor(self, bundle: ModelBundle, device: str = "auto", network: nn.Module | None = None) -> Predictor:
-        """See :meth:`Family.predictor`."""
-        from cloud_assets.families.segmentation.predictor import SegmentationPredictor
-
-        return SegmentationPredictor(bundle, device, network)
-
-    def evaluate(
-        self,
-        evaluator: SegmentationEvaluation,
-        bundle: ModelBundle,
-        store: PatchStore,
-        splits: Splits,
-        *,
-        predictor: Predictor | None = None,
-        references: Mapping[str, ModelBundle] | None = None,
-        progress: bool = True,
-    ) -> Evaluation:
-        """See :meth:`Family.evaluate`."""
-        from cloud_assets.families.segmentation.evaluate import evaluate
-
-        predictor = predictor or self.predictor(bundle)
-        return evaluate(evaluator, predictor, bundle.version, store, splits, progress)
 
     def predict_picture(
         self, predictor: Predictor, reader: WindowReader, grid: Grid, settings: ProductSettings, share: Parallelism
@@ -112,12 +77,6 @@ class SegmentationFamily(Family):
     def labelled_rows(self, store: PatchStore) -> npt.NDArray[np.int64]:
         """Rows with a labelled pixel."""
         return np.flatnonzero(store.index["cloud_percentage"].notna())
-
-    def doubts(self, predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], progress: bool) -> Doubts:
-        """See :meth:`Family.doubts`."""
-        from cloud_assets.families.segmentation.doubts import doubts
-
-        return doubts(predictor, store, rows, progress)
 
 
 FAMILY = SegmentationFamily()
