@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from cloud_assets.datasets.scene import Grid
     from cloud_assets.families.scene_product import ProductSettings, SceneProduct
     from cloud_assets.imagery.tiling.pipeline import WindowReader
-    from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.inference.card import CardSection
-    from cloud_assets.inference.parallelism import Parallelism
+    from cloud_assets.inference.bundle import CardSection, ModelBundle
+    from cloud_assets.inference.device import Parallelism
     from cloud_assets.inference.predictor import Predictor
     from cloud_assets.learning.recipe import Recipe
     from cloud_assets.learning.training_run import TrainingRun

@@ -15,8 +15,8 @@ from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.tiling.windows import Tiling
 from cloud_assets.imagery.writing.pictures import Picture
 from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
-from cloud_assets.inference.card import ModelCard
-from cloud_assets.inference.parallelism import Parallelism
+from cloud_assets.inference.bundle import ModelCard
+from cloud_assets.inference.device import Parallelism
 from cloud_assets.inference.predictor import Predictor
 
 DEFAULT_PATCH = 256

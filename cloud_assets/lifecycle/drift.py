@@ -18,9 +18,9 @@ from cloud_assets.inference.drift_reference import (
     TrainingReference,
     columns,
     group_hash,
+    image_features,
     reference_of,
 )
-from cloud_assets.inference.patch_features import image_features
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.lifecycle.drift_report import BatchDrift, DriftReport, Kind, drawn
 from cloud_assets.lifecycle.drift_statistics import Drift, DriftDetector, DriftRecipe, Sample

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from pydantic import BaseModel
 
-    from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.inference.card import ModelCard
+    from cloud_assets.inference.bundle import ModelBundle, ModelCard
     from cloud_assets.inference.predictor import Predictor
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore

@@ -13,10 +13,9 @@ from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside,
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.planning import plan_scene
+from cloud_assets.scenes.planning import SceneModels, plan_scene
 from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.scenes.production import scene_products
-from cloud_assets.scenes.scene_models import SceneModels
 
 Result = TypeVar("Result")
 _log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from cloud_assets.families.scene_product import DEFAULT_PATCH
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.tiling.windows import Tiling
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.patch_features import image_features
+from cloud_assets.inference.drift_reference import image_features
+from cloud_assets.scenes.planning import fitted_preprocessing
 from cloud_assets.scenes.product_record import RECORD_FILE, SceneProducts
-from cloud_assets.scenes.scene_models import fitted_preprocessing
 
 _LEAST_VALID = 0.2
 

@@ -10,8 +10,8 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.batch import SceneBatch, SceneOutcome
 from cloud_assets.scenes.composite import Method, Observation, make_composite
 from cloud_assets.scenes.options import SceneOptions, declared_products
-from cloud_assets.scenes.product_collection import write_collection
 from cloud_assets.scenes.product_record import SceneProducts
+from cloud_assets.scenes.stac import write_collection
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -18,14 +18,13 @@ from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside
 from cloud_assets.imagery.formats.scene_reader import SceneBand
 from cloud_assets.imagery.formats.scene_source import SceneSource
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard
-from cloud_assets.inference.parallelism import Parallelism, threads_of_each_call
+from cloud_assets.inference.bundle import ModelBundle, ModelCard
+from cloud_assets.inference.device import Parallelism, threads_of_each_call
 from cloud_assets.inference.predictor import Predictor
 from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneModels
 from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.scenes.production import scene_products
-from cloud_assets.scenes.scene_models import SceneModels
 
 
 @dataclass(frozen=True)

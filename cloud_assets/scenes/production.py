@@ -4,25 +4,73 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cloud_assets.errors import AlreadyRunning, InvalidScene
 from cloud_assets.families.scene_product import SceneWork
 from cloud_assets.imagery.formats.scene_source import SceneSource
-from cloud_assets.imagery.writing.pictures import natural_colours, of_codes, of_measurements, png
+from cloud_assets.imagery.writing.pictures import legend_colours, natural_colours, of_codes, of_measurements, png
 from cloud_assets.imagery.writing.raster_files import storage_errors, write_cog
-from cloud_assets.inference.parallelism import threads_of_each_call
+from cloud_assets.inference.device import threads_of_each_call
 from cloud_assets.scenes.options import SceneOptions, declared_products, declared_rasters
-from cloud_assets.scenes.planning import ScenePlan, plan_scene
+from cloud_assets.scenes.planning import SceneModels, ScenePlan, plan_scene
 from cloud_assets.scenes.product_record import SceneProducts
-from cloud_assets.scenes.scene_models import SceneModels
-from cloud_assets.scenes.scene_page import Exhibit, scene_page
 from cloud_assets.scenes.stac import STAC_FILE, stac_item
 from cloud_assets.storage import atomic_directory
 from cloud_assets.version import __version__
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A picture with its title and legend."""
+
+    title: str
+    png: bytes
+    file: str | None = None
+    """The product's own file, linked from the title."""
+    note: str = ""
+    """What dark and bright mean, where there are no codes."""
+    names: Mapping[int, str] = field(default_factory=dict)
+    """Code -> meaning, for a legend."""
+    colours: Mapping[int, tuple[int, int, int, int]] = field(default_factory=dict)
+
+
+def scene_page(source: SceneSource, products: SceneProducts, exhibits: Sequence[Exhibit]) -> str:
+    """The page.
+
+    Returns:
+        HTML; pictures are inside, products are linked.
+    """
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader("cloud_assets.scenes", "."), autoescape=True)
+    pictures = [
+        {
+            "title": exhibit.title,
+            "png": b64encode(exhibit.png).decode(),
+            "file": exhibit.file,
+            "legend": _legend(exhibit),
+            "note": exhibit.note,
+        }
+        for exhibit in exhibits
+    ]
+    statistics = [
+        (name.replace("_", " "), f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}")
+        for name, value in products.statistics.items()
+        if value == value
+    ]
+    template = environment.get_template("scene.html.jinja")
+    return template.render(source=source, products=products, pictures=pictures, statistics=statistics)
+
+
+def _legend(exhibit: Exhibit) -> list[tuple[str, str]]:
+    colours = legend_colours(exhibit.colours)
+    return [(name, colours[code]) for code, name in exhibit.names.items() if code in colours]
+
 
 _BLOCK_CACHE_BYTES = 256 << 20
 _OTHER_FILES = {"quicklook": "quicklook.png", "page": "index.html", "stac": STAC_FILE}

@@ -15,7 +15,7 @@ from cloud_assets.families.anomaly.normal_split import ANOMALOUS
 from cloud_assets.families.anomaly.products import PRODUCTS
 from cloud_assets.families.anomaly.recipe import AnomalyRecipe
 from cloud_assets.families.family import Family
-from cloud_assets.inference.patch_features import rounded
+from cloud_assets.inference.drift_reference import rounded
 from cloud_assets.patches.store import PatchStore
 
 

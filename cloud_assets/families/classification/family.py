@@ -13,7 +13,7 @@ from cloud_assets.families.classification.evaluation import ClassificationEvalua
 from cloud_assets.families.classification.products import PRODUCTS
 from cloud_assets.families.classification.recipe import Classification
 from cloud_assets.families.family import Family
-from cloud_assets.inference.patch_features import rounded
+from cloud_assets.inference.drift_reference import rounded
 from cloud_assets.patches.store import PatchStore
 
 

@@ -11,12 +11,10 @@ import numpy.typing as npt
 from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families.family import Family
-from cloud_assets.families.segmentation.card_section import SegmentationSection
-from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
 from cloud_assets.families.segmentation.products import PRODUCTS, segment
-from cloud_assets.families.segmentation.recipe import Segmentation
-from cloud_assets.inference.card import Threshold
-from cloud_assets.inference.patch_features import rounded
+from cloud_assets.families.segmentation.recipe import Segmentation, SegmentationEvaluation, SegmentationSection
+from cloud_assets.inference.bundle import Threshold
+from cloud_assets.inference.drift_reference import rounded
 
 if TYPE_CHECKING:
     from cloud_assets.datasets.scene import Grid
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from cloud_assets.families.segmentation.predictor import SegmentationPredictor
     from cloud_assets.imagery.tiling.pipeline import WindowReader
     from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.inference.parallelism import Parallelism
+    from cloud_assets.inference.device import Parallelism
     from cloud_assets.inference.predictor import Predictor
     from cloud_assets.patches.store import PatchStore
 

@@ -1,15 +1,19 @@
-"""Recipe of segmentation models; torch-free."""
+"""Declarations of segmentation models: recipe, evaluation settings and section of the model card; torch-free."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
+from cloud_assets.families.segmentation.stitched_scenes import Cloud38StitchedScenes
+from cloud_assets.inference.bundle import CardSection
 from cloud_assets.learning.focal_dice import FocalDice
 from cloud_assets.learning.optimisation import Optimisation
 from cloud_assets.learning.recipe import Recipe
 from cloud_assets.networks.specifications import NetworkSpecification
 from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.reports.evaluator import Evaluator
 from cloud_assets.simulation.patch import SimulationRecipe
 
 
@@ -96,3 +100,45 @@ class Segmentation(Recipe):
                 "start is random: set the network's encoder_weights to 'simulation' or to a file, or start_share to 0."
             )
         return self
+
+
+class OperatingPoint(BaseModel):
+    """A threshold for a purpose, and what it costs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threshold: float = Field(gt=0, lt=1, description="Cloud at or above this probability.")
+    precision: float = Field(ge=0, le=1, description="Share of what is called cloud that is cloud.")
+    recall: float = Field(ge=0, le=1, description="Share of the cloud that is found.")
+    measured_on: str = Field(description="Labels that precision and recall were measured on.")
+
+
+class SegmentationSection(CardSection):
+    """How class probabilities become a mask, and how a patch is shown to the network."""
+
+    cloud_classes: tuple[int, ...] = Field(min_length=1, description="Which of the card's classes are cloud.")
+    test_time_augmentation: bool = Field(default=False, description="Mean over four orientations.")
+    mirrored_border: int = Field(
+        default=0,
+        ge=0,
+        description="Pixels by which a patch is mirrored beyond its edges first.",
+    )
+    operating_points: Mapping[str, OperatingPoint] | None = Field(
+        default=None,
+        description="'sensitive' (recall counts twice), 'balanced' (the card's threshold), 'strict' (precision counts "
+        "twice). Unset in older cards.",
+    )
+
+
+class SegmentationEvaluation(Evaluator):
+    """Scores a cloud mask on the test split, cloud against clear and class by class."""
+
+    family: ClassVar[str] = "segmentation"
+
+    protocols: tuple[Cloud38StitchedScenes, ...] = Field((), description="Official scores of data sets that have one.")
+    batch_size: int = Field(8, ge=1, description="Patches a call of the network.")
+    worst_patches: int = Field(5, ge=1, description="How many of the worst patches are shown.")
+    typical_patches: int = Field(3, ge=1, description="How many patches around the middle of the ranking are shown.")
+    baseline_patches: int = Field(
+        1000, ge=1, description="Most training patches that the brightness baseline is fitted on."
+    )

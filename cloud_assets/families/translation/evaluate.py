@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cloud_assets.families.translation.baselines import Baseline
     from cloud_assets.families.translation.evaluation import TranslationEvaluation
-    from cloud_assets.inference.card import ModelCard
+    from cloud_assets.inference.bundle import ModelCard
     from cloud_assets.inference.predictor import Predictor
     from cloud_assets.patches.preprocessing import Preprocessing
     from cloud_assets.patches.store import PatchStore

@@ -13,7 +13,7 @@ from cloud_assets.families.translation.card_section import TranslationSection
 from cloud_assets.families.translation.evaluation import TranslationEvaluation
 from cloud_assets.families.translation.products import PRODUCTS
 from cloud_assets.families.translation.recipe import Translation
-from cloud_assets.inference.patch_features import rounded
+from cloud_assets.inference.drift_reference import rounded
 
 
 class TranslationFamily(Family):

@@ -7,7 +7,6 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.network_predictor import NetworkPredictor
 from cloud_assets.inference.predictor import Predictor, check_input
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.statistics import band_positions
@@ -15,7 +14,7 @@ from cloud_assets.patches.store import PatchStore
 from cloud_assets_tests.families.fifth_family.family import CoverSection
 
 
-class CoverPredictor(NetworkPredictor):
+class CoverPredictor(Predictor):
     """Mean of a network's output plus an offset."""
 
     def __init__(self, bundle: ModelBundle, device: str = "auto", network: nn.Module | None = None) -> None:
