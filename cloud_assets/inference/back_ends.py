@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cloud_assets.errors import BackEndUnavailable
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.device import (
+    BackEndName,
     Parallelism,
     autocast,
     choose_device,
@@ -41,12 +42,9 @@ class BackEnd(Protocol):
 
 
 class TorchBackEnd(nn.Module):
-    """PyTorch: channels-last, bfloat16 where the processor or GPU has it; the same arithmetic as the predictors'.
+    """PyTorch: channels-last, bfloat16 where the processor or GPU has it, the same arithmetic as the predictors'.
 
-    Args:
-        bundle: The model.
-        device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
-        precision: ``32`` for single precision also where half is there.
+    With ``precision`` 32 it is single precision also where half is there.
     """
 
     def __init__(self, bundle: ModelBundle, device: str, precision: Literal["auto", "32"] = "auto") -> None:
@@ -67,10 +65,6 @@ class TorchBackEnd(nn.Module):
 def onnx_back_end(bundle: ModelBundle, parallelism: Parallelism) -> OnnxNetwork:
     """ONNX Runtime on the processor, float32.
 
-    Args:
-        bundle: The model.
-        parallelism: How the processor is shared out.
-
     Raises:
         BackEndUnavailable: If it is not installed or cannot take the network.
     """
@@ -80,10 +74,6 @@ def onnx_back_end(bundle: ModelBundle, parallelism: Parallelism) -> OnnxNetwork:
 
 class OpenVinoBackEnd(nn.Module):
     """OpenVINO on the processor, bfloat16 where it has it.
-
-    Args:
-        bundle: The model.
-        parallelism: How the processor is shared out.
 
     Raises:
         BackEndUnavailable: If it is not installed or cannot take the network.
@@ -124,11 +114,7 @@ def class_probability(logits: Tensor) -> Tensor:
 
 
 def import_openvino() -> Any:
-    """The module ``openvino``, imported in silence.
-
-    Raises:
-        BackEndUnavailable: If it is not installed.
-    """
+    """The module ``openvino``, imported in silence, or :class:`BackEndUnavailable`."""
     import sys
 
     # Importing OpenVINO reports its use over the network; without its reporter it stays silent.
@@ -144,8 +130,6 @@ def _example(bundle: ModelBundle) -> Tensor:
     # Height and width must differ, or the exporter takes them for one number.
     return torch.zeros(1, bundle.card.in_channels, _EXAMPLE_SIDE, _EXAMPLE_SIDE + 32)
 
-
-BackEndName = Literal["auto", "torch", "onnxruntime", "openvino"]
 
 _log = logging.getLogger(__name__)
 # Converting a network takes some seconds, in which PyTorch predicts about this many megapixels.
@@ -164,19 +148,16 @@ def choose_back_end(
     parallelism: Parallelism | None = None,
     megapixels: float | None = None,
 ) -> BackEnd:
-    """Makes a model ready to run.
+    """Makes a model, whose network gives logits of classes for pictures of any size, ready to run.
 
     Args:
-        bundle: The model; its network must give logits of classes for pictures of any size.
+        bundle: The model.
         name: The back end, or ``auto``: on a GPU PyTorch, else the first of OpenVINO, PyTorch (where the processor has
             bfloat16) and ONNX Runtime that is installed and agrees with PyTorch in float32 on a probe. PyTorch itself
             runs in float32 where it disagrees in bfloat16.
         device: ``auto``, ``cpu`` or ``cuda``.
         parallelism: How the processor is shared out; None: by the machine.
         megapixels: How much is going to be predicted; for little, ``auto`` does not convert the network.
-
-    Returns:
-        The back end.
 
     Raises:
         BackEndUnavailable: If the one that is asked for is not installed, cannot take the network or disagrees.

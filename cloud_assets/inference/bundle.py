@@ -129,38 +129,35 @@ WEIGHTS_FILE = "weights.safetensors"
 class ModelBundle:
     """A model card with its weights, in memory or in a folder."""
 
-    def __init__(self, card: ModelCard, state_dict: "Mapping[str, torch.Tensor]") -> None:
+    def __init__(self, card: ModelCard, weights: "Mapping[str, torch.Tensor] | bytes") -> None:
         self.card = card
-        # A copy in the plain memory layout: safetensors knows neither channels-last nor shared memory.
-        self._weights = _serialise(state_dict)
+        if not isinstance(weights, bytes):
+            from safetensors.torch import save
+
+            # A copy in the plain memory layout: safetensors knows neither channels-last nor shared memory.
+            weights = save({name: one.detach().cpu().contiguous().clone() for name, one in weights.items()})
+        self._weights = weights
 
     @classmethod
     def open(cls, directory: Path) -> Self:
-        """Opens a bundle that :meth:`save` wrote.
-
-        Args:
-            directory: The folder.
-
-        Returns:
-            The bundle; its weights are read, the network is not built yet.
+        """Opens a bundle that :meth:`save` wrote; its weights are read, the network is not built yet.
 
         Raises:
             InvalidModel: If a file is missing or damaged, or was written by a newer version of Cloud Assets.
         """
-        card = _read_card(directory / CARD_FILE)
-        path = directory / WEIGHTS_FILE
-        _check_weights(path)
-        bundle = cls.__new__(cls)
-        bundle.card = card
-        bundle._weights = path.read_bytes()
-        return bundle
+        from safetensors import SafetensorError, safe_open
+
+        card, path = _read_card(directory / CARD_FILE), directory / WEIGHTS_FILE
+        try:
+            with safe_open(path, framework="np"):
+                return cls(card, path.read_bytes())
+        except (SafetensorError, ValueError, OSError) as error:
+            raise InvalidModel(
+                f"{path}: missing, damaged or no safetensors file ({error}). Train the model again or restore the file."
+            ) from error
 
     def save(self, directory: Path) -> None:
-        """Writes the card and the weights; an older bundle in the folder stays whole until the new one is complete.
-
-        Args:
-            directory: The folder to make or replace.
-        """
+        """Writes card and weights into a folder; an older bundle there stays whole until the new one is complete."""
         with atomic_directory(directory) as temporary:
             (temporary / WEIGHTS_FILE).write_bytes(self._weights)
             (temporary / CARD_FILE).write_text(self.card.model_dump_json(indent=2), encoding="utf-8")
@@ -178,10 +175,7 @@ class ModelBundle:
 
     def with_card(self, **changes: object) -> "ModelBundle":
         """The same weights with some of the card's fields replaced."""
-        bundle = ModelBundle.__new__(ModelBundle)
-        bundle.card = ModelCard.model_validate({**dict(self.card), **changes})
-        bundle._weights = self._weights
-        return bundle
+        return ModelBundle(ModelCard.model_validate({**dict(self.card), **changes}), self._weights)
 
     def state_dict(self) -> "dict[str, torch.Tensor]":
         """The weights, name -> tensor (a fresh copy)."""
@@ -205,24 +199,6 @@ class ModelBundle:
                 f"the model card ({reason}). The two files belong to different models; restore or retrain."
             ) from error
         return network.eval()
-
-
-def _serialise(state_dict: "Mapping[str, torch.Tensor]") -> bytes:
-    from safetensors.torch import save
-
-    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()})
-
-
-def _check_weights(path: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np"):
-            pass
-    except (SafetensorError, ValueError, OSError) as error:
-        raise InvalidModel(
-            f"{path}: missing, damaged or no safetensors file ({error}). Train the model again or restore the file."
-        ) from error
 
 
 def _read_card(path: Path) -> ModelCard:

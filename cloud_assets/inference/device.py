@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 Precision = Literal["auto", "32", "bf16", "16"]
+BackEndName = Literal["auto", "torch", "onnxruntime", "openvino"]
 _MOST_WORKERS = 4
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
@@ -26,10 +27,7 @@ _TOP_PAD_BYTES = 64 * 2**20
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device to compute on.
-
-    Args:
-        name: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:<number>``.
+    """The device to compute on: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:<number>``.
 
     Raises:
         InvalidRecipe: If a GPU is asked for and there is none.

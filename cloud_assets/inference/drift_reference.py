@@ -86,19 +86,12 @@ _ENOUGH_PIXELS = 16_000
 
 
 def image_features(dn: npt.NDArray[Any], preprocessing: Preprocessing, names: Sequence[str] = ()) -> dict[str, float]:
-    """Describes the pixels of a patch, band by band, in physical units.
+    """Describes the pixels of a patch (C, H, W), band by band, in physical units; empty if no pixel is valid.
 
     ``mean_<band>`` and ``std_<band>``; ``dark_<band>``, the 2nd percentile: an offset shows in dark pixels first, for
     clouds move means far more than calibration does; ``colour_<band>``, how far the band's dark pixels are above those
     of all bands together (logarithm of the ratio; difference for decibels), in which illumination cancels out.
-
-    Args:
-        dn: (C, H, W) digital numbers, bands in the order of ``preprocessing``.
-        preprocessing: What the numbers mean, and which pixels hold no data.
-        names: What to call the bands; default: as ``preprocessing`` does.
-
-    Returns:
-        Four numbers a band; empty if no pixel is valid.
+    ``names`` replace those of the bands.
     """
     physical, valid = preprocessing.to_physical(dn)
     if not valid.any():
@@ -123,11 +116,7 @@ def image_features(dn: npt.NDArray[Any], preprocessing: Preprocessing, names: Se
 
 
 def rounded(**values: float) -> dict[str, float]:
-    """Features with five digits, as cards hold them: else rounding alone would set new ones apart.
-
-    Returns:
-        The features; nothing if one of them is not a finite number.
-    """
+    """Features with five digits, as cards hold them: rounding alone would set new ones apart. None if not finite."""
     finite = all(np.isfinite(value) for value in values.values())
     return {name: _five_digits(value) for name, value in values.items()} if finite else {}
 

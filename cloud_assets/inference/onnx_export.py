@@ -18,11 +18,7 @@ from cloud_assets.inference.export_recipe import INT8_FILE, NETWORK_FILE, Export
 
 
 def import_onnxruntime() -> Any:
-    """The module ``onnxruntime``.
-
-    Raises:
-        BackEndUnavailable: If it is not installed.
-    """
+    """The module ``onnxruntime``, or :class:`BackEndUnavailable`."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -31,11 +27,7 @@ def import_onnxruntime() -> Any:
 
 
 class OnnxNetwork(nn.Module):
-    """Pixels in, logits out, like the network itself.
-
-    Args:
-        content: The ONNX file's content.
-        threads: Threads of a call; None: ONNX Runtime decides.
+    """An exported network, run by ONNX Runtime on the processor: pixels in, logits out, like the network itself.
 
     Raises:
         BackEndUnavailable: If ONNX Runtime is not installed or cannot run the file.
@@ -58,14 +50,7 @@ class OnnxNetwork(nn.Module):
         self._input = session.get_inputs()[0].name
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits.
-
-        Args:
-            pixels: (N, C, H, W) float32.
-
-        Returns:
-            (N, outputs) float32 or whatever the network's shape is.
-        """
+        """Logits, float32, of pixels (N, C, H, W)."""
         answer = self._session.run(None, {self._input: pixels.float().cpu().contiguous().numpy()})
         return torch.from_numpy(answer[0]).to(pixels.device)
 
@@ -95,14 +80,10 @@ class ExportedModel:
         return replace(self, card=_with_record(self.card, record))
 
     def runtime(self, *, int8: bool = False) -> OnnxNetwork:
-        """The exported network, to be run in place of the one that it was exported from.
-
-        Args:
-            int8: Take the 8-bit network.
+        """The exported network, or the 8-bit one, to be run in place of the one that it was exported from.
 
         Raises:
             InvalidModel: If there is no 8-bit network.
-            BackEndUnavailable: If ONNX Runtime is not installed.
         """
         content = self.int8 if int8 else self.network
         if content is None:
@@ -136,14 +117,7 @@ class ExportedModel:
 def export(bundle: ModelBundle, recipe: ExportRecipe, inputs: Pixels, calibration: Pixels) -> ExportedModel:
     """Exports a model's network and proves that the export gives the same answers.
 
-    Args:
-        bundle: The model.
-        recipe: How.
-        inputs: (N, C, H, W) preprocessed pixels to compare on.
-        calibration: (M, C, H, W) preprocessed training pixels for the 8-bit network.
-
-    Returns:
-        The exported model.
+    ``inputs`` (N, C, H, W) are preprocessed pixels to compare on, ``calibration`` those for the 8-bit network.
 
     Raises:
         BackEndUnavailable: If the ONNX libraries are not installed, or cannot take the network.
@@ -159,6 +133,19 @@ def export(bundle: ModelBundle, recipe: ExportRecipe, inputs: Pixels, calibratio
             f"{bundle.card.task}/{bundle.card.variant}: the exported network differs from the trained one by up to "
             f"{difference:.3g} on {len(inputs)} inputs. Try another opset, or report the backbone to the ONNX exporter."
         )
+    small, of_small = None, {}
+    if recipe.int8:
+        small = to_int8(content, calibration)
+        quantised = OnnxNetwork(small, threads=1)
+        rough = _logits(quantised, inputs)
+        of_small = {
+            "int8_file": INT8_FILE,
+            "int8_bytes": len(small),
+            "int8_max_difference": float(abs(expected - rough).max()),
+            "int8_agreement": float((expected.argmax(axis=1) == rough.argmax(axis=1)).mean()),
+            "calibration_inputs": len(calibration),
+            "int8_milliseconds": _milliseconds(quantised, inputs),
+        }
     record = ExportRecord(
         opset=recipe.opset,
         input_name="pixels",
@@ -167,33 +154,13 @@ def export(bundle: ModelBundle, recipe: ExportRecipe, inputs: Pixels, calibratio
         max_difference=difference,
         bytes=len(content),
         milliseconds=_milliseconds(exported, inputs),
-    )
-    if not recipe.int8:
-        return ExportedModel(_with_record(bundle.card, record), content)
-    small = to_int8(content, calibration)
-    quantised = OnnxNetwork(small, threads=1)
-    rough = _logits(quantised, inputs)
-    record = record.model_copy(
-        update={
-            "int8_file": INT8_FILE,
-            "int8_bytes": len(small),
-            "int8_max_difference": float(abs(expected - rough).max()),
-            "int8_agreement": float((expected.argmax(axis=1) == rough.argmax(axis=1)).mean()),
-            "calibration_inputs": len(calibration),
-            "int8_milliseconds": _milliseconds(quantised, inputs),
-        }
+        **of_small,
     )
     return ExportedModel(_with_record(bundle.card, record), content, small)
 
 
 def to_onnx(network: nn.Module, example: Pixels, opset: int, *, any_size: bool = False) -> bytes:
-    """An ONNX file of a network for any number of pictures of one size.
-
-    Args:
-        network: In evaluation mode.
-        example: (1, C, H, W).
-        opset: Version of the operator set.
-        any_size: For pictures of any height and width that the network takes.
+    """An ONNX file of a network for any number of pictures of the example's size (1, C, H, W), or of any size.
 
     Raises:
         BackEndUnavailable: If the exporter is not installed or cannot take the network.
@@ -221,14 +188,7 @@ def to_onnx(network: nn.Module, example: Pixels, opset: int, *, any_size: bool =
 
 
 def to_int8(content: bytes, calibration: Pixels) -> bytes:
-    """The same network in 8-bit integers, its ranges measured on real inputs (static quantisation).
-
-    Args:
-        content: The ONNX file.
-        calibration: (M, C, H, W) preprocessed pixels.
-
-    Returns:
-        The 8-bit ONNX file.
+    """The ONNX file in 8-bit integers, its ranges measured on preprocessed pixels (M, C, H, W): static quantisation.
 
     Raises:
         BackEndUnavailable: If ONNX Runtime's quantisation is not installed.

@@ -106,15 +106,9 @@ def check_input(dn: npt.NDArray[Any], card: ModelCard) -> npt.NDArray[Any]:
 
 
 def reflect_pad(pixels: npt.NDArray[np.float32], multiple: int, border: int = 0) -> npt.NDArray[np.float32]:
-    """Mirrors pixels beyond the edges; lower and right far enough that height and width are multiples of a number.
+    """Mirrors pixels (N, C, H, W) beyond the edges by ``border`` on each side.
 
-    Args:
-        pixels: (N, C, H, W).
-        multiple: The number, pixels.
-        border: Pixels to add on each side at least.
-
-    Returns:
-        (N, C, H', W'); the patch itself begins ``border`` pixels from its upper and left edge.
+    Lower and right it is as much more as makes height and width multiples of a number.
     """
     margins = [(border, border + -(side + 2 * border) % multiple) for side in pixels.shape[2:]]
     if not np.any(margins):

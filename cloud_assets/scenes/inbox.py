@@ -18,30 +18,20 @@ _NAMED = 10
 
 
 def look_into(inbox: Path, cursor: str | None, seconds: float = 10.0) -> FolderLook:
-    """Looks which scenes have arrived.
+    """Looks which scenes, files or folders directly in the inbox, have arrived since the look that returned the cursor.
 
-    Args:
-        inbox: The folder; scenes are files or folders directly in it. A missing folder is an empty one.
-        cursor: What the last look returned; None at the first.
-        seconds: After this long the look ends; the next one goes on.
-
-    Returns:
-        What was found, by the scenes' names; see :func:`cloud_assets.datasets.folder_watch.look_at`.
+    After ``seconds`` the look ends and the next one goes on; see :func:`cloud_assets.datasets.folder_watch.look_at`.
     """
     return look_at(lambda: scene_keys(inbox), lambda key: _state(inbox, key), cursor, seconds)
 
 
 def scene_keys(inbox: Path) -> tuple[str, ...]:
     """Keys of all scenes that lie in the inbox, whole or not."""
-    return tuple(sorted(path.name for path in _scenes(inbox)))
+    return tuple(sorted(path.name for path in inbox.iterdir() if _is_scene(path))) if inbox.is_dir() else ()
 
 
 def scene_path(inbox: Path, key: str) -> Path:
-    """The path of a scene in the inbox.
-
-    Args:
-        inbox: The folder.
-        key: The scene's name in it, as :func:`look_into` gave it.
+    """The path of a scene in the inbox by the name that :func:`look_into` gave it.
 
     Raises:
         InvalidScene: If the key, or a link behind it, leads out of the inbox; if there is nothing of that name.
@@ -58,14 +48,9 @@ def scene_path(inbox: Path, key: str) -> Path:
     return path
 
 
-def _scenes(inbox: Path) -> list[Path]:
-    return [path for path in inbox.iterdir() if _is_scene(path)] if inbox.is_dir() else []
-
-
 def _is_scene(path: Path) -> bool:
-    if path.name.startswith((".", "~")) or path.is_symlink() or is_radar(path):
-        return False
-    return looks_like_scene(path)
+    is_hidden = path.name.startswith((".", "~")) or path.is_symlink()
+    return not is_hidden and not is_radar(path) and looks_like_scene(path)
 
 
 def _state(inbox: Path, key: str) -> State | None:
@@ -100,23 +85,10 @@ def process_inbox(
     scaling: Scaling | None = None,
     tell: Callable[[str], None],
 ) -> Iterator[InboxOutcome]:
-    """Makes the products of scenes.
+    """Makes the products of scenes, named as by :func:`look_into`: several outcomes of a folder that holds several.
 
-    Each batch takes all cores and much memory, so a second one on the same machine waits until the first is done.
-
-    Args:
-        inbox: The folder.
-        keys: The scenes, as :func:`cloud_assets.scenes.inbox.look_into` names them.
-        bundles: The models.
-        out_dir: Each scene's products go to a folder of its name in it.
-        options: What is wanted.
-        bands: Names of the bands of raster files that do not tell them.
-        instrument: Instrument of raster files that do not tell it.
-        scaling: Scaling of raster files that do not tell it.
-        tell: Called with one sentence when it has to wait.
-
-    Yields:
-        The outcome of every scene, several of a folder that holds several; what one fails at does not stop the others.
+    Each batch takes all cores and much memory, so a second one on the same machine waits until the first is done;
+    ``tell`` is called with one sentence then. The other arguments are those of :class:`SceneBatch`.
     """
     from filelock import FileLock, Timeout
 

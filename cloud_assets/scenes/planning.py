@@ -8,7 +8,6 @@ from typing import Any
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import CloudAssetsError, InvalidRecipe, InvalidScene, NoModelForProduct
 from cloud_assets.families import FAMILIES, family_of
-from cloud_assets.families.family import Family
 from cloud_assets.families.scene_product import SceneProduct
 from cloud_assets.imagery.formats.scene_source import SceneSource, level_of
 from cloud_assets.inference.bundle import ModelBundle, ModelCard
@@ -52,19 +51,18 @@ class SceneModels:
                 )
 
     @property
-    def families(self) -> tuple[Family, ...]:
-        """The families of the models."""
-        return tuple(FAMILIES[name] for name in dict.fromkeys(family for family, _, _ in self._bundles))
+    def bundles(self) -> tuple[ModelBundle, ...]:
+        """The models, in the order in which they were given."""
+        return tuple(self._bundles.values())
 
     def has(self, family: str) -> bool:
         """Whether there is a model of this family."""
         return any(held == family for held, _, _ in self._bundles)
 
     def suited(self, family: str, source: SceneSource) -> tuple[ModelBundle, Preprocessing]:
-        """The family's model that suits a scene best: trained on its instrument, else on one with these bands.
+        """The family's model that suits a scene best, and its preprocessing made to fit the instrument of the scene.
 
-        Returns:
-            The model, and its preprocessing made to fit the instrument of the scene.
+        That is one trained on the scene's instrument, else one that finds its bands in it.
 
         Raises:
             NoModelForProduct: If there is no model of this family at all.
@@ -85,19 +83,11 @@ class SceneModels:
         raise reasons[0]
 
     def card(self, family: str, source: SceneSource) -> ModelCard:
-        """The card of the model that suits a scene best.
-
-        Raises:
-            NoModelForProduct, InvalidData, UnknownBand, InvalidScene, InvalidRecipe: As :meth:`suited`.
-        """
+        """The card of the model that suits a scene best; see :meth:`suited`."""
         return self.suited(family, source)[0].card
 
     def predictor(self, family: str, source: SceneSource) -> Predictor:
-        """The predictor of the model that suits a scene best, reading the scene's instrument; loaded once.
-
-        Raises:
-            NoModelForProduct, InvalidData, UnknownBand, InvalidScene, InvalidRecipe: As :meth:`suited`.
-        """
+        """The predictor of the model that suits a scene best, reading the scene's instrument; loaded once."""
         bundle, fitted = self.suited(family, source)
         key = _key(bundle.card)
         if (key, source.instrument) not in self._predictors:
@@ -184,16 +174,7 @@ class ScenePlan:
 def plan_scene(
     source: SceneSource, models: SceneModels, options: SceneOptions, radar: SceneSource | None = None
 ) -> ScenePlan:
-    """Finds out which products can be made.
-
-    Args:
-        source: The scene.
-        models: The models.
-        options: What is wanted.
-        radar: A Sentinel-1 scene of the same place and time.
-
-    Returns:
-        The plan: all products that are asked for, or if none is, all that are possible.
+    """Finds out which products can be made: all that are asked for, or if none is, all that are possible.
 
     Raises:
         NoModelForProduct: If a product is asked for that no model makes, or none is possible at all.

@@ -19,12 +19,7 @@ from cloud_assets.families.classification.gallery import (
     sample_table,
     scene_table,
 )
-from cloud_assets.families.classification.metrics import (
-    Answers,
-    class_table,
-    decision_metrics,
-    probability_metrics,
-)
+from cloud_assets.families.classification.metrics import Answers, class_table, decision_metrics, probability_metrics
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import SPLITS
 from cloud_assets.reports.evaluate import EvaluationRun, Findings, evaluation_of

@@ -41,7 +41,6 @@ class SplitScores:
     """What the model and the brightness rule score on one split."""
 
     model: SegmentationScores
-    """The model's scores."""
     brightness: SegmentationScores
     """The brightness threshold's; empty if none could be fitted."""
 

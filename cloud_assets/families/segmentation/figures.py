@@ -15,11 +15,7 @@ from cloud_assets.reports.bars import scene_bars
 from cloud_assets.reports.composites import FALSE_COLOUR, STRETCH_NOTE, TRUE_COLOUR, Picture, composite
 from cloud_assets.reports.confusion_counts import scene_table
 from cloud_assets.reports.confusion_figure import confusion_figure
-from cloud_assets.reports.curves import (
-    cloud_cover_figure,
-    precision_recall_figure,
-    reliability_figure,
-)
+from cloud_assets.reports.curves import cloud_cover_figure, precision_recall_figure, reliability_figure
 from cloud_assets.reports.predictions import predict_patches
 from cloud_assets.reports.style import CLASS_COLOURS, OUTCOME_COLOURS, figure_style, png
 
@@ -27,7 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
-    from matplotlib.patches import Patch
 
     from cloud_assets.families.segmentation.metrics import SegmentationScores
     from cloud_assets.families.segmentation.recipe import SegmentationEvaluation
@@ -36,6 +31,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 10.4
 _PROBABILITY_COLOURS = "cividis"
+_EDGE = "#9aa3ad"
 
 
 @dataclass(frozen=True)
@@ -117,12 +113,13 @@ def _framed(axes: Axes) -> None:
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set_visible(True)
-        spine.set_color("#9aa3ad")
+        spine.set_color(_EDGE)
         spine.set_linewidth(0.8)
 
 
 def _legends(row: SubFigure, examples: Sequence[Example], names: Mapping[int, str]) -> None:
     from matplotlib.cm import ScalarMappable
+    from matplotlib.patches import Patch
 
     shown = {int(code) for example in examples for code in (*np.unique(example.truth), *np.unique(example.mask))}
     classes = {name: CLASS_COLOURS[name] for code, name in names.items() if code in shown}
@@ -131,7 +128,7 @@ def _legends(row: SubFigure, examples: Sequence[Example], names: Mapping[int, st
     outcomes = {name: colour for name, colour in OUTCOME_COLOURS.items() if name != "not scored" or UNLABELLED in shown}
     for position, (title, colours) in enumerate({"classes": classes, "errors": outcomes}.items()):
         legend = row.legend(
-            handles=_swatches(colours),
+            handles=[Patch(facecolor=colour, edgecolor=_EDGE, label=name) for name, colour in colours.items()],
             title=title,
             ncols=3,
             loc="upper left",
@@ -145,12 +142,6 @@ def _legends(row: SubFigure, examples: Sequence[Example], names: Mapping[int, st
     bar.set_ticks([0, 0.5, 1])
     bar.ax.tick_params(labelsize=9)
     axes.set_title("cloud probability", fontsize=9, fontweight="bold", loc="left")
-
-
-def _swatches(colours: Mapping[str, str]) -> list[Patch]:
-    from matplotlib.patches import Patch
-
-    return [Patch(facecolor=colour, edgecolor="#9aa3ad", label=name) for name, colour in colours.items()]
 
 
 CAPTIONS = {
@@ -179,13 +170,7 @@ def segmentation_figures(
 ) -> dict[str, bytes | None]:
     """Draws all figures of a report as PNG; None for those that the data do not allow.
 
-    Args:
-        recipe: How many patches to show.
-        predictor: The model, to predict the shown patches once more.
-        store: The patches.
-        scores: The model's on the test split.
-        per_patch: Table of the test patches, most wrong pixels first.
-        baselines: Metrics of the trivial rules, by name.
+    ``per_patch`` is the table of test patches, most wrong pixels first; ``baselines`` are metrics of rules by name.
     """
     has_kinds = scores.has_kinds
     true_codes = [code for code in CLASS_NAMES if scores.class_counts[code].sum()]

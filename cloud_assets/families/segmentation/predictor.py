@@ -61,16 +61,13 @@ class SegmentationPredictor(Predictor):
     def window_probability(
         self, dn: npt.NDArray[Any], inside: Sequence[tuple[slice, slice]], *, augment: bool | None = None
     ) -> npt.NDArray[np.float32]:
-        """Class probabilities of windows of a scene, to be blended before :meth:`decided` makes masks of them.
+        """Class probabilities (N, K, H, W) of windows of a scene, to be blended before :meth:`decided` makes masks.
 
         Args:
             dn: (N, C, H, W) raw digital numbers, bands in the card's order.
             inside: Rows and columns of each window that lie in the scene. The others are filled as :meth:`predict`
                 fills the surroundings of a patch, with preprocessed pixels as in a mirror.
             augment: Average over four orientations; None: as the card says.
-
-        Returns:
-            (N, K, H, W) float32 in the order of the card's classes.
         """
         height, width = dn.shape[2:]
         pixels = np.stack([self._mirrored(*one) for one in zip(dn, inside, strict=True)])
@@ -109,16 +106,9 @@ _FLIPS: list[list[int]] = [[], [3], [2], [2, 3]]
 def decide(
     probability: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], cloud_classes: Sequence[int], threshold: float
 ) -> npt.NDArray[np.uint8]:
-    """Masks from probabilities: first cloud or not, by the threshold, then the likeliest class of that side.
+    """Masks (N, H, W) from probabilities (N, K, H, W): first cloud or not, then the likeliest class of that side.
 
-    Args:
-        probability: (N, K, H, W), classes by cloud code.
-        valid: (N, H, W), False where there is no data.
-        cloud_classes: Which classes are cloud.
-        threshold: Cloud where the summed probability of the cloud classes reaches it.
-
-    Returns:
-        (N, H, W) uint8 cloud codes, 255 where there is no data.
+    Cloud is where the summed probability of the cloud classes reaches the threshold; without data the code is 255.
     """
     other_classes = [index for index in range(probability.shape[1]) if index not in cloud_classes]
     is_cloud = probability[:, cloud_classes].sum(axis=1) >= threshold

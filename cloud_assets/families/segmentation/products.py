@@ -56,15 +56,7 @@ def segment(
 ) -> Iterator[SegmentedBlock]:
     """Segments a scene, on disk or in memory: windows go through the network, are blended, and only then decided.
 
-    Args:
-        reader: Hands out the bands in the order of the predictor's card.
-        grid: The scene's.
-        predictor: The model, its preprocessing made to fit the instrument of the scene.
-        settings: Windows and test-time augmentation.
-        share: Calls of the network at once.
-
-    Yields:
-        Parts of the scene that together cover it exactly once.
+    The reader hands out the bands in the order of the predictor's card. The blocks cover the scene exactly once.
     """
     multiple = predictor.card.network.size_multiple
     # At the scene's edge windows have the surroundings of single patches.

@@ -83,10 +83,7 @@ class Place:
 class StitchedScenes:
     """Gathers predictions and scores each scene as soon as its last patch has come, so that few are in memory at once.
 
-    Args:
-        protocol: Threshold and patch size.
-        places: Where each row of the store belongs.
-        truths: Truth raster of each scene; not 0 is cloud.
+    ``places`` tells where each row of the store belongs, ``truths`` is the raster of each scene: not 0 is cloud.
     """
 
     def __init__(
@@ -106,12 +103,9 @@ class StitchedScenes:
         mask: npt.NDArray[np.uint8],
         cloud_probability: npt.NDArray[np.float32],
     ) -> None:
-        """Adds a batch; patches that belong to no scene are passed over.
+        """Adds a batch as :class:`SegmentationScores` does; nodata is clear in the official score.
 
-        Args:
-            indices: (N,) rows of the store.
-            mask: (N, H, W) predicted cloud codes, 255 nodata (which is clear in the official score).
-            cloud_probability: (N, H, W) in [0, 1].
+        Patches that belong to no scene are passed over.
         """
         for index, codes, probability in zip(indices.tolist(), mask, cloud_probability, strict=True):
             place = self._places.get(index)

@@ -60,12 +60,7 @@ class ThresholdSearch:
         """Thresholds for three purposes: the chosen one, and those of the largest F2 and F0.5 below and above it.
 
         F-beta weighs recall beta times as much as precision (van Rijsbergen 1979, Information Retrieval).
-
-        Args:
-            measured_on: What the counted labels are, for the card.
-
-        Returns:
-            ``sensitive``, ``balanced``, ``strict``; empty without any cloud.
+        ``measured_on`` says what the counted labels are, for the card. Nothing without any cloud.
         """
         total = self._total()
         if total[1].sum() == 0:

@@ -86,7 +86,8 @@ class SegmentationModule(TrainedModule):
         logits = self.network(self.to_layout(images))
         probability = class_probability(logits)
         is_cloud = probability[:, self.cloud_classes].sum(dim=1) >= 0.5
-        cloud_truth = torch.where(truth == UNLABELLED, truth, torch.isin(truth, self._cloud_codes(truth)).long())
+        cloud_codes = torch.tensor(self.cloud_classes, device=truth.device)
+        cloud_truth = torch.where(truth == UNLABELLED, truth, torch.isin(truth, cloud_codes).long())
         self.cloud_metrics.update(is_cloud.long(), cloud_truth)
         if len(self.class_metrics):
             self.class_metrics.update(probability.argmax(dim=1), truth)
@@ -97,9 +98,6 @@ class SegmentationModule(TrainedModule):
         for metrics in (self.cloud_metrics, self.class_metrics):
             self.log_dict(metrics.compute())
             metrics.reset()
-
-    def _cloud_codes(self, like: Tensor) -> Tensor:
-        return torch.tensor(self.cloud_classes, device=like.device)
 
 
 def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
