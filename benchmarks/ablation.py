@@ -26,9 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cloud_assets.families import family_of
-from cloud_assets.families.segmentation.baselines import fit_brightness_threshold
-from cloud_assets.families.segmentation.few_labels import RANDOM_SENSORS, VARIED_LIGHT
-from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.families.segmentation.metrics import fit_brightness_threshold
+from cloud_assets.families.segmentation.recipe import RANDOM_SENSORS, VARIED_LIGHT, Segmentation
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.search_space import with_parameters
 from cloud_assets.learning.training_run import TrainingRun, fingerprint

@@ -19,11 +19,9 @@ import numpy as np
 import torch
 
 from cloud_assets.families.segmentation.batches import Composition, PatchSource, TrainingBatches
-from cloud_assets.families.segmentation.few_labels import RANDOM_SENSORS, mixed_with_simulation
-from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.families.segmentation.recipe import RANDOM_SENSORS, Segmentation, mixed_with_simulation
 from cloud_assets.families.segmentation.train import SegmentationModule, class_codes
-from cloud_assets.inference.device import autocast
-from cloud_assets.inference.process_memory import keep_freed_memory
+from cloud_assets.inference.device import autocast, keep_freed_memory
 from cloud_assets.networks.specifications import EfficientNetUNet, NetworkSpecification, UNet
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.augmenter import Augmenter

@@ -19,7 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.inference.patch_features import image_features
+from cloud_assets.inference.drift_reference import image_features
 from cloud_assets.lifecycle.drift import IMAGES_SAMPLED
 from cloud_assets.lifecycle.drift_statistics import DriftDetector, DriftRecipe, Sample
 from cloud_assets.patches.preprocessing import Preprocessing

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from mask_scoring import MaskRule, ModelMask, UkisMask, score_masks
 
-from cloud_assets.families.segmentation.baselines import fit_brightness_threshold
+from cloud_assets.families.segmentation.metrics import fit_brightness_threshold
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.model_references import referenced_bundle
 from cloud_assets.patches.cutting import cut_patches

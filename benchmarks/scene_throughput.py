@@ -160,7 +160,7 @@ def _write_scene(path: Path, side: int) -> None:
 
 
 def _card() -> "object":
-    from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+    from cloud_assets.inference.bundle import ModelCard, Threshold, TrainingRecord
     from cloud_assets.networks.specifications import EfficientNetUNet
     from cloud_assets.patches.preprocessing import Preprocessing
 
@@ -197,8 +197,8 @@ def _options(arguments: argparse.Namespace) -> "object":
 def _end_to_end(arguments: argparse.Namespace, side: int) -> dict[str, float]:
     from cloud_assets.imagery.formats.scene_formats import open_scene
     from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.scenes.planning import SceneModels
     from cloud_assets.scenes.production import scene_products
-    from cloud_assets.scenes.scene_models import SceneModels
 
     options = _options(arguments)
     models = SceneModels([ModelBundle.open(arguments.folder / "model")], options)
@@ -231,9 +231,9 @@ def _bare(arguments: argparse.Namespace, *, one_call: bool = False) -> dict[str,
 
     import torch
 
-    from cloud_assets.inference.back_end_choice import choose_back_end
+    from cloud_assets.inference.back_ends import choose_back_end
     from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.inference.parallelism import Parallelism, threads_of_each_call
+    from cloud_assets.inference.device import Parallelism, threads_of_each_call
 
     options, tiling = _options(arguments), _tiling(arguments, arguments.side)
     share = Parallelism(1, len(os.sched_getaffinity(0))) if one_call else Parallelism.of_machine()

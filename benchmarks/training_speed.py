@@ -23,8 +23,7 @@ from torch.utils.data import Subset
 from cloud_assets.families.segmentation.batches import Composition, PatchSource, TrainingBatches, ValidationBatches
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.families.segmentation.train import SegmentationModule, class_codes
-from cloud_assets.inference.device import autocast
-from cloud_assets.inference.process_memory import keep_freed_memory
+from cloud_assets.inference.device import autocast, keep_freed_memory
 from cloud_assets.learning import fit as fitting
 from cloud_assets.learning.numbered_batches import training_loader, validation_loader
 from cloud_assets.learning.optimisation import Optimisation

@@ -33,8 +33,7 @@ def tiny_bundle() -> Callable[..., "ModelBundle"]:
     def make(task: str = "clouds", variant: str = "unet", seed: int = 0, **training: Any) -> "ModelBundle":
         import torch
 
-        from cloud_assets.inference.bundle import ModelBundle
-        from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+        from cloud_assets.inference.bundle import ModelBundle, ModelCard, Threshold, TrainingRecord
         from cloud_assets.networks.specifications import UNet
         from cloud_assets.patches.preprocessing import Preprocessing
 

@@ -5,8 +5,7 @@ from typing import Any, ClassVar
 from cloud_assets import families
 from cloud_assets.families import load_predictor
 from cloud_assets.families.family import Family
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import CardSection
+from cloud_assets.inference.bundle import CardSection, ModelBundle
 from cloud_assets.inference.predictor import Predictor
 from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.training_run import TrainingRun

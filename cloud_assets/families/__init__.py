@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from cloud_assets.errors import InvalidModel
 from cloud_assets.families.family import Family
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard
+from cloud_assets.inference.bundle import ModelBundle, ModelCard
 from cloud_assets.inference.predictor import Predictor
 from cloud_assets.learning.recipe import Recipe
 from cloud_assets.networks.torchvision_pairing import ensure_torchvision

@@ -1,9 +1,10 @@
-"""The interface of a family of models."""
+"""What a family of models is: its declarations, and the modules of its folder that do the work."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,14 +13,15 @@ import numpy.typing as npt
 from cloud_assets.imagery.tiling.windows import Window
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from torch import nn
 
     from cloud_assets.datasets.scene import Grid
     from cloud_assets.families.scene_product import ProductSettings, SceneProduct
     from cloud_assets.imagery.tiling.pipeline import WindowReader
-    from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.inference.card import CardSection
-    from cloud_assets.inference.parallelism import Parallelism
+    from cloud_assets.inference.bundle import CardSection, ModelBundle
+    from cloud_assets.inference.device import Parallelism
     from cloud_assets.inference.predictor import Predictor
     from cloud_assets.learning.recipe import Recipe
     from cloud_assets.learning.training_run import TrainingRun
@@ -30,10 +32,13 @@ if TYPE_CHECKING:
     from cloud_assets.reports.evaluator import Evaluator
 
 
-class Family(ABC):
+class Family:
     """A kind of models: how they are trained, run, evaluated and applied to scenes.
 
-    Declarations load no torch; methods import what they need. A family is registered in
+    The class of a family holds its declarations and loads no torch. What loads torch lies in modules beside it, which
+    are imported when they are needed: ``train`` with ``train(recipe, run)``, ``predictor`` with the class
+    ``<Name>Predictor(bundle, device, network)``, ``evaluate`` with ``evaluate(evaluator, run)``, and, where labels can
+    be doubted, ``doubts`` with ``doubts(predictor, store, rows, progress)``. A family is registered in
     :mod:`cloud_assets.families` by one line.
     """
 
@@ -54,7 +59,6 @@ class Family(ABC):
     why_not_exported: ClassVar[str] = ""
     """Why its models cannot be exported to ONNX; empty: they can."""
 
-    @abstractmethod
     def train(self, recipe: Any, run: TrainingRun) -> ModelBundle:
         """Trains on the run's patches, or goes on where an interrupted training of the same run stopped.
 
@@ -67,8 +71,9 @@ class Family(ABC):
             TrainingFailed: If the loss becomes infinite or not a number.
             InvalidModel: If pretrained weights cannot be obtained, or do not fit the network.
         """
+        bundle: ModelBundle = self._module("train").train(recipe, run)
+        return bundle
 
-    @abstractmethod
     def predictor(self, bundle: ModelBundle, device: str = "auto", network: nn.Module | None = None) -> Predictor:
         """Makes a model ready to predict: the one way for validation, thresholds, evaluation, scenes and serving.
 
@@ -80,8 +85,10 @@ class Family(ABC):
         Raises:
             InvalidModel: If the weights do not fit the card, or the card lacks something.
         """
+        kind = getattr(self._module("predictor"), f"{self.name.capitalize()}Predictor")
+        predictor: Predictor = kind(bundle, device, network)
+        return predictor
 
-    @abstractmethod
     def evaluate(
         self,
         evaluator: Any,
@@ -111,6 +118,13 @@ class Family(ABC):
         Raises:
             NoUsablePatches: If the test split holds nothing to score, or the patches lack a band of the model.
         """
+        from cloud_assets.reports.evaluate import EvaluationRun
+
+        splits.check_belongs_to(store)
+        predictor = predictor or self.predictor(bundle)
+        run = EvaluationRun(predictor, bundle.version, store, splits, references or {}, progress)
+        evaluation: Evaluation = self._module("evaluate").evaluate(evaluator, run)
+        return evaluation
 
     def predict_picture(
         self, predictor: Predictor, reader: WindowReader, grid: Grid, settings: ProductSettings, share: Parallelism
@@ -151,4 +165,13 @@ class Family(ABC):
         Returns:
             The doubts; None if the family has no way to doubt a label.
         """
-        return None
+        if find_spec(self._module_name("doubts")) is None:
+            return None
+        doubts: Doubts = self._module("doubts").doubts(predictor, store, rows, progress)
+        return doubts
+
+    def _module_name(self, name: str) -> str:
+        return f"{type(self).__module__.rpartition('.')[0]}.{name}"
+
+    def _module(self, name: str) -> ModuleType:
+        return import_module(self._module_name(name))

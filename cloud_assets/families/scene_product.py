@@ -15,8 +15,8 @@ from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.tiling.windows import Tiling
 from cloud_assets.imagery.writing.pictures import Picture
 from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
-from cloud_assets.inference.card import ModelCard
-from cloud_assets.inference.parallelism import Parallelism
+from cloud_assets.inference.bundle import ModelCard
+from cloud_assets.inference.device import Parallelism
 from cloud_assets.inference.predictor import Predictor
 
 DEFAULT_PATCH = 256
@@ -141,12 +141,7 @@ class SceneWork:
     """Library and arithmetic that ran the network, where it could be chosen."""
 
     def draft(self, product: SceneProduct, grid: Grid | None = None) -> RasterDraft:
-        """A draft of a product to write to, in a ``with`` block.
-
-        Args:
-            product: Its name and form.
-            grid: Where it lies; None: the scene's own pixels.
-        """
+        """A draft of a product to write to, in a ``with`` block; without a grid it lies on the scene's own pixels."""
         form = product.form if isinstance(product.form, RasterForm) else product.form(self)
         draft = RasterDraft(self.scratch / f"{product.name}.tif", grid or self.source.grid, form)
         self.drafts[product.name] = draft

@@ -41,9 +41,6 @@ class ServedModel:
         Returns:
             The task's answer, each array with N first; for segmentation ``mask`` (N, H, W), uint8 cloud codes with 255
             for nodata, and ``cloud_probability`` (N, H, W), float32.
-
-        Raises:
-            InvalidData: If the number of bands is not the model's.
         """
         channels_first = np.ascontiguousarray(np.moveaxis(model_input, -1, 1))
         answer = self._predictor.predict(channels_first)
@@ -51,9 +48,5 @@ class ServedModel:
 
 
 def _load_pyfunc(data_path: str) -> ServedModel:
-    """MLflow's entry point; the name is MLflow's choice.
-
-    Args:
-        data_path: The model bundle's folder.
-    """
+    """MLflow's entry point, whose name is MLflow's choice; it gets the model bundle's folder."""
     return ServedModel(ModelBundle.open(Path(data_path)))

@@ -1,20 +1,126 @@
-"""A trained model as a folder: safetensors weights and a model card."""
+"""A trained model: its card, JSON that holds all that inference needs and how it was trained, and its weights."""
 
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cloud_assets.errors import InvalidModel
-from cloud_assets.inference.card import SCHEMA_VERSION, ModelCard
+from cloud_assets.networks.specifications import NetworkSpecification
+from cloud_assets.patches.preprocessing import Preprocessing
+from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.storage import atomic_directory
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+SCHEMA_VERSION = 1
+"""Raised whenever a card of the old form could be misread."""
+
+
+StoppedBy = Literal["steps", "time limit", "early stopping"]
+"""What ended a training: its budget of steps, its time limit, or the lack of progress on validation."""
+
+
+class Threshold(BaseModel):
+    """A decision threshold and where it comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float = Field(description="Decide for the positive class at or above this value.")
+    method: str = Field(description="How it was chosen, e.g. 'largest cloud IoU on the validation split'.")
+    unit: str = Field(description="What is compared with it, e.g. 'cloud probability'.")
+
+
+class TrainingRecord(BaseModel):
+    """How a model was trained, from which data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: dict[str, Any] = Field(description="The recipe, as JSON.")
+    seed: int
+    epochs_run: int = Field(description="Epochs trained in all, also those before an interruption.")
+    best_epoch: int = Field(description="Epoch (from 0) whose weights were kept.")
+    history: tuple[dict[str, float], ...] = Field(description="One row of metrics an epoch.")
+    patches_version: str
+    splits_version: str
+    fingerprint: str = Field(description="Hash of recipe and data: the same fingerprint means the same training.")
+    seconds: float = Field(description="Wall-clock time of the training, without interruptions.")
+    device: str
+    steps_run: int | None = Field(default=None, description="Steps trained in all. Unset in older cards.")
+    stopped_by: StoppedBy | None = Field(default=None, description="What ended the training. Unset in older cards.")
+
+
+class ModelCard(BaseModel):
+    """What a model is, what it takes, how its output is decided, and how it came about."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    schema_version: Literal[1] = 1
+    task: str
+    variant: str
+    family: str = Field(description="Which family of models it belongs to: see cloud_assets.families.")
+    network: NetworkSpecification
+    in_channels: int = Field(ge=1)
+    out_channels: int = Field(ge=1)
+    preprocessing: Preprocessing = Field(description="From raw digital numbers to the network's input.")
+    classes: tuple[str, ...] = Field(default=(), description="Names of the classes, by their index.")
+    threshold: Threshold | None = None
+    patch_size: int | None = Field(default=None, description="Side of the training patches, pixels.")
+    training: TrainingRecord
+    metrics: dict[str, float] = Field(default_factory=dict, description="On the validation split.")
+    software: dict[str, str] = Field(default_factory=dict, description="Versions of the libraries at training.")
+    details: dict[str, Any] = Field(default_factory=dict, description="Read and written by card sections.")
+    created: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    is_synthetic_training_data: bool = False
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Native names of the input bands, in the order in which they are expected."""
+        return self.preprocessing.bands
+
+    def essentials(self) -> dict[str, Any]:
+        """The part of the card that decides what the model answers, as JSON."""
+        decisive = {"family", "network", "in_channels", "out_channels", "preprocessing", "classes", "threshold"}
+        return self.model_dump(mode="json", include=decisive | {"details"})
+
+
+class CardSection(BaseModel):
+    """A typed view of a part of a card's ``details``: what only one family, or one step after training, needs."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def of(cls, card: ModelCard) -> Self:
+        """Reads the section of a card.
+
+        Raises:
+            InvalidModel: If the card lacks it, or a value in it is not allowed.
+        """
+        try:
+            return cls.model_validate(card.details)
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise InvalidModel(
+                f"{card.task}/{card.variant}: the details of the model card do not describe a model of the family "
+                f"{card.family!r} ({problems}). Train the model again, or install the version of Cloud Assets that "
+                "wrote the card."
+            ) from error
+
+    def details(self) -> dict[str, Any]:
+        """The section as a part of a card's ``details``, JSON; what is unset is left out."""
+        return {name: value for name, value in self.model_dump(mode="json").items() if value is not None}
+
+    @property
+    def patches_role(self) -> str:
+        """Role of the patches that the model reads, in a patch store."""
+        return IMAGES
+
 
 CARD_FILE = "model_card.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -23,38 +129,35 @@ WEIGHTS_FILE = "weights.safetensors"
 class ModelBundle:
     """A model card with its weights, in memory or in a folder."""
 
-    def __init__(self, card: ModelCard, state_dict: "Mapping[str, torch.Tensor]") -> None:
+    def __init__(self, card: ModelCard, weights: "Mapping[str, torch.Tensor] | bytes") -> None:
         self.card = card
-        # A copy in the plain memory layout: safetensors knows neither channels-last nor shared memory.
-        self._weights = _serialise(state_dict)
+        if not isinstance(weights, bytes):
+            from safetensors.torch import save
+
+            # A copy in the plain memory layout: safetensors knows neither channels-last nor shared memory.
+            weights = save({name: one.detach().cpu().contiguous().clone() for name, one in weights.items()})
+        self._weights = weights
 
     @classmethod
     def open(cls, directory: Path) -> Self:
-        """Opens a bundle that :meth:`save` wrote.
-
-        Args:
-            directory: The folder.
-
-        Returns:
-            The bundle; its weights are read, the network is not built yet.
+        """Opens a bundle that :meth:`save` wrote; its weights are read, the network is not built yet.
 
         Raises:
             InvalidModel: If a file is missing or damaged, or was written by a newer version of Cloud Assets.
         """
-        card = _read_card(directory / CARD_FILE)
-        path = directory / WEIGHTS_FILE
-        _check_weights(path)
-        bundle = cls.__new__(cls)
-        bundle.card = card
-        bundle._weights = path.read_bytes()
-        return bundle
+        from safetensors import SafetensorError, safe_open
+
+        card, path = _read_card(directory / CARD_FILE), directory / WEIGHTS_FILE
+        try:
+            with safe_open(path, framework="np"):
+                return cls(card, path.read_bytes())
+        except (SafetensorError, ValueError, OSError) as error:
+            raise InvalidModel(
+                f"{path}: missing, damaged or no safetensors file ({error}). Train the model again or restore the file."
+            ) from error
 
     def save(self, directory: Path) -> None:
-        """Writes the card and the weights; an older bundle in the folder stays whole until the new one is complete.
-
-        Args:
-            directory: The folder to make or replace.
-        """
+        """Writes card and weights into a folder; an older bundle there stays whole until the new one is complete."""
         with atomic_directory(directory) as temporary:
             (temporary / WEIGHTS_FILE).write_bytes(self._weights)
             (temporary / CARD_FILE).write_text(self.card.model_dump_json(indent=2), encoding="utf-8")
@@ -72,10 +175,7 @@ class ModelBundle:
 
     def with_card(self, **changes: object) -> "ModelBundle":
         """The same weights with some of the card's fields replaced."""
-        bundle = ModelBundle.__new__(ModelBundle)
-        bundle.card = ModelCard.model_validate({**dict(self.card), **changes})
-        bundle._weights = self._weights
-        return bundle
+        return ModelBundle(ModelCard.model_validate({**dict(self.card), **changes}), self._weights)
 
     def state_dict(self) -> "dict[str, torch.Tensor]":
         """The weights, name -> tensor (a fresh copy)."""
@@ -99,24 +199,6 @@ class ModelBundle:
                 f"the model card ({reason}). The two files belong to different models; restore or retrain."
             ) from error
         return network.eval()
-
-
-def _serialise(state_dict: "Mapping[str, torch.Tensor]") -> bytes:
-    from safetensors.torch import save
-
-    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()})
-
-
-def _check_weights(path: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np"):
-            pass
-    except (SafetensorError, ValueError, OSError) as error:
-        raise InvalidModel(
-            f"{path}: missing, damaged or no safetensors file ({error}). Train the model again or restore the file."
-        ) from error
 
 
 def _read_card(path: Path) -> ModelCard:

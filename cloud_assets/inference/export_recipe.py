@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud_assets.inference.card import CardSection
+from cloud_assets.inference.bundle import CardSection
 
 NETWORK_FILE = "network.onnx"
 INT8_FILE = "network.int8.onnx"

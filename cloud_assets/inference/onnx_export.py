@@ -1,22 +1,59 @@
-"""Export of networks to ONNX, compared with PyTorch, also in 8-bit integers."""
+"""Export of networks to ONNX, compared with PyTorch, also in 8-bit integers, and what runs them."""
 
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cloud_assets.errors import BackEndUnavailable, InvalidModel
-from cloud_assets.inference.bundle import CARD_FILE, ModelBundle
-from cloud_assets.inference.card import ModelCard
+from cloud_assets.inference.bundle import CARD_FILE, ModelBundle, ModelCard
 from cloud_assets.inference.export_recipe import INT8_FILE, NETWORK_FILE, ExportRecipe, ExportRecord, ExportSection
-from cloud_assets.inference.onnx_network import OnnxNetwork
+
+
+def import_onnxruntime() -> Any:
+    """The module ``onnxruntime``, or :class:`BackEndUnavailable`."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackEndUnavailable("onnxruntime is not installed: pip install 'cloud-assets[onnx]'.") from error
+    return onnxruntime
+
+
+class OnnxNetwork(nn.Module):
+    """An exported network, run by ONNX Runtime on the processor: pixels in, logits out, like the network itself.
+
+    Raises:
+        BackEndUnavailable: If ONNX Runtime is not installed or cannot run the file.
+    """
+
+    name = "onnxruntime float32 on cpu"
+
+    def __init__(self, content: bytes, threads: int | None = None) -> None:
+        super().__init__()
+        onnxruntime = import_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # advice about the graph is not for the user
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no common base class
+            raise BackEndUnavailable(f"ONNX Runtime cannot run this file: {str(error)[:300]}. Export again.") from error
+        self._session = session
+        self._input = session.get_inputs()[0].name
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits, float32, of pixels (N, C, H, W)."""
+        answer = self._session.run(None, {self._input: pixels.float().cpu().contiguous().numpy()})
+        return torch.from_numpy(answer[0]).to(pixels.device)
+
 
 Pixels = npt.NDArray[np.float32]
 
@@ -43,14 +80,10 @@ class ExportedModel:
         return replace(self, card=_with_record(self.card, record))
 
     def runtime(self, *, int8: bool = False) -> OnnxNetwork:
-        """The exported network, to be run in place of the one that it was exported from.
-
-        Args:
-            int8: Take the 8-bit network.
+        """The exported network, or the 8-bit one, to be run in place of the one that it was exported from.
 
         Raises:
             InvalidModel: If there is no 8-bit network.
-            BackEndUnavailable: If ONNX Runtime is not installed.
         """
         content = self.int8 if int8 else self.network
         if content is None:
@@ -84,14 +117,7 @@ class ExportedModel:
 def export(bundle: ModelBundle, recipe: ExportRecipe, inputs: Pixels, calibration: Pixels) -> ExportedModel:
     """Exports a model's network and proves that the export gives the same answers.
 
-    Args:
-        bundle: The model.
-        recipe: How.
-        inputs: (N, C, H, W) preprocessed pixels to compare on.
-        calibration: (M, C, H, W) preprocessed training pixels for the 8-bit network.
-
-    Returns:
-        The exported model.
+    ``inputs`` (N, C, H, W) are preprocessed pixels to compare on, ``calibration`` those for the 8-bit network.
 
     Raises:
         BackEndUnavailable: If the ONNX libraries are not installed, or cannot take the network.
@@ -107,6 +133,19 @@ def export(bundle: ModelBundle, recipe: ExportRecipe, inputs: Pixels, calibratio
             f"{bundle.card.task}/{bundle.card.variant}: the exported network differs from the trained one by up to "
             f"{difference:.3g} on {len(inputs)} inputs. Try another opset, or report the backbone to the ONNX exporter."
         )
+    small, of_small = None, {}
+    if recipe.int8:
+        small = to_int8(content, calibration)
+        quantised = OnnxNetwork(small, threads=1)
+        rough = _logits(quantised, inputs)
+        of_small = {
+            "int8_file": INT8_FILE,
+            "int8_bytes": len(small),
+            "int8_max_difference": float(abs(expected - rough).max()),
+            "int8_agreement": float((expected.argmax(axis=1) == rough.argmax(axis=1)).mean()),
+            "calibration_inputs": len(calibration),
+            "int8_milliseconds": _milliseconds(quantised, inputs),
+        }
     record = ExportRecord(
         opset=recipe.opset,
         input_name="pixels",
@@ -115,33 +154,13 @@ def export(bundle: ModelBundle, recipe: ExportRecipe, inputs: Pixels, calibratio
         max_difference=difference,
         bytes=len(content),
         milliseconds=_milliseconds(exported, inputs),
-    )
-    if not recipe.int8:
-        return ExportedModel(_with_record(bundle.card, record), content)
-    small = to_int8(content, calibration)
-    quantised = OnnxNetwork(small, threads=1)
-    rough = _logits(quantised, inputs)
-    record = record.model_copy(
-        update={
-            "int8_file": INT8_FILE,
-            "int8_bytes": len(small),
-            "int8_max_difference": float(abs(expected - rough).max()),
-            "int8_agreement": float((expected.argmax(axis=1) == rough.argmax(axis=1)).mean()),
-            "calibration_inputs": len(calibration),
-            "int8_milliseconds": _milliseconds(quantised, inputs),
-        }
+        **of_small,
     )
     return ExportedModel(_with_record(bundle.card, record), content, small)
 
 
 def to_onnx(network: nn.Module, example: Pixels, opset: int, *, any_size: bool = False) -> bytes:
-    """An ONNX file of a network for any number of pictures of one size.
-
-    Args:
-        network: In evaluation mode.
-        example: (1, C, H, W).
-        opset: Version of the operator set.
-        any_size: For pictures of any height and width that the network takes.
+    """An ONNX file of a network for any number of pictures of the example's size (1, C, H, W), or of any size.
 
     Raises:
         BackEndUnavailable: If the exporter is not installed or cannot take the network.
@@ -169,14 +188,7 @@ def to_onnx(network: nn.Module, example: Pixels, opset: int, *, any_size: bool =
 
 
 def to_int8(content: bytes, calibration: Pixels) -> bytes:
-    """The same network in 8-bit integers, its ranges measured on real inputs (static quantisation).
-
-    Args:
-        content: The ONNX file.
-        calibration: (M, C, H, W) preprocessed pixels.
-
-    Returns:
-        The 8-bit ONNX file.
+    """The ONNX file in 8-bit integers, its ranges measured on preprocessed pixels (M, C, H, W): static quantisation.
 
     Raises:
         BackEndUnavailable: If ONNX Runtime's quantisation is not installed.

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cloud_assets.errors import StorageFull, TrainingFailed
-from cloud_assets.inference.card import StoppedBy
+from cloud_assets.inference.bundle import StoppedBy
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.storage import atomic_file
 

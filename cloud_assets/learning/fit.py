@@ -13,9 +13,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from cloud_assets.inference.card import StoppedBy
-from cloud_assets.inference.device import choose_device, choose_precision
-from cloud_assets.inference.process_memory import keep_freed_memory
+from cloud_assets.inference.bundle import StoppedBy
+from cloud_assets.inference.device import choose_device, choose_precision, keep_freed_memory
 from cloud_assets.learning.callbacks import (
     BEST_CHECKPOINT,
     LAST_CHECKPOINT,

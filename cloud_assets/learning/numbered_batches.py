@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cloud_assets.bands import UNLABELLED
-from cloud_assets.inference.mirrored_padding import reflect_pad
+from cloud_assets.inference.predictor import reflect_pad
 
 Sample = tuple[Any, ...]
 """Arrays or numbers of one sample; a batch stacks each of them along a new first axis."""

@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 from pydantic import BaseModel
 
-from cloud_assets.inference.card import TrainingRecord
+from cloud_assets.inference.bundle import TrainingRecord
 from cloud_assets.learning.fit import FitResult
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.version import __version__

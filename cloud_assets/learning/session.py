@@ -11,8 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.utils.data import Dataset
 
 from cloud_assets.errors import NoUsablePatches
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import CardSection, ModelCard
+from cloud_assets.inference.bundle import CardSection, ModelBundle, ModelCard
 from cloud_assets.learning.fit import TrainedModule, fit, torch_threads
 from cloud_assets.learning.numbered_batches import NumberedBatches, training_loader, validation_loader
 from cloud_assets.learning.provenance import software_versions, training_record

@@ -18,15 +18,16 @@ from cloud_assets.inference.drift_reference import (
     TrainingReference,
     columns,
     group_hash,
+    image_features,
     reference_of,
 )
-from cloud_assets.inference.patch_features import image_features
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.lifecycle.drift_report import BatchDrift, DriftReport, Kind, drawn
 from cloud_assets.lifecycle.drift_statistics import Drift, DriftDetector, DriftRecipe, Sample
 from cloud_assets.patches.statistics import band_positions, band_statistics
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.scenes.observation import observe_scene, predicted_scenes
+from cloud_assets.scenes.prediction import observe_scene
+from cloud_assets.scenes.product_record import predicted_scenes
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from pydantic import BaseModel
 
-    from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.inference.card import ModelCard
+    from cloud_assets.inference.bundle import ModelBundle, ModelCard
+    from cloud_assets.inference.predictor import Predictor
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
 
@@ -61,31 +61,43 @@ class Findings:
     """More sections, by heading."""
 
 
-def test_rows(store: PatchStore, splits: Splits, card: ModelCard, *, needs_masks: bool) -> npt.NDArray[np.int64]:
-    """The rows of the test split.
+@dataclass(frozen=True)
+class EvaluationRun:
+    """One evaluation: the model ready to predict, and the patches that it is judged on."""
 
-    Raises:
-        NoUsablePatches: If there are none, or no masks although the family needs them.
-    """
-    rows = splits.indices("test")
-    if not len(rows) or (needs_masks and not store.has_masks):
-        problem = "has no masks" if len(rows) else "is empty"
-        raise NoUsablePatches(f"{card.task}/{card.variant}: the test split {problem}. Look at the splits.")
-    return rows
+    predictor: Predictor
+    model_version: str
+    store: PatchStore
+    splits: Splits
+    references: Mapping[str, ModelBundle] = field(default_factory=dict)
+    """Models of other tasks to compare with, by the name of their task."""
+    progress: bool = True
+
+    @property
+    def card(self) -> ModelCard:
+        """The card of the model."""
+        return self.predictor.card
+
+    def test_rows(self, *, needs_masks: bool) -> npt.NDArray[np.int64]:
+        """The rows of the test split.
+
+        Raises:
+            NoUsablePatches: If there are none, or no masks although the family needs them.
+        """
+        rows = self.splits.indices("test")
+        if not len(rows) or (needs_masks and not self.store.has_masks):
+            problem = "has no masks" if len(rows) else "is empty"
+            raise NoUsablePatches(
+                f"{self.card.task}/{self.card.variant}: the test split {problem}. Look at the splits."
+            )
+        return rows
 
 
-def evaluation_of(
-    evaluator: BaseModel,
-    card: ModelCard,
-    model_version: str,
-    store: PatchStore,
-    splits: Splits,
-    found: Findings,
-    references: Mapping[str, ModelBundle] | None = None,
-) -> Evaluation:
+def evaluation_of(evaluator: BaseModel, run: EvaluationRun, found: Findings) -> Evaluation:
     """Puts an evaluation together."""
     import pandas as pd
 
+    card, store, splits = run.card, run.store, run.splits
     metrics = {**found.test, **{f"validation_{name}": value for name, value in found.validation.items()}}
     for prefix, rule in found.stated_rules.items():
         metrics |= {f"{prefix}_{name}": value for name, value in found.rules.get(rule, {}).items()}
@@ -110,12 +122,12 @@ def evaluation_of(
         headline=found.headline,
         captions={**CAPTIONS, **found.captions},
         sections=report_sections(store, card, model=found.model, **found.sections),
-        model_version=model_version,
+        model_version=run.model_version,
         patches_version=store.data_version,
         splits_version=splits.data_version,
         is_synthetic=store.is_synthetic,
         recipe=evaluator.model_dump(mode="json"),
-        references={task: bundle.version for task, bundle in (references or {}).items()},
+        references={task: bundle.version for task, bundle in run.references.items()},
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cloud_assets.inference.card import ModelCard
+    from cloud_assets.inference.bundle import ModelCard
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
 

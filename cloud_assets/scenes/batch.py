@@ -13,10 +13,9 @@ from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside,
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.planning import plan_scene
+from cloud_assets.scenes.planning import SceneModels, plan_scene
 from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.scenes.production import scene_products
-from cloud_assets.scenes.scene_models import SceneModels
 
 Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
@@ -35,16 +34,16 @@ class SceneOutcome:
 
 
 class SceneBatch:
-    """Scenes that are processed one after the other.
+    """Scenes, by their paths or addresses, that are processed one after the other.
 
     Args:
-        paths: The scenes: paths or addresses.
+        paths: The scenes.
         bundles: The models.
         out_dir: Each scene's products go to a folder of its name in it.
         options: What is wanted.
-        bands: Names of the bands of raster files that do not tell them.
-        instrument: Instrument of raster files that do not tell it.
-        scaling: Scaling of raster files that do not tell it.
+        bands: Names of the bands of raster files that do not tell them; ``instrument`` and ``scaling`` likewise.
+        instrument: See ``bands``.
+        scaling: See ``bands``.
         radar: Radar scenes of the first, second, … scene. The others have the one that lies beside them by its name.
     """
 
@@ -90,11 +89,7 @@ class SceneBatch:
         return total
 
     def run(self, progress: Callable[[int], None] | None = None) -> Iterator[SceneOutcome]:
-        """Processes the scenes.
-
-        Yields:
-            The outcome of each scene, in their order; after a full disk no further scene is tried.
-        """
+        """Processes the scenes, in their order; after a full disk no further scene is tried."""
         names: dict[str, Path | str] = {}
         for (named, path, source), radar in zip(self._scenes, self._radar, strict=True):
             done = self._one(path, source, radar, names, progress)

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -16,10 +15,10 @@ from cloud_assets.datasets.scene import Grid
 from cloud_assets.errors import InvalidRecipe, InvalidScene
 from cloud_assets.imagery.formats.geotiff import open_geotiff
 from cloud_assets.imagery.formats.scene_source import SceneSource
-from cloud_assets.imagery.geometry import footprint
 from cloud_assets.imagery.tiling.windows import Window
 from cloud_assets.imagery.writing.pictures import natural_colours, png
 from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm, storage_errors, write_cog
+from cloud_assets.scenes.stac import PROCESSING, placed_item, timestamp
 from cloud_assets.storage import atomic_directory
 from cloud_assets.version import __version__
 
@@ -264,23 +263,21 @@ def _stac_item(
     import pystac
 
     times = [one.source.acquired for one in observations if one.source.acquired is not None]
-    outline = footprint(grid)
-    item = pystac.Item(
-        id=name,
-        geometry=outline[0] if outline else None,
-        bbox=list(outline[1]) if outline else None,
+    item = placed_item(
+        name,
+        grid,
         datetime=None,
         start_datetime=min(times),
         end_datetime=max(times),
         properties={
-            "created": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "created": timestamp(),
             "processing:lineage": f"{method} of the clear pixels of {len(observations)} scenes",
             "processing:software": {"cloud-assets": __version__},
             "cloud_assets:scenes": [one.source.name for one in observations],
             "cloud_assets:covered": round(made.covered, 4),
             "cloud_assets:clear_dates": round(made.clear_dates, 2),
         },
-        stac_extensions=["https://stac-extensions.github.io/processing/v1.1.0/schema.json"],
+        stac_extensions=[PROCESSING],
     )
     for key, title in (("composite", f"Cloud-free {method}"), ("count", "Clear dates"), ("date", "Date taken")):
         item.add_asset(key, pystac.Asset(f"./{key}.tif", title, None, pystac.MediaType.COG, ["data"]))

@@ -73,7 +73,8 @@ def predict_dataarray(
         raise InvalidData(f"expected the dimensions band, y and x; found {', '.join(map(str, array.dims)) or 'none'}.")
     names, places = _bands(array, bands, profile, card.bands)
     array = array.isel(band=places).transpose(..., "band", *spatial)
-    wanted = scaling or _stated(array)
+    scale, offset = array.attrs.get("scale_factor"), array.attrs.get("add_offset")
+    wanted = scaling or (None if scale is None and offset is None else Scaling(scale, offset))
     nodata = array.attrs.get("_FillValue", array.attrs.get("nodata", array.encoding.get("_FillValue")))
 
     def predicted(block: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -135,11 +136,6 @@ def _bands(
     if missing:
         raise InvalidData(f"the array has no band {', '.join(missing)}; it has {', '.join(texts)}.")
     return tuple(wanted), [found.index(name) for name in wanted]
-
-
-def _stated(array: "xr.DataArray") -> Scaling | None:
-    scale, offset = array.attrs.get("scale_factor"), array.attrs.get("add_offset")
-    return None if scale is None and offset is None else Scaling(scale, offset)
 
 
 def _digital_numbers(

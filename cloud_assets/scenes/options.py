@@ -1,5 +1,6 @@
 """Options of scene products."""
 
+from collections.abc import Collection
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -7,8 +8,7 @@ from pydantic import Field, model_validator
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families import FAMILIES
 from cloud_assets.families.scene_product import ProductSettings, SceneProduct
-
-BackEndName = Literal["auto", "torch", "onnxruntime", "openvino"]
+from cloud_assets.inference.device import BackEndName
 
 
 class SceneOptions(ProductSettings):
@@ -31,16 +31,27 @@ class SceneOptions(ProductSettings):
 
     @model_validator(mode="after")
     def _check_products(self) -> Self:
-        known = declared_products() if self.products else {}
-        unknown = [name for name in self.products or () if name not in known]
-        if unknown:
-            raise InvalidRecipe(f"no such product: {', '.join(unknown)}; there are {', '.join(known)}.")
+        if self.products:
+            known_products(self.products)
         return self
 
 
 def declared_products() -> dict[str, SceneProduct]:
     """The products that can be asked for, by name, in the order in which they are made."""
     return {product.name: product for family in FAMILIES.values() for product in family.products}
+
+
+def known_products(names: Collection[str]) -> tuple[str, ...]:
+    """The products of these names, in the order in which they are made.
+
+    Raises:
+        InvalidRecipe: If there is no such product.
+    """
+    known = declared_products()
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InvalidRecipe(f"no such product: {', '.join(unknown)}; there are {', '.join(known)}.")
+    return tuple(name for name in known if name in names)
 
 
 def declared_rasters() -> dict[str, SceneProduct]:

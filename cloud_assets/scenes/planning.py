@@ -1,15 +1,143 @@
-"""What can be made of a scene with the given models, decided before anything is computed."""
+"""The models that scenes are processed with, and what can be made of a scene with them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import Any
 
-from cloud_assets.errors import CloudAssetsError, NoModelForProduct
+from cloud_assets.bands import INSTRUMENTS
+from cloud_assets.errors import CloudAssetsError, InvalidRecipe, InvalidScene, NoModelForProduct
+from cloud_assets.families import FAMILIES, family_of
 from cloud_assets.families.scene_product import SceneProduct
-from cloud_assets.imagery.formats.scene_source import SceneSource
+from cloud_assets.imagery.formats.scene_source import SceneSource, level_of
+from cloud_assets.inference.bundle import ModelBundle, ModelCard
+from cloud_assets.inference.predictor import Predictor
+from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.scenes.options import SceneOptions, declared_products
-from cloud_assets.scenes.scene_models import SceneModels
 from cloud_assets.version import __version__
+
+_Key = tuple[str, str, tuple[str, ...]]
+"""Family, instrument and bands of a model."""
+
+
+class SceneModels:
+    """Loaded models. Of each family several may be given that read different instruments or bands.
+
+    Raises:
+        InvalidRecipe: If two models of one family read the same.
+        BackEndUnavailable: If the back end asked for cannot run a model.
+    """
+
+    def __init__(
+        self, bundles: Iterable[ModelBundle], options: SceneOptions | None = None, megapixels: float | None = None
+    ) -> None:
+        from cloud_assets.inference.back_ends import choose_back_end
+
+        self._options = options or SceneOptions()
+        self._bundles: dict[_Key, ModelBundle] = {}
+        self._back_ends: dict[_Key, Any] = {}
+        self._predictors: dict[tuple[_Key, str], Predictor] = {}
+        for bundle in bundles:
+            card = bundle.card
+            other = self._bundles.setdefault(_key(card), bundle)
+            if other is not bundle:
+                raise InvalidRecipe(
+                    f"two {card.family} models were given that read the same bands of {card.preprocessing.instrument} "
+                    f"({_named(other.card)} and {_named(card)}): give one."
+                )
+            if any(product.any_back_end for product in family_of(bundle).products):
+                self._back_ends[_key(card)] = choose_back_end(
+                    bundle, self._options.back_end, self._options.device, megapixels=megapixels
+                )
+
+    @property
+    def bundles(self) -> tuple[ModelBundle, ...]:
+        """The models, in the order in which they were given."""
+        return tuple(self._bundles.values())
+
+    def has(self, family: str) -> bool:
+        """Whether there is a model of this family."""
+        return any(held == family for held, _, _ in self._bundles)
+
+    def suited(self, family: str, source: SceneSource) -> tuple[ModelBundle, Preprocessing]:
+        """The family's model that suits a scene best, and its preprocessing made to fit the instrument of the scene.
+
+        That is one trained on the scene's instrument, else one that finds its bands in it.
+
+        Raises:
+            NoModelForProduct: If there is no model of this family at all.
+            InvalidData, UnknownBand, InvalidScene, InvalidRecipe: Why the best of them does not suit either.
+        """
+        held = [bundle for (other, _, _), bundle in self._bundles.items() if other == family]
+        reasons: list[CloudAssetsError] = []
+        for bundle in sorted(held, key=lambda bundle: _strangeness(bundle.card, source)):
+            try:
+                fitted = fitted_preprocessing(bundle.card, source, self._options.accept_other_level)
+            except CloudAssetsError as error:
+                reasons.append(error)
+            else:
+                return bundle, fitted
+        if not reasons:
+            made = ", ".join(product.name for product in FAMILIES[family].products)
+            raise NoModelForProduct(f"no {family} model was given, which {made} of {source.location} need.")
+        raise reasons[0]
+
+    def card(self, family: str, source: SceneSource) -> ModelCard:
+        """The card of the model that suits a scene best; see :meth:`suited`."""
+        return self.suited(family, source)[0].card
+
+    def predictor(self, family: str, source: SceneSource) -> Predictor:
+        """The predictor of the model that suits a scene best, reading the scene's instrument; loaded once."""
+        bundle, fitted = self.suited(family, source)
+        key = _key(bundle.card)
+        if (key, source.instrument) not in self._predictors:
+            adapted = bundle.with_card(preprocessing=fitted)
+            if self._options.operating_point is not None:
+                adapted = family_of(adapted).at_operating_point(adapted, self._options.operating_point)
+            predictor = family_of(adapted).predictor(adapted, self._options.device, self._back_ends.get(key))
+            self._predictors[key, source.instrument] = predictor
+        return self._predictors[key, source.instrument]
+
+    def back_end(self, family: str, source: SceneSource) -> str:
+        """Library and arithmetic that run the model that suits a scene; empty for a predictor's own network."""
+        return str(getattr(self._back_ends.get(_key(self.card(family, source))), "name", ""))
+
+
+def fitted_preprocessing(card: ModelCard, source: SceneSource, accept_other_level: bool = False) -> Preprocessing:
+    """A model's preprocessing, made to fit the instrument of a scene.
+
+    Raises:
+        InvalidScene: If the model was trained on another processing level.
+        InvalidData, UnknownBand: If the scene lacks a band of the model.
+        InvalidRecipe: If the model reads another kind of instrument.
+    """
+    own = card.preprocessing
+    # Also on its own instrument: a reader hands out the profile's numbers, whatever the training products' offset.
+    fitted = own.for_instrument(source.read_as(own.instrument).instrument)
+    source.resolve(fitted.bands)
+    trained_on = level_of(INSTRUMENTS[own.instrument])
+    if trained_on != source.level and not accept_other_level:
+        raise InvalidScene(
+            f"{source.location} holds {source.level} reflectance, {_named(card)} was trained on {trained_on} "
+            f"reflectance ({own.instrument}). Give the other level of the scene, or accept a less certain result "
+            "(--accept-other-level)."
+        )
+    return fitted
+
+
+def _key(card: ModelCard) -> _Key:
+    return card.family, card.preprocessing.instrument, card.bands
+
+
+def _named(card: ModelCard) -> str:
+    return f"{card.task}/{card.variant}"
+
+
+def _strangeness(card: ModelCard, source: SceneSource) -> int:
+    own = card.preprocessing.instrument
+    platform = own.partition("_")[0] == source.instrument.partition("_")[0]
+    return 0 if own == source.instrument else 1 if platform else 2
+
 
 # They change how fast the answer comes, not what it is.
 _INDIFFERENT = frozenset({"overwrite", "back_end", "device", "batch_megapixels"})
@@ -46,16 +174,7 @@ class ScenePlan:
 def plan_scene(
     source: SceneSource, models: SceneModels, options: SceneOptions, radar: SceneSource | None = None
 ) -> ScenePlan:
-    """Finds out which products can be made.
-
-    Args:
-        source: The scene.
-        models: The models.
-        options: What is wanted.
-        radar: A Sentinel-1 scene of the same place and time.
-
-    Returns:
-        The plan: all products that are asked for, or if none is, all that are possible.
+    """Finds out which products can be made: all that are asked for, or if none is, all that are possible.
 
     Raises:
         NoModelForProduct: If a product is asked for that no model makes, or none is possible at all.

@@ -1,41 +1,35 @@
 """The bodies of ``cloud-assets predict`` and ``composite``: a progress bar, a line a scene, an exit code."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
-from cloud_assets.errors import CloudAssetsError, InvalidRecipe, InvalidScene
+from cloud_assets.errors import CloudAssetsError, InvalidScene
 from cloud_assets.imagery.formats.scene_formats import open_scene, scene_paths
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.batch import SceneBatch, SceneOutcome
 from cloud_assets.scenes.composite import Method, Observation, make_composite
-from cloud_assets.scenes.options import SceneOptions, declared_products
-from cloud_assets.scenes.product_collection import write_collection
+from cloud_assets.scenes.options import SceneOptions, known_products
 from cloud_assets.scenes.product_record import SceneProducts
+from cloud_assets.scenes.stac import write_collection
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from tqdm import tqdm
 
 SUCCESS = 0
 SOME_FAILED = 1
 
 
 def run_batch(batch: SceneBatch, console: "Console") -> int:
-    """Processes scenes and tells how it goes.
-
-    Returns:
-        The exit code: 0 if all scenes have their products, else 1.
-    """
+    """Processes scenes and tells how it goes; the exit code is 0 if all of them have their products, else 1."""
     from tqdm import tqdm
 
     code = SUCCESS
     form = "{l_bar}{bar}| {n:.1f}/{total:.1f} MP [{elapsed}<{remaining}, {rate_fmt}]"
     with tqdm(total=batch.megapixels, unit="MP", bar_format=form, disable=None) as bar:
-
-        def progress(pixels: int) -> None:
-            bar.update(pixels / 1e6)
-
-        for outcome in batch.run(progress):
+        for outcome in batch.run(partial(_advance, bar)):
             with tqdm.external_write_mode():
                 console.print(_line(outcome), soft_wrap=True, markup=False, highlight=False)
             if outcome.error is not None:
@@ -58,10 +52,7 @@ def run_composite(
     kept: Sequence[str] | None,
     resolution: float | None,
 ) -> int:
-    """Makes the masks that are missing, then the composite, and tells how it goes.
-
-    Returns:
-        The exit code: 0 if all scenes are in the composite, else 1.
+    """Makes the masks that are missing, then the composite, and tells how it goes; exit codes as of :func:`run_batch`.
 
     Raises:
         InvalidScene: If no scene could be masked, or they do not go together.
@@ -80,17 +71,13 @@ def run_composite(
         raise InvalidScene("none of the scenes could be masked: see the reasons above.")
     megapixels = sum(one.source.megapixels for one in observations[:1])
     with tqdm(total=megapixels, unit="MP", desc="composite", disable=None) as bar:
-
-        def progress(pixels: int) -> None:
-            bar.update(pixels / 1e6)
-
         made = make_composite(
             observations,
             out / "composite",
             method=cast("Method", method),
             bands=kept,
             resolution_metres=resolution,
-            progress=progress,
+            progress=partial(_advance, bar),
         )
     console.print(
         f"{made.directory / 'composite.tif'}: {method} of {len(observations)} scenes, {100 * made.covered:.1f} % of "
@@ -100,6 +87,10 @@ def run_composite(
         highlight=False,
     )
     return code
+
+
+def _advance(bar: "tqdm[NoReturn]", pixels: int) -> None:
+    bar.update(pixels / 1e6)
 
 
 def _masked(path: Path | str, masks: Path, bands: Sequence[str] | None, instrument: str | None) -> Observation | None:
@@ -122,14 +113,8 @@ def parsed_products(text: str | None) -> tuple[str, ...] | None:
     Raises:
         InvalidRecipe: If there is no such product.
     """
-    if text is None:
-        return None
-    wanted = [name.strip() for name in text.split(",") if name.strip()]
-    known = declared_products()
-    unknown = [name for name in wanted if name not in known]
-    if unknown or not wanted:
-        raise InvalidRecipe(f"no such product: {', '.join(unknown) or repr(text)}; there are {', '.join(known)}.")
-    return tuple(product for product in known if product in wanted)
+    wanted = parsed_bands(text)
+    return None if wanted is None else known_products(wanted or [repr(text)])
 
 
 def parsed_bands(text: str | None) -> Sequence[str] | None:

@@ -12,20 +12,22 @@ from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.datasets.scene import Grid, RasterBand
 from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.families import family_of
+from cloud_assets.families.scene_product import DEFAULT_PATCH
 from cloud_assets.imagery.formats.array_reader import ArrayReader
 from cloud_assets.imagery.formats.file_names import located
 from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside
 from cloud_assets.imagery.formats.scene_reader import SceneBand
 from cloud_assets.imagery.formats.scene_source import SceneSource
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard
-from cloud_assets.inference.parallelism import Parallelism, threads_of_each_call
+from cloud_assets.imagery.tiling.windows import Tiling
+from cloud_assets.inference.bundle import ModelBundle, ModelCard
+from cloud_assets.inference.device import Parallelism, threads_of_each_call
+from cloud_assets.inference.drift_reference import image_features
 from cloud_assets.inference.predictor import Predictor
 from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneModels, fitted_preprocessing
 from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.scenes.production import scene_products
-from cloud_assets.scenes.scene_models import SceneModels
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Model:
         return self._loaded[key]
 
 
+_LEAST_VALID = 0.2
+"""Windows with a smaller share of valid pixels are not observed."""
 AnyModel = Model | ModelBundle
 """A model as the public functions take it."""
 
@@ -105,15 +109,13 @@ def predict_array(
         (64, 96)
     """
     chosen = options or SceneOptions()
-    megapixels = array[0].size / 1e6 if array.ndim == 3 and len(array) else 0.0
-    card = None if isinstance(model, SceneModels) else model.card
-    models = _ready([model], chosen, megapixels) if not isinstance(model, SceneModels) else model
-    family = models.families[0]
-    instrument = instrument or (card.preprocessing.instrument if card else "")
+    models = _ready(model, chosen, array[0].size / 1e6 if array.ndim == 3 and len(array) else 0.0)
+    card, family = models.bundles[0].card, family_of(models.bundles[0])
+    instrument = instrument or card.preprocessing.instrument
     if instrument not in INSTRUMENTS:
         raise InvalidScene(f"there is no instrument {instrument!r}; there are {', '.join(INSTRUMENTS)}.")
     profile = INSTRUMENTS[instrument]
-    names = [profile.find(band).name for band in (bands or (card.bands if card else ()))]
+    names = [profile.find(band).name for band in bands or card.bands]
     if array.ndim != 3 or len(names) != len(array) or len(set(names)) != len(names):
         raise InvalidData(
             f"{len(names)} different band names go with an array ({len(names)}, height, width), not {array.shape}."
@@ -171,16 +173,45 @@ def predict_scene(
     source = open_scene(place, bands, instrument, scaling)
     beside = radar_beside(place) if radar is None else located(radar)
     radar_source = None if beside is None else open_scene(beside, instrument="sentinel1_grd")
-    if not isinstance(models, SceneModels):
-        listed = [models] if isinstance(models, Model | ModelBundle) else models
-        models = _ready(listed, chosen, source.megapixels)
-    return scene_products(source, models, Path(out_dir), chosen, radar_source)
+    ready = _ready(models, chosen, source.megapixels)
+    return scene_products(source, ready, Path(out_dir), chosen, radar_source)
 
 
-def _ready(models: Sequence[AnyModel], options: SceneOptions, megapixels: float) -> SceneModels:
+def _ready(given: AnyModel | Sequence[AnyModel] | SceneModels, options: SceneOptions, megapixels: float) -> SceneModels:
+    if isinstance(given, SceneModels):
+        return given
+    models = [given] if isinstance(given, Model | ModelBundle) else given
     if len(models) == 1 and isinstance(models[0], Model):
         return models[0].for_scenes(options, megapixels)
     devices = {model.device for model in models if isinstance(model, Model)}
     here = options.model_copy(update={"device": devices.pop()}) if len(devices) == 1 else options
     bundles = [model.bundle if isinstance(model, Model) else model for model in models]
     return SceneModels(bundles, here, megapixels)
+
+
+def observe_scene(source: SceneSource, bundle: ModelBundle, most: int) -> list[dict[str, float]]:
+    """Features of pixels and answer of ``most`` windows at most that hold enough data, at equal distances over a scene.
+
+    Windows have the size of the model's training patches, for statistics of larger ones would spread less.
+
+    Raises:
+        CloudAssetsError: If the model cannot read the scene.
+    """
+    card = bundle.card
+    fitted = fitted_preprocessing(card, source, accept_other_level=True)
+    family = family_of(bundle)
+    predictor = family.predictor(bundle.with_card(preprocessing=fitted))
+    side = card.patch_size or DEFAULT_PATCH
+    tiling = Tiling.plan(source.grid.height, source.grid.width, side, 0, fixed=True)
+    positions = list(tiling.positions())
+    # An odd stride meets all columns of a grid of windows, not the same few in every row.
+    stride = max(1, -(-len(positions) // most)) | 1 if len(positions) > most else 1
+    rows = []
+    with source.read_as(card.preprocessing.instrument).open(fitted.bands) as reader:
+        for position in positions[::stride][:most]:
+            dn = reader.read(tiling.window(position))
+            if reader.valid(dn).mean() < _LEAST_VALID:
+                continue
+            answer = predictor.predict(dn[None])
+            rows.append({**image_features(dn, fitted, card.bands), **family.answer_features(answer)})
+    return rows

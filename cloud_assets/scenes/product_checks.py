@@ -48,13 +48,7 @@ def check_products(
     instrument: str | None = None,
     scaling: Scaling | None = None,
 ) -> tuple[Finding, ...]:
-    """Checks the products of a scene against each other and against the scene.
-
-    Args:
-        products: The products.
-        bands: Names of the scene's bands, where a raster file does not tell.
-        instrument: Its instrument, where a raster file does not tell.
-        scaling: Its scaling, where a raster file does not tell.
+    """Checks the products of a scene against each other and against the scene, read as it was when they were made.
 
     Returns:
         A finding for each of :data:`CLOUD_COVER`, :data:`GEOREFERENCE`, :data:`NODATA`.

@@ -1,7 +1,7 @@
 """The record of a scene's products: files, statistics, models; stored as ``products.json``."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -64,3 +64,16 @@ class SceneProducts:
         if missing:
             raise InvalidScene(f"{directory}: {', '.join(missing)} of the products are gone. Make them again.")
         return replace(found, is_new=False)
+
+
+def predicted_scenes(folder: Path, task: str) -> Iterator[SceneProducts]:
+    """Finished products anywhere in a folder in which a task's model had a part, by name."""
+    for record in sorted(folder.rglob(RECORD_FILE)):
+        if any(part.startswith(".") for part in record.relative_to(folder).parts):
+            continue
+        try:
+            products = SceneProducts.open(record.parent)
+        except InvalidScene:
+            continue  # being replaced at this moment, or incomplete: its next version will be seen
+        if any(model.partition("/")[0] == task for model in products.models):
+            yield products

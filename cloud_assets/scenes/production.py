@@ -4,28 +4,41 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cloud_assets.errors import AlreadyRunning, InvalidScene
 from cloud_assets.families.scene_product import SceneWork
 from cloud_assets.imagery.formats.scene_source import SceneSource
-from cloud_assets.imagery.writing.pictures import natural_colours, of_codes, of_measurements, png
+from cloud_assets.imagery.writing.pictures import legend_colours, natural_colours, of_codes, of_measurements, png
 from cloud_assets.imagery.writing.raster_files import storage_errors, write_cog
-from cloud_assets.inference.parallelism import threads_of_each_call
+from cloud_assets.inference.device import threads_of_each_call
 from cloud_assets.scenes.options import SceneOptions, declared_products, declared_rasters
-from cloud_assets.scenes.planning import ScenePlan, plan_scene
+from cloud_assets.scenes.planning import SceneModels, ScenePlan, plan_scene
 from cloud_assets.scenes.product_record import SceneProducts
-from cloud_assets.scenes.scene_models import SceneModels
-from cloud_assets.scenes.scene_page import Exhibit, scene_page
 from cloud_assets.scenes.stac import STAC_FILE, stac_item
 from cloud_assets.storage import atomic_directory
 from cloud_assets.version import __version__
 
 _BLOCK_CACHE_BYTES = 256 << 20
 _OTHER_FILES = {"quicklook": "quicklook.png", "page": "index.html", "stac": STAC_FILE}
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A picture on a scene's page."""
+
+    title: str
+    png: bytes
+    file: str | None = None
+    """The product's own file, linked from the title."""
+    note: str = ""
+    """What dark and bright mean, where there are no codes."""
+    legend: Sequence[tuple[str, str]] = ()
+    """Meaning and colour of each code."""
 
 
 def scene_products(
@@ -36,21 +49,10 @@ def scene_products(
     radar: SceneSource | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> SceneProducts:
-    """Makes the products of a scene; nothing is done if they are up to date.
+    """Makes the products of a scene in ``out_dir / source.name``; nothing is done if they are up to date.
 
     The folder appears complete or not at all; a process that is killed leaves the old products and a hidden folder that
-    the next run removes.
-
-    Args:
-        source: The scene.
-        models: The models.
-        out_dir: The products go to ``out_dir / source.name``.
-        options: What is wanted.
-        radar: A Sentinel-1 scene of the same place.
-        progress: Called with the number of finished pixels.
-
-    Returns:
-        The products.
+    the next run removes. ``progress`` is called with the number of finished pixels.
 
     Raises:
         InvalidScene: If the folder holds the products of another scene.
@@ -80,13 +82,6 @@ def scene_products(
         return _produce(plan, models, directory, chosen, progress or (lambda _: None))
     finally:
         lock.release()
-
-
-def run_steps(work: SceneWork, plan: ScenePlan) -> None:
-    """Makes all rasters of a plan, as drafts in the work's scratch folder."""
-    with threads_of_each_call(work.share):
-        for make in dict.fromkeys(step.make for step in plan.steps):
-            make(work)
 
 
 def _finished(directory: Path, plan: ScenePlan, options: SceneOptions) -> SceneProducts | None:
@@ -122,7 +117,9 @@ def _produce(
         scratch = folder / "scratch"
         scratch.mkdir()
         work = SceneWork(plan.source, plan.radar, models, options, scratch, progress)
-        run_steps(work, plan)
+        with threads_of_each_call(work.share):
+            for make in dict.fromkeys(step.make for step in plan.steps):
+                make(work)
         products = _record(plan, work, directory)
         kept = {product: draft for product, draft in work.drafts.items() if product in products.files}
         exhibits = _exhibits(plan, work, products)
@@ -137,8 +134,7 @@ def _produce(
         speed = {"seconds": seconds, "megapixels_per_second": plan.megapixels / seconds}
         products = replace(products, statistics={**products.statistics, **speed})
         (folder / _OTHER_FILES["quicklook"]).write_bytes(exhibits[0].png)
-        page = scene_page(plan.source, products, exhibits)
-        (folder / _OTHER_FILES["page"]).write_text(page, encoding="utf-8")
+        (folder / _OTHER_FILES["page"]).write_text(_page(plan.source, products, exhibits), encoding="utf-8")
         titles = {name: declared_rasters()[name].title for name in kept}
         item = json.dumps(stac_item(plan.source, products, kept, titles), indent=2, ensure_ascii=False, allow_nan=False)
         (folder / STAC_FILE).write_text(item, encoding="utf-8")
@@ -185,11 +181,28 @@ def _exhibits(plan: ScenePlan, work: SceneWork, products: SceneProducts) -> list
         if name not in products.files:
             continue
         product, form = declared[name], draft.form
-        is_coded = product.picture is None and bool(form.classes)
+        legend = []
         if product.picture is not None:
             picture = product.picture(draft, plan.source)
+        elif form.classes:
+            picture, colours = of_codes(draft), legend_colours(form.colours)
+            legend = [(meaning, colours[code]) for code, meaning in form.classes.items() if code in colours]
         else:
-            picture = of_codes(draft) if is_coded else of_measurements(draft)
-        names, colours = (form.classes, form.colours) if is_coded else ({}, {})
-        exhibits.append(Exhibit(product.title, png(picture), products.files[name], product.note, names, colours))
+            picture = of_measurements(draft)
+        exhibits.append(Exhibit(product.title, png(picture), products.files[name], product.note, legend))
     return exhibits
+
+
+def _page(source: SceneSource, products: SceneProducts, exhibits: Sequence[Exhibit]) -> str:
+    """The page in HTML; pictures are inside, products are linked."""
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader("cloud_assets.scenes", "."), autoescape=True)
+    environment.filters["base64"] = lambda content: b64encode(content).decode()
+    statistics = [
+        (name.replace("_", " "), f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}")
+        for name, value in products.statistics.items()
+        if value == value
+    ]
+    template = environment.get_template("scene.html.jinja")
+    return template.render(source=source, products=products, pictures=exhibits, statistics=statistics)

@@ -1,9 +1,10 @@
-"""A scene's products as a STAC item (https://stacspec.org)."""
+"""A scene's products as a STAC item, and a folder of them as a collection (https://stacspec.org)."""
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cloud_assets.datasets.scene import Grid
 from cloud_assets.imagery.formats.scene_source import SceneSource
@@ -11,13 +12,17 @@ from cloud_assets.imagery.geometry import footprint
 from cloud_assets.imagery.writing.pictures import legend_colours
 from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
 from cloud_assets.scenes.product_record import SceneProducts
+from cloud_assets.storage import atomic_file
 from cloud_assets.version import __version__
+
+if TYPE_CHECKING:
+    import pystac
 
 STAC_FILE = "stac_item.json"
 _SCHEMAS = "https://stac-extensions.github.io"
 _EO = f"{_SCHEMAS}/eo/v2.0.0/schema.json"
 _PROJECTION = f"{_SCHEMAS}/projection/v2.0.0/schema.json"
-_PROCESSING = f"{_SCHEMAS}/processing/v1.1.0/schema.json"
+PROCESSING = f"{_SCHEMAS}/processing/v1.1.0/schema.json"
 _CLASSIFICATION = f"{_SCHEMAS}/classification/v2.0.0/schema.json"
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _OTHER_ASSETS = {
@@ -30,21 +35,15 @@ _PLATFORMS = {"sentinel2": "Sentinel-2", "landsat8": "Landsat 8/9", "sentinel1":
 def stac_item(
     source: SceneSource, products: SceneProducts, drafts: Mapping[str, RasterDraft], titles: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Describes the products of a scene.
-
-    Returns:
-        The item as JSON content; links are relative to the products' folder.
-    """
+    """The STAC item of a scene's products, JSON content with links relative to the products' folder."""
     import pystac
 
-    outline = footprint(source.grid)
-    item = pystac.Item(
-        id=source.name,
-        geometry=outline[0] if outline else None,
-        bbox=list(outline[1]) if outline else None,
+    item = placed_item(
+        source.name,
+        source.grid,
         datetime=source.acquired or _file_time(source),
         properties=_properties(source, products),
-        stac_extensions=[_PROJECTION, _PROCESSING],
+        stac_extensions=[_PROJECTION, PROCESSING],
     )
     cloud_cover = products.statistics.get("cloud_percentage")
     if cloud_cover is not None and cloud_cover == cloud_cover:
@@ -65,9 +64,22 @@ def stac_item(
     return content
 
 
+def placed_item(name: str, grid: Grid, **fields: Any) -> "pystac.Item":
+    """A STAC item where a grid lies."""
+    import pystac
+
+    geometry, bbox = footprint(grid) or (None, None)
+    return pystac.Item(id=name, geometry=geometry, bbox=list(bbox) if bbox else None, **fields)
+
+
+def timestamp() -> str:
+    """The present time as STAC writes it."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
 def _properties(source: SceneSource, products: SceneProducts) -> dict[str, Any]:
     properties: dict[str, Any] = {
-        "created": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "created": timestamp(),
         "processing:software": {"cloud-assets": __version__, **products.models},
         "processing:lineage": f"Predicted from {source.instrument} by {', '.join(products.models)}.",
     }
@@ -102,3 +114,46 @@ def _classes(form: RasterForm) -> list[dict[str, Any]]:
 def _file_time(source: SceneSource) -> datetime:
     path = Path(source.location)
     return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else datetime.now(UTC)
+
+
+COLLECTION_FILE = "collection.json"
+
+
+def write_collection(out_dir: Path) -> Path | None:
+    """Writes the collection of all finished products in a folder of scenes' folders; None if there are none.
+
+    Catalogues and QGIS open them as one.
+    """
+    import pystac
+
+    items = []
+    for path in sorted(out_dir.glob(f"[!.]*/{STAC_FILE}")):
+        try:
+            items.append((path, pystac.Item.from_file(str(path))))
+        except (OSError, ValueError, KeyError, pystac.STACError):  # being replaced by another process right now
+            continue
+    if not items:
+        return None
+    boxes = [list(item.bbox) for _, item in items if item.bbox is not None]
+    times = [time for _, item in items if (time := item.datetime or item.common_metadata.start_datetime) is not None]
+    whole = [
+        *(min(box[place] for box in boxes) for place in (0, 1)),
+        *(max(box[place] for box in boxes) for place in (2, 3)),
+    ]
+    extent = pystac.Extent(
+        pystac.SpatialExtent([whole, *boxes] if len(boxes) > 1 else boxes or [[-180.0, -90.0, 180.0, 90.0]]),
+        pystac.TemporalExtent([[min(times, default=None), max(times, default=None)]]),
+    )
+    collection = pystac.Collection(
+        id=out_dir.resolve().name or "scene_products",
+        description=f"Cloud masks and other products of {len(items)} scenes.",
+        extent=extent,
+        extra_fields={"updated": timestamp()},
+    )
+    for path, item in items:
+        href = f"./{path.relative_to(out_dir).as_posix()}"
+        collection.add_link(pystac.Link(pystac.RelType.ITEM, href, pystac.MediaType.GEOJSON, item.id))
+    with atomic_file(out_dir / COLLECTION_FILE) as temporary:
+        content = collection.to_dict(include_self_link=False, transform_hrefs=False)
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+    return out_dir / COLLECTION_FILE

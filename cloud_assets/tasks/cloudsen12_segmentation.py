@@ -1,8 +1,7 @@
 """Task: cloud masks of Sentinel-2 level 1C scenes, learnt from CloudSEN12."""
 
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
-from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
-from cloud_assets.families.segmentation.few_labels import any_sensor, from_simulation
+from cloud_assets.families.segmentation.recipe import SegmentationEvaluation, any_sensor, from_simulation
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.reports.gate import Gate

@@ -1,8 +1,12 @@
 """Task: cloud masks of Landsat 8 scenes, learnt from 38-Cloud."""
 
 from cloud_assets.datasets.cloud38 import Cloud38
-from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
-from cloud_assets.families.segmentation.few_labels import any_sensor, from_simulation, mixed_with_simulation
+from cloud_assets.families.segmentation.recipe import (
+    SegmentationEvaluation,
+    any_sensor,
+    from_simulation,
+    mixed_with_simulation,
+)
 from cloud_assets.families.segmentation.stitched_scenes import Cloud38StitchedScenes
 from cloud_assets.networks.specifications import AttentionUNet, UNet
 from cloud_assets.patches.recipe import PatchRecipe

@@ -167,7 +167,7 @@ def _answering(address: str, path: str, log: Path) -> str:
 @pytest.fixture(scope="session")
 def tiny() -> Callable[[str, str], ModelBundle]:
     """Makes segmentation models with random weights."""
-    from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+    from cloud_assets.inference.bundle import ModelCard, Threshold, TrainingRecord
     from cloud_assets.networks.specifications import UNet
     from cloud_assets.patches.preprocessing import Preprocessing
 

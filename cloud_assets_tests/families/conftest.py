@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
+from cloud_assets.families.segmentation.recipe import SegmentationEvaluation
 from cloud_assets.families.segmentation.stitched_scenes import Cloud38StitchedScenes
-from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+from cloud_assets.inference.bundle import ModelCard, Threshold, TrainingRecord
 from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.preprocessing import Preprocessing

@@ -4,7 +4,7 @@ import pytest
 
 from cloud_assets.errors import InvalidModel
 from cloud_assets.families import FAMILIES
-from cloud_assets.families.segmentation.card_section import SegmentationSection
+from cloud_assets.families.segmentation.recipe import SegmentationSection
 from cloud_assets_tests.families.conftest import make_card
 from cloud_assets_tests.made_up_family import MADE_UP
 

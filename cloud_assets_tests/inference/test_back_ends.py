@@ -7,12 +7,10 @@ import pytest
 import torch
 
 from cloud_assets.errors import BackEndUnavailable
-from cloud_assets.inference import back_end_choice
-from cloud_assets.inference.back_end_choice import choose_back_end
-from cloud_assets.inference.back_ends import TorchBackEnd, class_probability
+from cloud_assets.inference import back_ends
+from cloud_assets.inference.back_ends import TorchBackEnd, choose_back_end, class_probability
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.device import choose_precision
-from cloud_assets.inference.parallelism import Parallelism, threads_of_each_call
+from cloud_assets.inference.device import Parallelism, choose_precision, threads_of_each_call
 from cloud_assets.networks.shipped import SIMULATION_MODEL
 from cloud_assets.networks.specifications import UNet
 from cloud_assets_tests.scenes.fakes import make_bundle
@@ -62,7 +60,7 @@ def test_each_back_end_takes_the_model_that_comes_with_the_package(name):
 
 def test_back_ends_are_compared_on_what_preprocessing_gives():
     preprocessing = ModelBundle.open(SIMULATION_MODEL).card.preprocessing
-    probe = back_end_choice._probe(preprocessing)
+    probe = back_ends._probe(preprocessing)
     assert probe.shape[1] == preprocessing.channels
     assert probe.min() == 0
     assert probe.max() <= 1
@@ -99,10 +97,10 @@ def test_a_back_end_that_disagrees_is_not_used(bundle, monkeypatch):
         def forward(self, pixels):
             return super().forward(pixels) + 3
 
-    monkeypatch.setattr(back_end_choice, "OpenVinoBackEnd", lambda bundle, share: Wrong(bundle, "cpu"))
+    monkeypatch.setattr(back_ends, "OpenVinoBackEnd", lambda bundle, share: Wrong(bundle, "cpu"))
     with pytest.raises(BackEndUnavailable, match="disagrees with PyTorch"):
         choose_back_end(bundle, "openvino", "cpu", parallelism=SHARE)
-    monkeypatch.setattr(back_end_choice, "onnx_back_end", lambda bundle, share: Wrong(bundle, "cpu"))
+    monkeypatch.setattr(back_ends, "onnx_back_end", lambda bundle, share: Wrong(bundle, "cpu"))
     assert choose_back_end(bundle, "auto", "cpu", parallelism=SHARE).name.startswith("torch")
 
 
@@ -111,7 +109,7 @@ def test_a_model_that_half_precision_is_too_coarse_for_runs_in_single(bundle, na
     network = bundle.network()
     *_, weight, bias = network.parameters()
     with torch.no_grad():
-        logits = network(torch.from_numpy(back_end_choice._probe(bundle.card.preprocessing)))
+        logits = network(torch.from_numpy(back_ends._probe(bundle.card.preprocessing)))
         bias.copy_((bias - logits.mean()) * 1e4)
         weight.mul_(1e4)
     sharp = ModelBundle(bundle.card, network.state_dict())
@@ -124,7 +122,7 @@ def test_a_back_end_that_gives_no_number_is_not_used(bundle, monkeypatch):
         def forward(self, pixels):
             return super().forward(pixels) * np.nan
 
-    monkeypatch.setattr(back_end_choice, "OpenVinoBackEnd", lambda bundle, share: Broken(bundle, "cpu"))
+    monkeypatch.setattr(back_ends, "OpenVinoBackEnd", lambda bundle, share: Broken(bundle, "cpu"))
     with pytest.raises(BackEndUnavailable, match="disagrees"):
         choose_back_end(bundle, "openvino", "cpu", parallelism=SHARE)
 
@@ -143,8 +141,8 @@ def test_little_work_does_not_wait_for_a_conversion(bundle, monkeypatch):
     def refuse(*_):
         raise AssertionError("converted for little work")
 
-    monkeypatch.setattr(back_end_choice, "OpenVinoBackEnd", refuse)
-    monkeypatch.setattr(back_end_choice, "onnx_back_end", refuse)
+    monkeypatch.setattr(back_ends, "OpenVinoBackEnd", refuse)
+    monkeypatch.setattr(back_ends, "onnx_back_end", refuse)
     chosen = choose_back_end(bundle, "auto", "cpu", parallelism=SHARE, megapixels=1.0)
     precision = "bfloat16" if choose_precision("auto", torch.device("cpu")) == "bf16" else "float32"
     assert chosen.name == f"torch {precision} on cpu"

@@ -12,8 +12,7 @@ import torch
 
 from cloud_assets.errors import InvalidRecipe, StorageFull, TrainingFailed
 from cloud_assets.families.segmentation import train
-from cloud_assets.families.segmentation.few_labels import RANDOM_SENSORS
-from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.families.segmentation.recipe import RANDOM_SENSORS, Segmentation
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.reports.report_sections import inherited_notes, report_sections

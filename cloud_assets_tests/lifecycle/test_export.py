@@ -11,8 +11,7 @@ import torch
 from cloud_assets.errors import InvalidModel
 from cloud_assets.families.classification.predictor import ClassificationPredictor
 from cloud_assets.inference import onnx_export as exporting
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard, TrainingRecord
+from cloud_assets.inference.bundle import ModelBundle, ModelCard, TrainingRecord
 from cloud_assets.inference.export_recipe import ExportRecipe
 from cloud_assets.inference.onnx_export import ExportedModel, export
 from cloud_assets.lifecycle.export import exported_predictor

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
 from cloud_assets.errors import InvalidRecipe, TrackingUnavailable
-from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
+from cloud_assets.families.segmentation.recipe import SegmentationEvaluation
 from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace
 from cloud_assets.learning.study_recipe import StudyRecipe
 from cloud_assets.learning.training_run import TrainingRun

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cloud_assets.datasets.cloud38 import Cloud38
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+from cloud_assets.inference.bundle import ModelBundle, ModelCard, Threshold, TrainingRecord
 from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.networks.specifications import UNet

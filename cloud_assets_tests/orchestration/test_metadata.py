@@ -46,7 +46,7 @@ def test_a_large_figure_is_made_smaller_in_its_proportions(size: tuple[int, int]
 
 
 def test_the_cost_of_a_block_is_its_own() -> None:
-    # In a process of its own: one that has trained keeps freed memory, see process_memory.
+    # In a process of its own: one that has trained keeps freed memory, see keep_freed_memory.
     code = """
 import numpy as np
 from cloud_assets.orchestration.common.metadata import measured

@@ -14,8 +14,8 @@ from cloud_assets.orchestration.automation.scene_job import JOB
 from cloud_assets.orchestration.common.resources import Folders
 from cloud_assets.orchestration.lineage.scene_assets import SCENE_PRODUCTS
 from cloud_assets.scenes import batch
+from cloud_assets.scenes.planning import SceneModels
 from cloud_assets.scenes.product_record import SceneProducts
-from cloud_assets.scenes.scene_models import SceneModels
 from cloud_assets.tracking import Tracker
 from cloud_assets_tests.imagery.test_scene_reader import corrupt
 from cloud_assets_tests.orchestration.scene_place import make_champions, write_scene

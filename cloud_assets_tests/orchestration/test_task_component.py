@@ -9,8 +9,7 @@ from dagster.components.testing import create_defs_folder_sandbox
 
 from cloud_assets.datasets.cloud38 import Cloud38
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
-from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.families.segmentation.recipe import Segmentation, SegmentationEvaluation
 from cloud_assets.networks.specifications import UNet
 from cloud_assets.orchestration.task_component import TaskComponent
 from cloud_assets.reports.gate import Gate

@@ -4,8 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+from cloud_assets.inference.bundle import ModelBundle, ModelCard, Threshold, TrainingRecord
 from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.preprocessing import Preprocessing
 

@@ -15,8 +15,7 @@ from cloud_assets.families.anomaly.scores import (
     pooled,
     reconstruction_scores,
 )
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard, Threshold
+from cloud_assets.inference.bundle import ModelBundle, ModelCard, Threshold
 from cloud_assets.networks.specifications import ConvAutoencoder, UNet
 from cloud_assets.patches.preprocessing import Preprocessing
 

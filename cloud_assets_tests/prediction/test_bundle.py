@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from cloud_assets.errors import InvalidModel
-from cloud_assets.inference.bundle import CARD_FILE, WEIGHTS_FILE, ModelBundle
-from cloud_assets.inference.card import ModelCard, Threshold
+from cloud_assets.inference.bundle import CARD_FILE, WEIGHTS_FILE, ModelBundle, ModelCard, Threshold
 from cloud_assets.networks.specifications import AttentionUNet, EfficientNetUNet, UNet
 
 Bundle = Callable[..., ModelBundle]

@@ -1,6 +1,6 @@
 import platform
 
-from cloud_assets.inference.process_memory import keep_freed_memory
+from cloud_assets.inference.device import keep_freed_memory
 
 
 def test_it_is_accepted_by_glibc_and_harmless_elsewhere() -> None:

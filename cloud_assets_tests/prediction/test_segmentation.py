@@ -9,7 +9,7 @@ from cloud_assets.families import load_predictor
 from cloud_assets.families.segmentation.predictor import decide
 from cloud_assets.inference.back_ends import class_probability
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.mirrored_padding import reflect_pad
+from cloud_assets.inference.predictor import reflect_pad
 
 Bundle = Callable[..., ModelBundle]
 

@@ -5,8 +5,7 @@ import torch
 from cloud_assets.errors import InvalidData
 from cloud_assets.families import load_predictor
 from cloud_assets.families.translation.predictor import TranslationPredictor
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard, TrainingRecord
+from cloud_assets.inference.bundle import ModelBundle, ModelCard, TrainingRecord
 from cloud_assets.networks.specifications import ResNetGenerator
 from cloud_assets.patches.preprocessing import Preprocessing
 

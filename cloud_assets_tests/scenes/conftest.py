@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from cloud_assets.families import FAMILIES
-from cloud_assets.inference import back_end_choice
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard
+from cloud_assets.inference import back_ends
+from cloud_assets.inference.bundle import ModelBundle, ModelCard
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.scene_models import SceneModels
+from cloud_assets.scenes.planning import SceneModels
 from cloud_assets_tests.scenes.fakes import FakeBackEnd, bright_is_cloud, make_bundle
 
 
@@ -37,7 +36,7 @@ def make_models(monkeypatch) -> Callable[..., SceneModels]:
     """Models of scenes that run with functions in place of networks."""
 
     def make(*bundles, options: SceneOptions | None = None, logits=bright_is_cloud, **functions: Any) -> SceneModels:
-        monkeypatch.setattr(back_end_choice, "choose_back_end", lambda *_, **__: FakeBackEnd(logits))
+        monkeypatch.setattr(back_ends, "choose_back_end", lambda *_, **__: FakeBackEnd(logits))
         for family, function in functions.items():
             monkeypatch.setattr(FAMILIES[family], "predictor", partial(_fake, function), raising=False)
         return SceneModels(bundles or [make_bundle()], options)

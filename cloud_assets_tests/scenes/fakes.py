@@ -8,8 +8,7 @@ import numpy as np
 import rasterio
 import torch
 
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+from cloud_assets.inference.bundle import ModelBundle, ModelCard, Threshold, TrainingRecord
 from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.preprocessing import Preprocessing
 

@@ -168,7 +168,7 @@ _SCRIPT = """
 import resource, sys, time
 from pathlib import Path
 import numpy as np
-from cloud_assets.inference import back_end_choice
+from cloud_assets.inference import back_ends
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets_tests.scenes.fakes import FakeBackEnd, bright_is_cloud, make_bundle
@@ -178,7 +178,7 @@ def slow(pixels):
     time.sleep(float(sys.argv[3]))
     return bright_is_cloud(pixels)
 
-back_end_choice.choose_back_end = lambda *_, **__: FakeBackEnd(slow)
+back_ends.choose_back_end = lambda *_, **__: FakeBackEnd(slow)
 if len(sys.argv) > 4:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), int(sys.argv[4])))
 options = SceneOptions(window=64, overlap=16)

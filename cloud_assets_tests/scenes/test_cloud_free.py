@@ -5,7 +5,7 @@ import rasterio
 from cloud_assets.errors import InvalidModel, NoModelForProduct
 from cloud_assets.families.translation.cloud_free import fill_weight
 from cloud_assets.families.translation.products import translated_bands
-from cloud_assets.inference.card import ModelCard
+from cloud_assets.inference.bundle import ModelCard
 from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.scenes.options import SceneOptions

@@ -6,7 +6,7 @@ import rasterio
 
 from cloud_assets.families.classification.products import classify_cells, percentage_of_classes
 from cloud_assets.imagery.formats.scene_formats import open_scene
-from cloud_assets.inference.card import ModelCard, Threshold
+from cloud_assets.inference.bundle import ModelCard, Threshold
 from cloud_assets.networks.specifications import UNet
 from cloud_assets.scenes.options import SceneOptions
 from cloud_assets.scenes.prediction import predict_scene

@@ -11,9 +11,8 @@ from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.imagery.tiling.windows import Window
 from cloud_assets.imagery.writing.raster_files import RasterForm
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.planning import plan_scene
+from cloud_assets.scenes.planning import SceneModels, plan_scene
 from cloud_assets.scenes.prediction import predict_scene
-from cloud_assets.scenes.scene_models import SceneModels
 from cloud_assets_tests.made_up_family import MadeUpFamily
 from cloud_assets_tests.scenes.fakes import RGBN, make_bundle, write_geotiff
 

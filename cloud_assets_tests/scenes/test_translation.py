@@ -11,10 +11,9 @@ from cloud_assets.command_line import app
 from cloud_assets.errors import InvalidRecipe, NoModelForProduct
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.planning import plan_scene
+from cloud_assets.scenes.planning import SceneModels, plan_scene
 from cloud_assets.scenes.prediction import predict_array, predict_scene
 from cloud_assets.scenes.product_record import SceneProducts
-from cloud_assets.scenes.scene_models import SceneModels
 from cloud_assets_tests.prediction.test_translation import make_bundle
 from cloud_assets_tests.scenes.fakes import make_bundle as make_segmenter
 from cloud_assets_tests.scenes.fakes import write_geotiff

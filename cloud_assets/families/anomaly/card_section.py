@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud_assets.inference.card import CardSection
+from cloud_assets.inference.bundle import CardSection
 
 ScoreName = Literal["rmse", "mae", "dissimilarity", "latent_distance", "cloud_likeness"]
 

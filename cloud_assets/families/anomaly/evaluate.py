@@ -20,7 +20,7 @@ from cloud_assets.families.anomaly.metrics import (
     robust_outliers,
 )
 from cloud_assets.families.anomaly.normal_split import ANOMALOUS, classes_of
-from cloud_assets.reports.evaluate import Findings, evaluation_of
+from cloud_assets.reports.evaluate import EvaluationRun, Findings, evaluation_of
 from cloud_assets.reports.predictions import predict_patches
 
 if TYPE_CHECKING:
@@ -40,17 +40,9 @@ CONSTANT = "everything anomalous"
 _SHARED_SCORES = ("score", "is_anomaly", "error_map")
 
 
-def evaluate(
-    recipe: AnomalyEvaluation,
-    predictor: Predictor,
-    model_version: str,
-    store: PatchStore,
-    splits: Splits,
-    progress: bool,
-) -> Evaluation:
+def evaluate(recipe: AnomalyEvaluation, run: EvaluationRun) -> Evaluation:
     """Evaluates a model; see :meth:`Family.evaluate`."""
-    splits.check_belongs_to(store)
-    card = predictor.card
+    predictor, card, store, splits = run.predictor, run.card, run.store, run.splits
     rows = splits.indices("test")
     is_anomalous = classes_of(splits, rows) == ANOMALOUS
     if not is_anomalous.any() or is_anomalous.all() or card.threshold is None:
@@ -59,7 +51,7 @@ def evaluate(
             f"{int(is_anomalous.sum())} anomalous pictures; both are needed, and a model with a threshold. Look at the "
             "splits and the data."
         )
-    scores = _scores(predictor, store, rows, "Testing", progress)
+    scores = _scores(predictor, store, rows, "Testing", run.progress)
     there = np.isfinite(scores["score"])
     rows, is_anomalous = rows[there], is_anomalous[there]
     scores = {name: values[there] for name, values in scores.items()}
@@ -87,7 +79,7 @@ def evaluate(
         slice_ = LabelledScores(labelled.score[chosen], is_anomalous[chosen])
         metrics["hard_auroc"] = ranking_metrics(slice_)["auroc"]
         metrics["hard_false_alarm_rate"] = decision_metrics(slice_, threshold)["false_alarm_rate"]
-    suspicious = _suspicious(recipe, predictor, store, splits, progress)
+    suspicious = _suspicious(recipe, predictor, store, splits, run.progress)
     found = Findings(
         test=metrics,
         validation={},
@@ -103,7 +95,7 @@ def evaluate(
         notes=anomaly_notes(card, metrics, suspicious, best, baselines[best]["auroc"], int((~there).sum())),
         headline=HEADLINE,
     )
-    return evaluation_of(recipe, card, model_version, store, splits, found)
+    return evaluation_of(recipe, run, found)
 
 
 def _scores(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
-    from cloud_assets.inference.card import ModelCard
+    from cloud_assets.inference.bundle import ModelCard
     from cloud_assets.inference.predictor import Predictor
     from cloud_assets.patches.store import PatchStore
 

@@ -11,14 +11,12 @@ from cloud_assets.families.anomaly.card_section import AnomalySection
 from cloud_assets.families.anomaly.scores import METHODS, UNITS
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.device import autocast
-from cloud_assets.inference.mirrored_padding import reflect_pad
-from cloud_assets.inference.network_predictor import NetworkPredictor
-from cloud_assets.inference.predictor import check_input
+from cloud_assets.inference.predictor import Predictor, check_input, reflect_pad
 from cloud_assets.networks.autoencoders import Autoencoder
 from cloud_assets.patches.resizing import resize
 
 
-class AnomalyPredictor(NetworkPredictor):
+class AnomalyPredictor(Predictor):
     """Runs an anomaly model.
 
     Pictures go through the network one at a time, at the size that it was trained on.

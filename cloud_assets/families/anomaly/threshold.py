@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.errors import InvalidRecipe, NoUsablePatches
-from cloud_assets.inference.card import Threshold
+from cloud_assets.inference.bundle import Threshold
 
 Scores = npt.NDArray[np.float64]
 

@@ -22,8 +22,7 @@ from cloud_assets.families.anomaly.predictor import AnomalyPredictor
 from cloud_assets.families.anomaly.recipe import AnomalyRecipe, Reconstruction, SyntheticAnomalies
 from cloud_assets.families.anomaly.scores import UNITS, latent_reference, pooled
 from cloud_assets.families.anomaly.threshold import choose_threshold
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import Threshold
+from cloud_assets.inference.bundle import ModelBundle, Threshold
 from cloud_assets.learning.fit import TrainedModule
 from cloud_assets.learning.focal_dice_loss import FocalDiceLoss
 from cloud_assets.learning.session import Plan, require_rows, simulated_patches, train_model

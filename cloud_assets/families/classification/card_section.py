@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from cloud_assets.families.classification.coverage_labels import CoverageClasses
-from cloud_assets.inference.card import CardSection, ModelCard
+from cloud_assets.inference.bundle import CardSection, ModelCard
 
 
 class ClassificationSection(CardSection):

@@ -19,15 +19,10 @@ from cloud_assets.families.classification.gallery import (
     sample_table,
     scene_table,
 )
-from cloud_assets.families.classification.metrics import (
-    Answers,
-    class_table,
-    decision_metrics,
-    probability_metrics,
-)
+from cloud_assets.families.classification.metrics import Answers, class_table, decision_metrics, probability_metrics
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import SPLITS
-from cloud_assets.reports.evaluate import Findings, evaluation_of
+from cloud_assets.reports.evaluate import EvaluationRun, Findings, evaluation_of
 from cloud_assets.reports.predictions import band_channels
 
 if TYPE_CHECKING:
@@ -46,24 +41,15 @@ BRIGHTNESS, MAJORITY = "share of bright pixels", "most frequent class"
 _REFUSED = 255
 
 
-def evaluate(
-    recipe: ClassificationEvaluation,
-    predictor: Predictor,
-    model_version: str,
-    store: PatchStore,
-    splits: Splits,
-    references: Mapping[str, ModelBundle],
-    progress: bool,
-) -> Evaluation:
+def evaluate(recipe: ClassificationEvaluation, run: EvaluationRun) -> Evaluation:
     """Evaluates a model; see :meth:`Family.evaluate`."""
-    splits.check_belongs_to(store)
-    card = predictor.card
+    predictor, card, store, splits = run.predictor, run.card, run.store, run.splits
     section = ClassificationSection.of(card)
     classes = section.classes(card)
-    scorer = _Scorer(recipe, store, splits, classes, section.minimum_valid, progress)
+    scorer = _Scorer(recipe, store, splits, classes, section.minimum_valid, run.progress)
     tested = scorer.score(predictor, "test")
     validated = scorer.score(predictor, "validation")
-    answers, notes = scorer.rules(tested.windows, references)
+    answers, notes = scorer.rules(tested.windows, run.references)
     rules = {name: decision_metrics(answer, len(classes.names)) for name, answer in answers.items()}
     samples = sample_table(store, tested, classes)
     scenes = scene_table(samples)
@@ -87,7 +73,7 @@ def evaluate(
         headline=HEADLINE,
         sections={"Classes": dict(zip(classes.names, classes.describe(), strict=True))},
     )
-    return evaluation_of(recipe, card, model_version, store, splits, found, references)
+    return evaluation_of(recipe, run, found)
 
 
 class _Scorer:

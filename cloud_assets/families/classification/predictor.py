@@ -8,10 +8,8 @@ from torch import Tensor, nn
 
 from cloud_assets.errors import InvalidModel
 from cloud_assets.families.classification.card_section import ClassificationSection
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard
-from cloud_assets.inference.network_predictor import NetworkPredictor
-from cloud_assets.inference.predictor import check_input
+from cloud_assets.inference.bundle import ModelBundle, ModelCard
+from cloud_assets.inference.predictor import Predictor, check_input
 from cloud_assets.networks.classifiers import class_probability
 from cloud_assets.networks.specifications import Classifier
 from cloud_assets.patches.resizing import resize
@@ -20,7 +18,7 @@ REFUSED = 255
 """Class of a patch with too few valid pixels to tell."""
 
 
-class ClassificationPredictor(NetworkPredictor):
+class ClassificationPredictor(Predictor):
     """Runs a classifier of whole patches.
 
     Args:

@@ -20,7 +20,7 @@ from cloud_assets.imagery.tiling.pipeline import WindowReader, predict_windows
 from cloud_assets.imagery.tiling.windows import Axis, Tiling, Window
 from cloud_assets.imagery.writing.pictures import percentages
 from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
-from cloud_assets.inference.card import ModelCard
+from cloud_assets.inference.bundle import ModelCard
 from cloud_assets.inference.predictor import Predictor
 
 UNKNOWN = 255

@@ -28,9 +28,7 @@ class PatchSource:
     """Some patches of a store, some of its bands."""
 
     store: PatchStore
-    """The store."""
     indices: npt.NDArray[np.int64]
-    """Which of its patches."""
     channels: Sequence[int]
     """Which of its bands, in the order of the network."""
 
@@ -69,11 +67,8 @@ class TrainingBatches(NumberedBatches):
     """
 
     composition: Composition
-    """What batches are made of."""
     preprocessing: Preprocessing
-    """From digital numbers to the network's input."""
     augmenter: Augmenter
-    """Varies the patches."""
     class_codes: npt.NDArray[np.uint8]
     """(256,), cloud code -> class index, 255 where unlabelled."""
     crop: int | None
@@ -110,9 +105,7 @@ class ValidationBatches(OrderedBatches):
     """Validation batches of the same form: whole patches, preprocessed and padded as for prediction."""
 
     source: PatchSource
-    """The patches of the validation split."""
     preprocessing: Preprocessing
-    """From digital numbers to the network's input."""
     class_codes: npt.NDArray[np.uint8]
     """(256,), cloud code -> class index, 255 where unlabelled."""
     multiple: int

@@ -7,38 +7,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from cloud_assets.errors import NoUsablePatches
-from cloud_assets.families.segmentation.baselines import BrightnessThreshold, fit_brightness_threshold
-from cloud_assets.families.segmentation.gallery import CAPTIONS, segmentation_figures
-from cloud_assets.families.segmentation.metrics import SegmentationScores, cloud_metrics
+from cloud_assets.families.segmentation.figures import CAPTIONS, segmentation_figures
+from cloud_assets.families.segmentation.metrics import (
+    BrightnessThreshold,
+    SegmentationScores,
+    cloud_metrics,
+    fit_brightness_threshold,
+)
 from cloud_assets.reports.confusion_counts import COUNT_COLUMNS, scene_table
-from cloud_assets.reports.evaluate import Findings, evaluation_of, interval_note, test_rows
+from cloud_assets.reports.evaluate import EvaluationRun, Findings, evaluation_of, interval_note
 from cloud_assets.reports.predictions import predict_patches
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
+    from cloud_assets.families.segmentation.recipe import SegmentationEvaluation
     from cloud_assets.families.segmentation.stitched_scenes import StitchedScenes
-    from cloud_assets.inference.predictor import Predictor
-    from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
     from cloud_assets.reports.evaluation import Evaluation
 
 HEADLINE = (
-    "iou",
-    "f1",
-    "precision",
-    "recall",
-    "accuracy",
-    "specificity",
-    "balanced_accuracy",
-    "average_precision",
-    "miou",
+    "iou", "f1", "precision", "recall", "accuracy", "specificity", "balanced_accuracy", "average_precision", "miou",
     "official_jaccard",
-)
+)  # fmt: skip
 BRIGHTNESS, ALL_CLOUD, ALL_CLEAR = "brightness threshold", "all cloud", "all clear"
 """Names of the trivial rules."""
 
@@ -48,28 +41,18 @@ class SplitScores:
     """What the model and the brightness rule score on one split."""
 
     model: SegmentationScores
-    """The model's scores."""
     brightness: SegmentationScores
     """The brightness threshold's; empty if none could be fitted."""
 
 
-def evaluate(
-    recipe: SegmentationEvaluation,
-    predictor: Predictor,
-    model_version: str,
-    store: PatchStore,
-    splits: Splits,
-    progress: bool,
-) -> Evaluation:
+def evaluate(recipe: SegmentationEvaluation, run: EvaluationRun) -> Evaluation:
     """Evaluates a model; see :meth:`Family.evaluate`."""
-    splits.check_belongs_to(store)
-    card = predictor.card
-    test = test_rows(store, splits, card, needs_masks=True)
+    predictor, card, store, splits = run.predictor, run.card, run.store, run.splits
+    test = run.test_rows(needs_masks=True)
     baseline = fit_brightness_threshold(store, splits.indices("train"), recipe.baseline_patches)
     official = [scenes for protocol in recipe.protocols if (scenes := protocol.scenes_of(store, test)) is not None]
-    scorer = _Scorer(recipe, predictor, store, baseline, progress)
-    tested = scorer.score(test, "Testing", official)
-    validated = scorer.score(splits.indices("validation"), "Validating", ())
+    tested = _scores(recipe, run, baseline, "test", official)
+    validated = _scores(recipe, run, baseline, "validation")
     if not tested.model.counts.sum():
         raise NoUsablePatches(f"{card.task}/{card.variant}: the test split holds no labelled pixel with data.")
     rules = _rules(tested, baseline)
@@ -100,43 +83,32 @@ def evaluate(
         notes=notes,
         headline=HEADLINE,
     )
-    return evaluation_of(recipe, card, model_version, store, splits, found)
+    return evaluation_of(recipe, run, found)
 
 
-class _Scorer:
-    """Predicts splits and scores them on the way."""
-
-    def __init__(
-        self,
-        recipe: SegmentationEvaluation,
-        predictor: Predictor,
-        store: PatchStore,
-        baseline: BrightnessThreshold | None,
-        progress: bool,
-    ) -> None:
-        self._recipe, self._predictor, self._store = recipe, predictor, store
-        self._baseline, self._progress = baseline, progress
-
-    def score(self, indices: npt.NDArray[np.int64], title: str, official: Sequence[StitchedScenes]) -> SplitScores:
-        """Predicts the patches scene by scene, so that a stitched scene is complete as early as possible."""
-        by_group = indices[np.argsort(self._store.index["group"].iloc[indices].to_numpy(dtype=str), kind="stable")]
-        scores = SplitScores(SegmentationScores(len(self._predictor.card.classes) > 2), SegmentationScores(False))
-        for batch in predict_patches(
-            self._predictor,
-            self._store,
-            by_group,
-            batch_size=self._recipe.batch_size,
-            title=title,
-            progress=self._progress,
-        ):
-            mask, probability = batch.answer["mask"], batch.answer["cloud_probability"]
-            truth = self._store.masks[batch.indices]
-            scores.model.update(batch.indices, truth, mask, probability)
-            if self._baseline is not None:
-                scores.brightness.update(batch.indices, truth, self._baseline.mask(batch.images))
-            for scenes in official:
-                scenes.update(batch.indices, mask, probability)
-        return scores
+def _scores(
+    recipe: SegmentationEvaluation,
+    run: EvaluationRun,
+    baseline: BrightnessThreshold | None,
+    split: str,
+    official: Sequence[StitchedScenes] = (),
+) -> SplitScores:
+    """Predicts and scores patches scene by scene, so that a stitched scene is complete as early as possible."""
+    rows = run.splits.indices(split)
+    rows = rows[np.argsort(run.store.index["group"].iloc[rows].to_numpy(dtype=str), kind="stable")]
+    scores = SplitScores(SegmentationScores(len(run.card.classes) > 2), SegmentationScores(False))
+    title = "Testing" if split == "test" else "Validating"
+    for batch in predict_patches(
+        run.predictor, run.store, rows, batch_size=recipe.batch_size, title=title, progress=run.progress
+    ):
+        mask, probability = batch.answer["mask"], batch.answer["cloud_probability"]
+        truth = run.store.masks[batch.indices]
+        scores.model.update(batch.indices, truth, mask, probability)
+        if baseline is not None:
+            scores.brightness.update(batch.indices, truth, baseline.mask(batch.images))
+        for scenes in official:
+            scenes.update(batch.indices, mask, probability)
+    return scores
 
 
 def _rules(tested: SplitScores, baseline: BrightnessThreshold | None) -> dict[str, dict[str, float]]:

@@ -11,28 +11,20 @@ import numpy.typing as npt
 from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families.family import Family
-from cloud_assets.families.segmentation.card_section import SegmentationSection
-from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
 from cloud_assets.families.segmentation.products import PRODUCTS, segment
-from cloud_assets.families.segmentation.recipe import Segmentation
-from cloud_assets.inference.card import Threshold
-from cloud_assets.inference.patch_features import rounded
+from cloud_assets.families.segmentation.recipe import Segmentation, SegmentationEvaluation, SegmentationSection
+from cloud_assets.inference.bundle import Threshold
+from cloud_assets.inference.drift_reference import rounded
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from cloud_assets.datasets.scene import Grid
     from cloud_assets.families.scene_product import ProductSettings
     from cloud_assets.families.segmentation.predictor import SegmentationPredictor
     from cloud_assets.imagery.tiling.pipeline import WindowReader
     from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.inference.parallelism import Parallelism
+    from cloud_assets.inference.device import Parallelism
     from cloud_assets.inference.predictor import Predictor
-    from cloud_assets.learning.training_run import TrainingRun
-    from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
-    from cloud_assets.reports.doubts import Doubts
-    from cloud_assets.reports.evaluation import Evaluation
 
 
 class SegmentationFamily(Family):
@@ -45,35 +37,6 @@ class SegmentationFamily(Family):
     stac_task = "semantic-segmentation"
     products = PRODUCTS
     not_served = frozenset({"class_probability"})
-
-    def train(self, recipe: Segmentation, run: TrainingRun) -> ModelBundle:
-        """See :meth:`Family.train`."""
-        from cloud_assets.families.segmentation.train import train
-
-        return train(recipe, run)
-
-    def predictor(self, bundle: ModelBundle, device: str = "auto", network: nn.Module | None = None) -> Predictor:
-        """See :meth:`Family.predictor`."""
-        from cloud_assets.families.segmentation.predictor import SegmentationPredictor
-
-        return SegmentationPredictor(bundle, device, network)
-
-    def evaluate(
-        self,
-        evaluator: SegmentationEvaluation,
-        bundle: ModelBundle,
-        store: PatchStore,
-        splits: Splits,
-        *,
-        predictor: Predictor | None = None,
-        references: Mapping[str, ModelBundle] | None = None,
-        progress: bool = True,
-    ) -> Evaluation:
-        """See :meth:`Family.evaluate`."""
-        from cloud_assets.families.segmentation.evaluate import evaluate
-
-        predictor = predictor or self.predictor(bundle)
-        return evaluate(evaluator, predictor, bundle.version, store, splits, progress)
 
     def predict_picture(
         self, predictor: Predictor, reader: WindowReader, grid: Grid, settings: ProductSettings, share: Parallelism
@@ -112,12 +75,6 @@ class SegmentationFamily(Family):
     def labelled_rows(self, store: PatchStore) -> npt.NDArray[np.int64]:
         """Rows with a labelled pixel."""
         return np.flatnonzero(store.index["cloud_percentage"].notna())
-
-    def doubts(self, predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], progress: bool) -> Doubts:
-        """See :meth:`Family.doubts`."""
-        from cloud_assets.families.segmentation.doubts import doubts
-
-        return doubts(predictor, store, rows, progress)
 
 
 FAMILY = SegmentationFamily()

@@ -1,4 +1,4 @@
-"""Figures of cloud masks beside their truth, and of confusion between classes."""
+"""Figures of a segmentation report: masks beside their truth, confusion between classes, curves."""
 
 from __future__ import annotations
 
@@ -10,16 +10,28 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import CLASS_NAMES, CLEAR, THICK_CLOUD, THIN_CLOUD, UNLABELLED
-from cloud_assets.reports.composites import Picture
+from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.reports.bars import scene_bars
+from cloud_assets.reports.composites import FALSE_COLOUR, STRETCH_NOTE, TRUE_COLOUR, Picture, composite
+from cloud_assets.reports.confusion_counts import scene_table
+from cloud_assets.reports.confusion_figure import confusion_figure
+from cloud_assets.reports.curves import cloud_cover_figure, precision_recall_figure, reliability_figure
+from cloud_assets.reports.predictions import predict_patches
 from cloud_assets.reports.style import CLASS_COLOURS, OUTCOME_COLOURS, figure_style, png
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
-    from matplotlib.patches import Patch
+
+    from cloud_assets.families.segmentation.metrics import SegmentationScores
+    from cloud_assets.families.segmentation.recipe import SegmentationEvaluation
+    from cloud_assets.inference.predictor import Predictor
+    from cloud_assets.patches.store import PatchStore
 
 _WIDTH = 10.4
 _PROBABILITY_COLOURS = "cividis"
+_EDGE = "#9aa3ad"
 
 
 @dataclass(frozen=True)
@@ -39,30 +51,14 @@ class Example:
 
 
 def class_names(has_kinds: bool, true_codes: Sequence[int] = ()) -> dict[int, str]:
-    """Names of the cloud codes as figures show them.
-
-    Args:
-        has_kinds: Whether thick cloud, thin cloud and shadow are distinguished.
-        true_codes: Codes that the truth holds; kinds in it are named even if the model knows none.
-
-    Returns:
-        Names by code: clear and cloud, or all four.
-    """
+    """Clear and cloud by code, or all four classes if the model tells kinds apart or the true codes hold some."""
     if has_kinds or set(true_codes) - {CLEAR, THICK_CLOUD, UNLABELLED}:
         return dict(CLASS_NAMES)
     return {CLEAR: "clear", THICK_CLOUD: "cloud"}
 
 
 def patch_panels(examples: Sequence[Example], names: Mapping[int, str]) -> bytes:
-    """One row a patch: pictures, truth, prediction, errors, cloud probability.
-
-    Args:
-        examples: The patches, at least one.
-        names: Class names of the cloud codes in truth and prediction.
-
-    Returns:
-        A PNG image.
-    """
+    """PNG with one row a patch: pictures, truth, prediction, errors, cloud probability."""
     from matplotlib.figure import Figure
 
     columns = len(examples[0].pictures) + 4
@@ -93,15 +89,7 @@ def _panel_row(row: SubFigure, example: Example, columns: int) -> None:
 
 
 def outcome_map(truth: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Where cloud was found, falsely found and missed.
-
-    Args:
-        truth: (H, W) cloud codes, 255 unlabelled.
-        mask: (H, W) predicted cloud codes, 255 nodata.
-
-    Returns:
-        (H, W, 3) colours of :data:`OUTCOME_COLOURS`.
-    """
+    """Where cloud was found, falsely found and missed, from cloud codes: (H, W, 3) :data:`OUTCOME_COLOURS`."""
     is_cloud, found = np.isin(truth, (THICK_CLOUD, THIN_CLOUD)), np.isin(mask, (THICK_CLOUD, THIN_CLOUD))
     outcome = np.where(is_cloud, np.where(found, 0, 3), np.where(found, 2, 1))
     outcome = np.where((truth == UNLABELLED) | (mask == UNLABELLED), 4, outcome)
@@ -125,12 +113,13 @@ def _framed(axes: Axes) -> None:
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set_visible(True)
-        spine.set_color("#9aa3ad")
+        spine.set_color(_EDGE)
         spine.set_linewidth(0.8)
 
 
 def _legends(row: SubFigure, examples: Sequence[Example], names: Mapping[int, str]) -> None:
     from matplotlib.cm import ScalarMappable
+    from matplotlib.patches import Patch
 
     shown = {int(code) for example in examples for code in (*np.unique(example.truth), *np.unique(example.mask))}
     classes = {name: CLASS_COLOURS[name] for code, name in names.items() if code in shown}
@@ -139,7 +128,7 @@ def _legends(row: SubFigure, examples: Sequence[Example], names: Mapping[int, st
     outcomes = {name: colour for name, colour in OUTCOME_COLOURS.items() if name != "not scored" or UNLABELLED in shown}
     for position, (title, colours) in enumerate({"classes": classes, "errors": outcomes}.items()):
         legend = row.legend(
-            handles=_swatches(colours),
+            handles=[Patch(facecolor=colour, edgecolor=_EDGE, label=name) for name, colour in colours.items()],
             title=title,
             ncols=3,
             loc="upper left",
@@ -155,7 +144,92 @@ def _legends(row: SubFigure, examples: Sequence[Example], names: Mapping[int, st
     axes.set_title("cloud probability", fontsize=9, fontweight="bold", loc="left")
 
 
-def _swatches(colours: Mapping[str, str]) -> list[Patch]:
-    from matplotlib.patches import Patch
+CAPTIONS = {
+    "worst_patches": "The test patches with the most wrong pixels. Errors: cloud against clear; white has no label or "
+    f"no data; {STRETCH_NOTE}.",
+    "typical_patches": "Test patches around the middle of the ranking by wrong pixels; " + STRETCH_NOTE + ".",
+    "scenes": "IoU of each scene, worst first, with its true cloud cover.",
+    "confusion_matrix": "Test pixels by true and predicted class; colour is the share of the true class.",
+    "precision_recall": "Cloud against clear on the test split, over all thresholds of the cloud probability.",
+    "reliability": "Whether stated probabilities can be believed (left), and how often each is stated (right).",
+    "cloud_cover": "Each point is a test patch.",
+    "per_scene": "Test scenes, worst IoU first. No IoU means: neither true nor predicted cloud.",
+    "per_patch": "Test patches, most wrong pixels first.",
+    "baselines": "Rules without any learning, on the same test pixels.",
+    "official_scenes": "The official score of 38-Cloud, scene by scene; absent patches were blank and count as clear.",
+}
 
-    return [Patch(facecolor=colour, edgecolor="#9aa3ad", label=name) for name, colour in colours.items()]
+
+def segmentation_figures(
+    recipe: SegmentationEvaluation,
+    predictor: Predictor,
+    store: PatchStore,
+    scores: SegmentationScores,
+    per_patch: pd.DataFrame,
+    baselines: Mapping[str, Mapping[str, float]],
+) -> dict[str, bytes | None]:
+    """Draws all figures of a report as PNG; None for those that the data do not allow.
+
+    ``per_patch`` is the table of test patches, most wrong pixels first; ``baselines`` are metrics of rules by name.
+    """
+    has_kinds = scores.has_kinds
+    true_codes = [code for code in CLASS_NAMES if scores.class_counts[code].sum()]
+    names = class_names(has_kinds, true_codes)
+    worst = per_patch.head(recipe.worst_patches)
+    middle = max(0, (len(per_patch) - recipe.typical_patches) // 2)
+    typical = per_patch.iloc[middle : middle + recipe.typical_patches] if len(per_patch) > len(worst) else None
+    predicted = class_names(has_kinds)
+    table = scores.class_counts[np.ix_(true_codes, list(predicted))]
+    scenes = scene_table(store.index["group"].iloc[scores.indices].tolist(), scores.patch_counts)
+    return {
+        "worst_patches": patch_panels(_examples(predictor, store, worst), names),
+        "scenes": scene_bars(scenes),
+        "confusion_matrix": confusion_figure(table, [names[code] for code in true_codes], list(predicted.values())),
+        "precision_recall": _precision_recall(predictor, scores, baselines),
+        "cloud_cover": cloud_cover_figure(
+            per_patch["cloud_truth_percentage"].to_numpy(), per_patch["cloud_predicted_percentage"].to_numpy()
+        ),
+        "reliability": reliability_figure(scores.histogram),
+        "typical_patches": None if typical is None else patch_panels(_examples(predictor, store, typical), names),
+    }
+
+
+def _precision_recall(
+    predictor: Predictor, model: SegmentationScores, baselines: Mapping[str, Mapping[str, float]]
+) -> bytes | None:
+    metrics = model.metrics()
+    threshold = predictor.card.threshold
+    chosen = "" if threshold is None else f" at threshold {threshold.value:.3g}"
+    points = {
+        name: (values["recall"], values["precision"])
+        for name, values in baselines.items()
+        if "recall" in values and "precision" in values
+    }
+    decided = (metrics.get("recall", np.nan), metrics.get("precision", np.nan), f"decision{chosen}")
+    return precision_recall_figure(model.histogram, decided, points)
+
+
+def _examples(predictor: Predictor, store: PatchStore, rows: pd.DataFrame) -> list[Example]:
+    indices = rows["store_row"].to_numpy(dtype=np.int64)
+    role = store.roles[IMAGES]
+    examples = []
+    batches = predict_patches(predictor, store, indices, batch_size=1, title="Drawing", progress=False)
+    for batch, row in zip(batches, rows.to_dict("records"), strict=True):
+        pictures = {
+            "true colour": composite(batch.images[0], role, TRUE_COLOUR),
+            "NIR, red, green": composite(batch.images[0], role, FALSE_COLOUR),
+        }
+        title = (
+            f"{row['patch_id']}: {row['wrong_percentage']:.1f} % wrong; "
+            f"cloud {row['cloud_truth_percentage']:.1f} % true, {row['cloud_predicted_percentage']:.1f} % predicted"
+        )
+        examples.append(
+            Example(
+                title=title,
+                pictures={heading: picture for heading, picture in pictures.items() if picture is not None},
+                truth=store.masks[batch.indices[0]],
+                mask=batch.answer["mask"][0],
+                cloud_probability=batch.answer["cloud_probability"][0],
+            )
+        )
+    return examples

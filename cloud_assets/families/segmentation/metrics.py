@@ -1,17 +1,27 @@
-"""Metrics of cloud masks, gathered batch by batch.
+"""Metrics of cloud masks, gathered batch by batch, and the brightness threshold that they are compared with.
 
-Only counts are kept: confusion counts a patch, one class matrix, and a histogram of the cloud probability. The metrics
-are scikit-learn's, with those counts as sample weights, so they are exact and no pixel has to stay in memory. Metrics
-of the probability are those of the probability rounded down to 1/1000.
+Only counts are kept: confusion counts a patch, one class matrix, and a histogram of the cloud probability. So the
+metrics, those of scikit-learn, are exact and no pixel has to stay in memory. Metrics of the probability are those of
+the probability rounded down to 1/1000.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.bands import CLASS_NAMES, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
-from cloud_assets.reports.confusion_counts import Counts, confusion_counts, histogram_samples
+from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
+from cloud_assets.errors import NoUsablePatches
+from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.reports.composites import TRUE_COLOUR, instrument_of
+from cloud_assets.reports.confusion_counts import Counts, confusion_counts, histogram_samples, ratios
+from cloud_assets.reports.predictions import band_channels
+
+if TYPE_CHECKING:
+    from cloud_assets.patches.store import PatchStore, Role
 
 PROBABILITY_BINS = 1000
 
@@ -52,14 +62,7 @@ class SegmentationScores:
         mask: npt.NDArray[np.uint8],
         cloud_probability: npt.NDArray[np.float32] | None = None,
     ) -> None:
-        """Adds a batch.
-
-        Args:
-            indices: (N,) rows of the patch store.
-            truth: (N, H, W) cloud codes, 255 unlabelled.
-            mask: (N, H, W) predicted cloud codes, 255 nodata.
-            cloud_probability: (N, H, W) in [0, 1]; None if the rule that is scored gives none.
-        """
+        """Adds a batch: rows (N,) of the store, true and predicted codes (N, H, W), probability (N, H, W) if any."""
         labelled = truth != UNLABELLED
         scored = labelled & (mask != UNLABELLED)
         self.unpredicted += int(labelled.sum() - scored.sum())
@@ -89,20 +92,18 @@ class SegmentationScores:
 
     def _class_metrics(self) -> dict[str, float]:
         """IoU a class; of cloud alone for a model that knows no kinds, and then how much of each kind it finds."""
-        from sklearn.metrics import jaccard_score
-
         if self.has_kinds:
             table, names = self.class_counts, list(CLASS_NAMES.values())
         else:
             tp, fp, fn, tn = self.counts
             table, names = np.array([[tn, fp], [fn, tp]]), ["clear", "cloud"]
-        present = [position for position in range(len(names)) if table[position].sum()]
-        if not present:
+        correct, true = np.diag(table), table.sum(axis=1)
+        present = np.flatnonzero(true)
+        if not len(present):
             return {}
-        truth, predicted, weights = _weighted(table)
-        scores = jaccard_score(truth, predicted, labels=present, average=None, sample_weight=weights)
-        metrics = {f"iou_{_key(names[code])}": float(score) for code, score in zip(present, scores, strict=True)}
-        return {"miou": float(np.mean(scores))} | metrics | self._found_as_cloud()
+        iou = correct[present] / (true + table.sum(axis=0) - correct)[present]
+        metrics = {f"iou_{_key(names[code])}": float(score) for code, score in zip(present, iou, strict=True)}
+        return {"miou": float(np.mean(iou))} | metrics | self._found_as_cloud()
 
     def _found_as_cloud(self) -> dict[str, float]:
         """Share of each true class that was predicted to be cloud of either kind; only where kinds are labelled."""
@@ -116,52 +117,12 @@ class SegmentationScores:
 
 
 def cloud_metrics(counts: Counts) -> dict[str, float]:
-    """Metrics of cloud against clear by scikit-learn.
-
-    Args:
-        counts: (4,) confusion counts: tp, fp, fn, tn.
-
-    Returns:
-        ``iou``, ``f1``, ``precision``, ``recall``, ``accuracy``, ``specificity``, ``balanced_accuracy``; those that are
-        undefined are left out.
-    """
-    from sklearn.metrics import (
-        accuracy_score,
-        balanced_accuracy_score,
-        f1_score,
-        jaccard_score,
-        precision_score,
-        recall_score,
-    )
-
-    tp, fp, fn, tn = (int(count) for count in counts)
-    truth, predicted, weights = _weighted(np.array([[tn, fp], [fn, tp]]))
-    metrics: dict[str, float] = {}
-    if tp + fp + fn:
-        metrics["iou"] = jaccard_score(truth, predicted, sample_weight=weights)
-        metrics["f1"] = f1_score(truth, predicted, sample_weight=weights)
-    if tp + fp:
-        metrics["precision"] = precision_score(truth, predicted, sample_weight=weights)
-    if tp + fn:
-        metrics["recall"] = recall_score(truth, predicted, sample_weight=weights)
-    if tp + fp + fn + tn:
-        metrics["accuracy"] = accuracy_score(truth, predicted, sample_weight=weights)
-    if tn + fp:
-        metrics["specificity"] = recall_score(truth, predicted, pos_label=0, sample_weight=weights)
-    if (tp + fn) and (tn + fp):
-        metrics["balanced_accuracy"] = balanced_accuracy_score(truth, predicted, sample_weight=weights)
-    return {name: float(value) for name, value in metrics.items()}
+    """The :func:`ratios` of cloud against clear from confusion counts (4,); those that are undefined are left out."""
+    return {name: float(value) for name, value in ratios(counts).items() if np.isfinite(value)}
 
 
 def probability_metrics(histogram: npt.NDArray[np.int64]) -> dict[str, float]:
-    """Metrics that need no threshold.
-
-    Args:
-        histogram: (2, bins) pixels by truth (clear, cloud) and bin of the cloud probability.
-
-    Returns:
-        ``average_precision`` and ``auroc``; empty unless both classes occur.
-    """
+    """``average_precision`` and ``auroc`` from a histogram as of :class:`SegmentationScores`; empty for one class."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     if not histogram.sum(axis=1).all():
@@ -173,17 +134,76 @@ def probability_metrics(histogram: npt.NDArray[np.int64]) -> dict[str, float]:
     }
 
 
-def _weighted(
-    table: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """A confusion matrix (truth by row) as truth, prediction and weight of each cell."""
-    truth, predicted = np.indices(table.shape)
-    return truth.ravel(), predicted.ravel(), table.ravel()
-
-
 def _is_cloud(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     return np.asarray((codes == THICK_CLOUD) | (codes == THIN_CLOUD))
 
 
 def _key(name: str) -> str:
     return name.replace(" ", "_")
+
+
+_DARKEST, _BRIGHTEST = -0.1, 1.5
+_BINS = 1600
+_PATCHES_A_BATCH = 16
+
+
+@dataclass(frozen=True)
+class BrightnessThreshold:
+    """Calls cloud whatever is brighter than a threshold: the mean reflectance of the visible bands decides."""
+
+    value: float
+    """Reflectance from which on a pixel is cloud."""
+    bands: tuple[str, ...]
+    """Bands whose mean is the brightness; all of the patches' bands if they do not hold red, green and blue."""
+    role: Role
+    """What the digital numbers are."""
+
+    def mask(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        """Cloud codes (N, H, W), 255 nodata, of digital numbers (N, C, H, W) with all bands of the role."""
+        brightness, valid = _brightness(dn, self.role, self.bands)
+        found = np.where(brightness >= self.value, np.uint8(THICK_CLOUD), np.uint8(CLEAR))
+        return np.where(valid, found, np.uint8(UNLABELLED))
+
+
+def fit_brightness_threshold(
+    store: PatchStore, indices: npt.NDArray[np.int64], most_patches: int
+) -> BrightnessThreshold | None:
+    """The brightness threshold with the best IoU on the training patches; None if these do not hold both classes."""
+    from sklearn.metrics import precision_recall_curve
+
+    role = store.roles[IMAGES]
+    try:
+        band_channels(role, TRUE_COLOUR)
+        bands: tuple[str, ...] = TRUE_COLOUR
+    except NoUsablePatches:
+        bands = tuple(role.bands)
+    chosen = indices[np.linspace(0, len(indices) - 1, min(len(indices), most_patches)).astype(np.int64)]
+    histogram = np.zeros((2, _BINS), np.int64)
+    for start in range(0, len(chosen), _PATCHES_A_BATCH):
+        rows = chosen[start : start + _PATCHES_A_BATCH]
+        truth = store.masks[rows]
+        brightness, valid = _brightness(store.array(IMAGES)[rows], role, bands)
+        valid &= truth != UNLABELLED
+        is_cloud = np.isin(truth[valid], (THICK_CLOUD, THIN_CLOUD))
+        share = (brightness[valid] - _DARKEST) / (_BRIGHTEST - _DARKEST)
+        bins = (share * _BINS).astype(np.int64).clip(0, _BINS - 1)
+        histogram += np.bincount(is_cloud * _BINS + bins, minlength=2 * _BINS).reshape(2, -1)
+    if not histogram.sum(axis=1).all():
+        return None
+    cloud, brightness_share, pixels = histogram_samples(histogram)
+    seen = pixels > 0
+    precision, recall, thresholds = precision_recall_curve(
+        cloud[seen], brightness_share[seen], sample_weight=pixels[seen]
+    )
+    # Where F1 is largest the IoU is too: IoU = F1 / (2 - F1).
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    best = float(thresholds[int(np.argmax(f1[:-1]))])
+    return BrightnessThreshold(_DARKEST + best * (_BRIGHTEST - _DARKEST), bands, role)
+
+
+def _brightness(
+    dn: npt.NDArray[Any], role: Role, bands: tuple[str, ...]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Mean reflectance of some bands, (N, H, W), and which pixels were observed in any band."""
+    instrument = instrument_of(role)
+    return instrument.to_physical(dn[:, band_channels(role, bands)]).mean(axis=1), instrument.valid(dn)

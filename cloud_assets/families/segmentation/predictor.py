@@ -10,24 +10,17 @@ from torch import Tensor, nn
 
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.errors import InvalidModel
-from cloud_assets.families.segmentation.card_section import SegmentationSection
+from cloud_assets.families.segmentation.recipe import SegmentationSection
 from cloud_assets.inference.back_ends import class_probability
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.mirrored_padding import reflect_pad
-from cloud_assets.inference.network_predictor import NetworkPredictor
-from cloud_assets.inference.predictor import check_input
+from cloud_assets.inference.predictor import Predictor, check_input, reflect_pad
 
 
-class SegmentationPredictor(NetworkPredictor):
+class SegmentationPredictor(Predictor):
     """Runs a segmentation model, on patches and on windows of whole scenes.
 
     Each patch is first mirrored beyond its edges by :attr:`border` pixels. Windows of scenes have real surroundings;
     they are mirrored only at the scene's edge.
-
-    Args:
-        bundle: The model.
-        device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
-        network: Runs in place of the bundle's own network, such as a back end.
 
     Raises:
         InvalidModel: If the card names no threshold or no cloud classes.
@@ -54,9 +47,6 @@ class SegmentationPredictor(NetworkPredictor):
         Returns:
             ``mask`` (N, H, W) uint8 cloud codes, 255 where there is no data; ``cloud_probability`` (N, H, W) float32;
             ``class_probability`` (N, K, H, W) float32 in the order of the card's classes.
-
-        Raises:
-            InvalidData: If the shape does not fit the card.
         """
         pixels, valid = self.card.preprocessing(check_input(dn, self.card))
         rows, columns = (slice(self.border, self.border + side) for side in dn.shape[2:])
@@ -71,16 +61,13 @@ class SegmentationPredictor(NetworkPredictor):
     def window_probability(
         self, dn: npt.NDArray[Any], inside: Sequence[tuple[slice, slice]], *, augment: bool | None = None
     ) -> npt.NDArray[np.float32]:
-        """Class probabilities of windows of a scene, to be blended before :meth:`decided` makes masks of them.
+        """Class probabilities (N, K, H, W) of windows of a scene, to be blended before :meth:`decided` makes masks.
 
         Args:
             dn: (N, C, H, W) raw digital numbers, bands in the card's order.
             inside: Rows and columns of each window that lie in the scene. The others are filled as :meth:`predict`
                 fills the surroundings of a patch, with preprocessed pixels as in a mirror.
             augment: Average over four orientations; None: as the card says.
-
-        Returns:
-            (N, K, H, W) float32 in the order of the card's classes.
         """
         height, width = dn.shape[2:]
         pixels = np.stack([self._mirrored(*one) for one in zip(dn, inside, strict=True)])
@@ -108,9 +95,8 @@ class SegmentationPredictor(NetworkPredictor):
     def _probability(self, batch: Tensor, augment: bool | None = None) -> Tensor:
         """(N, K, H, W) probabilities, in one call for each orientation."""
         flips = _FLIPS if (self._is_augmented if augment is None else augment) else _FLIPS[:1]
-        return torch.stack([class_probability(self._network(batch.flip(flip))).flip(flip) for flip in flips]).mean(
-            dim=0
-        )
+        turned = [class_probability(self._network(batch.flip(flip))).flip(flip) for flip in flips]
+        return torch.stack(turned).mean(dim=0)
 
 
 _FLIPS: list[list[int]] = [[], [3], [2], [2, 3]]
@@ -120,16 +106,9 @@ _FLIPS: list[list[int]] = [[], [3], [2], [2, 3]]
 def decide(
     probability: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], cloud_classes: Sequence[int], threshold: float
 ) -> npt.NDArray[np.uint8]:
-    """Masks from probabilities: first cloud or not, by the threshold, then the likeliest class of that side.
+    """Masks (N, H, W) from probabilities (N, K, H, W): first cloud or not, then the likeliest class of that side.
 
-    Args:
-        probability: (N, K, H, W), classes by cloud code.
-        valid: (N, H, W), False where there is no data.
-        cloud_classes: Which classes are cloud.
-        threshold: Cloud where the summed probability of the cloud classes reaches it.
-
-    Returns:
-        (N, H, W) uint8 cloud codes, 255 where there is no data.
+    Cloud is where the summed probability of the cloud classes reaches the threshold; without data the code is 255.
     """
     other_classes = [index for index in range(probability.shape[1]) if index not in cloud_classes]
     is_cloud = probability[:, cloud_classes].sum(axis=1) >= threshold

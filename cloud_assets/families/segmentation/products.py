@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -18,8 +18,8 @@ from cloud_assets.imagery.tiling.pipeline import WindowReader
 from cloud_assets.imagery.tiling.windows import Tiling, Window
 from cloud_assets.imagery.writing.distances import grow
 from cloud_assets.imagery.writing.pictures import percentages
-from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
-from cloud_assets.inference.parallelism import Parallelism
+from cloud_assets.imagery.writing.raster_files import RasterForm
+from cloud_assets.inference.device import Parallelism
 
 if TYPE_CHECKING:
     from cloud_assets.families.segmentation.predictor import SegmentationPredictor
@@ -47,35 +47,6 @@ class SegmentedBlock:
     """(height, width), 0 to 1, NaN for nodata."""
 
 
-@dataclass
-class ClassCounts:
-    """How many pixels of a scene are of which class."""
-
-    pixels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
-    """By cloud code."""
-
-    def add(self, mask: npt.NDArray[np.uint8]) -> None:
-        """Counts a part of the scene."""
-        self.pixels += np.bincount(mask.ravel(), minlength=256)
-
-    @property
-    def valid(self) -> int:
-        """Pixels that were observed."""
-        return int(self.pixels.sum() - self.pixels[UNLABELLED])
-
-    def percentage(self, *codes: int) -> float:
-        """Share of some classes in the observed pixels, percent; NaN without any."""
-        return float(100 * self.pixels[list(codes)].sum() / self.valid) if self.valid else float("nan")
-
-    def summary(self, classes: Mapping[int, str]) -> dict[str, float]:
-        """Percentages of the observed pixels, and the share of observed ones in the scene."""
-        return {
-            "valid_fraction": self.valid / float(self.pixels.sum()),
-            "cloud_percentage": self.percentage(THICK_CLOUD, THIN_CLOUD),
-            **{f"{name.replace(' ', '_')}_percentage": self.percentage(code) for code, name in classes.items()},
-        }
-
-
 def segment(
     reader: WindowReader,
     grid: Grid,
@@ -85,15 +56,7 @@ def segment(
 ) -> Iterator[SegmentedBlock]:
     """Segments a scene, on disk or in memory: windows go through the network, are blended, and only then decided.
 
-    Args:
-        reader: Hands out the bands in the order of the predictor's card.
-        grid: The scene's.
-        predictor: The model, its preprocessing made to fit the instrument of the scene.
-        settings: Windows and test-time augmentation.
-        share: Calls of the network at once.
-
-    Yields:
-        Parts of the scene that together cover it exactly once.
+    The reader hands out the bands in the order of the predictor's card. The blocks cover the scene exactly once.
     """
     multiple = predictor.card.network.size_multiple
     # At the scene's edge windows have the surroundings of single patches.
@@ -125,42 +88,31 @@ def percent(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     return rounded
 
 
-def mask_form(classes: Sequence[str]) -> RasterForm:
-    """The form of a class mask by a model of these classes."""
-    return RasterForm("uint8", ("cloud class",), UNLABELLED, classes=_mask_classes(classes), colours=MASK_COLOURS)
+def _mask_form(work: SceneWork) -> RasterForm:
+    """The form of a class mask; a model that knows only cloud does not know its thickness."""
+    is_binary = len(work.models.card("segmentation", work.source).classes) == 2
+    classes = {CLEAR: "clear", THICK_CLOUD: "cloud"} if is_binary else dict(CLASS_NAMES)
+    return RasterForm("uint8", ("cloud class",), UNLABELLED, classes=classes, colours=MASK_COLOURS)
 
 
-def write_validity(mask: RasterDraft, validity: RasterDraft, radius: float) -> float:
-    """Writes which pixels can be relied on: clear, observed, and far enough from every cloud and shadow.
+def _statistics(pixels: npt.NDArray[np.int64], classes: Mapping[int, str]) -> dict[str, float]:
+    """Percentages of the observed pixels, NaN without any, from the number of pixels (256,) of each cloud code."""
+    valid = int(pixels.sum() - pixels[UNLABELLED])
 
-    Args:
-        mask: Finished draft of cloud codes, 255 for nodata.
-        validity: Draft to write, opened.
-        radius: Pixels around clouds and shadows that are invalid too.
+    def percentage(*codes: int) -> float:
+        return float(100 * pixels[list(codes)].sum() / valid) if valid else float("nan")
 
-    Returns:
-        Share of the scene's pixels that are valid.
-    """
-    usable = 0
-    for block, wide, pixels in mask.blocks(halo=math.ceil(radius)):
-        codes = pixels[0]
-        # Nodata is invalid but does not grow: what lies beside a scene's edge was observed well.
-        is_near = grow((codes != CLEAR) & (codes != mask.form.nodata), radius)
-        is_valid = ((codes == CLEAR) & ~is_near)[block.within(wide)]
-        usable += int(np.count_nonzero(is_valid))
-        validity.write(block, is_valid.astype(np.uint8))
-    return usable / (mask.grid.height * mask.grid.width)
-
-
-def _mask_classes(classes: Sequence[str]) -> dict[int, str]:
-    """Names of the cloud codes that a model tells apart; one that knows only cloud does not know its thickness."""
-    return {CLEAR: "clear", THICK_CLOUD: "cloud"} if len(classes) == 2 else dict(CLASS_NAMES)
+    return {
+        "valid_fraction": valid / float(pixels.sum()),
+        "cloud_percentage": percentage(THICK_CLOUD, THIN_CLOUD),
+        **{f"{name.replace(' ', '_')}_percentage": percentage(code) for code, name in classes.items()},
+    }
 
 
 def _make_masks(work: SceneWork) -> None:
     predictor = cast("SegmentationPredictor", work.models.predictor("segmentation", work.source))
     work.back_end = work.models.back_end("segmentation", work.source)
-    counts = ClassCounts()
+    pixels = np.zeros(256, np.int64)
     with (
         work.source.read_as(predictor.card.preprocessing.instrument).open(predictor.card.bands) as reader,
         work.draft(MASK) as mask,
@@ -169,14 +121,15 @@ def _make_masks(work: SceneWork) -> None:
         for block in segment(reader, work.source.grid, predictor, work.settings, work.share):
             mask.write(block.window, block.mask)
             probability.write(block.window, percent(block.cloud_probability))
-            counts.add(block.mask)
+            pixels += np.bincount(block.mask.ravel(), minlength=256)
             work.progress(block.mask.size)
-    work.statistics.update(counts.summary(mask.form.classes))
-    if not counts.valid:
+    work.statistics.update(_statistics(pixels, mask.form.classes))
+    if pixels.sum() == pixels[UNLABELLED]:
         work.warnings.append("The scene holds no valid pixel: all products are nodata.")
 
 
 def _make_validity(work: SceneWork) -> None:
+    """Which pixels can be relied on: clear, observed, and far enough from every cloud and shadow."""
     metres = work.source.pixel_metres
     radius = 0.0 if metres is None else work.settings.validity_buffer_metres / metres
     if metres is None and work.settings.validity_buffer_metres:
@@ -184,7 +137,15 @@ def _make_validity(work: SceneWork) -> None:
             "Without a coordinate reference system metres are unknown: the validity mask has no buffer."
         )
     with work.draft(VALIDITY) as validity:
-        work.statistics["usable_fraction"] = write_validity(work.drafts["mask"], validity, radius)
+        usable, mask = 0, work.drafts["mask"]
+        for block, wide, pixels in mask.blocks(halo=math.ceil(radius)):
+            codes = pixels[0]
+            # Nodata is invalid but does not grow: what lies beside a scene's edge was observed well.
+            is_near = grow((codes != CLEAR) & (codes != UNLABELLED), radius)
+            is_valid = ((codes == CLEAR) & ~is_near)[block.within(wide)]
+            usable += int(np.count_nonzero(is_valid))
+            validity.write(block, is_valid.astype(np.uint8))
+        work.statistics["usable_fraction"] = usable / (mask.grid.height * mask.grid.width)
 
 
 MASK = SceneProduct(
@@ -192,7 +153,7 @@ MASK = SceneProduct(
     "Cloud mask",
     "segmentation",
     make=_make_masks,
-    form=lambda work: mask_form(work.models.card("segmentation", work.source).classes),
+    form=_mask_form,
     any_back_end=True,
     counts_pixels=True,
     shares_nodata=True,

@@ -47,15 +47,7 @@ class Cloud38StitchedScenes(BaseModel):
     patch_size: int = Field(384, ge=1, description="Edge of the data set's patches in pixels.")
 
     def scenes_of(self, store: PatchStore, indices: npt.NDArray[np.int64]) -> StitchedScenes | None:
-        """Finds the scenes that these patches can be stitched to.
-
-        Args:
-            store: Patches of 38-Cloud.
-            indices: Rows of the test split.
-
-        Returns:
-            A collector of their predictions; None if no patch belongs to a scene with a whole-scene truth.
-        """
+        """A collector of predictions for whole scenes; None if no row of the test split belongs to one with a truth."""
         places: dict[int, Place] = {}
         truths: dict[str, Path] = {}
         columns = ["scene_id", "source", "row", "col"]
@@ -67,8 +59,7 @@ class Cloud38StitchedScenes(BaseModel):
             if scene not in truths:
                 truths[scene] = Path(source).parents[1] / "Entire_scene_gts" / f"edited_corrected_gts_{scene}.TIF"
             if truths[scene].is_file():
-                place = Place(scene, int(match["row"]), int(match["column"]), row, column)
-                places[index] = place
+                places[index] = Place(scene, int(match["row"]), int(match["column"]), row, column)
         if not places:
             return None
         return StitchedScenes(self, places, {place.scene: truths[place.scene] for place in places.values()})
@@ -92,10 +83,7 @@ class Place:
 class StitchedScenes:
     """Gathers predictions and scores each scene as soon as its last patch has come, so that few are in memory at once.
 
-    Args:
-        protocol: Threshold and patch size.
-        places: Where each row of the store belongs.
-        truths: Truth raster of each scene; not 0 is cloud.
+    ``places`` tells where each row of the store belongs, ``truths`` is the raster of each scene: not 0 is cloud.
     """
 
     def __init__(
@@ -115,12 +103,9 @@ class StitchedScenes:
         mask: npt.NDArray[np.uint8],
         cloud_probability: npt.NDArray[np.float32],
     ) -> None:
-        """Adds a batch; patches that belong to no scene are passed over.
+        """Adds a batch as :class:`SegmentationScores` does; nodata is clear in the official score.
 
-        Args:
-            indices: (N,) rows of the store.
-            mask: (N, H, W) predicted cloud codes, 255 nodata (which is clear in the official score).
-            cloud_probability: (N, H, W) in [0, 1].
+        Patches that belong to no scene are passed over.
         """
         for index, codes, probability in zip(indices.tolist(), mask, cloud_probability, strict=True):
             place = self._places.get(index)

@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import UNLABELLED
-from cloud_assets.families.segmentation.card_section import OperatingPoint
-from cloud_assets.inference.card import Threshold
+from cloud_assets.families.segmentation.recipe import OperatingPoint
+from cloud_assets.inference.bundle import Threshold
 
 _STEPS = 100
 _CANDIDATES = np.arange(1, _STEPS) / _STEPS
@@ -27,12 +27,7 @@ class ThresholdSearch:
         self._patches: list[npt.NDArray[np.int64]] = []
 
     def update(self, probability: npt.NDArray[np.float32], truth: npt.NDArray[np.uint8]) -> None:
-        """Counts the pixels of one patch, or of several that belong together.
-
-        Args:
-            probability: Cloud probability, any shape, 0…1.
-            truth: 1 cloud, 0 not, 255 unlabelled; same shape.
-        """
+        """Counts the pixels of one patch: cloud probability, and truth of its shape, 1 cloud, 0 not, 255 unlabelled."""
         labelled = truth != UNLABELLED
         # Number of candidates that do not exceed the probability: the pixel is cloud for exactly those.
         place = np.searchsorted(_CANDIDATES.astype(np.float32), probability[labelled], side="right")
@@ -65,12 +60,7 @@ class ThresholdSearch:
         """Thresholds for three purposes: the chosen one, and those of the largest F2 and F0.5 below and above it.
 
         F-beta weighs recall beta times as much as precision (van Rijsbergen 1979, Information Retrieval).
-
-        Args:
-            measured_on: What the counted labels are, for the card.
-
-        Returns:
-            ``sensitive``, ``balanced``, ``strict``; empty without any cloud.
+        ``measured_on`` says what the counted labels are, for the card. Nothing without any cloud.
         """
         if self._total()[1].sum() == 0:
             return {}

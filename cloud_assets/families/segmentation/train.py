@@ -12,32 +12,29 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, MulticlassJaccardIndex
 from tqdm import tqdm
 
-from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
+from cloud_assets.bands import CLEAR, CLOUD_SHADOW, INSTRUMENTS, THICK_CLOUD, THIN_CLOUD, UNLABELLED
+from cloud_assets.errors import InvalidModel
 from cloud_assets.families.segmentation.batches import Composition, PatchSource, TrainingBatches, ValidationBatches
-from cloud_assets.families.segmentation.card_section import SegmentationSection
 from cloud_assets.families.segmentation.predictor import SegmentationPredictor
-from cloud_assets.families.segmentation.recipe import Segmentation
-from cloud_assets.families.segmentation.shipped_start import check_start
+from cloud_assets.families.segmentation.recipe import Segmentation, SegmentationSection
 from cloud_assets.families.segmentation.threshold import ThresholdSearch
 from cloud_assets.inference.back_ends import class_probability
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import Threshold
+from cloud_assets.inference.bundle import ModelBundle, Threshold
 from cloud_assets.learning.fit import TrainedModule
 from cloud_assets.learning.focal_dice_loss import FocalDiceLoss
 from cloud_assets.learning.session import Plan, require_masks, require_rows, simulated_patches, train_model
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.learning.weight_mixing import between
+from cloud_assets.networks.shipped import SIMULATION, SIMULATION_MODEL
 from cloud_assets.networks.specifications import EfficientNetUNet
 from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.compositor import CloudCompositor, clear_patches
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.statistics import band_positions, fitted_preprocessing
+from cloud_assets.patches.store import PatchStore
 
-_CLASSES = {
-    "binary": ("clear", "cloud"),
-    "four": ("clear", "thick cloud", "thin cloud", "cloud shadow"),
-}
+_CLASSES = {"binary": ("clear", "cloud"), "four": ("clear", "thick cloud", "thin cloud", "cloud shadow")}
 _CLOUD_CLASSES = {"binary": [1], "four": [THICK_CLOUD, THIN_CLOUD]}
 _FEWEST_BATCHES = 50
 """Batches an epoch at least: more than in other families, as validation is dearer."""
@@ -57,10 +54,7 @@ class SegmentationModule(TrainedModule):
         self.loss = FocalDiceLoss(recipe.loss, classes)
         self.cloud_classes = _CLOUD_CLASSES[recipe.classes]
         self.cloud_metrics = MetricCollection(
-            {
-                "val_iou": BinaryJaccardIndex(ignore_index=UNLABELLED),
-                "val_f1": BinaryF1Score(ignore_index=UNLABELLED),
-            }
+            {"val_iou": BinaryJaccardIndex(ignore_index=UNLABELLED), "val_f1": BinaryF1Score(ignore_index=UNLABELLED)}
         )
         self.class_metrics = MetricCollection(
             {} if classes == 2 else {"val_miou": MulticlassJaccardIndex(classes, ignore_index=UNLABELLED)}
@@ -92,7 +86,8 @@ class SegmentationModule(TrainedModule):
         logits = self.network(self.to_layout(images))
         probability = class_probability(logits)
         is_cloud = probability[:, self.cloud_classes].sum(dim=1) >= 0.5
-        cloud_truth = torch.where(truth == UNLABELLED, truth, torch.isin(truth, self._cloud_codes(truth)).long())
+        cloud_codes = torch.tensor(self.cloud_classes, device=truth.device)
+        cloud_truth = torch.where(truth == UNLABELLED, truth, torch.isin(truth, cloud_codes).long())
         self.cloud_metrics.update(is_cloud.long(), cloud_truth)
         if len(self.class_metrics):
             self.class_metrics.update(probability.argmax(dim=1), truth)
@@ -103,9 +98,6 @@ class SegmentationModule(TrainedModule):
         for metrics in (self.cloud_metrics, self.class_metrics):
             self.log_dict(metrics.compute())
             metrics.reset()
-
-    def _cloud_codes(self, like: Tensor) -> Tensor:
-        return torch.tensor(self.cloud_classes, device=like.device)
 
 
 def train(recipe: Segmentation, run: TrainingRun) -> ModelBundle:
@@ -285,3 +277,29 @@ def _simulated(
         seed=recipe.optimisation.seed + (_VALIDATION_SEED if validation else 0),
     )
     return PatchSource(store, np.arange(len(store)), list(range(len(preprocessing.bands))))
+
+
+def check_start(recipe: Segmentation, store: PatchStore) -> None:
+    """Makes sure that shipped weights meet the bands and the scale that they learnt from; other starts pass.
+
+    Raises:
+        UnknownBand: If the instrument of the patches lacks a band of the recipe.
+        InvalidModel: If bands, clip or normalisation are others.
+    """
+    if not isinstance(recipe.network, EfficientNetUNet) or recipe.network.encoder_weights != SIMULATION:
+        return
+    role, learnt_from = store.roles[IMAGES], ModelBundle.open(SIMULATION_MODEL).card.preprocessing
+    expected = _input(learnt_from.instrument, learnt_from.bands, learnt_from)
+    found = _input(role.instrument, recipe.bands or role.bands, recipe)
+    differing = [name for name in expected if expected[name] != found[name]]
+    if differing:
+        wanted = ", ".join(f"{name} {expected[name]} instead of {found[name]}" for name in differing)
+        raise InvalidModel(
+            f"encoder_weights: simulation needs {wanted}. Change the recipe, or set encoder_weights: none."
+        )
+
+
+def _input(instrument: str, bands: tuple[str, ...], scale: Segmentation | Preprocessing) -> dict[str, object]:
+    """What a network sees: bands by their common names, and how they are scaled."""
+    names = tuple(INSTRUMENTS[instrument].find(band).common_name for band in bands)
+    return {"bands": names, "clip": scale.clip, "normalisation": scale.normalisation, "texture": scale.texture}

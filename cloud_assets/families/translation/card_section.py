@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from cloud_assets.inference.card import CardSection
+from cloud_assets.inference.bundle import CardSection
 from cloud_assets.patches.preprocessing import Preprocessing
 
 

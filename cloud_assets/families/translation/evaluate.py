@@ -16,17 +16,16 @@ from cloud_assets.families.translation.card_section import TranslationSection
 from cloud_assets.families.translation.gallery import CAPTIONS, translation_figures
 from cloud_assets.families.translation.metrics import TranslationScores, with_gain
 from cloud_assets.families.translation.pairs import Pairs
-from cloud_assets.reports.evaluate import Findings, evaluation_of, test_rows
+from cloud_assets.reports.evaluate import EvaluationRun, Findings, evaluation_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from cloud_assets.families.translation.baselines import Baseline
     from cloud_assets.families.translation.evaluation import TranslationEvaluation
-    from cloud_assets.inference.card import ModelCard
+    from cloud_assets.inference.bundle import ModelCard
     from cloud_assets.inference.predictor import Predictor
     from cloud_assets.patches.preprocessing import Preprocessing
-    from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
     from cloud_assets.reports.evaluation import Evaluation
 
@@ -49,24 +48,16 @@ class Scored:
         return {name: with_gain(metrics, plain[MEAN_COLOUR]) for name, metrics in plain.items()}
 
 
-def evaluate(
-    recipe: TranslationEvaluation,
-    predictor: Predictor,
-    model_version: str,
-    store: PatchStore,
-    splits: Splits,
-    progress: bool,
-) -> Evaluation:
+def evaluate(recipe: TranslationEvaluation, run: EvaluationRun) -> Evaluation:
     """Evaluates a model; see :meth:`Family.evaluate`."""
-    splits.check_belongs_to(store)
-    card = predictor.card
+    predictor, card, store, splits = run.predictor, run.card, run.store, run.splits
     pairs = Pairs(store, card)
     target = pairs.target
-    test, validation = test_rows(store, splits, card, needs_masks=False), splits.indices("validation")
+    test, validation = run.test_rows(needs_masks=False), splits.indices("validation")
     baselines = fit_baselines(
         pairs, splits.indices("train"), pixels=recipe.baseline_pixels, window=recipe.baseline_window
     )
-    scorer = _Scorer(recipe, predictor, pairs, baselines, target, progress)
+    scorer = _Scorer(recipe, predictor, pairs, baselines, target, run.progress)
     tested = scorer.score(test, "Testing")
     if not tested.scores[MODEL].pixels:
         raise NoUsablePatches(f"{card.task}/{card.variant}: no pixel of the test split was seen by both sensors.")
@@ -89,7 +80,7 @@ def evaluate(
         headline=HEADLINE,
         model={"predicts": f"{', '.join(target.bands)} ({target.instrument})"},
     )
-    return evaluation_of(recipe, card, model_version, store, splits, found)
+    return evaluation_of(recipe, run, found)
 
 
 class _Scorer:

@@ -12,7 +12,7 @@ from cloud_assets.families.translation.card_section import TranslationSection
 from cloud_assets.reports.predictions import band_channels
 
 if TYPE_CHECKING:
-    from cloud_assets.inference.card import ModelCard
+    from cloud_assets.inference.bundle import ModelCard
     from cloud_assets.patches.store import PatchStore
 
 

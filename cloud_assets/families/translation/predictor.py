@@ -11,18 +11,15 @@ from torch import nn
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import InvalidData
 from cloud_assets.families.translation.card_section import TranslationSection
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard
-from cloud_assets.inference.mirrored_padding import reflect_pad
-from cloud_assets.inference.network_predictor import NetworkPredictor
-from cloud_assets.inference.predictor import check_input
+from cloud_assets.inference.bundle import ModelBundle, ModelCard
+from cloud_assets.inference.predictor import Predictor, check_input, reflect_pad
 from cloud_assets.networks.normalisation import fix_statistics
 
 _FEW_PIXELS = 64
 """So few pixels may all be above 0 dB without being linear power: bright roofs are."""
 
 
-class TranslationPredictor(NetworkPredictor):
+class TranslationPredictor(Predictor):
     """Runs a translation model.
 
     Normalisation goes by fixed statistics, those of the training patches, so that a pixel's reflectance depends on its
@@ -39,7 +36,7 @@ class TranslationPredictor(NetworkPredictor):
     """
 
     precision = "32"
-    memory_format = torch.contiguous_format
+    is_channels_last = False
 
     def __init__(self, bundle: ModelBundle, device: str = "auto", network: nn.Module | None = None) -> None:
         self.target = TranslationSection.of(bundle.card).target

@@ -20,7 +20,7 @@ from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.tiling.windows import Tiling
 from cloud_assets.imagery.writing.pictures import of_optical, of_reflectance
 from cloud_assets.imagery.writing.raster_files import RasterForm
-from cloud_assets.inference.card import ModelCard
+from cloud_assets.inference.bundle import ModelCard
 from cloud_assets.patches.preprocessing import Preprocessing
 
 _LARGEST_WINDOW_IN_FULL_PRECISION = 512

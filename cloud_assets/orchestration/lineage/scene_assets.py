@@ -94,7 +94,7 @@ def _scene_products() -> dg.AssetsDefinition:
     ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
         from cloud_assets.imagery.formats.scaling import stated_by_user
         from cloud_assets.lifecycle.registered_champions import registered_champions
-        from cloud_assets.scenes.inbox_batch import process_inbox
+        from cloud_assets.scenes.inbox import process_inbox
         from cloud_assets.scenes.product_checks import check_products
 
         config = dict(context.op_execution_context.op_config)

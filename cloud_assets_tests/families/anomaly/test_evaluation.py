@@ -17,8 +17,7 @@ from cloud_assets.families.anomaly.metrics import (
     robust_outliers,
 )
 from cloud_assets.families.anomaly.normal_split import NormalSplit
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard, Threshold, TrainingRecord
+from cloud_assets.inference.bundle import ModelBundle, ModelCard, Threshold, TrainingRecord
 from cloud_assets.networks.specifications import ConvAutoencoder
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.preprocessing import Preprocessing

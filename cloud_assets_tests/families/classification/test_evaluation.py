@@ -18,8 +18,7 @@ from cloud_assets.families.classification.metrics import (
     decision_metrics,
     probability_metrics,
 )
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import ModelCard
+from cloud_assets.inference.bundle import ModelBundle, ModelCard
 from cloud_assets.networks.specifications import Classifier, UNet
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits

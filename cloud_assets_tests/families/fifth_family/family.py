@@ -3,23 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
 from cloud_assets.families.family import Family
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import CardSection
-from cloud_assets.inference.patch_features import rounded
-from cloud_assets.inference.predictor import Predictor
+from cloud_assets.inference.bundle import CardSection
+from cloud_assets.inference.drift_reference import rounded
 from cloud_assets.learning.optimisation import Optimisation
 from cloud_assets.learning.recipe import Recipe
-from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.specifications import UNet
-from cloud_assets.patches.splits import Splits
-from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.doubts import Doubts
-from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.evaluator import Evaluator
 
 
@@ -50,38 +42,8 @@ class CoverFamily(Family):
     evaluator = CoverEvaluator
     card_section = CoverSection
 
-    def train(self, recipe: CoverRecipe, run: TrainingRun) -> ModelBundle:
-        from cloud_assets_tests.families.fifth_family.model import train
-
-        return train(recipe, run)
-
-    def predictor(self, bundle: ModelBundle, device: str = "auto", network: Any = None) -> Predictor:
-        from cloud_assets_tests.families.fifth_family.model import CoverPredictor
-
-        return CoverPredictor(bundle, device, network)
-
-    def evaluate(
-        self,
-        evaluator: CoverEvaluator,
-        bundle: ModelBundle,
-        store: PatchStore,
-        splits: Splits,
-        *,
-        predictor: Predictor | None = None,
-        references: Mapping[str, ModelBundle] | None = None,
-        progress: bool = True,
-    ) -> Evaluation:
-        from cloud_assets_tests.families.fifth_family.model import evaluate
-
-        return evaluate(predictor or self.predictor(bundle), bundle.version, store, splits)
-
     def answer_features(self, answer: Mapping[str, npt.NDArray[Any]], place: int = 0) -> dict[str, float]:
         return rounded(cover=float(answer["cover"][place]))
-
-    def doubts(self, predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], progress: bool) -> Doubts:
-        from cloud_assets_tests.families.fifth_family.model import doubts
-
-        return doubts(predictor, store, rows)
 
 
 FAMILY = CoverFamily()

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from cloud_assets.errors import NoUsablePatches
-from cloud_assets.families.segmentation.evaluation import SegmentationEvaluation
 from cloud_assets.families.segmentation.metrics import SegmentationScores
+from cloud_assets.families.segmentation.recipe import SegmentationEvaluation
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.splits import GroupedSplit, Splits
