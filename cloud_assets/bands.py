@@ -8,13 +8,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
 
 from cloud_assets.errors import InvalidRecipe, UnknownBand
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 CLEAR: Final = 0
 THICK_CLOUD: Final = 1
@@ -86,7 +85,7 @@ class Instrument:
                 return band
         raise UnknownBand(name, self.name, [f"{band.name} ({band.common_name})" for band in self.bands])
 
-    def to_physical(self, dn: "npt.ArrayLike", offset: float | None = None) -> "npt.NDArray[np.float32]":
+    def to_physical(self, dn: npt.ArrayLike, offset: float | None = None) -> npt.NDArray[np.float32]:
         """Turns digital numbers into physical units.
 
         Nodata is converted like any other number: ask :meth:`valid` which pixels count.
@@ -103,27 +102,17 @@ class Instrument:
         Raises:
             InvalidRecipe: The offset is so large that it must have been given in digital numbers.
         """
-        import numpy as np
-
         values = np.asarray(dn).astype(np.float32)
         values *= np.float32(self.scale)
         values += np.float32(self._offset(offset))
         return values
 
-    def to_dn(self, physical: "npt.ArrayLike", offset: float | None = None) -> "npt.NDArray[np.generic]":
-        """Turns physical units into digital numbers, the inverse of :meth:`to_physical`.
+    def to_dn(self, physical: npt.ArrayLike, offset: float | None = None) -> npt.NDArray[np.generic]:
+        """Turns physical units into native digital numbers, the inverse of :meth:`to_physical`.
 
-        Integers are rounded and clipped so that a finite value never becomes nodata or saturated.
-
-        Args:
-            physical: Values in :attr:`unit`, any shape; not finite means not observed.
-            offset: As in :meth:`to_physical`.
-
-        Returns:
-            Array of the same shape in the native :attr:`dtype`; nodata where ``physical`` is not finite.
+        Integers are rounded and clipped so that a finite value never becomes nodata or saturated; what is not finite
+        was not observed and becomes nodata.
         """
-        import numpy as np
-
         values = (np.asarray(physical, dtype=np.float64) - self._offset(offset)) / self.scale
         native = np.dtype(self.dtype)
         if not np.issubdtype(native, np.integer):
@@ -134,20 +123,12 @@ class Instrument:
         numbers = np.clip(np.rint(np.where(finite, values, low)), low, high).astype(native)
         return np.where(finite, numbers, native.type(self.nodata or 0))
 
-    def valid(self, dn: "npt.NDArray[np.generic]") -> "npt.NDArray[np.bool_]":
-        """Finds the pixels that were observed: finite in every band and not nodata in all of them.
+    def valid(self, dn: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+        """Finds the pixels (…, H, W) that were observed: finite in every band and not nodata in all of them.
 
-        One band at zero proves nothing (cirrus over dry air, an absent band of a product), so a pixel is nodata only
-        where every band has it.
-
-        Args:
-            dn: Digital numbers (…, C, H, W).
-
-        Returns:
-            Boolean array (…, H, W).
+        One band at zero proves nothing (cirrus over dry air, an absent band of a product), so a pixel of digital
+        numbers (…, C, H, W) is nodata only where every band has it.
         """
-        import numpy as np
-
         seen = np.isfinite(dn).all(axis=-3) if np.issubdtype(dn.dtype, np.floating) else None
         if self.nodata is not None and np.isfinite(self.nodata):
             observed: npt.NDArray[np.bool_] = (dn != self.nodata).any(axis=-3)
@@ -179,63 +160,56 @@ def _without_leading_zero(name: str) -> str:
     return re.sub(r"^b0+(?=\d)", "b", name)
 
 
-def _bands(rows: Sequence[tuple[str, str, float, float | None]]) -> tuple[Band, ...]:
+def _bands(*rows: tuple[str, str, float, float | None]) -> tuple[Band, ...]:
     return tuple(Band(*row) for row in rows)
 
 
 _SENTINEL2 = _bands(
-    [
-        ("B01", "coastal", 442.7, 60.0),
-        ("B02", "blue", 492.7, 10.0),
-        ("B03", "green", 559.8, 10.0),
-        ("B04", "red", 664.6, 10.0),
-        ("B05", "rededge071", 704.1, 20.0),
-        ("B06", "rededge075", 740.5, 20.0),
-        ("B07", "rededge078", 782.8, 20.0),
-        ("B08", "nir", 832.8, 10.0),
-        ("B8A", "nir08", 864.7, 20.0),
-        ("B09", "nir09", 945.1, 60.0),
-        ("B10", "cirrus", 1373.5, 60.0),
-        ("B11", "swir16", 1613.7, 20.0),
-        ("B12", "swir22", 2202.4, 20.0),
-    ]
+    ("B01", "coastal", 442.7, 60.0),
+    ("B02", "blue", 492.7, 10.0),
+    ("B03", "green", 559.8, 10.0),
+    ("B04", "red", 664.6, 10.0),
+    ("B05", "rededge071", 704.1, 20.0),
+    ("B06", "rededge075", 740.5, 20.0),
+    ("B07", "rededge078", 782.8, 20.0),
+    ("B08", "nir", 832.8, 10.0),
+    ("B8A", "nir08", 864.7, 20.0),
+    ("B09", "nir09", 945.1, 60.0),
+    ("B10", "cirrus", 1373.5, 60.0),
+    ("B11", "swir16", 1613.7, 20.0),
+    ("B12", "swir22", 2202.4, 20.0),
 )
+_SENTINEL2_SURFACE = tuple(band for band in _SENTINEL2 if band.name != "B10")
 _LANDSAT8_SURFACE = _bands(
-    [
-        ("B1", "coastal", 443.0, 30.0),
-        ("B2", "blue", 482.0, 30.0),
-        ("B3", "green", 561.4, 30.0),
-        ("B4", "red", 654.6, 30.0),
-        ("B5", "nir", 864.7, 30.0),
-        ("B6", "swir16", 1608.9, 30.0),
-        ("B7", "swir22", 2200.7, 30.0),
-    ]
+    ("B1", "coastal", 443.0, 30.0),
+    ("B2", "blue", 482.0, 30.0),
+    ("B3", "green", 561.4, 30.0),
+    ("B4", "red", 654.6, 30.0),
+    ("B5", "nir", 864.7, 30.0),
+    ("B6", "swir16", 1608.9, 30.0),
+    ("B7", "swir22", 2200.7, 30.0),
 )
 _LANDSAT8 = (*_LANDSAT8_SURFACE, Band("B8", "pan", 589.5, 15.0), Band("B9", "cirrus", 1373.4, 30.0))
 # Landsat 4 and 5 Thematic Mapper, and the Enhanced Thematic Mapper Plus of Landsat 7 (Chander et al. 2009, table 1).
 _TM = _bands(
-    [
-        ("B1", "blue", 485.0, 30.0),
-        ("B2", "green", 569.0, 30.0),
-        ("B3", "red", 660.0, 30.0),
-        ("B4", "nir", 840.0, 30.0),
-        ("B5", "swir16", 1676.0, 30.0),
-        ("B7", "swir22", 2223.0, 30.0),
-    ]
+    ("B1", "blue", 485.0, 30.0),
+    ("B2", "green", 569.0, 30.0),
+    ("B3", "red", 660.0, 30.0),
+    ("B4", "nir", 840.0, 30.0),
+    ("B5", "swir16", 1676.0, 30.0),
+    ("B7", "swir22", 2223.0, 30.0),
 )
 _ETM_SURFACE = _bands(
-    [
-        ("B1", "blue", 483.0, 30.0),
-        ("B2", "green", 560.0, 30.0),
-        ("B3", "red", 662.0, 30.0),
-        ("B4", "nir", 835.0, 30.0),
-        ("B5", "swir16", 1648.0, 30.0),
-        ("B7", "swir22", 2206.0, 30.0),
-    ]
+    ("B1", "blue", 483.0, 30.0),
+    ("B2", "green", 560.0, 30.0),
+    ("B3", "red", 662.0, 30.0),
+    ("B4", "nir", 835.0, 30.0),
+    ("B5", "swir16", 1648.0, 30.0),
+    ("B7", "swir22", 2206.0, 30.0),
 )
 _ETM = (*_ETM_SURFACE, Band("B8", "pan", 706.0, 15.0))
-_RADAR = _bands([("VV", "vv", 55.466e6, 10.0), ("VH", "vh", 55.466e6, 10.0)])
-_PICTURE = _bands([("red", "red", 660.0, None), ("green", "green", 560.0, None), ("blue", "blue", 485.0, None)])
+_RADAR = _bands(("VV", "vv", 55.466e6, 10.0), ("VH", "vh", 55.466e6, 10.0))
+_PICTURE = _bands(("red", "red", 660.0, None), ("green", "green", 560.0, None), ("blue", "blue", 485.0, None))
 
 _PREVIEW_WHITE: Final = 0.4
 """The reflectance at which the project's 8-bit previews are white."""
@@ -246,16 +220,7 @@ INSTRUMENTS: Final[Mapping[str, Instrument]] = MappingProxyType(
         for instrument in (
             # Harmonised: products of baseline 04.00 and later carry an offset of -0.1, read from their metadata.
             Instrument("sentinel2_l1c", _SENTINEL2, "reflectance", 1e-4, 0.0, 0, 65535, "uint16"),
-            Instrument(
-                "sentinel2_l2a",
-                tuple(band for band in _SENTINEL2 if band.name != "B10"),
-                "reflectance",
-                1e-4,
-                0.0,
-                0,
-                65535,
-                "uint16",
-            ),
+            Instrument("sentinel2_l2a", _SENTINEL2_SURFACE, "reflectance", 1e-4, 0.0, 0, 65535, "uint16"),
             # Reflective bands only, before the sun-angle correction (Landsat 8 Data Users Handbook, section 5.2).
             Instrument("landsat8_l1", _LANDSAT8, "reflectance", 2e-5, -0.1, 0, 65535, "uint16", is_sun_corrected=False),
             # The same numbers after it: scenes whose metadata tell the height of the sun.

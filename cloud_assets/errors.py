@@ -84,13 +84,9 @@ class TrackingUnavailable(CloudAssetsError, ConnectionError):
 
 
 def too_many_skipped(what: str, skipped: Sequence[str], total: int, tolerance: float) -> InvalidData:
-    """The error for more unusable items than the stated tolerance allows.
+    """The error for more unusable items than the ``tolerance``, a share of ``total``, allows.
 
-    Args:
-        what: The data set or step that skipped them.
-        skipped: One "item: reason" line an unusable item.
-        total: How many items were looked at.
-        tolerance: The share of ``total`` that may be skipped.
+    ``what`` is the data set or step that skipped them; ``skipped`` has one "item: reason" line for each.
     """
     alike: dict[str, list[str]] = {}
     for item in skipped:

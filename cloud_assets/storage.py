@@ -18,11 +18,7 @@ _PREVIOUS = ".previous"
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` that replaces it when the block ends without an error.
 
-    Args:
-        path: The file to make or replace. Missing parent folders are made.
-
-    Yields:
-        The temporary path to write to; it keeps the suffix of ``path``.
+    The temporary path keeps the suffix of ``path``; missing parent folders are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
@@ -40,11 +36,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yields an empty temporary folder that replaces the folder ``path`` when the block ends without an error.
 
-    Args:
-        path: The folder to make or replace. Missing parent folders are made.
-
-    Yields:
-        The temporary folder to fill.
+    Missing parent folders are made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     recover_directory(path)

@@ -48,8 +48,7 @@ class WorkerProcesses:
     def submit(self, function: Callable[..., Result], *arguments: Any) -> "Future[Result]":
         """Calls a function in one of the processes.
 
-        Returns:
-            Its future result. :class:`TrainingFailed` if the process died; otherwise whatever the function raises.
+        Its future raises :class:`TrainingFailed` if the process died, otherwise whatever the function raises.
         """
         return self._threads.submit(self._call, function, arguments)
 
@@ -85,7 +84,7 @@ def map_in_processes(
     label: str = "",
     progress: bool = False,
 ) -> Generator[Result, None, None]:
-    """Applies a function to jobs in worker processes, with one computing thread each.
+    """Applies a function to jobs in worker processes, with one computing thread each; yields in their order.
 
     Args:
         function: A function that can be imported by its name.
@@ -95,9 +94,6 @@ def map_in_processes(
             in one thread too, so that results are the same bit by bit.
         label: Shown at the progress bar.
         progress: Whether to show one.
-
-    Yields:
-        One result a job, in the order of the jobs.
 
     Raises:
         TrainingFailed: If a process died.

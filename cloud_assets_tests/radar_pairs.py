@@ -6,10 +6,9 @@ import numpy as np
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.patches.from_arrays import role_of
-from cloud_assets.patches.patch import Patch
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import PatchStoreWriter, StoreOrigin
+from cloud_assets.patches.store_writer import Patch, PatchStoreWriter, StoreOrigin
 
 OPTICAL = ("B04", "B03", "B02", "B08")
 SPLITS = ("train",) * 8 + ("validation",) * 3 + ("test",) * 3

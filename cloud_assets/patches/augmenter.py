@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.patches.augmentation import Augmentation
-from cloud_assets.patches.resolution import change_resolution, resize_bands
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks the network for a newer release at import
 
@@ -26,12 +25,9 @@ Image = npt.NDArray[np.float32]
 class Augmented(NamedTuple):
     """An augmented patch."""
 
-    image: Image
-    """(H, W, C) float32, 0 where there is no data."""
-    mask: npt.NDArray[np.uint8]
-    """(H, W) cloud codes, 255 where there is no data."""
-    valid: npt.NDArray[np.bool_]
-    """(H, W) bool."""
+    image: Image  # (H, W, C), 0 where there is no data
+    mask: npt.NDArray[np.uint8]  # (H, W) cloud codes, 255 where there is no data
+    valid: npt.NDArray[np.bool_]  # (H, W)
 
 
 class Augmenter:
@@ -72,16 +68,13 @@ class Augmenter:
         *,
         key: tuple[int, ...],
     ) -> Augmented:
-        """Augments one patch.
+        """Augments one patch; nodata stays nodata, and what a rotation or a wedge uncovers becomes nodata.
 
         Args:
             image: (H, W, C) float32 in physical units; not changed.
             mask: (H, W) uint8 cloud codes; default: all unlabelled.
             valid: (H, W) bool; default: all valid.
             key: What the randomness depends on, for example (seed, epoch, index).
-
-        Returns:
-            The augmented patch: nodata stays nodata, and what a rotation or a wedge uncovers becomes nodata.
         """
         generator = np.random.default_rng(key)
         valid = np.ones(image.shape[:2], bool) if valid is None else valid
@@ -211,3 +204,48 @@ def _wedge(draw: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.
     down, right = np.linspace(-0.5, 0.5, shape[0])[:, None], np.linspace(-0.5, 0.5, shape[1])[None]
     beyond: npt.NDArray[np.bool_] = down * np.sin(angle) + right * np.cos(angle) < draw.uniform(0.0, 0.5)
     return beyond
+
+
+Image = npt.NDArray[np.float32]
+
+
+def change_resolution(
+    image: Image, mask: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], factor: float, corner: tuple[float, float]
+) -> tuple[Image, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Shows a patch (H, W, C) with larger or smaller pixels, in arrays of the same sizes.
+
+    With a factor above 1 pixels are averaged and the rest of the array is filled by mirroring; below 1 a part of the
+    patch is enlarged, which lies at ``corner``: 0 at the upper or left edge, towards 1 at the other one. Nodata of the
+    image should be filled, lest it bleeds into its edges.
+    """
+    shape = mask.shape
+    sides = [max(1, round(length / factor)) if factor > 1 else max(1, round(length * factor)) for length in shape]
+    if factor > 1:
+        small = resize_bands(image, (sides[0], sides[1]), cv2.INTER_AREA)
+        rows, columns = (_mirrored(side, length) for side, length in zip(sides, shape, strict=True))
+        nearest = [
+            np.minimum((np.arange(s) + 0.5) * (n / s), n - 1).astype(int) for s, n in zip(sides, shape, strict=True)
+        ]
+        where = np.ix_(nearest[0][rows], nearest[1][columns])
+        return small[rows][:, columns], mask[where], valid[where]
+    first = [int(share * (n - s + 1)) for share, s, n in zip(corner, sides, shape, strict=True)]
+    window = (slice(first[0], first[0] + sides[0]), slice(first[1], first[1] + sides[1]))
+    nearest = [f + np.arange(n) * s // n for f, s, n in zip(first, sides, shape, strict=True)]
+    where = np.ix_(*nearest)
+    large = resize_bands(np.ascontiguousarray(image[window]), (shape[0], shape[1]), cv2.INTER_LINEAR)
+    return large, mask[where], valid[where]
+
+
+def resize_bands(image: Image, size: tuple[int, int], interpolation: int) -> Image:
+    """Resizes (H, W, C) of any number of bands to (height, width); OpenCV takes at most four at once."""
+    parts = [
+        np.atleast_3d(cv2.resize(image[..., first : first + 4], size[::-1], interpolation=interpolation))
+        for first in range(0, image.shape[2], 4)
+    ]
+    return np.concatenate(parts, axis=2)
+
+
+def _mirrored(side: int, length: int) -> npt.NDArray[np.int64]:
+    """Indices that run back and forth over ``side`` elements until there are ``length`` of them."""
+    place = np.arange(length) % (2 * side)
+    return np.where(place < side, place, 2 * side - 1 - place)

@@ -16,10 +16,10 @@ from cloud_assets.errors import InvalidRecipe
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.simulation import spectra
 from cloud_assets.simulation.clouds import CloudField, CloudRecipe, composite_clouds, draw_sun, simulate_clouds
-from cloud_assets.simulation.haze import dim, draw_brightness, draw_haze
-from cloud_assets.simulation.patch import patch_generator
+from cloud_assets.simulation.patch import dim, draw_brightness, draw_haze, patch_generator
 
 Image = npt.NDArray[np.float32]
+_MOST_CLOUD_PERCENTAGE = 5.0
 
 
 class CloudCompositor:
@@ -109,15 +109,9 @@ class CloudCompositor:
 def merged_labels(
     mask: npt.NDArray[np.uint8], added: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.uint8]:
-    """Labels of a patch after clouds were laid over it.
+    """Labels (H, W) of a patch ``mask`` after clouds ``added`` were laid over it.
 
-    Args:
-        mask: (H, W) cloud codes before.
-        added: (H, W) cloud codes of what was laid over it.
-        valid: (H, W) bool.
-
-    Returns:
-        (H, W) codes: thick wins over thin, thin over shadow, shadow over clear; 255 stays where nothing can be known.
+    Thick wins over thin, thin over shadow, shadow over clear; 255 stays where nothing can be known.
     """
     rank = np.zeros(256, np.uint8)
     rank[[CLEAR, 3, 2, 1]] = range(4)
@@ -126,18 +120,10 @@ def merged_labels(
     return merged
 
 
-def clear_patches(
-    store: PatchStore, indices: npt.NDArray[np.int64], most_cloud_percentage: float = 5.0
-) -> npt.NDArray[np.int64]:
-    """Those of the given rows that are clear enough to be clouded.
-
-    Args:
-        store: The patches.
-        indices: Rows, usually of the training split.
-        most_cloud_percentage: Patches with more cloud are left out, and so are those without any label.
-    """
+def clear_patches(store: PatchStore, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Those of the given rows with so little cloud that they can be clouded; none without any label."""
     coverage = store.index["cloud_percentage"].to_numpy()[indices]
-    return indices[coverage <= most_cloud_percentage]
+    return indices[coverage <= _MOST_CLOUD_PERCENTAGE]
 
 
 def _moved(field: CloudField, rng: np.random.Generator, shape: tuple[int, ...]) -> CloudField:
@@ -152,16 +138,11 @@ def _moved(field: CloudField, rng: np.random.Generator, shape: tuple[int, ...]) 
         cols = cols[::-1]
     is_turned = rng.random() < 0.5
 
-    def moved(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def moved(array: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+        if array is None:
+            return None
         turned = array.T if is_turned else array
         return np.asarray(turned.take(rows, axis=0).take(cols, axis=1))
 
-    return replace(
-        field,
-        droplets=moved(field.droplets),
-        ice=None if field.ice is None else moved(field.ice),
-        optical_depth=moved(field.optical_depth),
-        shade=None if field.shade is None else moved(field.shade),
-        albedo=None if field.albedo is None else moved(field.albedo),
-        mask=moved(field.mask),
-    )
+    arrays = ("droplets", "ice", "optical_depth", "shade", "albedo", "mask")
+    return replace(field, **{name: moved(getattr(field, name)) for name in arrays})

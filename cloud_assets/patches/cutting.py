@@ -24,11 +24,10 @@ from cloud_assets.errors import (
     too_many_skipped,
 )
 from cloud_assets.patches.from_arrays import role_of
-from cloud_assets.patches.patch import Patch
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.resizing import resize, resize_codes
 from cloud_assets.patches.store import PatchStore, Role
-from cloud_assets.patches.store_writer import PatchStoreWriter, StoreOrigin
+from cloud_assets.patches.store_writer import Patch, PatchStoreWriter, StoreOrigin
 
 _FATAL = (InvalidRecipe, UnknownBand)
 """Errors that concern every scene alike; all others leave out one scene."""
@@ -69,9 +68,6 @@ def cut_patches(
         progress: Whether to show a progress bar.
         max_skipped_fraction: Share of the scenes that may be unreadable; they are listed in the store's manifest.
         threads: Reading threads.
-
-    Returns:
-        The opened store.
 
     Raises:
         InvalidData: If more scenes are unreadable than tolerated; if scenes differ in data type, instrument or (without

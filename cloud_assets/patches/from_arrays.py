@@ -9,10 +9,9 @@ import numpy.typing as npt
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import InvalidData
-from cloud_assets.patches.patch import Patch
 from cloud_assets.patches.recipe import IMAGES, PatchRecipe
 from cloud_assets.patches.store import PatchStore, Role
-from cloud_assets.patches.store_writer import PatchStoreWriter, StoreOrigin
+from cloud_assets.patches.store_writer import Patch, PatchStoreWriter, StoreOrigin
 
 
 def store_arrays(

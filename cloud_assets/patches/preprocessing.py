@@ -4,8 +4,9 @@ Digital number → physical unit (reflectance, dB) → clipped → normalised; n
 The model card carries a :class:`Preprocessing`, so a model never meets pixels scaled in another way than in training.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.patches.texture import TEXTURE_CHANNELS, fine_texture
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 Normalisation = Literal["range", "standardise", "patch_standardise"]
+Pixels = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+
+_TEXTURE_SCALES = ((1, 3, 17), (5, 15, 31))
+"""For each channel of texture, structure of single pixels and of blocks of about five: side of the means that count as
+a pixel, of its neighbourhood, of the window of the covariance."""
+_FAINTEST, _DECADES = 1e-4, 3
+"""Contrast in reflectance that becomes 0, and how many decades above it become 1."""
 
 
 class Preprocessing(BaseModel):
@@ -57,7 +62,7 @@ class Preprocessing(BaseModel):
     )
 
     texture: bool = Field(
-        False, description="Whether two channels of fine texture follow those of the bands: see patches.texture."
+        False, description="Whether two channels of fine texture follow those of the bands: see fine_texture."
     )
 
     @model_validator(mode="after")
@@ -82,7 +87,7 @@ class Preprocessing(BaseModel):
     @property
     def channels(self) -> int:
         """How many channels a network sees."""
-        return len(self.bands) + (TEXTURE_CHANNELS if self.texture else 0)
+        return len(self.bands) + (len(_TEXTURE_SCALES) if self.texture else 0)
 
     @property
     def profile(self) -> Instrument:
@@ -90,7 +95,7 @@ class Preprocessing(BaseModel):
         instrument = INSTRUMENTS[self.instrument]
         return instrument if self.nodata is None else replace(instrument, nodata=self.nodata)
 
-    def __call__(self, dn: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def __call__(self, dn: npt.NDArray[Any]) -> tuple[Pixels, Flags]:
         """Scales raw pixels.
 
         Args:
@@ -105,7 +110,7 @@ class Preprocessing(BaseModel):
         physical, valid = self.to_physical(dn)
         return self.normalise(physical, valid), valid
 
-    def to_physical(self, dn: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    def to_physical(self, dn: npt.NDArray[Any]) -> tuple[Pixels, Flags]:
         """First half of the preprocessing: digital numbers to unclipped physical units. Augmentation happens after it.
 
         Args:
@@ -127,7 +132,7 @@ class Preprocessing(BaseModel):
         np.copyto(physical, np.float32(0), where=~valid[..., None, :, :])
         return physical, valid
 
-    def normalise(self, physical: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    def normalise(self, physical: Pixels, valid: Flags) -> Pixels:
         """Second half of the preprocessing: clips and brings to a network's scale.
 
         Args:
@@ -153,7 +158,7 @@ class Preprocessing(BaseModel):
         np.copyto(scaled, np.float32(0), where=invalid)
         return scaled if fine is None else np.concatenate([scaled, fine], axis=-3)
 
-    def denormalise(self, scaled: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def denormalise(self, scaled: Pixels) -> Pixels:
         """Inverse of :meth:`normalise` (but for what was clipped): a network's scale to physical units.
 
         Args:
@@ -192,11 +197,11 @@ class Preprocessing(BaseModel):
         return self.model_copy(update={"instrument": name, "bands": common, "offset": offset, "nodata": nodata})
 
 
-def _per_band(values: "Sequence[float]") -> npt.NDArray[np.float32]:
+def _per_band(values: Sequence[float]) -> Pixels:
     return np.asarray(values, np.float32)[:, None, None]
 
 
-def _standardise_patches(scaled: npt.NDArray[np.float32], invalid: npt.NDArray[np.bool_], floor: np.float32) -> None:
+def _standardise_patches(scaled: Pixels, invalid: Flags, floor: np.float32) -> None:
     """Standardises (…, C, H, W) in place over the valid pixels of each patch and band."""
     axes = (-2, -1)
     count = np.maximum(np.sum(~invalid, axis=axes, keepdims=True), 1).astype(np.float32)
@@ -205,3 +210,54 @@ def _standardise_patches(scaled: npt.NDArray[np.float32], invalid: npt.NDArray[n
     np.copyto(scaled, np.float32(0), where=invalid)
     variance = np.sum(np.square(scaled), axis=axes, keepdims=True) / count
     scaled /= np.maximum(np.sqrt(variance), floor)
+
+
+def fine_texture(reflectance: Pixels, valid: Flags) -> Pixels:
+    """Fine texture that several bands share: what tells windblown snow from a featureless cloud of the same colour.
+
+    Noise differs from band to band, relief does not: the covariance between bands of what is left of each after its
+    neighbourhood is taken away is that of real structure, even where it is half as strong as the noise. Networks see it
+    badly by themselves: it is a thousandth of their input's range, less than their arithmetic of 16 bits resolves.
+
+    Args:
+        reflectance: (…, C, H, W), two bands or more.
+        valid: (…, H, W) bool, False without data.
+
+    Returns:
+        (…, 2, H, W) float32 in [0, 1], the logarithm of the contrast at two scales: 0 for 0.0001 of reflectance or
+        less, 1 for 0.1 or more; 0 where there are no data or their edge is too near to tell.
+    """
+    *many, bands, height, width = reflectance.shape
+    pictures = reflectance.reshape(-1, bands, height, width)
+    flat_valid = valid.reshape(-1, height, width)
+    result = np.empty((len(pictures), len(_TEXTURE_SCALES), height, width), np.float32)
+    for picture, has_data, texture in zip(pictures, flat_valid, result, strict=True):
+        for channel, scale in zip(texture, _TEXTURE_SCALES, strict=True):
+            channel[:] = _shared_contrast(picture.transpose(1, 2, 0), has_data.astype(np.float32), *scale)
+    return result.reshape(*many, len(_TEXTURE_SCALES), height, width)
+
+
+def _shared_contrast(picture: Pixels, has_data: Pixels, side: int, neighbourhood: int, window: int) -> Pixels:
+    """One channel (H, W) of a picture (H, W, C)."""
+    detail = _mean(picture, side) - _mean(picture, neighbourhood)
+    # The mean of products of different bands, from the square of their sum.
+    count = detail.shape[-1]
+    covariance = (np.square(detail.sum(axis=-1)) - np.square(detail).sum(axis=-1)) / (count * (count - 1))
+    if not has_data.all():
+        inner = (_mean(has_data, neighbourhood) > 1 - 1e-4).astype(np.float32)
+        covariance = _mean(covariance * inner, window) / np.maximum(_mean(inner, window), np.float32(1e-4))
+        covariance *= has_data
+    else:
+        covariance = _mean(covariance, window)
+    contrast = np.sqrt(np.maximum(covariance, np.float32(_FAINTEST**2)))
+    logarithm: Pixels = np.log10(contrast * np.float32(1 / _FAINTEST)) * np.float32(1 / _DECADES)
+    return np.minimum(logarithm, np.float32(1))
+
+
+def _mean(array: Pixels, side: int) -> Pixels:
+    """Means over squares of (H, W) or (H, W, C), mirrored at the border."""
+    if side == 1:
+        return array
+    import cv2
+
+    return np.asarray(cv2.blur(array, (side, side), borderType=cv2.BORDER_REFLECT_101), np.float32)

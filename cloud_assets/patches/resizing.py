@@ -10,16 +10,9 @@ import numpy.typing as npt
 def resize(
     image: npt.NDArray[Any], valid: npt.NDArray[np.bool_], size: tuple[int, int], nodata: float
 ) -> npt.NDArray[Any]:
-    """Resizes an image linearly, averaging over the source pixels of each target pixel when it shrinks.
+    """Resizes an image (C, H, W) linearly, averaging over the source pixels of each target pixel when it shrinks.
 
-    Args:
-        image: (C, H, W), any number type.
-        valid: (H, W) bool.
-        size: Target (height, width).
-        nodata: Value of target pixels most of whose source pixels are not valid.
-
-    Returns:
-        (C, height, width) of the same data type.
+    Target pixels most of whose source pixels are not ``valid`` (H, W) become ``nodata``; the data type stays.
     """
     down, right = _weights(image.shape[-2], size[0]), _weights(image.shape[-1], size[1])
     weight = down @ valid.astype(np.float32) @ right.T

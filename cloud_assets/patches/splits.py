@@ -1,6 +1,11 @@
-"""Splits that share no scene: official ones where every patch has one, else grouped and stratified by coverage."""
+"""Splits that share no scene: official ones where every patch has one, else grouped and stratified by coverage.
+
+Folds come from scikit-learn's ``StratifiedGroupKFold``; groups are then moved, as few as possible, until every class is
+in every split that can have it.
+"""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from itertools import pairwise
@@ -12,7 +17,6 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloud_assets.errors import InvalidData, InvalidRecipe, NoUsablePatches
-from cloud_assets.patches.group_assignment import assign_groups, carve_groups
 from cloud_assets.patches.store import PatchStore
 
 if TYPE_CHECKING:
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 Classes = Literal["binary", "four", "coverage", "label", "none"]
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+_MOST_FOLDS = 20
+"""Resolution of the fractions: 0.15 is three of twenty folds."""
 
 
 class GroupedSplit(BaseModel):
@@ -67,7 +75,9 @@ class GroupedSplit(BaseModel):
             NoUsablePatches: If no patch has one of the wanted label types.
             InvalidRecipe: If there are fewer groups than splits; if the index has no column ``by``.
         """
-        index = store.index
+        return self._divide(store.index, store.data_version)
+
+    def _divide(self, index: "pd.DataFrame", patches_version: str) -> "Splits":
         if self.by not in index.columns:
             raise InvalidRecipe(f"cannot split by {self.by!r}: the index has the columns {', '.join(index.columns)}.")
         chosen = _of_label_types(index, self.label_types)
@@ -100,16 +110,12 @@ class GroupedSplit(BaseModel):
         table = table[testable | (assigned == 0)]
         return Splits(
             table.reset_index(drop=True),
-            {"method": method, "recipe": self.model_dump(mode="json"), "patches_version": store.data_version},
+            {"method": method, "recipe": self.model_dump(mode="json"), "patches_version": patches_version},
         )
 
     def _official(
-        self,
-        official: npt.NDArray[np.str_],
-        groups: npt.NDArray[np.str_],
-        strata: npt.NDArray[np.int64],
-        presence: npt.NDArray[np.bool_],
-    ) -> tuple[npt.NDArray[np.int64], str]:
+        self, official: npt.NDArray[np.str_], groups: npt.NDArray[np.str_], strata: Integers, presence: Flags
+    ) -> tuple[Integers, str]:
         unknown = sorted(set(official) - set(SPLITS))
         if unknown:
             raise InvalidRecipe(
@@ -120,11 +126,15 @@ class GroupedSplit(BaseModel):
         for missing in (2, 1):
             if self.fractions[missing] > 0 and not (assigned == missing).any():
                 share = self.fractions[missing] / (self.fractions[missing] + self.fractions[0])
-                assigned = carve_groups(self.by, assigned, missing, share, groups, strata, presence, self.seed)
+                train = assigned == 0
+                parts = assign_groups(
+                    self.by, groups[train], strata[train], presence[train], (1 - share, share), self.seed
+                )
+                assigned[train] = np.where(parts == 1, missing, 0)
                 method += f", {SPLITS[missing]} carved out of train"
         return assigned, method
 
-    def _strata(self, index: "pd.DataFrame") -> npt.NDArray[np.int64]:
+    def _strata(self, index: "pd.DataFrame") -> Integers:
         import pandas as pd
 
         if self.stratify is None:
@@ -213,7 +223,7 @@ class Splits:
         rows = self.table[["patch_id", "group", "split"]].itertuples(index=False, name=None)
         return blake2b("\n".join("|".join(row) for row in rows).encode(), digest_size=16).hexdigest()
 
-    def indices(self, split: str) -> npt.NDArray[np.int64]:
+    def indices(self, split: str) -> Integers:
         """Rows of the store that belong to ``train``, ``validation`` or ``test``, rising."""
         if split not in SPLITS:
             raise InvalidRecipe(f"{split!r} is no split; there are {', '.join(SPLITS)}.")
@@ -276,7 +286,7 @@ class Splits:
         return tuple(split for split, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0)
 
 
-def _of_label_types(index: "pd.DataFrame", label_types: Sequence[str]) -> npt.NDArray[np.bool_]:
+def _of_label_types(index: "pd.DataFrame", label_types: Sequence[str]) -> Flags:
     if not label_types:
         return np.ones(len(index), bool)
     return index["label_type"].isin(list(label_types)).to_numpy(dtype=bool)
@@ -294,7 +304,134 @@ def _classes_of(column: "pd.Series[str]") -> set[str]:
     return {name for classes in column.unique() for name in classes.split(",") if name}
 
 
-def _presence(classes: "pd.Series[str]") -> npt.NDArray[np.bool_]:
+def _presence(classes: "pd.Series[str]") -> Flags:
     names = sorted(_classes_of(classes))
     split = [set(entry.split(",")) for entry in classes]
     return np.array([[name in there for name in names] for there in split], dtype=bool).reshape(len(split), len(names))
+
+
+class PlaceSplit(GroupedSplit):
+    """A grouped split that makes do with two places and honours an incomplete official list.
+
+    With two places one is trained on and the other tested on, and there is no validation. With an official list of
+    test patches only (SEN12MS has such lists), validation is carved out of the other places; unlisted patches of a
+    place with listed ones are left out, for they would give the test away.
+    """
+
+    stratify: None = Field(None, description="Nothing is spread evenly: there are no masks.")
+    classes: Classes = Field("none", description="No split has to hold any class: there are no masks.")
+
+    def _divide(self, index: "pd.DataFrame", patches_version: str) -> Splits:
+        official = index["official_split"]
+        listed = official.notna()
+        if not self.prefer_official or not listed.any() or listed.all():
+            return self._whole(index, patches_version)
+        is_held_out = index[self.by].isin(index.loc[listed, self.by])
+        filled = official.where(listed, is_held_out.map({True: "test", False: "train"}))
+        splits = self._whole(index.assign(official_split=filled), patches_version)
+        unlisted = set(index.loc[is_held_out & ~listed, "patch_id"])
+        table = splits.table[~splits.table["patch_id"].isin(unlisted)].reset_index(drop=True)
+        return Splits(table, {**splits.details, "left_out": len(unlisted)})
+
+    def _whole(self, index: "pd.DataFrame", patches_version: str) -> Splits:
+        try:
+            return super()._divide(index, patches_version)
+        except InvalidRecipe:
+            if index[self.by].nunique() < 2 or self.fractions[1] == 0:
+                raise
+            train, _, test = self.fractions
+            fractions = (train / (train + test), 0.0, test / (train + test))
+            return self.model_copy(update={"fractions": fractions})._whole(index, patches_version)
+
+
+def assign_groups(
+    column: str,
+    groups: npt.NDArray[np.str_],
+    strata: Integers,
+    presence: Flags,
+    fractions: tuple[float, ...],
+    seed: int,
+) -> Integers:
+    """Assigns each patch (N) the number of a split such that patches of a group stay together.
+
+    Args:
+        column: Name of the index column that ``groups`` comes from, for the error message.
+        groups: (N,) group of each patch.
+        strata: (N,) stratum of each patch, such as its coverage bin.
+        presence: (N, K) whether class k occurs in the patch.
+        fractions: Share of each split; a split with share 0 stays empty.
+        seed: Seed of the shuffling.
+
+    Raises:
+        InvalidRecipe: If there are fewer groups than splits with a share above 0.
+    """
+    names, members = np.unique(groups, return_inverse=True)
+    wanted = [split for split, fraction in enumerate(fractions) if fraction > 0]
+    if len(names) < len(wanted):
+        raise InvalidRecipe(
+            f"the patches come from {len(names)} different values of {column!r}, but {len(wanted)} splits that share "
+            f"none need at least {len(wanted)}: add scenes, set a fraction to 0, or group by a finer column of the "
+            "index (for example by='scene_id')."
+        )
+    folds = _folds(members, strata, min(_MOST_FOLDS, len(names)), seed)
+    assigned = _share_out(folds, len(groups), fractions)
+    of_group = np.array([assigned[members == group][0] for group in range(len(names))])
+    return _spread_classes(of_group, members, presence, wanted)[members]
+
+
+def _folds(members: Integers, strata: Integers, count: int, seed: int) -> list[Integers]:
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+    # Stratification needs a stratum with as many members as folds; tiny sets go without.
+    stratified = np.bincount(strata).max() >= count
+    splitter = (StratifiedGroupKFold if stratified else GroupKFold)(n_splits=count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class")
+        parts = [np.asarray(part, np.int64) for _, part in splitter.split(members, strata, members)]
+    return [part for part in parts if len(part)]
+
+
+def _share_out(folds: list[Integers], total: int, fractions: tuple[float, ...]) -> Integers:
+    """Gives each fold, largest first, to the split that lacks most; no split that needs patches stays empty."""
+    assigned = np.zeros(total, np.int64)
+    lacking = np.array(fractions) * total
+    empty = {split for split, fraction in enumerate(fractions) if fraction > 0}
+    by_size = sorted(folds, key=len, reverse=True)
+    for number, fold in enumerate(by_size):
+        candidates = sorted(empty) if len(by_size) - number <= len(empty) else range(len(fractions))
+        split = max(candidates, key=lambda candidate: lacking[candidate])
+        assigned[fold] = split
+        lacking[split] -= len(fold)
+        empty.discard(split)
+    return assigned
+
+
+def _spread_classes(of_group: Integers, members: Integers, presence: Flags, wanted: list[int]) -> Integers:
+    """Moves the smallest groups that bring a missing class into a split without taking one from where they were."""
+    has = np.zeros((len(of_group), presence.shape[1]), bool)
+    np.logical_or.at(has, members, presence)
+    sizes = np.bincount(members)
+    for _ in range(len(wanted) * presence.shape[1]):
+        missing = [
+            (split, kind)
+            for kind in range(presence.shape[1])
+            for split in wanted
+            if not has[of_group == split, kind].any()
+        ]
+        moves = [
+            (sizes[group], group, split)
+            for split, kind in missing
+            for group in np.flatnonzero(has[:, kind])
+            if _can_leave(int(group), of_group, has)
+        ]
+        if not moves:
+            break
+        _, group, split = min(moves)
+        of_group[group] = split
+    return of_group
+
+
+def _can_leave(group: int, of_group: Integers, has: Flags) -> bool:
+    left = of_group == of_group[group]
+    left[group] = False
+    return bool(left.any()) and bool((has[left].any(axis=0) | ~has[group]).all())

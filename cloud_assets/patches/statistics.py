@@ -1,7 +1,7 @@
-"""Statistics of each band over the valid pixels of a store, streamed, and the preprocessing fitted to them."""
+"""What the pixels of a store say: statistics of each band, the preprocessing fitted to them, their plausibility."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,27 +18,36 @@ _FLOAT_BINS = 1 << 14
 _FLOAT_RANGE = (-100.0, 100.0)
 """Range of the histogram of floating-point roles, wide enough for decibels."""
 
+_GROUPS, _PATCHES_A_GROUP = 200, 4
+_MOST_CLOUD = 50.0
+"""Patches with more cloud than this, in percent, are not looked at: a closed cover is bright in every band."""
+_STEP = 8
+"""Every eighth pixel of every eighth row is looked at."""
+_DARK = 1
+"""Percentile that counts as a group's dark level."""
+OFFSET: Final = 0.1
+"""Sentinel-2's offset since processing baseline 04.00, in reflectance: 1000 digital numbers."""
+_JUST_BELOW, _FLOOR = 0.095, 0.005
+_FEWEST_GROUPS = 5
+_MOST_WITHOUT_DARK = 0.1
+"""So few groups with a dark level below the offset occur only if it was not taken off: in real data half have one."""
+_CLIPPED_SHARE: Final[Mapping[str, float]] = {"sentinel2_l1c": 0.1, "sentinel2_l2a": 0.5}
+"""Share of groups that may hold black visible bands: at the top of the atmosphere air alone is brighter."""
+_LIMITS: Final[Mapping[str, tuple[float, float]]] = {"reflectance": (-0.25, 2.0), "dB": (-60.0, 30.0)}
+_MOST_OUTSIDE = 0.01
+
 
 class BandStatistics(BaseModel):
-    """Statistics of each band in physical units; every tuple has one entry a band.
-
-    Attributes:
-        bands: Band names.
-        unit: Physical unit (reflectance, dB).
-        pixels: Number of valid pixels.
-        mean: Mean.
-        std: Standard deviation.
-        percentiles: By percentage.
-    """
+    """Statistics of each band in physical units; every tuple has one entry a band."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bands: tuple[str, ...]
-    unit: str
-    pixels: int
+    unit: str  # reflectance, dB
+    pixels: int  # number of valid ones
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    percentiles: dict[int, tuple[float, ...]]
+    percentiles: dict[int, tuple[float, ...]]  # by percentage
 
 
 def band_statistics(
@@ -107,10 +116,10 @@ def fitted_preprocessing(
         indices: Rows of the training split; default: all.
         role: The array that will be preprocessed.
         bands: Bands to use, named as in the store; default: all of the role's.
-        normalisation: As in :class:`Preprocessing`.
+        normalisation: As in :class:`Preprocessing`, like the arguments after it.
         clip: Physical range that is kept.
         scaled_to: What ``range`` maps it onto.
-        texture: As in :class:`Preprocessing`.
+        texture: Whether channels of fine texture follow.
 
     Raises:
         UnknownBand: If the store does not hold one of the bands.
@@ -146,7 +155,7 @@ def fitted_preprocessing(
 
 
 def band_positions(role: Role, bands: Sequence[str] | None) -> list[int]:
-    """Channel numbers of bands in a role, which may be asked for by native or common name.
+    """Channel numbers of bands in a role, which may be asked for by native or common name; all if None.
 
     Raises:
         UnknownBand: If the role does not hold one of them.
@@ -182,3 +191,113 @@ def _level_numbers(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _floats(values: npt.NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
+
+
+def implausible_values(store: PatchStore) -> list[str]:
+    """What is wrong with a store's pixel values, in words; a look at a thousandth of the pixels.
+
+    Sentinel-2 products since January 2022 (baseline 04.00) carry an offset of 1000 digital numbers, which readers have
+    to take off. Where that was forgotten nothing is darker than 0.1; where it was done twice, shadows and vegetation
+    are clipped to black in the visible bands, which air never is at the top of the atmosphere. In stores with the
+    cirrus band a forgotten offset is detected group by group, for the lower atmosphere is black there; else only if it
+    concerns nearly all groups.
+
+    Returns:
+        One sentence a problem; empty when all is well.
+    """
+    problems = []
+    for name, role in store.roles.items():
+        pixels = _pixels_by_group(store, name)
+        if pixels:
+            problems += [f"{name}: {problem}" for problem in _problems(role, pixels)]
+    return problems
+
+
+def class_shares(store: PatchStore) -> dict[str, float]:
+    """Share of each class that a store's patches are labelled with.
+
+    Of image labels the share of patches; of masks ``clear`` and ``cloud``, the share of labelled pixels; empty for
+    patches without either, such as pairs.
+    """
+    labels = store.index["label"].dropna()
+    if len(labels):
+        return {str(name): float(share) for name, share in labels.value_counts(normalize=True).items()}
+    cloud = store.index["cloud_percentage"].dropna()
+    return {} if cloud.empty else {"clear": 1 - float(cloud.mean()) / 100, "cloud": float(cloud.mean()) / 100}
+
+
+def _pixels_by_group(store: PatchStore, name: str) -> dict[str, npt.NDArray[Any]]:
+    """(bands, pixels) valid digital numbers of some patches of each group; none of groups under a closed cover."""
+    role, array = store.roles[name], store.array(name)
+    instrument = INSTRUMENTS[role.instrument]
+    groups = store.index["group"].astype(str).reset_index(drop=True)
+    groups = groups[~(store.index["cloud_percentage"] > _MOST_CLOUD).to_numpy()]
+    chosen = groups.groupby(groups).head(_PATCHES_A_GROUP)
+    step = max(1, chosen.nunique() // _GROUPS)
+    found = {}
+    for group, rows in list(chosen.groupby(chosen).groups.items())[::step]:
+        thinned = np.stack([np.asarray(array[row][:, ::_STEP, ::_STEP]) for row in rows])
+        pixels = np.moveaxis(thinned, 1, 0)[:, instrument.valid(thinned)]
+        if pixels.shape[1]:
+            found[str(group)] = pixels
+    return found
+
+
+def _problems(role: Role, pixels: Mapping[str, npt.NDArray[Any]]) -> list[str]:
+    instrument = INSTRUMENTS[role.instrument]
+    together = np.concatenate(list(pixels.values()), axis=1)
+    physical = instrument.to_physical(together)
+    low, high = _LIMITS[instrument.unit]
+    outside = float(((physical < low) | (physical > high)).mean())
+    problems = []
+    if outside > _MOST_OUTSIDE:
+        problems.append(
+            f"{outside:.0%} of the values are outside {low:g} … {high:g} {instrument.unit}; is it {role.instrument}?"
+        )
+    if instrument.unit == "dB" and np.median(physical) > 0:
+        problems.append("backscatter is above 0 dB in most places: is it linear power? Take 10 log10 of it.")
+    wide = np.issubdtype(together.dtype, np.unsignedinteger) and together.dtype.itemsize > 1
+    if wide and together.max() <= np.iinfo(np.uint8).max:
+        problems.append(
+            f"no number is above 255 though {role.instrument} has 16 bits: were the files scaled to 8 bits?"
+        )
+    if instrument.dtype == "uint8" and together.max() <= 1:
+        problems.append("no number is above 1: were pictures scaled to 0 … 1 before they were stored as whole numbers?")
+    if role.instrument in _CLIPPED_SHARE:
+        problems += _offset_problems(role, instrument, pixels)
+    return problems
+
+
+def _offset_problems(role: Role, instrument: Instrument, pixels: Mapping[str, npt.NDArray[Any]]) -> list[str]:
+    common = [instrument.find(band).common_name for band in role.bands]
+    dark = {group: np.percentile(instrument.to_physical(numbers), _DARK, axis=1) for group, numbers in pixels.items()}
+    levels = np.stack(list(dark.values()))
+    # A band that is zero everywhere is not there (some collections fill absent bands with zeros).
+    there = np.array([any(numbers[band].any() for numbers in pixels.values()) for band in range(len(common))])
+    if not there.any():
+        return []
+    advice = "See RADIO_ADD_OFFSET in the product's metadata."
+    if "cirrus" in common and there[common.index("cirrus")]:
+        forgotten = [group for group, level in dark.items() if level[common.index("cirrus")] >= _JUST_BELOW]
+        wholly = bool(forgotten)
+    else:
+        bright = levels[:, there].min(axis=1) >= _JUST_BELOW
+        forgotten = [group for group, is_bright in zip(dark, bright, strict=True) if is_bright]
+        wholly = len(dark) >= _FEWEST_GROUPS and len(forgotten) > (1 - _MOST_WITHOUT_DARK) * len(dark)
+    if wholly:
+        return [
+            f"nothing is darker than {OFFSET:g} in {len(forgotten)} of {len(dark)} groups "
+            f"({', '.join(forgotten[:5])}): the offset of -1000 digital numbers seems not to have been "
+            f"applied. {advice}"
+        ]
+    visible = [band for band, name in enumerate(common) if name in ("red", "green", "blue") and there[band]]
+    if not visible:
+        return []
+    black = levels[:, visible].min(axis=1) < _FLOOR
+    if black.mean() < _CLIPPED_SHARE[role.instrument]:
+        return []
+    named = [group for group, is_black in zip(dark, black, strict=True) if is_black]
+    return [
+        f"visible bands are black in {len(named)} of {len(dark)} groups ({', '.join(named[:5])}): the offset of -1000 "
+        f"digital numbers seems to have been applied twice. {advice}"
+    ]

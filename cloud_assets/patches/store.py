@@ -11,7 +11,6 @@ Random reads from one memory-mapped array are 30 (uncompressed) to 140 (deflate)
 GeoTIFFs (``benchmarks/patch_reading.py``). Nothing is pickled, and opening a store reads no pixels.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -110,9 +109,6 @@ class PatchStore:
     def open(cls, directory: Path | str) -> "PatchStore":
         """Opens a store without reading its pixels.
 
-        Args:
-            directory: The store's folder.
-
         Raises:
             InvalidData: If a part is missing, truncated or does not fit the manifest.
         """
@@ -165,11 +161,8 @@ class PatchStore:
     def array(self, name: str = IMAGES) -> npt.NDArray[Any]:
         """The memory-mapped array of a role, or the masks.
 
-        Args:
-            name: A role, or ``masks``.
-
         Returns:
-            (N, C, H, W) digital numbers, or (N, H, W) uint8 codes; read-only.
+            (N, C, H, W) digital numbers, or for ``masks`` (N, H, W) uint8 codes; read-only.
 
         Raises:
             InvalidData: If the file is missing, truncated or has another shape or data type than the manifest says.
@@ -246,10 +239,3 @@ class PatchStore:
         if f"{array.dtype} {array.shape}" != expected:
             raise InvalidData(f"{path} holds {array.dtype} {array.shape}, the manifest says {expected}.")
         return array.view(np.ndarray)  # indexing the memmap subclass costs more than the read itself
-
-
-def write_manifest(directory: Path, manifest: StoreManifest) -> None:
-    """Writes ``store.json``, the last file of a store."""
-    (directory / "store.json").write_text(
-        json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8"
-    )

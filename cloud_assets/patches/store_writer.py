@@ -5,26 +5,96 @@ possible size instead would crash the process with a bus error when the disk run
 """
 
 import errno
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.errors import InvalidData, NoUsablePatches, StorageFull
-from cloud_assets.patches.patch import Patch, index_row, index_schema
 from cloud_assets.patches.recipe import PatchRecipe
-from cloud_assets.patches.store import Role, StoreManifest, write_manifest
+from cloud_assets.patches.store import COVERAGE_NAMES, Role, StoreManifest
 from cloud_assets.storage import atomic_directory
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_TEXT = ("patch_id", "scene_id", "group", "official_split", "label_type", "label", "crs")
+_PLACE = ("row", "col")
 _ROWS_A_GROUP = 1024
 _LISTED_BLANK_PATCHES = 100
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One patch on its way into a store."""
+
+    patch_id: str  # unique
+    scene_id: str  # the scene it was cut from
+    group: str  # what a split must not cut
+    images: Mapping[str, npt.NDArray[Any]]  # (C, H, W) digital numbers by role
+    valid: npt.NDArray[np.bool_]  # (H, W), False where any role has no data
+    mask: npt.NDArray[np.uint8] | None = None  # (H, W) cloud codes, or None without truth
+    row: int = 0  # first row and column of the patch in its scene
+    col: int = 0
+    crs: str | None = None
+    transform: tuple[float, ...] | None = None  # affine (a, b, c, d, e, f) of the patch
+    official_split: str | None = None  # train, validation or test as published
+    label_type: str | None = None  # how the truth was made (high, scribble, …)
+    label: str | None = None  # of the whole image
+    attributes: Mapping[str, str | float] = field(default_factory=dict)  # what else the data set tells about the scene
+    source: str = ""  # file that the pixels come from
+
+
+def index_schema() -> "pa.Schema":
+    """Column names and types of ``index.parquet``."""
+    import pyarrow as pa
+
+    shares = ("valid_fraction", *(f"{name}_percentage" for name in (*COVERAGE_NAMES.values(), "cloud")))
+    return pa.schema(
+        [(name, pa.string()) for name in (*_TEXT, "content_hash", "attributes", "source")]
+        + [(name, pa.int32()) for name in _PLACE]
+        + [("transform", pa.list_(pa.float64()))]
+        + [(name, pa.float64()) for name in shares]
+    )
+
+
+def coverage(mask: npt.NDArray[np.uint8]) -> dict[str, float]:
+    """Percentage of each class over the labelled pixels of a mask (H, W) of cloud codes, 255 unlabelled or nodata.
+
+    Returns:
+        ``clear_percentage``, ``thick_percentage``, ``thin_percentage``, ``cloud_shadow_percentage`` and
+        ``cloud_percentage`` (thick and thin together), each in [0, 100], or NaN if nothing is labelled.
+    """
+    counts = np.bincount(mask.ravel(), minlength=256)
+    labelled = int(counts[list(COVERAGE_NAMES)].sum())
+    shares = {
+        name: 100 * float(counts[code]) / labelled if labelled else float("nan")
+        for code, name in COVERAGE_NAMES.items()
+    }
+    shares["cloud"] = shares["thick"] + shares["thin"]
+    return {f"{name}_percentage": share for name, share in shares.items()}
+
+
+def _index_row(
+    patch: Patch, valid_fraction: float, mask: npt.NDArray[np.uint8] | None, content_hash: str
+) -> dict[str, Any]:
+    """The row of a patch in ``index.parquet``; ``mask`` as it is stored."""
+    unlabelled = np.full((1, 1), UNLABELLED, np.uint8)
+    return {
+        **{name: getattr(patch, name) for name in (*_TEXT, *_PLACE, "source", "transform")},
+        "valid_fraction": valid_fraction,
+        "content_hash": content_hash,
+        "attributes": json.dumps(dict(patch.attributes)),
+        **coverage(unlabelled if mask is None else mask),
+    }
 
 
 @dataclass(frozen=True)
@@ -52,13 +122,8 @@ class PatchStoreWriter:
     def __init__(
         self, directory: Path, recipe: PatchRecipe, roles: Mapping[str, Role], has_masks: bool, origin: StoreOrigin
     ) -> None:
-        self.directory, self.recipe, self.roles, self.has_masks, self.origin = (
-            directory,
-            recipe,
-            roles,
-            has_masks,
-            origin,
-        )
+        self.directory, self.recipe, self.roles = directory, recipe, roles
+        self.has_masks, self.origin = has_masks, origin
         self.count = 0
         self._blank: list[str] = []
         self._blank_count = 0
@@ -85,10 +150,7 @@ class PatchStoreWriter:
         return self
 
     def append(self, patch: Patch) -> bool:
-        """Adds a patch, unless it holds too few valid pixels.
-
-        Args:
-            patch: The patch; its arrays must have the shapes and data types of the roles.
+        """Adds a patch whose arrays have the shapes and data types of the roles, unless it holds too few valid pixels.
 
         Returns:
             Whether the patch was added; blank ones are counted in the manifest instead.
@@ -118,7 +180,7 @@ class PatchStoreWriter:
                     )
                 content.update(array.data)
                 self._files[name].write(array.data)
-            row = index_row(patch, valid_fraction, arrays.get("masks"), content.hexdigest())
+            row = _index_row(patch, valid_fraction, arrays.get("masks"), content.hexdigest())
             self._rows.append(row)
             if len(self._rows) >= _ROWS_A_GROUP:
                 self._flush_rows()
@@ -161,7 +223,8 @@ class PatchStoreWriter:
             notes=self.origin.notes,
             data_version=self._version.hexdigest(),
         )
-        write_manifest(self._folder, manifest)
+        text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
+        (self._folder / "store.json").write_text(text, encoding="utf-8")  # the last file of a store
 
     def _write_header(self, name: str) -> None:
         # NumPy pads headers of version 1.0 so that the first axis can grow to any length without moving the data.

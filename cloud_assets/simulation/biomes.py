@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 FIELDS: Mapping[str, float] = {"crop": 3, "grass": 2, "soil": 2, "dry grass": 2, "dark soil": 1}
 DRY_FIELDS: Mapping[str, float] = {"soil": 3, "dry grass": 3, "crop": 1.5, "red soil": 1, "burnt": 0.3}
@@ -15,58 +16,30 @@ FRESH_WATER: Mapping[str, float] = {"water": 3, "green water": 2, "turbid water"
 class Biome:
     """A landscape: surfaces that mix, and what else is found in it."""
 
-    surfaces: Mapping[str, float]
-    """Surfaces that mix in fractal patches, with their weights."""
-    weight: float = 1.0
-    """How often the landscape is drawn, relative to the others."""
-    parcels: Mapping[str, float] = field(default_factory=dict)
-    """Uses of parcels, with their weights; empty for none."""
-    parcel_chance: float = 0.0
-    """Probability that there are parcels."""
-    parcel_metres: tuple[float, float] = (90, 700)
-    """Width of a parcel."""
-    circles: float = 0.0
-    """Probability that parcels are irrigation circles."""
+    surfaces: Mapping[str, float]  # surfaces that mix in fractal patches, with their weights
+    weight: float = 1.0  # how often the landscape is drawn, relative to the others
+    parcels: Mapping[str, float] = field(default_factory=dict)  # uses of parcels, with their weights; empty for none
+    parcel_chance: float = 0.0  # probability that there are parcels
+    parcel_metres: tuple[float, float] = (90, 700)  # width of a parcel
+    circles: float = 0.0  # probability that parcels are irrigation circles
     water: Mapping[str, float] = field(default_factory=lambda: FRESH_WATER)
     """What lakes and rivers hold; for a frozen landscape, ice."""
-    lakes: float = 0.1
-    """Probability of lakes."""
-    rivers: float = 0.15
-    """Probability of a river."""
-    town: float = 0.05
-    """Probability of a settlement."""
-    roads: float = 0.1
-    """Probability of a road."""
-    relief: tuple[float, float] = (0.0, 0.12)
-    """Typical tangent of the ground's slope."""
-    snow_line: float = 0.0
-    """Probability that the high ground is covered in snow."""
-    dunes: float = 0.0
-    """Probability of dunes or wind ripples."""
-    softness: float = 1.0
-    """Factor on the width of the borders between surfaces."""
+    lakes: float = 0.1  # probability of lakes
+    rivers: float = 0.15  # probability of a river
+    town: float = 0.05  # probability of a settlement
+    roads: float = 0.1  # probability of a road
+    relief: tuple[float, float] = (0.0, 0.12)  # typical tangent of the ground's slope
+    snow_line: float = 0.0  # probability that the high ground is covered in snow
+    dunes: float = 0.0  # probability of dunes or wind ripples
+    softness: float = 1.0  # factor on the width of the borders between surfaces
     contrast: tuple[float, float] | None = None
     """Range of a factor on texture and on the difference between a surface's two spectra; None for a factor of 1."""
     ripples: tuple[float, float] | None = None
     """Range of the relative brightness variation by relief that the wind makes, smaller than a pixel; None for none."""
 
 
-def _wild(
-    surfaces: Mapping[str, float],
-    weight: float,
-    *,
-    relief: tuple[float, float] = (0, 0),
-    softness: float = 1.0,
-    dunes: float = 0.0,
-    contrast: tuple[float, float] | None = None,
-    ripples: tuple[float, float] | None = None,
-) -> Biome:
-    """A landscape without lakes, rivers and people."""
-    return Biome(
-        surfaces, weight, lakes=0, rivers=0, town=0, roads=0, relief=relief, softness=softness, dunes=dunes,
-        contrast=contrast, ripples=ripples,
-    )  # fmt: skip
-
+_wild = partial(Biome, lakes=0, rivers=0, town=0, roads=0, relief=(0, 0))
+"""A landscape without lakes, rivers and people."""
 
 BIOMES: Mapping[str, Biome] = {
     "farmland": Biome(

@@ -6,24 +6,26 @@ by rolling.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
-from cloud_assets.simulation.periodic_lines import trail, wave_phase
 from cloud_assets.simulation.random_fields import Shape, cells, fractal_field, level
 from cloud_assets.simulation.ranges import log_uniform
+
+_FADING = 0.2
+"""Share of a trail's half length over which its ends fade."""
+_REACH = 4.0
+"""Widths from its middle at which nothing of a trail is left."""
 
 
 @dataclass(frozen=True)
 class Layers:
     """Optical depths of the layers of a sky."""
 
-    water: np.ndarray
-    """(H, W) float32 optical depth of clouds of droplets."""
-    ice: np.ndarray | None
-    """(H, W) float32 optical depth of clouds of ice above them."""
-    metres: float
-    """Height of the water clouds over the ground."""
+    water: np.ndarray  # (H, W) float32 optical depth of clouds of droplets
+    ice: np.ndarray | None  # (H, W) float32 optical depth of clouds of ice above them
+    metres: float  # height of the water clouds over the ground
 
     def with_contrails(self, rng: np.random.Generator, pixel_metres: float) -> "Layers":
         """The same sky with vapour trails."""
@@ -136,15 +138,46 @@ def mixed(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers
     return Layers(low.water, _streaks(rng, shape), low.metres)
 
 
-SHAPES: Mapping[str, Draw] = {
-    "cumulus": cumulus,
-    "broken": broken,
-    "stratocumulus": stratocumulus,
-    "stratus": stratus,
-    "waves": waves,
-    "overcast": overcast,
-    "cirrus": cirrus,
-    "veil": veil,
-    "mixed": mixed,
-}
+_DRAWS: tuple[Draw, ...] = (cumulus, broken, stratocumulus, stratus, waves, overcast, cirrus, veil, mixed)
+SHAPES: Mapping[str, Draw] = {draw.__name__: draw for draw in _DRAWS}
 """Kinds of sky with clouds."""
+
+
+def wave_phase(shape: Shape, wavelength: float, angle: float) -> np.ndarray:
+    """Phase (H, W) of parallel waves in radians, growing by 2π from wave to wave.
+
+    ``wavelength`` in pixels and ``angle`` across the waves, radians from the row axis' right end downwards, are met as
+    nearly as whole numbers of waves along each edge allow: rolling the array leaves no straight seam.
+    """
+    down, right = round(shape[0] * np.sin(angle) / wavelength), round(shape[1] * np.cos(angle) / wavelength)
+    if down == right == 0:
+        down, right = (1, 0) if abs(np.sin(angle)) > abs(np.cos(angle)) else (0, 1)
+    rows = np.arange(shape[0], dtype=np.float32)[:, None] * np.float32(2 * np.pi * down / shape[0])
+    phase: np.ndarray = rows + np.arange(shape[1], dtype=np.float32)[None] * np.float32(2 * np.pi * right / shape[1])
+    return phase
+
+
+def trail(
+    shape: Shape, middle: tuple[float, float], angle: float, half_length: float, width: float, shift: np.ndarray
+) -> np.ndarray:
+    """A straight streak (H, W), 1 on its axis, with a bell-shaped profile and fading ends; what leaves enters opposite.
+
+    Args:
+        shape: (H, W) in pixels.
+        middle: Row and column of its middle.
+        angle: Its direction, radians from the row axis' right end downwards.
+        half_length: From the middle to an end in pixels; at most the shorter edge of the array.
+        width: Distance from the axis in pixels at which the profile has fallen to 1/e.
+        shift: (H, W) by how many pixels the streak is displaced sideways, which makes it ragged; periodic.
+    """
+    cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    streak = np.zeros(shape, np.float32)
+    for down, right in product((-1, 0, 1), repeat=2):
+        y = np.arange(shape[0], dtype=np.float32)[:, None] - np.float32(middle[0] + down * shape[0])
+        x = np.arange(shape[1], dtype=np.float32)[None] - np.float32(middle[1] + right * shape[1])
+        distance = (y * cosine - x * sine + shift) * np.float32(1 / width)
+        if np.abs(distance).min() > _REACH:
+            continue
+        beyond = (np.float32(half_length) - np.abs(x * cosine + y * sine)) * np.float32(1 / (_FADING * half_length))
+        streak += np.clip(beyond, 0, 1) * np.exp(-np.square(distance))
+    return streak

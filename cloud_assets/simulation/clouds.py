@@ -15,9 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.simulation import spectra
-from cloud_assets.simulation.cloud_light import cast_shadow, lit_albedo, opacity, outlined
 from cloud_assets.simulation.cloud_shapes import SHAPES, Layers
-from cloud_assets.simulation.random_fields import Shape, smooth
+from cloud_assets.simulation.random_fields import Shape, diffused, fractal_field, smooth
 from cloud_assets.simulation.ranges import Interval, Scale, chance, log_uniform, mostly_low, uniform
 
 _ICE_METRES = (6000, 11_000)
@@ -28,6 +27,13 @@ _BLUR_PIXELS, _GLOW_PIXELS = 10, 12
 _BRIGHTEST_GROUND = 0.95
 _VISIBLE_CHANGE = 0.02
 _AIR_ABOVE_CLOUDS = 0.5
+_LOWEST_TANGENT = 0.15
+"""Shadows of a sun lower than about 9 degrees are not drawn out any longer."""
+_SIDEWAYS_METRES = (100.0, 500.0)
+"""How far light wanders inside a cloud before it leaves: what is smaller shows the less in the cloud's relief."""
+_SIDEWAYS_EXPONENT = (1.1, 1.6)
+"""By which power of its size. With it, simulated covers at 30 m have about a third of the contrast between pixels that
+they have between blocks of five; ten real ones have a third to a fifth."""
 
 
 class CloudRecipe(BaseModel):
@@ -74,12 +80,9 @@ CLEAR_SKY = CloudRecipe(none=1, contrails=0, **dict.fromkeys(SHAPES, 0.0))
 class Sun:
     """Where the sun stands."""
 
-    azimuth: float
-    """Direction that shadows point to, radians from the row axis' right end downwards."""
-    elevation: float
-    """Height over the horizon in radians."""
-    ozone: float = 1.0
-    """Ozone that it shines through, relative to an ordinary column."""
+    azimuth: float  # direction that shadows point to, radians from the row axis' right end downwards
+    elevation: float  # height over the horizon in radians
+    ozone: float = 1.0  # ozone that it shines through, relative to an ordinary column
 
     @property
     def air_mass(self) -> float:
@@ -91,57 +94,31 @@ class Sun:
 class CloudField:
     """Clouds over (H, W) pixels, ready to be laid over ground of any bands."""
 
-    kind: str
-    """The kind of sky, a field of :class:`CloudRecipe`."""
-    droplets: np.ndarray
-    """(H, W) float32 share of light reflected by water clouds, in [0, 1)."""
-    ice: np.ndarray | None
-    """The same of ice clouds above them; None if there are none."""
-    optical_depth: np.ndarray
-    """(H, W) float32 of both together."""
-    shade: np.ndarray | None
-    """(H, W) float32 share of direct sunlight that shadows take, in [0, 1]; None without clouds."""
-    albedo: np.ndarray | None
-    """(H, W) float32 reflectance of endlessly thick cloud, textured; None without clouds."""
-    ice_share: float
-    """How much the lower clouds' droplets are frozen, in [0, 1]."""
-    vapour_above: float
-    """Share of the water vapour that lies above the lower clouds."""
-    sun: Sun
-    """Whose light it is."""
-    sharpness: float
-    """Optical depth over which details of the ground blur."""
-    glow: float
-    """Strength of the light on the surroundings."""
-    mask: np.ndarray
-    """(H, W) uint8 canonical codes: 0 clear, 1 thick cloud, 2 thin cloud, 3 cloud shadow."""
+    kind: str  # the kind of sky, a field of :class:`CloudRecipe`
+    droplets: np.ndarray  # (H, W) float32 share of light reflected by water clouds, in [0, 1)
+    ice: np.ndarray | None  # the same of ice clouds above them; None if there are none
+    optical_depth: np.ndarray  # (H, W) float32 of both together
+    shade: np.ndarray | None  # (H, W) float32 share of direct sunlight that shadows take; None without clouds
+    albedo: np.ndarray | None  # (H, W) float32 reflectance of endlessly thick cloud, textured; None without clouds
+    ice_share: float  # how much the lower clouds' droplets are frozen, in [0, 1]
+    vapour_above: float  # share of the water vapour that lies above the lower clouds
+    sun: Sun  # whose light it is
+    sharpness: float  # optical depth over which details of the ground blur
+    glow: float  # strength of the light on the surroundings
+    mask: np.ndarray  # (H, W) uint8 canonical codes: 0 clear, 1 thick cloud, 2 thin cloud, 3 cloud shadow
 
 
 def draw_sun(
     rng: np.random.Generator, elevation_degrees: tuple[float, float], ozone: tuple[float, float] = (1.0, 1.0)
 ) -> Sun:
-    """Places the sun.
-
-    Returns:
-        The sun, from any direction.
-    """
+    """Places the sun in any direction, at an elevation from the range."""
     return Sun(rng.uniform(0, 2 * np.pi), float(np.radians(uniform(rng, elevation_degrees))), uniform(rng, ozone))
 
 
 def simulate_clouds(
     rng: np.random.Generator, shape: Shape, sun: Sun, pixel_metres: float, recipe: CloudRecipe
 ) -> CloudField:
-    """Draws a sky.
-
-    Args:
-        rng: Source of randomness.
-        shape: (H, W) in pixels.
-        sun: Where shadows come from.
-        pixel_metres: Ground sampling distance.
-        recipe: Ranges to draw from.
-
-    Returns:
-        The clouds, their shadows and the mask.
+    """Draws a sky: clouds over (H, W) pixels of ``pixel_metres``, their shadows and the mask.
 
     Raises:
         InvalidRecipe: All weights of the recipe are zero.
@@ -291,3 +268,76 @@ def _transmission(clouds: CloudField, layer: np.ndarray) -> tuple[np.ndarray, np
     through = (1 - layer) ** 2
     sharp = through * np.exp(clouds.optical_depth * np.float32(-1 / clouds.sharpness))
     return sharp, through - sharp
+
+
+def cast_shadow(layer: np.ndarray, metres: float, azimuth: float, elevation: float, pixel_metres: float) -> np.ndarray:
+    """Moves a layer's opacity away from the sun by its height: share of direct sunlight taken from the ground, (H, W).
+
+    Args:
+        layer: (H, W) share of light that the layer reflects, in [0, 1); periodic.
+        metres: Height of the layer over the ground.
+        azimuth: Direction that shadows point to, radians from the row axis' right end downwards.
+        elevation: Of the sun over the horizon in radians.
+        pixel_metres: Ground sampling distance.
+    """
+    distance = metres / max(np.tan(elevation), _LOWEST_TANGENT) / pixel_metres
+    return opacity(np.roll(layer, (round(distance * np.sin(azimuth)), round(distance * np.cos(azimuth))), (0, 1)))
+
+
+def opacity(layer: np.ndarray) -> np.ndarray:
+    """Share of direct sunlight that a layer (H, W), by the share of light it reflects, keeps from what lies behind it.
+
+    Light that a cloud scatters forward leaves the direct beam too: shadows are darker than the cloud is bright.
+    """
+    kept: np.ndarray = layer / (layer + np.float32(0.45) * (1 - layer))
+    return kept
+
+
+def lit_albedo(
+    rng: np.random.Generator,
+    depth: np.ndarray,
+    azimuth: float,
+    elevation: float,
+    contrast: float,
+    albedo: float,
+    pixel_metres: float,
+) -> np.ndarray:
+    """Reflectance (H, W) of endlessly thick cloud with bumps, brighter on the sides towards the sun; periodic.
+
+    Light wanders sideways between the droplets, which weakens what is smaller than a few hundred metres, the smaller
+    the more (Davis et al., 1997, J. Atmos. Sci. 54, 241-260): clouds are smoother than snow and rock of equal relief.
+
+    Args:
+        rng: Source of randomness.
+        depth: (H, W) optical depth, which stands for the height of the cloud's top; periodic.
+        azimuth: As in :func:`cast_shadow`, like ``elevation`` and ``pixel_metres``.
+        elevation: Of the sun.
+        contrast: Between the sides when the sun stands low, 0 to about 0.7.
+        albedo: Mean reflectance.
+        pixel_metres: Ground sampling distance.
+    """
+    bumps = fractal_field(rng, (depth.shape[0], depth.shape[1]), rng.uniform(2.9, 3.8))
+    if rng.random() < 0.6:
+        # Folding at zero makes round domes with creases between them; 0.8 and 0.6 are the fold's mean and deviation.
+        bumps = (np.float32(0.8) - np.abs(bumps)) * np.float32(1 / 0.6)
+    surface = np.log(depth + np.float32(0.5)) + np.float32(rng.uniform(0.05, 0.8)) * bumps
+    surface = diffused(surface, log_uniform(rng, _SIDEWAYS_METRES) / pixel_metres, uniform(rng, _SIDEWAYS_EXPONENT))
+    down, right = np.float32(np.sin(azimuth)), np.float32(np.cos(azimuth))
+    rise = (np.roll(surface, -1, 0) - np.roll(surface, 1, 0)) * down
+    rise += (np.roll(surface, -1, 1) - np.roll(surface, 1, 1)) * right
+    # Light comes from where shadows do not point to, so a side is lit where the cloud rises along them.
+    rise *= np.float32(contrast * np.cos(elevation) / (float(rise.std()) * 2 + 0.02))
+    np.clip(rise, -0.6, 0.35, out=rise)
+    rise += 1
+    rise *= np.float32(albedo) * (1 + np.float32(mostly_low(rng, (0, 0.1))) * bumps)
+    return rise
+
+
+def outlined(layer: np.ndarray) -> np.ndarray:
+    """Averages over 5 x 5 pixels with binomial weights: people outline clouds, they do not label single pixels."""
+    smoothed = layer
+    for axis in (0, 1):
+        for shift in (1, -1, 1, -1):
+            smoothed = smoothed + np.roll(smoothed, shift, axis)
+    smoothed *= np.float32(1 / 256)
+    return smoothed

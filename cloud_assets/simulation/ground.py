@@ -1,11 +1,11 @@
 """Simulated ground: land cover, slope and moisture of each pixel, from which optical bands and radar are computed."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from cloud_assets.simulation import patterns
 from cloud_assets.simulation.biomes import BIOMES, TEXTURE, VARIED, Biome
 from cloud_assets.simulation.random_fields import Shape, cells, fractal_field, fractal_fields, level, soften
 from cloud_assets.simulation.ranges import Interval, Scale, chance, log_uniform
@@ -43,24 +43,16 @@ class GroundRecipe(BaseModel):
 class Ground:
     """A piece of ground of (H, W) pixels."""
 
-    biome: str
-    """Its landscape, a key of :data:`~cloud_assets.simulation.biomes.BIOMES`."""
-    surfaces: tuple[str, ...]
-    """The K surfaces that occur."""
-    cover: np.ndarray
-    """(K, H, W) float32 share of each surface in each pixel, summing to 1."""
-    brightness: np.ndarray
-    """(K, H, W) float32 factor on each surface's reflectance: texture, and darkening by moisture."""
+    biome: str  # its landscape, a key of :data:`~cloud_assets.simulation.biomes.BIOMES`
+    surfaces: tuple[str, ...]  # the K surfaces that occur
+    cover: np.ndarray  # (K, H, W) float32 share of each surface in each pixel, summing to 1
+    brightness: np.ndarray  # (K, H, W) float32 factor on each surface's reflectance: texture, and darkening by moisture
     variation: np.ndarray
     """(H, W) float32 in [0, 1]: how far a pixel's spectrum goes from the first to the second of a surface's two."""
-    spectra: np.ndarray
-    """(K, 2, 13) float32 reflectance of each surface's two spectra."""
-    gradient: np.ndarray
-    """(2, H, W) float32 slope of the ground downwards and to the right, metres a metre."""
-    moisture: np.ndarray
-    """(H, W) float32 in [0, 1]."""
-    pixel_metres: float
-    """Ground sampling distance."""
+    spectra: np.ndarray  # (K, 2, 13) float32 reflectance of each surface's two spectra
+    gradient: np.ndarray  # (2, H, W) float32 slope of the ground downwards and to the right, metres a metre
+    moisture: np.ndarray  # (H, W) float32 in [0, 1]
+    pixel_metres: float  # ground sampling distance
 
     @property
     def shape(self) -> Shape:
@@ -68,19 +60,14 @@ class Ground:
         return self.cover.shape[1], self.cover.shape[2]
 
     def reflectance(self, bands: tuple[str, ...]) -> np.ndarray:
-        """Bottom-of-atmosphere reflectance under even light, without relief.
-
-        Returns:
-            (C, H, W) float32.
-        """
+        """Bottom-of-atmosphere reflectance (C, H, W) under even light, without relief."""
         chosen = self.spectra[:, :, list(band_positions(bands))]
         weights = np.empty((2, *self.cover.shape), np.float32)
         np.multiply(self.cover, self.brightness, out=weights[0])
         np.multiply(weights[0], self.variation, out=weights[1])
         weights[0] -= weights[1]
-        mixed: np.ndarray = chosen.transpose(2, 1, 0).reshape(len(bands), -1) @ weights.reshape(
-            2 * len(self.surfaces), -1
-        )
+        spectra = chosen.transpose(2, 1, 0).reshape(len(bands), -1)
+        mixed: np.ndarray = spectra @ weights.reshape(2 * len(self.surfaces), -1)
         return mixed.reshape(len(bands), *self.shape)
 
     def land_cover(self) -> np.ndarray:
@@ -91,16 +78,7 @@ class Ground:
 
 
 def simulate_ground(rng: np.random.Generator, shape: Shape, recipe: GroundRecipe) -> Ground:
-    """Draws a piece of ground.
-
-    Args:
-        rng: Source of randomness.
-        shape: (H, W) in pixels.
-        recipe: Ranges to draw from.
-
-    Returns:
-        The ground.
-    """
+    """Draws a piece of ground of (H, W) pixels."""
     weights = np.array([BIOMES[name].weight for name in recipe.biomes])
     name = recipe.biomes[int(rng.choice(len(weights), p=weights / weights.sum()))]
     biome = BIOMES[name]
@@ -133,18 +111,19 @@ class _Cover:
 
     def put(self, surface: str, mask: np.ndarray) -> None:
         """Lays a surface over whatever is there; ``mask`` (H, W) in [0, 1] says how densely."""
-        rest = 1 - mask
-        for share in self.shares.values():
-            share *= rest
+        self._make_room(mask)
         self._add(surface, mask)
 
     def put_uses(self, surfaces: tuple[str, ...], use: np.ndarray, mask: np.ndarray) -> None:
         """Places several surfaces at once; ``use`` (H, W) is the number of the surface at each pixel."""
+        self._make_room(mask)
+        for index, surface in enumerate(surfaces):
+            self._add(surface, (use == index) * mask)
+
+    def _make_room(self, mask: np.ndarray) -> None:
         rest = 1 - mask
         for share in self.shares.values():
             share *= rest
-        for index, surface in enumerate(surfaces):
-            self._add(surface, (use == index) * mask)
 
     def _add(self, surface: str, mask: np.ndarray) -> None:
         if surface in self.shares:
@@ -184,14 +163,9 @@ def _relief(rng: np.random.Generator, shape: Shape, biome: Biome) -> tuple[np.nd
         # Folding a fractal at its zero contour gives ridges and valleys (Musgrave et al., 1989).
         height -= np.float32(1.2) * np.abs(np.roll(height, (shape[0] // 3, shape[1] // 3), (0, 1)))
     if chance(rng, biome.dunes):
-        height = height * np.float32(0.05) + fractal_field(
-            rng,
-            shape,
-            rng.uniform(3.5, 5),
-            outer_scale=log_uniform(rng, (2, 14)),
-            stretch=rng.uniform(1.5, 7),
-            angle=rng.uniform(0, np.pi),
-        )
+        slope, size, stretch = rng.uniform(3.5, 5), log_uniform(rng, (2, 14)), rng.uniform(1.5, 7)
+        dunes = fractal_field(rng, shape, slope, outer_scale=size, stretch=stretch, angle=rng.uniform(0, np.pi))
+        height = height * np.float32(0.05) + dunes
     gradient = np.empty((2, *shape), np.float32)
     gradient[0, 1:-1] = height[2:] - height[:-2]
     gradient[0, [0, -1]] = gradient[0, [1, -2]]
@@ -206,15 +180,15 @@ def _relief(rng: np.random.Generator, shape: Shape, biome: Biome) -> tuple[np.nd
 def _lay_parcels(rng: np.random.Generator, cover: _Cover, biome: Biome, metres: float) -> None:
     pitch = max(3.0, log_uniform(rng, biome.parcel_metres) / metres)
     if chance(rng, biome.circles):
-        number, inside, count = patterns.irrigation_circles(rng, cover.shape, max(8.0, rng.uniform(500, 1100) / metres))
+        number, inside, count = irrigation_circles(rng, cover.shape, max(8.0, rng.uniform(500, 1100) / metres))
         tilled = inside.astype(np.float32)
         border = None
     else:
-        number, border, count = patterns.parcels(rng, cover.shape, pitch, rng.uniform(0, 1.6))
+        number, border, count = parcels(rng, cover.shape, pitch, rng.uniform(0, 1.6))
         part = fractal_field(rng, cover.shape, 3.0)
         tilled = soften(part, level(part, rng.choice([0.0, rng.uniform(0, 0.8)])), 0.05)
     weights = np.array(list(biome.parcels.values())) * rng.uniform(0.2, 1.8, len(biome.parcels))
-    use = patterns.choose_per_parcel(rng, number, count, weights / weights.sum())
+    use = choose_per_parcel(rng, number, count, weights / weights.sum())
     cover.put_uses(tuple(biome.parcels), use, tilled)
     if border is not None and chance(rng, 0.6):
         cover.put(
@@ -234,20 +208,20 @@ def _add_water(rng: np.random.Generator, cover: _Cover, biome: Biome, metres: fl
                 soften(np.abs(field - np.float32(shore)), 0.03, 0.03) * -1 + 1,
             )
     if chance(rng, biome.rivers):
-        cover.put(_draw(rng, dict(biome.water)), patterns.river(rng, cover.shape, log_uniform(rng, (12, 500)) / metres))
+        cover.put(_draw(rng, dict(biome.water)), river(rng, cover.shape, log_uniform(rng, (12, 500)) / metres))
 
 
 def _add_settlement(rng: np.random.Generator, cover: _Cover, biome: Biome, metres: float) -> None:
     if chance(rng, biome.town):
         place = fractal_field(rng, cover.shape, 2.6)
         built = soften(place, level(place, rng.uniform(0.3, 0.97) if biome.town < 1 else rng.uniform(0.05, 0.5)), 0.25)
-        number, _, count = patterns.parcels(rng, cover.shape, max(1.6, rng.uniform(15, 70) / metres))
+        number, _, count = parcels(rng, cover.shape, max(1.6, rng.uniform(15, 70) / metres))
         shares = np.array([0.65, 0.15, rng.uniform(0, 0.1), rng.uniform(0, 0.05), 0.1])
-        use = patterns.choose_per_parcel(rng, number, count, shares / shares.sum())
+        use = choose_per_parcel(rng, number, count, shares / shares.sum())
         cover.put_uses(("town", "asphalt", "red roof", "bright roof", "grass"), use, built)
     if chance(rng, biome.roads):
         for _ in range(int(rng.integers(1, 4))):
-            _, across = patterns.rotated_coordinates(cover.shape, rng.uniform(0, np.pi))
+            _, across = rotated_coordinates(cover.shape, rng.uniform(0, np.pi))
             bend = fractal_field(rng, cover.shape, 4.0) * np.float32(rng.uniform(0, 12))
             distance = np.abs(across + bend - np.float32(rng.uniform(across.min(), across.max())))
             width = rng.uniform(6, 35) / metres
@@ -299,3 +273,92 @@ def _finish(
     return Ground(
         biome, surfaces, np.stack(list(cover.shares.values())), brightness, variation, both, gradient, moisture, metres
     )
+
+
+@lru_cache(maxsize=8)
+def _coordinates(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    return np.arange(shape[0], dtype=np.float32)[:, None], np.arange(shape[1], dtype=np.float32)[None]
+
+
+def rotated_coordinates(shape: Shape, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates (H, W) in pixels along and across a direction, radians from the row axis' right end downwards."""
+    y, x = _coordinates(shape)
+    cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    return x * cosine + y * sine, y * cosine - x * sine
+
+
+def _strips(
+    rng: np.random.Generator, position: np.ndarray, pitch: float, border: float
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Cuts a coordinate into strips of random widths: strip numbers, where the borders are, and how many strips."""
+    start = float(position.min())
+    length = int(float(position.max()) - start) + 2
+    widths = rng.uniform(0.5, 1.6, int(length / pitch * 2) + 3) * pitch
+    edges = np.cumsum(widths) - widths[0] * rng.random()
+    fine = 4  # table entries a pixel
+    steps = np.arange(length * fine, dtype=np.float32) / fine
+    strip = np.searchsorted(edges, steps).astype(np.int32)
+    near = np.minimum(
+        np.abs(edges[np.clip(strip, 0, edges.size - 1)] - steps), np.abs(steps - edges[np.maximum(strip - 1, 0)])
+    )
+    entry = ((position - np.float32(start)) * np.float32(fine)).astype(np.int32)
+    return strip[entry], (near < border / 2)[entry], int(strip.max()) + 1
+
+
+def parcels(
+    rng: np.random.Generator, shape: Shape, pitch: float, border: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Divides an area into crooked, roughly rectangular parcels, as fields and city blocks are.
+
+    Args:
+        rng: Source of randomness.
+        shape: (H, W) in pixels.
+        pitch: Mean width of a parcel in pixels.
+        border: Width in pixels of the hedges or streets between parcels; 0 for none.
+
+    Returns:
+        Parcel numbers (H, W) int32, where the borders are (H, W) bool, and how many numbers there can be.
+    """
+    along, across = rotated_coordinates(shape, rng.uniform(0, np.pi))
+    warp = fractal_field(rng, shape, 4.0)
+    amount = np.float32(pitch * rng.uniform(0, 0.9))
+    row, row_border, rows = _strips(rng, along + amount * warp, pitch, border)
+    offsets = rng.uniform(0, 40 * pitch, rows).astype(np.float32)
+    column, column_border, columns = _strips(
+        rng, across - amount * np.roll(warp, 97, 1) + offsets[row], pitch * rng.uniform(0.8, 2.5), border
+    )
+    return row * columns + column, row_border | column_border, rows * columns
+
+
+def irrigation_circles(rng: np.random.Generator, shape: Shape, pitch: float) -> tuple[np.ndarray, np.ndarray, int]:
+    """Places centre-pivot irrigation circles on a grid, their centres ``pitch`` pixels apart.
+
+    Returns:
+        Circle numbers (H, W) int32, where a circle is (H, W) bool, and how many numbers there can be.
+    """
+    y, x = _coordinates(shape)
+    rows, columns = int(shape[0] / pitch) + 2, int(shape[1] / pitch) + 2
+    y, x = y / np.float32(pitch) + np.float32(rng.random()), x / np.float32(pitch) + np.float32(rng.random())
+    row, column = y.astype(np.int32), x.astype(np.int32)
+    number = row * columns + column
+    radius = (rng.uniform(0.3, 0.49, rows * columns) * (rng.random(rows * columns) < rng.uniform(0.4, 1))).astype(
+        np.float32
+    )
+    inside = (y - row - np.float32(0.5)) ** 2 + (x - column - np.float32(0.5)) ** 2 < radius[number] ** 2
+    return number, inside, rows * columns
+
+
+def river(rng: np.random.Generator, shape: Shape, width: float) -> np.ndarray:
+    """Share (H, W) of each pixel that is river, ``width`` pixels wide, winding along a contour of a smooth field."""
+    field = fractal_field(rng, shape, rng.uniform(3.0, 3.8))
+    steepness = float(np.abs(np.diff(field, axis=0)).mean()) + 1e-6
+    distance = np.abs(field - np.float32(rng.normal() * 0.4)) / np.float32(steepness * 1.4)
+    share: np.ndarray = np.clip(np.float32(width / 2 + 0.5) - distance, 0, 1)
+    return share
+
+
+def choose_per_parcel(rng: np.random.Generator, number: np.ndarray, count: int, shares: np.ndarray) -> np.ndarray:
+    """Gives each of ``count`` parcels one of several uses by their ``shares``; (H, W) index of the use."""
+    uses = np.searchsorted(np.cumsum(shares)[:-1], rng.random(count)).astype(np.int8)
+    chosen: np.ndarray = uses[number]
+    return chosen

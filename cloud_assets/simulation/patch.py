@@ -1,7 +1,7 @@
 """Simulated patches: ground, air, clouds and sensor put together."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,14 @@ from cloud_assets.bands import UNLABELLED
 from cloud_assets.simulation import spectra
 from cloud_assets.simulation.clouds import CloudRecipe, Sun, composite_clouds, draw_sun, simulate_clouds
 from cloud_assets.simulation.ground import Ground, GroundRecipe, simulate_ground
-from cloud_assets.simulation.haze import dim, draw_brightness, draw_haze
-from cloud_assets.simulation.random_fields import Shape, fast_length
-from cloud_assets.simulation.ranges import Interval, Scale, uniform
+from cloud_assets.simulation.random_fields import Shape, fast_length, fractal_field
+from cloud_assets.simulation.ranges import Interval, Scale, log_uniform, uniform
 from cloud_assets.simulation.sensor import SensorRecipe, randomise_sensor
+
+_HAZE_BRIGHTNESS = (0.10, 0.16)
+_HAZE_DIMMING = np.float32(1.1)
+_HAZE_UNEVENNESS = (0.0, 0.35)
+_HAZE_SLOPE = (3.6, 4.4)
 
 
 class SimulationRecipe(BaseModel):
@@ -40,24 +44,15 @@ class SimulationRecipe(BaseModel):
 class SimulatedPatch:
     """One simulated patch with its truth: mask, optical depth, land cover."""
 
-    reflectance: np.ndarray
-    """(C, H, W) float32 top-of-atmosphere reflectance; 0 without data."""
-    mask: np.ndarray
-    """(H, W) uint8: 0 clear, 1 thick cloud, 2 thin cloud, 3 cloud shadow, 255 without data."""
-    valid: np.ndarray
-    """(H, W) bool: there are data."""
-    present: np.ndarray
-    """(C,) bool: the sensor has the band; the others are 0."""
-    cloud_optical_depth: np.ndarray
-    """(H, W) float32."""
-    land_cover: np.ndarray
-    """(H, W) uint8 index into :data:`~cloud_assets.simulation.spectra.SURFACE_NAMES`."""
-    biome: str
-    """Landscape, a key of :data:`~cloud_assets.simulation.biomes.BIOMES`."""
-    sky: str
-    """Kind of sky, a weight of :class:`~cloud_assets.simulation.clouds.CloudRecipe`."""
-    bands: tuple[str, ...]
-    """STAC common names of the C bands."""
+    reflectance: np.ndarray  # (C, H, W) float32 top-of-atmosphere reflectance; 0 without data
+    mask: np.ndarray  # (H, W) uint8: 0 clear, 1 thick cloud, 2 thin cloud, 3 cloud shadow, 255 without data
+    valid: np.ndarray  # (H, W) bool: there are data
+    present: np.ndarray  # (C,) bool: the sensor has the band; the others are 0
+    cloud_optical_depth: np.ndarray  # (H, W) float32
+    land_cover: np.ndarray  # (H, W) uint8 index into :data:`~cloud_assets.simulation.spectra.SURFACE_NAMES`
+    biome: str  # landscape, a key of :data:`~cloud_assets.simulation.biomes.BIOMES`
+    sky: str  # kind of sky, a weight of :class:`~cloud_assets.simulation.clouds.CloudRecipe`
+    bands: tuple[str, ...]  # STAC common names of the C bands
 
 
 def simulate_patch(
@@ -70,9 +65,6 @@ def simulate_patch(
         size: Height and width in pixels, or both.
         bands: STAC common names.
         recipe: Ranges to draw from; by default :class:`SimulationRecipe`'s own.
-
-    Returns:
-        The patch.
 
     Raises:
         InvalidRecipe: A band is unknown, or the recipe contradicts itself.
@@ -95,9 +87,6 @@ def observe(
         bands: STAC common names.
         recipe: Ranges to draw from.
         shape: (H, W) to cut the picture to; by default the ground's own.
-
-    Returns:
-        The patch.
     """
     names = tuple(bands)
     height, width = shape or ground.shape
@@ -147,15 +136,10 @@ def _top_of_atmosphere(
 
 
 def relief_light(gradient: np.ndarray, sun: Sun) -> np.ndarray:
-    """Direct sunlight on sloping ground relative to level ground.
+    """Direct sunlight on sloping ground relative to level ground, (H, W): 0 where the ground turns away from the sun.
 
-    Args:
-        gradient: (2, H, W) slope of the ground downwards and to the right, metres a metre.
-        sun: Where it stands; ground that rises in the direction of shadows faces it.
-
-    Returns:
-        (H, W) float32: cosine between the ground's normal and the sun over that of level ground, 0 where the ground
-        turns away from the sun.
+    ``gradient`` (2, H, W) is the slope of the ground downwards and to the right, metres a metre; ground that rises in
+    the direction of shadows faces the sun.
     """
     lit: np.ndarray = gradient[0] * np.float32(math.sin(sun.azimuth)) + gradient[1] * np.float32(math.cos(sun.azimuth))
     lit *= np.float32(1 / math.tan(sun.elevation))
@@ -170,29 +154,26 @@ def patch_generator(seed: int, index: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index,)))
 
 
-def simulate_patches(
-    seed: int,
-    count: int,
-    size: int | Shape,
-    bands: Sequence[str],
-    recipe: SimulationRecipe | None = None,
-    start: int = 0,
-) -> Iterator[SimulatedPatch]:
-    """Simulates patches one after another.
+def draw_haze(rng: np.random.Generator, shape: Shape, depths: tuple[float, float]) -> np.ndarray:
+    """Optical depth (H, W) of aerosol at 550 nm, a smooth veil; its median is drawn from ``depths``.
 
-    Patch number i depends on the seed and on i only, so that several processes can share the work.
-
-    Args:
-        seed: Of the whole series.
-        count: How many patches.
-        size: Height and width in pixels, or both.
-        bands: STAC common names.
-        recipe: Ranges to draw from.
-        start: Number of the first patch.
-
-    Yields:
-        The patches.
+    It is periodic, even or drifting by a factor of two over the patch, without fine structure, and brightens dark
+    ground and dims bright ground, most in the blue.
     """
-    recipe = recipe or SimulationRecipe()
-    for index in range(start, start + count):
-        yield simulate_patch(patch_generator(seed, index), size, bands, recipe)
+    depth = np.float32(log_uniform(rng, depths))
+    drift = fractal_field(rng, shape, rng.uniform(*_HAZE_SLOPE))
+    haze: np.ndarray = depth * np.exp(np.float32(rng.uniform(*_HAZE_UNEVENNESS)) * drift)
+    return haze
+
+
+def draw_brightness(rng: np.random.Generator) -> np.float32:
+    """Reflectance of haze of optical depth 1."""
+    return np.float32(rng.uniform(*_HAZE_BRIGHTNESS))
+
+
+def dim(band: np.ndarray, veil: np.ndarray) -> None:
+    """Takes from a band, in place, what a veil scatters away on the way down and up; its own light is to be added.
+
+    Both are (H, W) float32 reflectance, that of the veil over black ground.
+    """
+    band *= 1 - _HAZE_DIMMING * veil

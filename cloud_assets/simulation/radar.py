@@ -74,16 +74,7 @@ class RadarRecipe(BaseModel):
 
 
 def simulate_backscatter(rng: np.random.Generator, ground: Ground, recipe: RadarRecipe | None = None) -> np.ndarray:
-    """Looks at a piece of ground with a radar.
-
-    Args:
-        rng: Source of randomness.
-        ground: What is below; clouds do not matter.
-        recipe: Ranges to draw from; by default :class:`RadarRecipe`'s own.
-
-    Returns:
-        (2, H, W) float32, VV and VH in decibel.
-    """
+    """Looks at ground, whatever the clouds, with a radar: (2, H, W) float32, VV and VH in decibel."""
     recipe = recipe or RadarRecipe()
     means = np.array([BACKSCATTER_DB[name] for name in ground.surfaces])
     means[[name in _WATERS for name in ground.surfaces]] += uniform(rng, recipe.wind_db)

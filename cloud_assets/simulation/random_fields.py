@@ -49,7 +49,7 @@ def fractal_field(
     stretch: float = 1.0,
     angle: float = 0.0,
 ) -> np.ndarray:
-    """Draws a Gaussian random field with a power-law spectrum.
+    """Draws a Gaussian random field (H, W) float32 with a power-law spectrum, mean 0 and variance 1.
 
     Args:
         rng: Source of randomness.
@@ -59,9 +59,6 @@ def fractal_field(
             that size; None for structure up to the size of the field.
         stretch: How many times longer than wide structures are.
         angle: Direction in radians along which they are stretched, counted from the row axis' right end downwards.
-
-    Returns:
-        (H, W) float32 with mean 0 and variance 1.
     """
     if outer_scale is None and stretch == 1.0:
         exponent = _log_squared_frequency(shape)
@@ -82,17 +79,7 @@ def fractal_field(
 
 
 def fractal_fields(rng: np.random.Generator, count: int, shape: Shape, slopes: np.ndarray) -> np.ndarray:
-    """Draws several independent fields at once.
-
-    Args:
-        rng: Source of randomness.
-        count: How many.
-        shape: (H, W) in pixels.
-        slopes: (count,) spectral slopes.
-
-    Returns:
-        (count, H, W) float32, each with mean 0 and variance 1.
-    """
+    """Draws independent fields of (count,) spectral slopes at once: (count, H, W) float32."""
     fields = np.empty((count, *shape), np.float32)
     for field, slope in zip(fields, slopes, strict=True):
         field[:] = fractal_field(rng, shape, float(slope))
@@ -100,15 +87,7 @@ def fractal_fields(rng: np.random.Generator, count: int, shape: Shape, slopes: n
 
 
 def level(field: np.ndarray, share: float) -> float:
-    """The value below which about the given share of a field lies, from every seventh pixel.
-
-    Args:
-        field: Any field.
-        share: In [0, 1].
-
-    Returns:
-        An approximate quantile; at 0 and 1 the sampled extremes.
-    """
+    """The value below which about a share of a field lies, from every seventh pixel; at 0 and 1 the extremes."""
     sample = field.ravel()[::7]
     rank = min(int(share * sample.size), sample.size - 1)
     return float(np.partition(sample, rank)[rank])
@@ -127,14 +106,9 @@ def _smoothing(length: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def smooth(field: np.ndarray, scale: float) -> np.ndarray:
-    """Smooths by averaging over cells and interpolating between them: a wide blur at the price of matrix products.
+    """Smooths (..., H, W) by averaging over cells and interpolating between them: a wide blur for two matrix products.
 
-    Args:
-        field: (..., H, W).
-        scale: Width of a cell in pixels; the result is about a blur with that standard deviation.
-
-    Returns:
-        The same shape, float32.
+    The result is about a blur with a standard deviation of ``scale`` pixels, the width of a cell.
     """
     height, width = field.shape[-2:]
     down, up = _smoothing(height, max(2, round(height / scale)))
@@ -144,15 +118,9 @@ def smooth(field: np.ndarray, scale: float) -> np.ndarray:
 
 
 def diffused(field: np.ndarray, length: float, exponent: float) -> np.ndarray:
-    """Weakens what is smaller than a length by a power of its size, as light does that wanders through a cloud.
+    """Weakens what is smaller than a length in pixels, as light does that wanders through a cloud; periodic (H, W).
 
-    Args:
-        field: (H, W); periodic.
-        length: In pixels.
-        exponent: Structures a tenth as large as the length keep about a tenth to the power of this.
-
-    Returns:
-        (H, W) float32; periodic.
+    Structures a tenth as large as the length keep about a tenth to the power of ``exponent``.
     """
     down, right = _frequencies((field.shape[0], field.shape[1]))
     kernel = (1 + (down**2 + right**2) * np.float32(length**2)) ** np.float32(-exponent / 2)
@@ -161,12 +129,10 @@ def diffused(field: np.ndarray, length: float, exponent: float) -> np.ndarray:
 
 
 def cells(rng: np.random.Generator, shape: Shape, pitch: float) -> tuple[np.ndarray, np.ndarray]:
-    """Divides an area into irregular cells around scattered points (Worley, 1996, https://doi.org/10.1145/237170.237267).
+    """Divides an area into irregular cells around scattered points.
 
-    Args:
-        rng: Source of randomness.
-        shape: (H, W) in pixels.
-        pitch: Mean distance of the points in pixels, met as nearly as a whole number of them along each edge allows.
+    See Worley (1996), https://doi.org/10.1145/237170.237267. ``pitch``, the mean distance of the points in pixels, is
+    met as nearly as a whole number of them along each edge allows.
 
     Returns:
         Cell numbers (H, W) int32, counted over all cells, and the distance to the nearest border between two cells
@@ -194,15 +160,6 @@ def cells(rng: np.random.Generator, shape: Shape, pitch: float) -> tuple[np.ndar
 
 
 def soften(field: np.ndarray, threshold: float, width: float) -> np.ndarray:
-    """A step from 0 to 1 where a field crosses a threshold, with a soft edge.
-
-    Args:
-        field: (H, W).
-        threshold: Where the result is 0.5.
-        width: Range of field values over which it rises.
-
-    Returns:
-        (H, W) float32 in [0, 1].
-    """
+    """A step (H, W) from 0 to 1 where a field crosses a threshold, rising over ``width`` of its values."""
     rise = (field - np.float32(threshold)) * np.float32(1 / max(width, 1e-6)) + np.float32(0.5)
     return np.clip(rise, 0, 1, out=rise)

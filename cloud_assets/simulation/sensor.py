@@ -48,28 +48,15 @@ class SensorRecipe(BaseModel):
 class Sensed:
     """What a sensor recorded."""
 
-    reflectance: np.ndarray
-    """(C, H, W) float32; 0 where there are no data or the band is absent."""
-    valid: np.ndarray
-    """(H, W) bool: there are data."""
-    present: np.ndarray
-    """(C,) bool: the sensor has the band."""
+    reflectance: np.ndarray  # (C, H, W) float32; 0 where there are no data or the band is absent
+    valid: np.ndarray  # (H, W) bool: there are data
+    present: np.ndarray  # (C,) bool: the sensor has the band
 
 
 def miscalibrate(
     rng: np.random.Generator, reflectance: np.ndarray, gain_spread: float, offset_spread: float
 ) -> np.ndarray:
-    """Gives each band an own gain near 1 and an own offset near 0.
-
-    Args:
-        rng: Source of randomness.
-        reflectance: (C, H, W).
-        gain_spread: Standard deviation of the gain, such as 0.04.
-        offset_spread: Standard deviation of the offset in reflectance, such as 0.004.
-
-    Returns:
-        (C, H, W) float32.
-    """
+    """Gives each band an own gain near 1 and an own offset near 0, by their standard deviations."""
     count = len(reflectance)
     gain = rng.normal(1, gain_spread, (count, 1, 1)).astype(np.float32)
     offset = rng.normal(0, offset_spread, (count, 1, 1)).astype(np.float32)
@@ -78,15 +65,7 @@ def miscalibrate(
 
 
 def blur(reflectance: np.ndarray, sigma: float) -> np.ndarray:
-    """Softens with a Gaussian-like point spread of three pixels (two passes above 0.8).
-
-    Args:
-        reflectance: (C, H, W).
-        sigma: Standard deviation in pixels, 0 to 1.2.
-
-    Returns:
-        (C, H, W) float32.
-    """
+    """Softens with a Gaussian-like spread of three pixels (two passes above 0.8), ``sigma`` 0 to 1.2 pixels."""
     passes = 1 if sigma <= 0.8 else 2
     side = np.float32(min(0.5 * sigma**2 / passes, 1 / 3))
     result = np.array(reflectance, np.float32)
@@ -106,12 +85,7 @@ def blur(reflectance: np.ndarray, sigma: float) -> np.ndarray:
 def coarsen(reflectance: np.ndarray, factors: int | tuple[int, ...]) -> np.ndarray:
     """Averages blocks of pixels, as a coarser detector does, and repeats them at the old sampling.
 
-    Args:
-        reflectance: (C, H, W).
-        factors: Pixels a side of a block, for all bands or for each (Sentinel-2 at 10 m: 1, 2 and 6).
-
-    Returns:
-        (C, H, W) float32.
+    ``factors`` are pixels a side of a block, for all bands or for each (Sentinel-2 at 10 m: 1, 2 and 6).
     """
     each = (factors,) * len(reflectance) if isinstance(factors, int) else factors
     result = np.array(reflectance, np.float32)
@@ -128,15 +102,8 @@ def add_noise(rng: np.random.Generator, reflectance: np.ndarray, read: float, sh
     """Adds noise of the electronics and of the light itself.
 
     One field of white noise serves all bands, shifted differently for each, which costs a fraction of drawing it anew.
-
-    Args:
-        rng: Source of randomness.
-        reflectance: (C, H, W).
-        read: Standard deviation that does not depend on the signal, reflectance.
-        shot: Standard deviation at a reflectance of 1 of the part that grows with its root.
-
-    Returns:
-        (C, H, W) float32.
+    ``read`` is the standard deviation that does not depend on the signal, ``shot`` at a reflectance of 1 that of the
+    part that grows with its root.
     """
     _, height, width = reflectance.shape
     white = rng.standard_normal((height, width), dtype=np.float32)
@@ -153,13 +120,8 @@ def add_noise(rng: np.random.Generator, reflectance: np.ndarray, read: float, sh
 def saturate(reflectance: np.ndarray, levels: np.ndarray, knee: float = 0.0) -> np.ndarray:
     """Keeps each band below the reflectance where its detectors are full: clouds turn flat and slightly tinted.
 
-    Args:
-        reflectance: (C, H, W).
-        levels: (C,) reflectance, typically 0.35 to 1.1.
-        knee: Share of the level, below it, over which the response bends instead of being cut off sharply, in [0, 1).
-
-    Returns:
-        (C, H, W) float32.
+    ``levels`` (C,) are typically 0.35 to 1.1; ``knee`` is the share of the level, below it, over which the response
+    bends instead of being cut off sharply, in [0, 1).
     """
     full = np.asarray(levels, np.float32)[:, None, None]
     if knee <= 0:
@@ -171,16 +133,7 @@ def saturate(reflectance: np.ndarray, levels: np.ndarray, knee: float = 0.0) -> 
 
 
 def quantise(reflectance: np.ndarray, bits: int, full_scale: float = 1.2) -> np.ndarray:
-    """Rounds to the steps of an 8-, 10- or 12-bit sensor.
-
-    Args:
-        reflectance: (C, H, W).
-        bits: Radiometric resolution.
-        full_scale: Reflectance of the highest number; what is brighter gets that number.
-
-    Returns:
-        (C, H, W) float32.
-    """
+    """Rounds to the steps of an 8-, 10- or 12-bit sensor; brighter than full scale is the highest number."""
     step = np.float32(full_scale / (2**bits - 1))
     result: np.ndarray = np.rint(np.clip(reflectance, 0, np.float32(full_scale)) / step)
     result *= step
@@ -188,14 +141,9 @@ def quantise(reflectance: np.ndarray, bits: int, full_scale: float = 1.2) -> np.
 
 
 def nodata_wedge(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """Cuts a slanted edge off, as at the border of a scene.
+    """Cuts a slanted edge off, as at the border of a scene: (H, W) bool, False without data.
 
-    Args:
-        rng: Source of randomness.
-        shape: (H, W) in pixels.
-
-    Returns:
-        (H, W) bool, False without data; at least a fifth of the pixels keep theirs.
+    At least a fifth of the pixels keep theirs.
     """
     angle = rng.uniform(0, 2 * np.pi)
     down = np.linspace(-0.5, 0.5, shape[0], dtype=np.float32)[:, None]
@@ -212,9 +160,6 @@ def randomise_sensor(rng: np.random.Generator, reflectance: np.ndarray, recipe: 
         rng: Source of randomness.
         reflectance: (C, H, W) float32 top-of-atmosphere reflectance.
         recipe: Ranges to draw from.
-
-    Returns:
-        What the sensor recorded, where it has data, and which bands it has.
     """
     count, shape = len(reflectance), (reflectance.shape[1], reflectance.shape[2])
     seen = miscalibrate(rng, reflectance, recipe.gain_spread, recipe.offset_spread)

@@ -88,14 +88,7 @@ _AEROSOL_EXPONENT = -1.3
 
 @lru_cache(maxsize=64)
 def band_positions(bands: tuple[str, ...]) -> tuple[int, ...]:
-    """Positions of the named bands in :data:`COMMON_NAMES`.
-
-    Returns:
-        One position a band.
-
-    Raises:
-        InvalidRecipe: A band is not among the simulated ones.
-    """
+    """Positions of named bands in :data:`COMMON_NAMES`; :class:`InvalidRecipe` if one is not simulated."""
     unknown = [band for band in bands if band not in COMMON_NAMES]
     if unknown or not bands:
         raise InvalidRecipe(
@@ -106,63 +99,38 @@ def band_positions(bands: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def select(values: Sequence[float], bands: Sequence[str]) -> np.ndarray:
-    """Picks the named bands out of a spectrum.
-
-    Returns:
-        (C,) float32, one value a band, in the order of ``bands``.
-    """
+    """Picks the named bands out of a spectrum, (C,) float32."""
     return np.asarray(values, np.float32)[list(band_positions(tuple(bands)))]
 
 
-@lru_cache(maxsize=64)
-def _signature_table(surfaces: tuple[str, ...]) -> np.ndarray:
+def signatures(surfaces: Sequence[str]) -> np.ndarray:
+    """Spectra of surfaces, (surfaces, 13) float32 reflectance."""
     return np.array([SURFACES[name] for name in surfaces], np.float32)
 
 
-def signatures(surfaces: Sequence[str]) -> np.ndarray:
-    """Spectra of surfaces.
-
-    Returns:
-        (surfaces, 13) float32 reflectance, a fresh array.
-    """
-    return _signature_table(tuple(surfaces)).copy()
-
-
 def aerosol(bands: Sequence[str]) -> np.ndarray:
-    """Scattering of small aerosol particles relative to 550 nm, by Ångström's law with exponent 1.3.
-
-    Returns:
-        (C,) float32, 1 at 550 nm.
-    """
+    """Scattering (C,) of small aerosol particles relative to 550 nm, by Ångström's law with exponent 1.3."""
     wavelengths = select([float(w) for w in WAVELENGTHS_NM], bands)
     relative: np.ndarray = (wavelengths / 550.0) ** np.float32(_AEROSOL_EXPONENT)
     return relative
 
 
 def ozone(bands: Sequence[str], air_mass: float, column: float = 1.0) -> np.ndarray:
-    """Two-way transmission of the ozone layer: a low sun shines through more of it, which dims green and red.
+    """Two-way transmission (C,) of the ozone layer: a low sun shines through more of it, which dims green and red.
 
     Args:
         bands: STAC common names.
         air_mass: Length of the sunlight's way through the air relative to the vertical, 1 / sin(elevation).
         column: Ozone relative to an ordinary column of 300 Dobson units.
-
-    Returns:
-        (C,) float32 in (0, 1].
     """
     through: np.ndarray = select(OZONE, bands) ** np.float32(column * (1 + air_mass) / (1 + _AIR_MASS_AT_50_DEGREES))
     return through
 
 
 def path_reflectance(bands: Sequence[str], air_mass: float) -> np.ndarray:
-    """Light that clean air scatters into the sensor, relative to the light that falls on level ground.
+    """Light (C,) that clean air scatters into the sensor, relative to the light that falls on level ground.
 
-    Args:
-        bands: STAC common names.
-        air_mass: As in :func:`ozone`.
-
-    Returns:
-        (C,) float32 reflectance.
+    ``air_mass`` is as in :func:`ozone`.
     """
     growth = 0.45 + 0.55 * air_mass / _AIR_MASS_AT_50_DEGREES
     path: np.ndarray = select(RAYLEIGH, bands) * np.float32(growth)
@@ -170,15 +138,10 @@ def path_reflectance(bands: Sequence[str], air_mass: float) -> np.ndarray:
 
 
 def sky_light(bands: Sequence[str], air_mass: float, air: float = 1.0) -> np.ndarray:
-    """Share of the light that comes from the sky and not straight from the sun; a low sun leaves most of it to the sky.
+    """Share (C,) of the light that comes from the sky and not straight from the sun; a low sun leaves most to the sky.
 
-    Args:
-        bands: STAC common names.
-        air_mass: As in :func:`ozone`.
-        air: Share of the atmosphere that lies above: 1 on the ground, about a half on top of clouds.
-
-    Returns:
-        (C,) float32 in (0, 1).
+    ``air_mass`` is as in :func:`ozone`; ``air`` is the share of the atmosphere above: 1 on the ground, about a half on
+    top of clouds.
     """
     straight = 1 - select(SKY_LIGHT, bands)
     share: np.ndarray = 1 - straight ** np.float32(air * air_mass / _AIR_MASS_AT_50_DEGREES)

@@ -4,8 +4,8 @@ from cloud_assets.datasets.sen12ms import Sen12MS
 from cloud_assets.families.translation.evaluation import TranslationEvaluation
 from cloud_assets.families.translation.recipe import Translation, cyclegan, pix2pix
 from cloud_assets.learning.search_space import with_parameters
-from cloud_assets.patches.place_split import PlaceSplit
 from cloud_assets.patches.recipe import PatchRecipe
+from cloud_assets.patches.splits import PlaceSplit
 from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.task import Task
 

@@ -96,7 +96,7 @@ def test_haze_brightens_dark_ground_most_in_the_blue_and_is_not_labelled() -> No
 def test_clear_patches_are_found(coverage_store: Callable[..., PatchStore]) -> None:
     store = coverage_store(["clear", "thick", "clear shadow", "unlabelled", "clear thin"])
     assert clear_patches(store, np.arange(5)).tolist() == [0, 2]
-    assert clear_patches(store, np.array([1, 2, 4]), most_cloud_percentage=60).tolist() == [2, 4]
+    assert clear_patches(store, np.array([1, 2, 4])).tolist() == [2]
 
 
 def test_clouds_over_radar_are_refused() -> None:

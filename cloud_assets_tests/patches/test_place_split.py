@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.patches.place_split import PlaceSplit
+from cloud_assets.patches.splits import PlaceSplit
 from cloud_assets.patches.store import PatchStore
 from cloud_assets_tests.radar_pairs import backscatter, reflectance_of, write_pairs
 

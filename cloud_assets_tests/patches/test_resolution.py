@@ -3,8 +3,7 @@ import pytest
 from pydantic import ValidationError
 
 from cloud_assets.patches.augmentation import Augmentation
-from cloud_assets.patches.augmenter import Augmenter
-from cloud_assets.patches.resolution import change_resolution
+from cloud_assets.patches.augmenter import Augmenter, change_resolution
 
 
 def disc(bands: int, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cloud_assets.patches.texture import fine_texture
+from cloud_assets.patches.preprocessing import fine_texture
 from cloud_assets.simulation.clouds import CLEAR_SKY
 from cloud_assets.simulation.ground import GroundRecipe
-from cloud_assets.simulation.patch import SimulationRecipe, simulate_patches
+from cloud_assets.simulation.patch import SimulationRecipe, patch_generator, simulate_patch
 
 EVERYWHERE = np.ones((128, 128), bool)
 SINGLE, BLOCKS = 0, 1
@@ -79,6 +79,9 @@ def finer(recipe: SimulationRecipe) -> list[float]:
     """How much more contrast there is between pixels than between blocks of them."""
     textures = (
         fine_texture(np.minimum(patch.reflectance, np.float32(1.2)), patch.valid)
-        for patch in simulate_patches(0, 40, 96, ("red", "green", "blue", "nir"), recipe)
+        for patch in (
+            simulate_patch(patch_generator(0, number), 96, ("red", "green", "blue", "nir"), recipe)
+            for number in range(40)
+        )
     )
     return [float(np.median(texture[SINGLE] - texture[BLOCKS])) for texture in textures]

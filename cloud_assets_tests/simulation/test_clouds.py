@@ -5,15 +5,18 @@ import pytest
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.simulation.cloud_light import cast_shadow, lit_albedo, opacity, outlined
 from cloud_assets.simulation.cloud_shapes import SHAPES
 from cloud_assets.simulation.clouds import (
     CLEAR_SKY,
     CloudField,
     CloudRecipe,
     Sun,
+    cast_shadow,
     composite_clouds,
     draw_sun,
+    lit_albedo,
+    opacity,
+    outlined,
     simulate_clouds,
 )
 from cloud_assets.simulation.random_fields import fractal_field

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cloud_assets.simulation.haze import draw_haze
+from cloud_assets.simulation.patch import draw_haze
 
 SHAPE = (128, 96)
 DEPTHS = (0.1, 0.4)

@@ -14,7 +14,6 @@ from cloud_assets.simulation.patch import (
     patch_generator,
     relief_light,
     simulate_patch,
-    simulate_patches,
 )
 from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.simulation.spectra import COMMON_NAMES, SURFACE_NAMES
@@ -24,7 +23,7 @@ RGBN = ("red", "green", "blue", "nir")
 
 @pytest.fixture(scope="module")
 def patches() -> list[SimulatedPatch]:
-    return list(simulate_patches(0, 60, 96, RGBN))
+    return [simulate_patch(patch_generator(0, number), 96, RGBN) for number in range(60)]
 
 
 def test_shapes_types_and_ranges(patches: list[SimulatedPatch]) -> None:
@@ -79,7 +78,7 @@ def test_clouds_are_brighter_than_what_they_cover(patches: list[SimulatedPatch])
 
 def test_patch_depends_on_seed_and_number_only() -> None:
     one_by_one = [simulate_patch(patch_generator(7, index), 64, RGBN) for index in (2, 0, 1)]
-    series = list(simulate_patches(7, 2, 64, RGBN, start=1))
+    series = [simulate_patch(patch_generator(7, index), 64, RGBN) for index in (1, 2)]
     np.testing.assert_array_equal(series[0].reflectance, one_by_one[2].reflectance)
     np.testing.assert_array_equal(series[1].reflectance, one_by_one[0].reflectance)
     np.testing.assert_array_equal(series[1].mask, one_by_one[0].mask)

@@ -18,9 +18,8 @@ from pytortilla.datamodel.main import STAC, Sample
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, INSTRUMENTS, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.datasets.samples.sample_files import write_geotiff, write_marker
 from cloud_assets.simulation.clouds import CloudRecipe
-from cloud_assets.simulation.ground import GroundRecipe, simulate_ground
+from cloud_assets.simulation.ground import GroundRecipe, river, simulate_ground
 from cloud_assets.simulation.patch import SimulatedPatch, SimulationRecipe, observe, patch_generator
-from cloud_assets.simulation.patterns import river
 from cloud_assets.simulation.sensor import SensorRecipe, coarsen
 from cloud_assets.worker_processes import map_in_processes
 

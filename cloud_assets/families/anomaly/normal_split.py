@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cloud_assets.datasets.image_folders import CLOUDY
 from cloud_assets.datasets.image_folders import NORMAL as NORMAL
 from cloud_assets.errors import InvalidRecipe, NoUsablePatches
-from cloud_assets.patches.group_assignment import assign_groups
-from cloud_assets.patches.splits import SPLITS, Splits
+from cloud_assets.patches.splits import SPLITS, Splits, assign_groups
 from cloud_assets.patches.store import PatchStore
 
 if TYPE_CHECKING:

@@ -9,9 +9,8 @@ from sklearn.linear_model import LinearRegression
 from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.translation.evaluation import TranslationEvaluation
 from cloud_assets.networks.specifications import ResNetGenerator
-from cloud_assets.patches.place_split import PlaceSplit
 from cloud_assets.patches.preprocessing import Preprocessing
-from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.splits import PlaceSplit, Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.tasks.sar_to_optical import TASK

@@ -17,7 +17,7 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.callbacks import LAST_CHECKPOINT
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.specifications import PatchDiscriminator, ResNetGenerator
-from cloud_assets.patches.place_split import PlaceSplit
+from cloud_assets.patches.splits import PlaceSplit
 from cloud_assets.patches.store import PatchStore
 from cloud_assets_tests.any_family import train_by
 from cloud_assets_tests.radar_pairs import OPTICAL, backscatter, reflectance_of, write_pairs
