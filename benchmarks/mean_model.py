@@ -16,7 +16,7 @@ import torch
 from simulation_only import BANDS, SIMULATION, released
 
 from cloud_assets.families.segmentation.batches import PatchSource
-from cloud_assets.families.segmentation.train import choose_threshold
+from cloud_assets.families.segmentation.train import searched_thresholds
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.patches.simulated import simulated_store
 
@@ -41,7 +41,7 @@ def main() -> None:
         recipe=SIMULATION,
     )
     source = PatchSource(store, np.arange(len(store)), range(len(BANDS)))
-    threshold, iou = choose_threshold(bundle, [source], "auto", progress=True)
+    threshold, iou = searched_thresholds(bundle, [source], "auto", progress=True).best()
     released(bundle.with_card(threshold=threshold, metrics={"val_iou_at_threshold": iou})).save(options.folder)
     print(f"{options.folder}: mean of {len(options.models)} models, threshold {threshold.value} ({threshold.method})")
 

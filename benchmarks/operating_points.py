@@ -18,10 +18,9 @@ import numpy.typing as npt
 import rasterio
 
 from cloud_assets.bands import UNLABELLED
-from cloud_assets.families.segmentation.card_section import OperatingPoint, SegmentationSection
+from cloud_assets.families.segmentation.recipe import OperatingPoint, SegmentationSection
 from cloud_assets.families.segmentation.threshold import ThresholdSearch, points_of
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.card import Threshold
+from cloud_assets.inference.bundle import ModelBundle, Threshold
 from cloud_assets.lifecycle.model_references import load_model, referenced_bundle
 from cloud_assets.patches.cutting import cut_patches
 from cloud_assets.scenes.options import SceneOptions

@@ -206,9 +206,6 @@ def _wedge(draw: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.
     return beyond
 
 
-Image = npt.NDArray[np.float32]
-
-
 def change_resolution(
     image: Image, mask: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], factor: float, corner: tuple[float, float]
 ) -> tuple[Image, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:

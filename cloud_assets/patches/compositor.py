@@ -138,11 +138,16 @@ def _moved(field: CloudField, rng: np.random.Generator, shape: tuple[int, ...]) 
         cols = cols[::-1]
     is_turned = rng.random() < 0.5
 
-    def moved(array: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
-        if array is None:
-            return None
+    def moved(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         turned = array.T if is_turned else array
         return np.asarray(turned.take(rows, axis=0).take(cols, axis=1))
 
-    arrays = ("droplets", "ice", "optical_depth", "shade", "albedo", "mask")
-    return replace(field, **{name: moved(getattr(field, name)) for name in arrays})
+    return replace(
+        field,
+        droplets=moved(field.droplets),
+        ice=None if field.ice is None else moved(field.ice),
+        optical_depth=moved(field.optical_depth),
+        shade=None if field.shade is None else moved(field.shade),
+        albedo=None if field.albedo is None else moved(field.albedo),
+        mask=moved(field.mask),
+    )

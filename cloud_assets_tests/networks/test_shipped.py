@@ -12,9 +12,8 @@ from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.datasets.cloud38 import Cloud38
 from cloud_assets.errors import InvalidModel
 from cloud_assets.families import FAMILIES, load_predictor
-from cloud_assets.families.segmentation.card_section import SegmentationSection
 from cloud_assets.families.segmentation.metrics import fit_brightness_threshold
-from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.families.segmentation.recipe import Segmentation, SegmentationSection
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.predictor import Predictor
 from cloud_assets.networks.pretrained import read_weights

@@ -30,7 +30,6 @@ def test_declarations_load_no_torch() -> None:
     modules = (
         "families.segmentation.recipe",
         "learning.training_run",
-        "inference.card",
         "inference.bundle",
         "inference.predictor",
     )
