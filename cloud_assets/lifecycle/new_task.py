@@ -83,8 +83,9 @@ class Survey:
         shares = ", ".join(f"{name} {share:.1f} %" for name, share in found.items())
         finer = self.kind == "segmentation" and not found.keys() <= {"clear", "thick cloud"}
         legend = self.dataset.legend()
-        names: dict[int | None, str] = {**CLASS_NAMES, UNLABELLED: "unlabelled", None: "not explained"}
-        codes = ", ".join(f"{code} = {names[meaning(code, legend)]}" for code in sorted(self.codes))
+        names = {**CLASS_NAMES, UNLABELLED: "unlabelled"}
+        told = {code: meaning(code, legend) for code in sorted(self.codes)}
+        codes = ", ".join(f"{code} = {'not explained' if of is None else names[of]}" for code, of in told.items())
         groups = len({scene.group for scene in self.catalog})
         return [
             f"{len(self.catalog)} images with masks: {self.instrument}, {', '.join(self.bands)}, {size} pixels",

@@ -1,6 +1,6 @@
 """Predictor of anomaly scores from raw digital numbers."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -93,7 +93,7 @@ class AnomalyPredictor(Predictor):
         pixels, valid = self.card.preprocessing(check_input(dn, self.card))
         image, there, _ = self._input(pixels[0], valid[0])
         with torch.inference_mode(), autocast("auto", self._device):
-            encoded: Tensor = self._network.encode(image).float().cpu()
+            encoded = cast("Autoencoder", self._network).encode(image).float().cpu()
         return encoded, there.cpu()
 
     def _score(
