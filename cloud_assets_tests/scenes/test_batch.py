@@ -126,10 +126,16 @@ def test_the_command_makes_products_from_a_model_folder(scenes, tmp_path):
     assert "2 names were given" in failing.output
 
 
-def test_the_command_needs_no_training_of_ones_own(scenes, tmp_path):
-    arguments = ["predict", str(scenes[0]), "--out", str(tmp_path / "out"), "--model", "simulation"]
+def test_the_command_needs_no_training_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow/mlflow.db")
+    # Soft white spots over fields: on ground as grey as this file's other scenes the model sees veils.
+    spots = (cloudy_reflectance(140, 200) - 0.08).mean(axis=0)
+    fields = np.array([0.06, 0.08, 0.05, 0.3])[:, None, None] + np.clip(spots, 0, None)
+    scenes = [write_geotiff(tmp_path / "in" / "a.tif", landsat_dn(fields))]
+    arguments = ["predict", str(scenes[0]), "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, [*arguments, "--instrument", "landsat8_l1", "--products", "mask"])
     assert result.exit_code == 0, result.output
+    assert "by the model that comes with the package" in " ".join(result.output.split())
     made = SceneProducts.open(tmp_path / "out" / "a")
     with rasterio.open(made.paths["mask"]) as raster:
         found = np.isin(raster.read(1), (1, 2))
@@ -155,13 +161,6 @@ def test_the_command_names_wrong_options(scenes, tmp_path, extra, message):
     import re
 
     assert re.search(message, said), said
-
-
-def test_the_command_without_any_champion_says_how_to_get_one(scenes, tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow/mlflow.db")
-    result = CliRunner().invoke(app, ["predict", str(scenes[0]), "--out", str(tmp_path / "out")])
-    assert result.exit_code != 0
-    assert "no task has a champion" in str(result.exception)
 
 
 _SCRIPT = """
