@@ -15,7 +15,7 @@ from typer.cli import get_docs_for_click
 
 from cloud_assets import command_line, errors
 from cloud_assets.families import FAMILIES
-from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.recipe import Optimisation
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit

@@ -50,7 +50,7 @@ def step(network: str, at_once: int | None, options: argparse.Namespace) -> str:
     from cloud_assets.families.anomaly.recipe import AUTHORS_OPTIMISATION
     from cloud_assets.families.anomaly.train import ReconstructionModule
     from cloud_assets.inference.device import autocast
-    from cloud_assets.learning.learning_rate import build_optimiser
+    from cloud_assets.learning.fit import build_optimiser
     from cloud_assets.networks.specifications import ConvAutoencoder, VGG19Autoencoder
 
     torch.set_num_threads(options.threads)

@@ -23,8 +23,7 @@ from real_patches import COLUMNS, show, show_real
 from cloud_assets.families import family_of
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.learning.focal_dice import FocalDice
-from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.recipe import FocalDice, Optimisation
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.networks.specifications import EfficientNetUNet
 from cloud_assets.patches.augmentation import Augmentation

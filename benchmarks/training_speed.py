@@ -26,7 +26,7 @@ from cloud_assets.families.segmentation.train import SegmentationModule, class_c
 from cloud_assets.inference.device import autocast, keep_freed_memory
 from cloud_assets.learning import fit as fitting
 from cloud_assets.learning.numbered_batches import training_loader, validation_loader
-from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.recipe import Optimisation
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.specifications import EfficientNetUNet, UNet
 from cloud_assets.patches.augmentation import Augmentation

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cloud_assets.families.segmentation.recipe import Segmentation
-from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.recipe import Optimisation
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.augmentation import Augmentation

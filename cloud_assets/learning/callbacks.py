@@ -1,4 +1,4 @@
-"""Callbacks of every training: budget, seeds, history, checkpoints, guard against divergence, progress bar."""
+"""Callbacks of every training: budget, learning rate, seeds, history, checkpoints, weight averaging, progress bar."""
 
 import csv
 import errno
@@ -15,17 +15,21 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, WeightAveraging
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
 from cloud_assets.errors import StorageFull, TrainingFailed
 from cloud_assets.inference.bundle import StoppedBy
+from cloud_assets.learning.recipe import Optimisation
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.storage import atomic_file
 
 LAST_CHECKPOINT = "last.ckpt"
 BEST_CHECKPOINT = "best.ckpt"
+_RISE = 0.3
+"""Share of a one-cycle training in which the rate rises (Smith & Topin 2017, arXiv:1708.07120)."""
 
 
 class Budget(Callback):
@@ -94,6 +98,117 @@ class Budget(Callback):
         self.done, self.stopped_by = state_dict["done"], state_dict["stopped_by"]
         self._before, self._validation = state_dict["seconds"], state_dict["validation"]
         self._started = time.monotonic()
+
+
+def rate_factor(optimisation: Optimisation, progress: float) -> float:
+    """What the learning rate is multiplied by.
+
+    Args:
+        optimisation: The recipe.
+        progress: Share of the training that is over, 0…1.
+
+    Returns:
+        0…1; always 1 for ``constant`` and for ``plateau``, which goes by the validation metric instead.
+    """
+    decaying = max(0.0, progress - optimisation.decay_start) / (1 - optimisation.decay_start)
+    match optimisation.scheduler:
+        case "linear":
+            return 1 - decaying
+        case "cosine":
+            return (1 + math.cos(math.pi * decaying)) / 2
+        case "one_cycle":
+            if progress < _RISE:
+                return 0.04 + 0.96 * (1 - math.cos(math.pi * progress / _RISE)) / 2
+            return (1 + math.cos(math.pi * (progress - _RISE) / (1 - _RISE))) / 2
+        case _:
+            return 1.0
+
+
+class LearningRate(Callback):
+    """Sets the learning rate of every optimiser, whether a module optimises automatically or by hand.
+
+    It follows the share of the budget's steps that are done, never the clock: the same recipe gives the same rates on
+    any machine.
+
+    Args:
+        optimisation: The recipe.
+        budget: Counts the steps.
+        monitor: Validation metric that ``plateau`` follows.
+        mode: Whether it should be largest (``max``) or smallest (``min``).
+    """
+
+    def __init__(self, optimisation: Optimisation, budget: Budget, monitor: str, mode: str) -> None:
+        self._optimisation = optimisation
+        self._budget = budget
+        self._monitor = monitor
+        self._mode = mode
+        self._plateaus: list[ReduceLROnPlateau] = []
+        self._restored: list[dict[str, Any]] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stores the initial rates; restores the state of an interrupted training."""
+        for optimiser in trainer.optimizers:
+            for group in optimiser.param_groups:
+                group.setdefault("initial_lr", group["lr"])
+        if self._optimisation.scheduler != "plateau":
+            return
+        factor, patience = self._optimisation.plateau_factor, self._optimisation.plateau_patience
+        mode: Any = self._mode
+        self._plateaus = [
+            ReduceLROnPlateau(optimiser, mode, factor=factor, patience=patience, eps=0)
+            for optimiser in trainer.optimizers
+        ]
+        for plateau, state in zip(self._plateaus, self._restored, strict=False):
+            plateau.load_state_dict(state)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Sets the rate for the coming step."""
+        if self._optimisation.scheduler in ("plateau", "constant"):
+            return
+        factor = rate_factor(self._optimisation, min(self._budget.done / self._budget.steps, 1.0))
+        for optimiser in trainer.optimizers:
+            for group in optimiser.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Steps the plateau schedulers."""
+        for plateau in self._plateaus:
+            plateau.step(float(trainer.callback_metrics[self._monitor]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the plateau schedulers, plain numbers only."""
+        plain = (int, float, str, bool)
+        return {
+            "plateaus": [
+                {name: value for name, value in plateau.state_dict().items() if isinstance(value, plain)}
+                for plateau in self._plateaus
+            ]
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Keeps the state until the optimisers exist."""
+        self._restored = list(state_dict["plateaus"])
+
+
+class MovingAverage(WeightAveraging):
+    """Averages weights and batch norm statistics after each step (Polyak & Juditsky 1992).
+
+    The decay grows with the number of steps, as (1 + n) / (10 + n), so that the random first weights do not linger.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self._decay = decay
+        super().__init__(multi_avg_fn=self._average)
+
+    @torch.no_grad()
+    def _average(self, averaged: Any, current: Any, count: Tensor | int) -> None:
+        steps = int(count)
+        weight = 1 - min(self._decay, (1 + steps) / (10 + steps))
+        if torch.is_floating_point(averaged[0]):
+            torch._foreach_lerp_(averaged, current, weight)
+            return
+        for target, source in zip(averaged, current, strict=True):  # batch norm counts its batches in integers
+            target.copy_(source)
 
 
 class Reseed(Callback):

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -22,13 +22,13 @@ from cloud_assets.learning.callbacks import (
     DivergenceGuard,
     History,
     KeepCheckpoints,
+    LearningRate,
+    MovingAverage,
     ProgressBar,
     Reseed,
 )
-from cloud_assets.learning.learning_rate import LearningRate, build_optimiser
-from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.recipe import Optimisation
 from cloud_assets.learning.training_run import TrainingRun
-from cloud_assets.learning.weight_averaging import MovingAverage
 
 _LIGHTNING_PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "32": "32-true",
@@ -65,6 +65,25 @@ class TrainedModule(LightningModule):
         """Images (N, C, H, W) in the memory layout of the recipe."""
         layout = torch.channels_last if self.optimisation.channels_last else torch.contiguous_format
         return images.contiguous(memory_format=layout)
+
+
+def build_optimiser(
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], optimisation: Optimisation
+) -> torch.optim.Optimizer:
+    """Makes the optimiser that a recipe names."""
+    rate, decay = optimisation.learning_rate, optimisation.weight_decay
+    betas = (optimisation.momentum, optimisation.beta2)
+    match optimisation.optimiser:
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, betas=betas)
+        case "adam":
+            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, betas=betas)
+        case "radam":
+            return torch.optim.RAdam(parameters, lr=rate, weight_decay=decay, betas=betas)
+        case "sgd":
+            return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=optimisation.momentum)
+        case "rmsprop":
+            return torch.optim.RMSprop(parameters, lr=rate, weight_decay=decay, momentum=optimisation.momentum)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.learning.focal_dice import FocalDice
+from cloud_assets.learning.recipe import FocalDice
 
 
 class FocalDiceLoss(nn.Module):

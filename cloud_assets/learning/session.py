@@ -1,7 +1,9 @@
 """The training skeleton of all families: checks of patches and splits, loaders, fit, model card and bundle."""
 
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,19 +13,20 @@ from lightning.pytorch.callbacks import Callback
 from torch.utils.data import Dataset
 
 from cloud_assets.errors import NoUsablePatches
-from cloud_assets.inference.bundle import CardSection, ModelBundle, ModelCard
+from cloud_assets.inference.bundle import CardSection, ModelBundle, ModelCard, TrainingRecord
 from cloud_assets.learning.fit import TrainedModule, fit, torch_threads
 from cloud_assets.learning.numbered_batches import NumberedBatches, training_loader, validation_loader
-from cloud_assets.learning.provenance import software_versions, training_record
 from cloud_assets.learning.recipe import Recipe
-from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.networks.specifications import NetworkSpecification
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.simulated import simulated_store
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.simulation.patch import SimulationRecipe
+from cloud_assets.version import __version__
 
 R = TypeVar("R", bound=Recipe)
+_LIBRARIES = ("torch", "torchvision", "lightning", "segmentation-models-pytorch", "albumentations", "numpy")
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,20 @@ def train_model(recipe: R, run: TrainingRun, plan: Callable[[R, TrainingRun], Pl
         preprocessing=made.preprocessing,
         classes=made.classes,
         patch_size=made.patch_size,
-        training=training_record(recipe, optimisation.seed, run, result),
+        training=TrainingRecord(
+            recipe=recipe.model_dump(mode="json"),
+            seed=optimisation.seed,
+            epochs_run=len(result.history),
+            best_epoch=result.best_epoch,
+            history=result.history,
+            patches_version=run.store.data_version,
+            splits_version=run.splits.data_version,
+            fingerprint=fingerprint(recipe, run.store, run.splits),
+            seconds=result.seconds,
+            device=result.device,
+            steps_run=result.steps,
+            stopped_by=result.stopped_by,
+        ),
         metrics={name: value for name, value in best.items() if name.startswith("val_")},
         software=software_versions(),
         details=made.section.details(),
@@ -109,6 +125,12 @@ def train_model(recipe: R, run: TrainingRun, plan: Callable[[R, TrainingRun], Pl
     bundle = ModelBundle(card, made.module.model_weights())
     with torch_threads(optimisation.threads):
         return bundle if made.finish is None else made.finish(bundle)
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of the libraries that affect the result of a training."""
+    libraries = {name: version(name) for name in _LIBRARIES}
+    return {"cloud-assets": __version__, "python": platform.python_version(), **libraries}
 
 
 def require_masks(run: TrainingRun) -> None:

@@ -13,8 +13,7 @@ from functools import partial, reduce
 from operator import getitem
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from cloud_assets.learning.search_space import Recipe, SearchSpace, Value, with_parameters
-from cloud_assets.learning.study_recipe import StudyRecipe
+from cloud_assets.learning.search_space import Recipe, SearchSpace, StudyRecipe, Value, with_parameters
 from cloud_assets.reports.formatting import format_number, readable
 from cloud_assets.reports.page import SYNTHETIC_BANNER, Page, Tile, figure_views, job_commands, table_views
 from cloud_assets.reports.report import Report

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloud_assets.errors import InvalidRecipe, TrackingUnavailable
-from cloud_assets.learning.study_recipe import StudyRecipe
+from cloud_assets.learning.search_space import StudyRecipe
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy, Trial
 from cloud_assets.lifecycle.study_trials import run_study, study_identity, study_name

@@ -26,8 +26,15 @@ from urllib.parse import quote
 from cloud_assets.errors import AlreadyRunning, InvalidRecipe, SourceUnreachable, TrainingFailed
 from cloud_assets.families import family_of
 from cloud_assets.learning.recipe import Recipe
-from cloud_assets.learning.search_space import Choice, Dimension, FloatRange, SearchSpace, Value, with_parameters
-from cloud_assets.learning.study_recipe import StudyRecipe
+from cloud_assets.learning.search_space import (
+    Choice,
+    Dimension,
+    FloatRange,
+    SearchSpace,
+    StudyRecipe,
+    Value,
+    with_parameters,
+)
 from cloud_assets.learning.training_run import TRAINING_VERSION, TrainingRun, beyond_the_recipe
 from cloud_assets.lifecycle.hyperparameter_study import REASON, Trial, finished_trials, interrupted, retried
 from cloud_assets.worker_processes import WorkerProcesses

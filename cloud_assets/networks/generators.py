@@ -1,18 +1,64 @@
-"""Generators that translate pictures of one sensor into those of another.
+"""Generators that translate pictures of one sensor into those of another, their normalisation and discriminators.
 
 J.-Y. Zhu, T. Park, P. Isola, A. Efros: Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks.
 ICCV 2017, arXiv:1703.10593; P. Isola et al.: Image-to-Image Translation with Conditional Adversarial Networks. CVPR
 2017, arXiv:1611.07004.
+
+Instance normalisation takes mean and variance from the very picture it is given: neighbouring windows of a scene are
+then normalised differently and meet in a seam. Here every layer keeps statistics that are used for prediction; they are
+measured once, on training patches or on samples of one scene, by :func:`fix_statistics`.
 """
 
+from collections.abc import Iterable
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from cloud_assets.networks.normalisation import Normalisation, normalisation_layer
-
+Normalisation = Literal["instance", "batch"]
 Upsampling = Literal["transposed", "resize"]
+
+
+def normalisation_layer(kind: Normalisation, channels: int) -> nn.Module:
+    """A layer that normalises each channel by its own picture (or batch) in training, by fixed statistics afterwards.
+
+    Args:
+        kind: ``instance`` (Ulyanov et al. 2016, arXiv:1607.08022) or ``batch``.
+        channels: Number of channels.
+    """
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    return nn.InstanceNorm2d(channels, affine=False, track_running_stats=True)
+
+
+@torch.no_grad()
+def fix_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Measures the statistics that normalisation uses for prediction: plain averages over some pictures.
+
+    Without it they are a moving average over the last steps of the training, in which the weights changed and, in a
+    cycle, reconstructed pictures were among the input.
+
+    Args:
+        network: The network; its weights and its mode do not change.
+        batches: Inputs (N, C, H, W); without any, nothing changes.
+    """
+    kinds = (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm2d)
+    layers = [layer for layer in network.modules() if isinstance(layer, kinds) and layer.track_running_stats]
+    modes = [(module, module.training) for module in network.modules()]
+    momenta = [layer.momentum for layer in layers]
+    network.eval()
+    try:
+        for layer in layers:
+            layer.train()
+        for number, batch in enumerate(batches):
+            for layer in layers:
+                layer.momentum = 1 / (number + 1)
+            network(batch)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
 
 
 def initialise(network: nn.Module, deviation: float = 0.02) -> None:
@@ -164,3 +210,51 @@ class UNetGeneratorNetwork(nn.Module):
         for layer in self.up:
             x = torch.cat([skips.pop(), layer(x)], dim=1)
         return cast("Tensor", self.head(x))
+
+
+class PatchDiscriminatorNetwork(nn.Module):
+    """PatchGAN (Isola et al. 2017, arXiv:1611.07004): one verdict for each overlapping patch of a picture.
+
+    Three strided layers make patches of 70 x 70 pixels. Its normalisation always goes by the picture at hand: it is
+    never used after the training.
+
+    Args:
+        in_channels: Bands of what it judges; with a condition also those of the input.
+        width: Channels of the first layer; doubled by each further one, up to eight times as many.
+        layers: Number of strided layers.
+    """
+
+    def __init__(self, in_channels: int, width: int = 64, layers: int = 3) -> None:
+        super().__init__()
+        widths = [width * min(2**level, 8) for level in range(layers + 1)]
+        stages: list[nn.Module] = [
+            nn.Sequential(nn.Conv2d(in_channels, width, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(0.2))
+        ]
+        for level in range(1, layers + 1):
+            stages.append(
+                nn.Sequential(
+                    nn.Conv2d(
+                        widths[level - 1], widths[level], kernel_size=4, stride=2 if level < layers else 1, padding=1
+                    ),
+                    nn.InstanceNorm2d(widths[level]),
+                    nn.LeakyReLU(0.2),
+                )
+            )
+        self.stages = nn.ModuleList(stages)
+        self.verdict = nn.Conv2d(widths[-1], 1, kernel_size=4, padding=1)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Judges pictures.
+
+        Args:
+            x: (N, in_channels, H, W), H and W at least 24 pixels.
+
+        Returns:
+            Verdicts (N, 1, h, w), about 1 for real and 0 for made-up patches, and the features of all layers.
+        """
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return self.verdict(x), features

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from torch import nn
 
-    from cloud_assets.networks.discriminators import PatchDiscriminatorNetwork
+    from cloud_assets.networks.generators import PatchDiscriminatorNetwork
 
 
 class Specification(BaseModel):
@@ -65,7 +65,7 @@ class AttentionUNet(UNet):
 
     def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
         """See :meth:`Specification.build`; there are no pretrained weights."""
-        from cloud_assets.networks.attention_unet import AttentionUNetNetwork
+        from cloud_assets.networks.unet import AttentionUNetNetwork
 
         return AttentionUNetNetwork(in_channels, out_channels, self.width, self.depth)
 
@@ -218,7 +218,7 @@ class PatchDiscriminator(BaseModel):
 
     def build(self, in_channels: int) -> "PatchDiscriminatorNetwork":
         """Makes the network for pictures of ``in_channels`` bands."""
-        from cloud_assets.networks.discriminators import PatchDiscriminatorNetwork
+        from cloud_assets.networks.generators import PatchDiscriminatorNetwork
 
         return PatchDiscriminatorNetwork(in_channels, self.width, self.layers)
 

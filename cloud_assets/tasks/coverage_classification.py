@@ -4,9 +4,8 @@ from cloud_assets.datasets.cloudsen12 import CloudSEN12
 from cloud_assets.families.classification.evaluation import ClassificationEvaluation
 from cloud_assets.families.classification.recipe import Classification, ClassificationLoss
 from cloud_assets.inference.export_recipe import ExportRecipe
-from cloud_assets.learning.optimisation import Optimisation
-from cloud_assets.learning.search_space import Choice, FloatRange, IntegerRange, SearchSpace
-from cloud_assets.learning.study_recipe import StudyRecipe
+from cloud_assets.learning.recipe import Optimisation
+from cloud_assets.learning.search_space import Choice, FloatRange, IntegerRange, SearchSpace, StudyRecipe
 from cloud_assets.networks.specifications import Classifier
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit

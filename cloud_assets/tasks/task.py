@@ -8,8 +8,7 @@ from cloud_assets.datasets.dataset import Dataset
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.inference.export_recipe import ExportRecipe
 from cloud_assets.learning.recipe import Recipe
-from cloud_assets.learning.search_space import SearchSpace
-from cloud_assets.learning.study_recipe import StudyRecipe
+from cloud_assets.learning.search_space import SearchSpace, StudyRecipe
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.reports.evaluator import Evaluator
 from cloud_assets.reports.gate import Gate

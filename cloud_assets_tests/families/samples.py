@@ -16,8 +16,7 @@ from cloud_assets.families.classification.recipe import Classification
 from cloud_assets.families.segmentation.recipe import Segmentation, SegmentationEvaluation
 from cloud_assets.families.translation.evaluation import TranslationEvaluation
 from cloud_assets.families.translation.recipe import PAPER_OPTIMISATION, Translation
-from cloud_assets.learning.optimisation import Optimisation
-from cloud_assets.learning.recipe import Recipe
+from cloud_assets.learning.recipe import Optimisation, Recipe
 from cloud_assets.networks.specifications import (
     Classifier,
     ConvAutoencoder,

@@ -20,7 +20,7 @@ from cloud_assets.inference.drift_reference import reference_of
 from cloud_assets.inference.export_recipe import ExportRecipe
 from cloud_assets.inference.onnx_export import export
 from cloud_assets.inference.predictor import Predictor
-from cloud_assets.learning.study_recipe import StudyRecipe
+from cloud_assets.learning.search_space import StudyRecipe
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.lifecycle.drift import described_answers, with_training_reference
 from cloud_assets.lifecycle.export import exported_predictor

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from cloud_assets.learning.focal_dice import FocalDice
 from cloud_assets.learning.focal_dice_loss import FocalDiceLoss
+from cloud_assets.learning.recipe import FocalDice
 
 
 def focal_dice_by_hand(probability: np.ndarray, truth: np.ndarray, share: float = 0.25, gamma: float = 2.0) -> float:

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from cloud_assets.learning.learning_rate import build_optimiser, rate_factor
-from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.callbacks import rate_factor
+from cloud_assets.learning.fit import build_optimiser
+from cloud_assets.learning.recipe import Optimisation
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,8 @@ import optuna
 import pytest
 
 from cloud_assets.errors import InvalidRecipe, InvalidReport
-from cloud_assets.learning.optimisation import Optimisation
-from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace
-from cloud_assets.learning.study_recipe import StudyRecipe
+from cloud_assets.learning.recipe import Optimisation
+from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace, StudyRecipe
 from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
 
 SPACE = SearchSpace(

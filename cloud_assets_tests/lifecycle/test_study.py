@@ -10,8 +10,7 @@ from pydantic import BaseModel
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
 from cloud_assets.errors import InvalidRecipe, TrackingUnavailable
 from cloud_assets.families.segmentation.recipe import SegmentationEvaluation
-from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace
-from cloud_assets.learning.study_recipe import StudyRecipe
+from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace, StudyRecipe
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.lifecycle import study as studying
 from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
@@ -143,7 +142,7 @@ def test_study_serves_any_recipe_that_trains(
 ) -> None:
     """The study's own code names no family of models: a segmentation recipe goes through as it is."""
     from cloud_assets.families.segmentation.recipe import Segmentation
-    from cloud_assets.learning.optimisation import Optimisation
+    from cloud_assets.learning.recipe import Optimisation
     from cloud_assets.lifecycle.hyperparameter_study import finished_trials
     from cloud_assets.lifecycle.study_trials import run_study
     from cloud_assets.networks.specifications import UNet

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import AlreadyRunning, InvalidRecipe, SourceUnreachable, TrainingFailed
-from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace
-from cloud_assets.learning.study_recipe import StudyRecipe
+from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace, StudyRecipe
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.lifecycle import study_trials
 from cloud_assets.lifecycle.hyperparameter_study import Trial, finished_trials

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cloud_assets.networks.discriminators import PatchDiscriminatorNetwork
-from cloud_assets.networks.normalisation import fix_statistics
+from cloud_assets.networks.generators import PatchDiscriminatorNetwork, fix_statistics
 from cloud_assets.networks.specifications import ResNetGenerator, UNetGenerator
 
 Specification = ResNetGenerator | UNetGenerator

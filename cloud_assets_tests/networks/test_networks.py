@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from cloud_assets.networks.attention_unet import AttentionGate
 from cloud_assets.networks.specifications import AttentionUNet, EfficientNetUNet, Specification, UNet
-from cloud_assets.networks.unet import UNetNetwork, contracting_block, expanding_block
+from cloud_assets.networks.unet import AttentionGate, UNetNetwork, contracting_block, expanding_block
 
 SPECIFICATIONS = [UNet(width=4), AttentionUNet(width=4), EfficientNetUNet(encoder="efficientnet-b0")]
 

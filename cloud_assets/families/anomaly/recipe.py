@@ -5,9 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.learning.focal_dice import FocalDice
-from cloud_assets.learning.optimisation import Optimisation
-from cloud_assets.learning.recipe import Recipe
+from cloud_assets.learning.recipe import FocalDice, Optimisation, Recipe
 from cloud_assets.networks.specifications import (
     AttentionUNet,
     ConvAutoencoder,

@@ -6,8 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families.classification.coverage_labels import CoverageClasses
-from cloud_assets.learning.optimisation import Optimisation
-from cloud_assets.learning.recipe import Recipe
+from cloud_assets.learning.recipe import Optimisation, Recipe
 from cloud_assets.networks.specifications import Classifier
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.simulation.patch import SimulationRecipe

@@ -8,9 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families.segmentation.stitched_scenes import Cloud38StitchedScenes
 from cloud_assets.inference.bundle import CardSection
-from cloud_assets.learning.focal_dice import FocalDice
-from cloud_assets.learning.optimisation import Optimisation
-from cloud_assets.learning.recipe import Recipe
+from cloud_assets.learning.recipe import FocalDice, Optimisation, Recipe
 from cloud_assets.networks.shipped import SIMULATION
 from cloud_assets.networks.specifications import EfficientNetUNet, NetworkSpecification
 from cloud_assets.patches.augmentation import Augmentation

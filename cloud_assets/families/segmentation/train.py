@@ -1,6 +1,6 @@
 """Training of segmentation models."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -24,7 +24,6 @@ from cloud_assets.learning.fit import TrainedModule
 from cloud_assets.learning.focal_dice_loss import FocalDiceLoss
 from cloud_assets.learning.session import Plan, require_masks, require_rows, simulated_patches, train_model
 from cloud_assets.learning.training_run import TrainingRun
-from cloud_assets.learning.weight_mixing import between
 from cloud_assets.networks.shipped import SIMULATION, SIMULATION_MODEL
 from cloud_assets.networks.specifications import EfficientNetUNet
 from cloud_assets.patches.augmenter import Augmenter
@@ -176,6 +175,26 @@ def _with_threshold(
         metrics={**bundle.card.metrics, "val_iou_at_threshold": iou},
         details={**bundle.card.details, **section.details()},
     )
+
+
+def between(start: Mapping[str, Tensor], trained: Mapping[str, Tensor], start_share: float) -> dict[str, Tensor]:
+    """Mixes two states of one network, weight by weight (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903).
+
+    A network that goes on from good weights on little or narrow data forgets what these knew of other places; a mixture
+    of both keeps most of that and most of what is new. Running statistics of batch norm are mixed alike.
+
+    Args:
+        start: The weights before the training.
+        trained: The weights after it, of the same names and shapes.
+        start_share: Share of the first, 0 … 1.
+
+    Returns:
+        The mixture; what is not floating point (counters) as after the training.
+    """
+    return {
+        name: torch.lerp(tensor, start[name].to(tensor), start_share) if torch.is_floating_point(tensor) else tensor
+        for name, tensor in trained.items()
+    }
 
 
 def _kept_start(recipe: Segmentation, network: nn.Module) -> dict[str, Tensor]:

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from cloud_assets.families.translation.batches import WholePairs
 from cloud_assets.families.translation.losses import GeneratorLosses, Translated, least_squares
 from cloud_assets.families.translation.recipe import Translation
-from cloud_assets.learning.fit import TrainedModule
-from cloud_assets.learning.learning_rate import build_optimiser
-from cloud_assets.networks.normalisation import fix_statistics
+from cloud_assets.learning.fit import TrainedModule, build_optimiser
+from cloud_assets.networks.generators import fix_statistics
 from cloud_assets.patches.preprocessing import Preprocessing
 
 Pair = tuple[Tensor, Tensor, Tensor, Tensor]

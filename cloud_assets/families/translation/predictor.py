@@ -13,7 +13,7 @@ from cloud_assets.errors import InvalidData
 from cloud_assets.families.translation.card_section import TranslationSection
 from cloud_assets.inference.bundle import ModelBundle, ModelCard
 from cloud_assets.inference.predictor import Predictor, check_input, reflect_pad
-from cloud_assets.networks.normalisation import fix_statistics
+from cloud_assets.networks.generators import fix_statistics
 
 _FEW_PIXELS = 64
 """So few pixels may all be above 0 dB without being linear power: bright roofs are."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from cloud_assets.learning.study_recipe import StudyRecipe
+from cloud_assets.learning.search_space import StudyRecipe
 from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
 from cloud_assets.lifecycle.study import STUDY, search, searched_variant, study_workspace
 from cloud_assets.lifecycle.study_trials import storage_url

@@ -12,7 +12,7 @@ from cloud_assets.families.anomaly.batches import Pictures
 from cloud_assets.families.anomaly.normal_split import ANOMALOUS, NormalSplit, classes_of
 from cloud_assets.families.anomaly.recipe import AnomalyRecipe, Reconstruction, SyntheticAnomalies, ThresholdRule
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.recipe import Optimisation
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.specifications import ConvAutoencoder, UNet
 from cloud_assets.patches.from_arrays import store_arrays

@@ -22,7 +22,7 @@ from cloud_assets.families.classification.predictor import ClassificationPredict
 from cloud_assets.families.classification.recipe import Classification, ClassificationLoss, Unfreezing
 from cloud_assets.families.classification.train import corn_loss, cover_loss
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.learning.optimisation import Optimisation
+from cloud_assets.learning.recipe import Optimisation
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.classifiers import STAGES
 from cloud_assets.networks.specifications import Classifier

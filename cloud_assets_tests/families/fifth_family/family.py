@@ -9,8 +9,7 @@ from pydantic import Field
 from cloud_assets.families.family import Family
 from cloud_assets.inference.bundle import CardSection
 from cloud_assets.inference.drift_reference import rounded
-from cloud_assets.learning.optimisation import Optimisation
-from cloud_assets.learning.recipe import Recipe
+from cloud_assets.learning.recipe import Optimisation, Recipe
 from cloud_assets.networks.specifications import UNet
 from cloud_assets.reports.evaluator import Evaluator
 

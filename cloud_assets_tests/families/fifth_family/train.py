@@ -3,7 +3,7 @@
 import torch
 
 from cloud_assets.inference.bundle import ModelBundle, ModelCard, TrainingRecord
-from cloud_assets.learning.provenance import software_versions
+from cloud_assets.learning.session import software_versions
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.statistics import fitted_preprocessing

@@ -12,7 +12,7 @@ from cloud_assets.families.segmentation.predictor import SegmentationPredictor
 from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.families.segmentation.train import SegmentationModule, class_codes
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.learning.focal_dice import FocalDice
+from cloud_assets.learning.recipe import FocalDice
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.networks.specifications import AttentionUNet, EfficientNetUNet, UNet
 from cloud_assets.patches.augmentation import Augmentation

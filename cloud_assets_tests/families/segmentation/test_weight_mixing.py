@@ -7,8 +7,8 @@ from safetensors.torch import save_file
 
 from cloud_assets.errors import InvalidModel
 from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.families.segmentation.train import between
 from cloud_assets.learning.training_run import TrainingRun
-from cloud_assets.learning.weight_mixing import between
 from cloud_assets.networks.specifications import EfficientNetUNet, UNet
 from cloud_assets_tests.any_family import train_by
 from cloud_assets_tests.toy_task import BANDS
