@@ -16,8 +16,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from cloud_assets.bands import CLEAR, THICK_CLOUD
-from cloud_assets.datasets.dataset import Collection, Dataset
-from cloud_assets.datasets.parallel_checks import check_all
+from cloud_assets.datasets.dataset import Collection, Dataset, check_all
 from cloud_assets.datasets.rasters import RasterHeader, combined_digest, file_digest, read_header
 from cloud_assets.datasets.scene import RasterBand, Scene, read_truth
 from cloud_assets.errors import InvalidData

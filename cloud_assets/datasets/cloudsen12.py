@@ -8,20 +8,18 @@ Sentinel-2", Data in Brief 2024, https://doi.org/10.1016/j.dib.2024.110852; TACO
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field, field_validator
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, INSTRUMENTS, THICK_CLOUD, THIN_CLOUD, UNLABELLED
-from cloud_assets.datasets import tortilla
-from cloud_assets.datasets.byte_range_download import ByteRange, localise, localised_path, public_table, read_range
-from cloud_assets.datasets.dataset import Collection, Dataset, official_split, writable_folder
-from cloud_assets.datasets.padding import unpadded_window
-from cloud_assets.datasets.parallel_checks import check_all
-from cloud_assets.datasets.rasters import read_bands, read_header
+from cloud_assets.datasets import taco
+from cloud_assets.datasets.dataset import Collection, Dataset, check_all, official_split, writable_folder
+from cloud_assets.datasets.rasters import RasterHeader, Window, read_bands, read_header
 from cloud_assets.datasets.scene import CANONICAL_CODES, RasterBand, Scene, bands_of_file, read_truth
-from cloud_assets.datasets.stratified_sample import choose_samples, merge_groups
 from cloud_assets.errors import DataNotFound, InvalidData, InvalidRecipe, SourceUnreachable
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ LABEL_CODES: Mapping[str, Mapping[int, int]] = {
 
 _PUBLIC_NAME = "cloudsen12-l1c"
 _BANDS = INSTRUMENTS["sentinel2_l1c"].names
-_NEEDED = (tortilla.ID, tortilla.SPLIT, "label_type", "real_proj_shape", "roi_id", "s2_id")
+_NEEDED = (taco.ID, taco.SPLIT, "label_type", "real_proj_shape", "roi_id", "s2_id")
 _ATTRIBUTES = ("clear_percentage", "thick_percentage", "thin_percentage", "cloud_shadow_percentage", "roi_id", "s2_id")
 _LARGEST_SMALL_PATCH = 1024
 _SCENES_TO_SEEK_BANDS_IN = 8
@@ -98,21 +96,19 @@ class CloudSEN12(Dataset):
         """Chooses samples, downloads them if there is no local file, and checks each."""
         files = sorted(folder.glob("*.taco")) if folder.is_dir() else []
         level1 = [file for file in files if not any(other in file.name for other in ("-l2a", "-extra"))]
-        notes = (
-            [f"Not read: {', '.join(file.name for file in files if file not in level1)}."] if level1 != files else []
-        )
+        others = ", ".join(file.name for file in files if file not in level1)
+        notes = [f"Not read: {others}."] if others else []
         if level1:
-            table = self._read_local(level1, notes)
-            rows = self._choose(table, notes)
+            rows = self._choose(self._read_local(level1, notes), notes)
         else:
             rows = self._localise(folder, cache, notes, progress)
-        scenes, skipped = check_all(_records(rows), _check_sample, _name, self.title, progress)
+        scenes, skipped = check_all(_records(rows), _check_sample, lambda row: str(row[taco.ID]), self.title, progress)
         return Collection(_without_absent_bands(scenes, notes), skipped, notes)
 
     def _read_local(self, files: list[Path], notes: list[str]) -> "pd.DataFrame":
-        absent = tortilla.missing_parts(files)
-        table = tortilla.read_tables([str(file) for file in files])
-        published = any(tortilla.is_part(file) or file.stem == _PUBLIC_NAME for file in files)
+        absent = taco.missing_parts(files)
+        table = taco.read_tables([str(file) for file in files])
+        published = any(taco.PART.fullmatch(file.name) or file.stem == _PUBLIC_NAME for file in files)
         problem = (
             f"parts are missing: {', '.join(absent)}" if absent else self._count_problem(table) if published else ""
         )
@@ -137,7 +133,7 @@ class CloudSEN12(Dataset):
         begun = [place for place in candidates if any(place.glob("*.parquet"))]
         place = begun[0] if begun else writable_folder(candidates, f"the samples of {self.title}")
         try:
-            table = public_table(_PUBLIC_NAME, place)
+            table = taco.public_table(_PUBLIC_NAME, place)
         except SourceUnreachable as error:
             with suppress(OSError):  # folders made in vain; those that hold anything stay
                 place.rmdir()
@@ -147,19 +143,18 @@ class CloudSEN12(Dataset):
         if problem := self._count_problem(table):
             raise InvalidData(f"The public {_PUBLIC_NAME}: {problem}. Delete {place}/*.parquet and try again.")
         rows = self._choose(table, notes)
-        localise([_byte_range(row) for row in _records(rows)], place, progress)
+        taco.localise([_byte_range(row) for row in _records(rows)], place, progress)
         notes.append(f"Samples of the public data set, downloaded to {place}.")
-        paths = [str(localised_path(name, place)) for name in rows[tortilla.ID]]
+        paths = [str(taco.localised_path(name, place)) for name in rows[taco.ID]]
         rows = rows.copy()
-        rows[tortilla.SOURCE], rows[tortilla.OFFSET] = paths, 0
+        rows[taco.SOURCE], rows[taco.OFFSET] = paths, 0
         return rows
 
     def _choose(self, table: "pd.DataFrame", notes: list[str]) -> "pd.DataFrame":
         if absent := [column for column in _NEEDED if column not in table.columns]:
-            raise InvalidData(
-                f"{table[tortilla.SOURCE].iloc[0]} lacks the column(s) {', '.join(absent)} of CloudSEN12."
-            )
-        if repeated := tortilla.repeated_ids(table):
+            raise InvalidData(f"{table[taco.SOURCE].iloc[0]} lacks the column(s) {', '.join(absent)} of CloudSEN12.")
+        repeated = table.loc[table[taco.ID].duplicated(), taco.ID].unique()
+        if len(repeated):
             raise InvalidData(f"{len(repeated)} sample ids occur twice, such as {repeated[0]}: is a file there twice?")
         wanted = table["label_type"].isin(self.label_types)
         if not self.large_patches:
@@ -174,22 +169,22 @@ class CloudSEN12(Dataset):
         if len(rows) < len(table):
             notes.append(f"{len(table) - len(rows):,} of {len(table):,} samples have another label type or size.")
         # A sample without region or product belongs to no other sample.
-        region, product = (rows[column].fillna(rows[tortilla.ID]) for column in ("roi_id", "s2_id"))
-        rows = rows.assign(group=merge_groups(region, product, rows[tortilla.SPLIT]))
+        region, product = (rows[column].fillna(rows[taco.ID]) for column in ("roi_id", "s2_id"))
+        rows = rows.assign(group=_merged_groups(region, product, rows[taco.SPLIT]))
         if self.max_samples is not None and self.max_samples < len(rows):
             notes.append(f"{self.max_samples:,} of {len(rows):,} samples chosen with seed {self.seed}.")
-            rows = choose_samples(rows, tortilla.ID, tortilla.SPLIT, self.max_samples, self.seed)
+            rows = _stratified_choice(rows, self.max_samples, self.seed)
         return rows
 
 
 def _check_sample(row: Mapping[str, Any]) -> Scene:
     """Reads a sample's bytes, hashes them, and checks its two rasters."""
-    name, source, start = row[tortilla.ID], row[tortilla.SOURCE], row[tortilla.OFFSET]
+    name, source, start = row[taco.ID], row[taco.SOURCE], row[taco.OFFSET]
     try:
-        data = read_range(_byte_range(row))
+        data = taco.read_range(_byte_range(row))
     except SourceUnreachable as error:
         raise InvalidData(str(error)) from error
-    files = tortilla.inner_files(data, f"sample {name} of {source}")
+    files = taco.inner_files(data, f"sample {name} of {source}")
     if len(files) < 2:
         raise InvalidData(f"sample {name} of {source} holds {len(files)} file(s); image and target were expected.")
     image, target = (f"/vsisubfile/{start + offset}_{length},{source}" for offset, length in files[:2])
@@ -199,7 +194,7 @@ def _check_sample(row: Mapping[str, Any]) -> Scene:
     sizes = [f"{raster.height}x{raster.width}" for raster in (header, truth_header)]
     if sizes[0] != sizes[1]:
         raise InvalidData(f"the image has {sizes[0]} pixels, the target {sizes[1]}")
-    window = unpadded_window(image, header, int(row["real_proj_shape"]))
+    window = _unpadded_window(image, header, int(row["real_proj_shape"]))
     truth, codes = RasterBand(target, window=window), LABEL_CODES[row["label_type"]]
     read_truth(truth, codes)
     return Scene(
@@ -209,10 +204,10 @@ def _check_sample(row: Mapping[str, Any]) -> Scene:
         bands=bands_of_file(image, _BANDS, window),
         truth=truth,
         truth_codes=codes,
-        split=official_split(row[tortilla.SPLIT]),
+        split=official_split(row[taco.SPLIT]),
         label_type=row["label_type"],
         attributes={key: row[key] for key in _ATTRIBUTES if row.get(key) is not None},
-        content_hash=tortilla.digest(data),
+        content_hash=blake2b(data, digest_size=16).hexdigest(),
     )
 
 
@@ -235,13 +230,71 @@ def _without_absent_bands(scenes: list[Scene], notes: list[str]) -> list[Scene]:
     ]
 
 
-def _byte_range(row: Mapping[str, Any]) -> ByteRange:
-    return ByteRange(row[tortilla.ID], row[tortilla.SOURCE], int(row[tortilla.OFFSET]), int(row[tortilla.LENGTH]))
+def _unpadded_window(path: str, header: RasterHeader, real_size: int) -> Window | None:
+    """(first column, first row, width, height) of the part of a padded raster that holds data.
+
+    The publications disagree about the side of the padding, so the edges themselves are asked. None if nothing was
+    padded, or the data reach into the padding.
+    """
+    shape = header.height, header.width
+    if shape == (real_size, real_size) or min(shape) < real_size:
+        return None
+    first = [0, 0]
+    for axis, length in enumerate(shape):
+        if not (pad := length - real_size):
+            continue
+        filled = []
+        for start in (0, real_size):
+            window = (0, start, shape[1], pad) if axis == 0 else (start, 0, pad, shape[0])
+            edge = read_bands(path, range(1, header.count + 1), window, 0)
+            filled.append(start + np.flatnonzero(edge.any(axis=(0, 2 - axis))))
+        before, after = filled
+        first[axis] = max(int(after.max()) - real_size + 1, 0) if after.size else 0
+        if first[axis] > (before.min() if before.size else pad):
+            return None
+    return first[1], first[0], real_size, real_size
+
+
+def _stratified_choice(table: "pd.DataFrame", count: int, seed: int) -> "pd.DataFrame":
+    """Chooses ``count`` rows, the same share of each official split, in their original order.
+
+    The order of preference is a hash of each row's id: it depends neither on the order of the rows nor on which other
+    rows there are, so a larger count only adds rows to a smaller one.
+    """
+    key = seed.to_bytes(8, "little", signed=True)
+    preference = [blake2b(str(name).encode(), digest_size=8, key=key).digest() for name in table[taco.ID]]
+    ranked = table.assign(_preference=preference).sort_values("_preference")
+    strata = ranked[taco.SPLIT].fillna("").astype(str)
+    # The place of each row in its own stratum, as a share: taking the smallest shares takes the same share of each.
+    share = (ranked.groupby(strata).cumcount() + 0.5) / strata.map(strata.value_counts())
+    chosen = share.sort_values(kind="stable").index[:count]
+    return table.loc[table.index.isin(chosen)]
+
+
+def _merged_groups(region: "pd.Series[str]", product: "pd.Series[str]", split: "pd.Series[str]") -> list[str]:
+    """Groups samples that share a region or a satellite product, so that no split cuts either.
+
+    Products are merged inside an official split only: the published splits are kept as they are. A group is named by
+    the alphabetically first of the regions in it.
+    """
+    import pandas as pd
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    regions, region_names = pd.factorize(region, sort=True)
+    products, product_names = pd.factorize(product.astype(str) + "\n" + split.fillna("").astype(str))
+    size = len(region_names) + len(product_names)
+    links = coo_array((np.ones(len(regions), bool), (regions, products + len(region_names))), shape=(size, size))
+    _, component = connected_components(links, directed=False)
+    first: dict[int, str] = {}
+    for number, name in zip(component, region_names, strict=False):
+        first.setdefault(int(number), str(name))
+    return [first[int(component[index])] for index in regions]
+
+
+def _byte_range(row: Mapping[str, Any]) -> taco.ByteRange:
+    return taco.ByteRange(row[taco.ID], row[taco.SOURCE], int(row[taco.OFFSET]), int(row[taco.LENGTH]))
 
 
 def _records(rows: "pd.DataFrame") -> list[dict[str, Any]]:
     return [{str(column): value for column, value in row.items()} for row in rows.to_dict("records")]
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    return str(row[tortilla.ID])

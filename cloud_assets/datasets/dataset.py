@@ -1,12 +1,15 @@
-"""Base class of data sets: folder, collection of scenes, tolerance for unusable items."""
+"""Base class of data sets: folder, checks of all scenes, tolerance for unusable items, splits."""
 
 import csv
 import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,19 +17,19 @@ from cloud_assets.datasets.catalog import SceneCatalog, Skipped
 from cloud_assets.datasets.samples import SYNTHETIC_MARKER
 from cloud_assets.datasets.samples.sample_writer import write_sample
 from cloud_assets.datasets.scene import Scene
-from cloud_assets.errors import DataNotFound, InvalidData, too_many_skipped
+from cloud_assets.errors import CloudAssetsError, DataNotFound, InvalidData, too_many_skipped
 
 SPLIT_LIST = "splits.csv"
 """A table ``name,scene_id,split`` of this name in a data set's folder wins over any other split."""
 
 _SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    **dict.fromkeys(("test",), "test"),
 }
-_SPLITS["test"] = "test"
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -116,13 +119,9 @@ class Dataset(BaseModel, ABC):
         )
 
     def write_sample(self, data_root: Path, scale: float = 1.0, seed: int = 0, progress: bool = True) -> None:
-        """Simulates a small data set in the same layout at ``data_root``.
+        """Simulates a small data set in the same layout in :attr:`folder` below ``data_root``.
 
-        Args:
-            data_root: Folder to write :attr:`folder` into.
-            scale: Size of the sample relative to the embedded one.
-            seed: Same seed, same sample.
-            progress: Whether to show a progress bar.
+        Its size is relative to the embedded sample's; same seed, same sample.
         """
         write_sample(data_root, datasets=(self.folder,), scale=scale, seed=seed, progress=progress)
 
@@ -151,22 +150,18 @@ def apply_split_list(path: Path, scenes: Iterable[Scene]) -> tuple[list[Scene], 
     if unknown:
         raise InvalidData(f"{path} names the split(s) {', '.join(unknown)}; there are train, validation and test.")
     listed = {row["name"]: row for row in rows}
-    placed, used = [], set()
-    unplaced = 0
+    names, placed = [], []
     for scene in scenes:
         tail = PurePosixPath(scene.scene_id)
         name = next((name for name in (scene.scene_id, tail.name, tail.stem) if name in listed), None)
-        if name is None:
-            placed.append(scene)
-            unplaced += 1
-            continue
-        row = listed[name]
-        used.add(name)
-        placed.append(replace(scene, split=_SPLITS[row["split"]], group=row.get("scene_id") or scene.group))
+        row = {} if name is None else listed[name]
+        split = _SPLITS[row["split"]] if row else scene.split
+        names.append(name)
+        placed.append(replace(scene, split=split, group=row.get("scene_id") or scene.group))
     notes = [f"Splits are those of {path.name}."]
-    if len(used) < len(listed):
-        notes.append(f"{len(listed) - len(used)} of the {len(listed)} names in {path.name} have no scene.")
-    if unplaced:
+    if unused := len(listed.keys() - set(names)):
+        notes.append(f"{unused} of the {len(listed)} names in {path.name} have no scene.")
+    if unplaced := names.count(None):
         notes.append(f"{unplaced} scenes are not in {path.name}.")
     return placed, notes
 
@@ -182,17 +177,60 @@ def writable_folder(candidates: Iterable[Path], purpose: str) -> Path:
     Raises:
         DataNotFound: None of them can.
     """
-    tried = []
-    for folder in candidates:
-        try:
+    tried = list(candidates)
+    for folder in tried:
+        with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            tried.append(str(folder))
-            continue
-        if os.access(folder, os.W_OK):
-            return folder
-        tried.append(str(folder))
+            if os.access(folder, os.W_OK):
+                return folder
     raise DataNotFound(
-        f"There is no folder to write {purpose} to; tried {', '.join(tried)}. "
+        f"There is no folder to write {purpose} to; tried {', '.join(map(str, tried))}. "
         "Set the environment variable CLOUD_ASSETS_HOME to a folder that may be written to."
     )
+
+
+def named_group(name: str, pattern: str | re.Pattern[str] | None) -> str:
+    """The acquisition that a name tells: the pattern's first group in it, or its whole match; else the name itself."""
+    match = re.search(pattern, name) if pattern else None
+    return name if match is None else next((group for group in match.groups() if group), match[0])
+
+
+def check_all(
+    items: Sequence[Item], check: Callable[[Item], Result], name: Callable[[Item], str], what: str, progress: bool
+) -> tuple[list[Result], list[Skipped]]:
+    """Applies a check to every item in a pool of threads, in order.
+
+    Args:
+        items: What to look at.
+        check: Returns what it found, or raises a :class:`CloudAssetsError` that says why the item is unusable.
+        name: How to call an item in the list of skipped ones.
+        what: Label of the progress bar.
+        progress: Whether to show the bar.
+
+    Returns:
+        The findings of the usable items, and the unusable ones with their reasons.
+    """
+    found: list[Result] = []
+    skipped: list[Skipped] = []
+
+    def attempt(item: Item) -> Result | Skipped:
+        try:
+            return check(item)
+        except CloudAssetsError as error:
+            return Skipped(name(item), str(error))
+
+    workers = min(8, 2 * (os.cpu_count() or 1))
+    with ThreadPoolExecutor(workers, thread_name_prefix="check") as pool:
+        for outcome in with_progress(pool.map(attempt, items), len(items), what, progress):
+            if isinstance(outcome, Skipped):
+                skipped.append(outcome)
+            else:
+                found.append(outcome)
+    return found, skipped
+
+
+def with_progress(items: Iterable[Item], total: int, what: str, progress: bool, unit: str = "files") -> Iterable[Item]:
+    """Shows a progress bar while the items pass by."""
+    from tqdm import tqdm
+
+    return tqdm(items, total=total, desc=what, unit=f" {unit}", disable=not progress)

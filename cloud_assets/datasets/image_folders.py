@@ -1,15 +1,15 @@
 """Pictures sorted into two folders, ``noncloud/`` and ``cloud/``: the simplest labelled data set there is."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
-from cloud_assets.datasets.dataset import Collection, Dataset
-from cloud_assets.datasets.parallel_checks import check_all
-from cloud_assets.datasets.rasters import RasterHeader, file_digest, open_raster, read_header
+from cloud_assets.datasets.dataset import Collection, Dataset, check_all, named_group
+from cloud_assets.datasets.rasters import file_digest, open_raster, read_header
 from cloud_assets.datasets.scene import RasterBand, Scene
 from cloud_assets.errors import InvalidData, InvalidRecipe, NoUsablePatches
 
@@ -59,11 +59,9 @@ class ImageFolders(Dataset):
     def collect(self, folder: Path, cache: Path, progress: bool) -> Collection:
         """Decodes every file of both folders once."""
         files = [(label, file) for label in (NORMAL, CLOUDY) for file in self._files(folder, label)]
-
-        def check(item: tuple[str, Path]) -> Scene:
-            return self._picture(folder, *item)
-
-        scenes, skipped = check_all(files, check, lambda item: str(item[1]), self.title, progress)
+        scenes, skipped = check_all(
+            files, lambda item: self._picture(folder, *item), lambda item: str(item[1]), self.title, progress
+        )
         normal = sum(scene.label == NORMAL for scene in scenes)
         if normal < self.minimum_normal:
             reasons = "".join(f"\n  {item}" for item in skipped[:10])
@@ -71,11 +69,8 @@ class ImageFolders(Dataset):
                 f"{folder / NORMAL} holds {normal} usable picture(s) without clouds, at least {self.minimum_normal} "
                 f"are needed. Add some, or lower minimum_normal if you know what you do.{reasons}"
             )
-        notes = [
-            f"{count} pictures: {what}."
-            for what in sorted(_values(scenes, "channels"))
-            if (count := _count(scenes, what))
-        ]
+        remarks = Counter(scene.attributes["channels"] for scene in scenes if "channels" in scene.attributes)
+        notes = [f"{count} pictures: {what}." for what, count in sorted(remarks.items())]
         if constant := [scene.scene_id for scene in scenes if "constant" in scene.attributes]:
             notes.append(f"Pictures of one single colour: {', '.join(constant[:10])}{' …' if constant[10:] else ''}.")
         return Collection(scenes, skipped, notes)
@@ -96,7 +91,13 @@ class ImageFolders(Dataset):
             raise InvalidData(f"{file.name} is no picture of a known kind ({', '.join(_SUFFIXES)})")
         path = str(file)
         header = read_header(path)
-        channels, remark = _channels(path, header)
+        if header.has_palette:
+            raise InvalidData(f"{path} has a colour table: its values are no brightness. Convert it to RGB.")
+        if header.dtype != "uint8":
+            raise InvalidData(f"{path} holds {header.dtype}, pictures have 8 bits a channel. Convert it.")
+        if header.count not in _CHANNELS:
+            raise InvalidData(f"{path} has {header.count} channels; pictures have one to four.")
+        channels, remark = _CHANNELS[header.count]
         with open_raster(path) as raster:
             pixels = raster.read(sorted(set(channels)))  # a picture is decoded whole or not at all
         attributes: dict[str, str | float] = {"channels": remark} if remark else {}
@@ -104,7 +105,7 @@ class ImageFolders(Dataset):
             attributes["constant"] = "all pixels are alike"
         return Scene(
             scene_id=str(file.relative_to(folder)),
-            group=self._group(file.stem),
+            group=named_group(file.stem, self.group_pattern),
             instrument="rgb_8bit",
             bands={
                 band: RasterBand(path, index) for band, index in zip(("red", "green", "blue"), channels, strict=True)
@@ -113,27 +114,3 @@ class ImageFolders(Dataset):
             attributes=attributes,
             content_hash=file_digest(path),
         )
-
-    def _group(self, stem: str) -> str:
-        match = re.search(self.group_pattern, stem) if self.group_pattern else None
-        if match is None:
-            return stem
-        return next((group for group in match.groups() if group), match[0])
-
-
-def _channels(path: str, header: RasterHeader) -> tuple[tuple[int, int, int], str]:
-    if header.has_palette:
-        raise InvalidData(f"{path} has a colour table: its values are no brightness. Convert it to RGB.")
-    if header.dtype != "uint8":
-        raise InvalidData(f"{path} holds {header.dtype}, pictures have 8 bits a channel. Convert it.")
-    if header.count not in _CHANNELS:
-        raise InvalidData(f"{path} has {header.count} channels; pictures have one to four.")
-    return _CHANNELS[header.count]
-
-
-def _values(scenes: list[Scene], attribute: str) -> set[str]:
-    return {str(scene.attributes[attribute]) for scene in scenes if attribute in scene.attributes}
-
-
-def _count(scenes: list[Scene], remark: str) -> int:
-    return sum(scene.attributes.get("channels") == remark for scene in scenes)

@@ -4,24 +4,29 @@ Schmitt et al., "SEN12MS - a curated dataset of georeferenced multi-spectral Sen
 data fusion", ISPRS Annals 2019, https://arxiv.org/abs/1906.07789; archives: https://mediatum.ub.tum.de/1474000
 """
 
+import errno
+import json
 import os
 import re
+import shutil
+import tarfile
+import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.datasets.archives import unpack
-from cloud_assets.datasets.dataset import Collection, Dataset, writable_folder
-from cloud_assets.datasets.parallel_checks import check_all
-from cloud_assets.datasets.rasters import RasterHeader, combined_digest, file_digest, read_bands, read_header
+from cloud_assets.datasets.dataset import Collection, Dataset, check_all, writable_folder
+from cloud_assets.datasets.rasters import combined_digest, file_digest, read_bands, read_header
 from cloud_assets.datasets.scene import Scene, bands_of_file
-from cloud_assets.errors import InvalidData
+from cloud_assets.errors import InvalidData, StorageFull
+from cloud_assets.storage import atomic_file
 
 Season = Literal["spring", "summer", "fall", "winter"]
 
@@ -29,6 +34,7 @@ _FILE = re.compile(r"(?P<season>ROIs\d+_[a-z]+)_(?P<sensor>s1|s2)_(?P<scene>\d+)
 _ARCHIVE = re.compile(r"(?P<season>ROIs\d+_(?P<name>[a-z]+))_(?P<sensor>s1|s2)\.tar\.gz")
 _KNOWN_DAMAGED = {"ROIs1868_summer_146_p202"}
 """Damaged in the published archives: the radar image of this pair is no image of the place."""
+_STAMP = ".unpacking.json"
 _BANDS = {"s1": INSTRUMENTS["sentinel1_grd"].names, "s2": INSTRUMENTS["sentinel2_l1c"].names}
 _DTYPES = {"s1": ("float32", "float64"), "s2": ("uint16",)}
 
@@ -75,13 +81,19 @@ class Sen12MS(Dataset):
             raise self.missing(folder, f"there is neither an archive nor a patch of {' or '.join(self.seasons)} in")
         if self.max_pairs is not None and self.max_pairs < len(pairs):
             notes.append(f"{self.max_pairs:,} of {len(pairs):,} pairs chosen with seed {self.seed}.")
-            pairs = sorted(pairs, key=self._preference)[: self.max_pairs]
+
+            def preference(pair: _Pair) -> bytes:
+                return blake2b(f"{self.seed} {pair.name}".encode(), digest_size=8).digest()
+
+            pairs = sorted(pairs, key=preference)[: self.max_pairs]
         held_out = self._held_out(folder)
-
-        def check(pair: _Pair) -> Scene:
-            return _check_pair(pair, "test" if pair.name in held_out else None)
-
-        scenes, skipped = check_all(pairs, check, lambda pair: pair.name, self.title, progress)
+        scenes, skipped = check_all(
+            pairs,
+            lambda pair: _check_pair(pair, "test" if pair.name in held_out else None),
+            lambda pair: pair.name,
+            self.title,
+            progress,
+        )
         return Collection(scenes, skipped, notes)
 
     def _unpack(self, folder: Path, cache: Path, progress: bool) -> tuple[list[Path], list[str]]:
@@ -101,22 +113,13 @@ class Sen12MS(Dataset):
         return targets, notes
 
     def _pairs(self, folders: list[Path]) -> list[_Pair]:
-        files: dict[str, dict[str, Path]] = {}
-        names: dict[str, re.Match[str]] = {}
-        for folder in folders:
-            for path in _tree(folder):
-                match = _FILE.fullmatch(path.stem)
-                if match is not None and match["season"].rsplit("_", 1)[-1] in self.seasons:
-                    name = f"{match['season']}_{match['scene']}_p{match['patch']}"
-                    files.setdefault(name, {}).setdefault(match["sensor"], path)
-                    names[name] = match
-        return [
-            _Pair(name, names[name]["season"], names[name]["scene"], **sensors)
-            for name, sensors in sorted(files.items())
-        ]
-
-    def _preference(self, pair: _Pair) -> bytes:
-        return blake2b(f"{self.seed} {pair.name}".encode(), digest_size=8).digest()
+        files: dict[tuple[str, str, str], dict[str, Path]] = {}
+        for path in (path for folder in folders for path in _tree(folder)):
+            match = _FILE.fullmatch(path.stem)
+            if match is not None and match["season"].rsplit("_", 1)[-1] in self.seasons:
+                name = f"{match['season']}_{match['scene']}_p{match['patch']}"
+                files.setdefault((name, match["season"], match["scene"]), {}).setdefault(match["sensor"], path)
+        return [_Pair(*names, s1=sensors.get("s1"), s2=sensors.get("s2")) for names, sensors in sorted(files.items())]
 
     def _held_out(self, folder: Path) -> set[str]:
         if self.holdout_list is None:
@@ -145,8 +148,14 @@ def _check_pair(pair: _Pair, split: str | None) -> Scene:
         there, absent = ("s2", "s1") if pair.s1 is None else ("s1", "s2")
         raise InvalidData(f"{pair.s1 or pair.s2} ({there}) has no {absent} partner")
     paths = {"s1": str(pair.s1), "s2": str(pair.s2)}
-    headers = {sensor: _check_header(path, sensor) for sensor, path in paths.items()}
-    places = [(header.height, header.width, header.crs, header.transform) for header in headers.values()]
+    places = []
+    for sensor, path in paths.items():
+        header = read_header(path)
+        if header.count != len(_BANDS[sensor]):
+            raise InvalidData(f"{path} has {header.count} band(s), {sensor} patches have {len(_BANDS[sensor])}")
+        if header.dtype not in _DTYPES[sensor]:
+            raise InvalidData(f"{path} holds {header.dtype}, {sensor} patches hold {_DTYPES[sensor][0]}")
+        places.append((header.height, header.width, header.crs, header.transform))
     if places[0] != places[1]:
         raise InvalidData(f"{paths['s1']} and {paths['s2']} differ in size or georeference: {places[0]}, {places[1]}")
     _check_backscatter(paths["s1"])
@@ -164,15 +173,6 @@ def _check_pair(pair: _Pair, split: str | None) -> Scene:
     )
 
 
-def _check_header(path: str, sensor: str) -> RasterHeader:
-    header = read_header(path)
-    if header.count != len(_BANDS[sensor]):
-        raise InvalidData(f"{path} has {header.count} band(s), {sensor} patches have {len(_BANDS[sensor])}")
-    if header.dtype not in _DTYPES[sensor]:
-        raise InvalidData(f"{path} holds {header.dtype}, {sensor} patches hold {_DTYPES[sensor][0]}")
-    return header
-
-
 def _check_backscatter(path: str) -> None:
     values = read_bands(path, (1, 2), None, None)
     if unusable := int((~np.isfinite(values)).sum()):
@@ -185,3 +185,76 @@ def _check_backscatter(path: str) -> None:
             f"{path} holds linear power (all values from {values.min():.3g} to {values.max():.3g} are positive), "
             "not decibel; convert it by 10 * log10"
         )
+
+
+def unpack(archive: Path, target: Path, progress: bool) -> None:
+    """Unpacks a (compressed) tar archive into a folder of its own, going on where an earlier call was interrupted.
+
+    Only plain files below the target are written, each whole or not at all. Files that are there already are kept if
+    they come from this very archive (same size and time of change); those of an older version of it are removed first.
+
+    Raises:
+        InvalidData: A member is a link or a device, or would be written outside ``target``; nothing of it is written.
+            The archive is truncated or no archive; the files before the damage stay.
+        StorageFull: The disk is full; call it again when there is room.
+    """
+    from tqdm import tqdm
+
+    stamp = target / _STAMP
+    size, changed = archive.stat().st_size, archive.stat().st_mtime_ns
+    begun = {"archive": archive.name, "size": size, "changed": changed, "is_complete": False}
+    state = None
+    with suppress(OSError, ValueError):
+        state = json.loads(stamp.read_text(encoding="utf-8"))
+    if state == {**begun, "is_complete": True}:
+        return
+    if state != begun:
+        shutil.rmtree(target, ignore_errors=True)
+        with atomic_file(stamp) as temporary:
+            temporary.write_text(json.dumps(begun), encoding="utf-8")
+    count = 0
+    try:
+        with (
+            archive.open("rb") as stream,
+            tarfile.open(fileobj=stream, mode="r|*") as members,
+            tqdm(total=size, desc=archive.name, unit="B", unit_scale=True, disable=not progress) as bar,
+        ):
+            for member in members:
+                _check_member(member, archive)
+                if member.isfile():
+                    _write_member(members, member, target)
+                    count += 1
+                bar.update(stream.tell() - bar.n)
+    except (tarfile.ReadError, EOFError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise StorageFull(f"The disk is full: {archive} was unpacked to {target} up to file {count}.") from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise InvalidData(
+            f"{archive} is truncated or damaged after {count} file(s) ({error}). Download it again; "
+            f"its published size should be larger than {size:,} bytes."
+        ) from error
+    with atomic_file(stamp) as temporary:
+        temporary.write_text(json.dumps({**begun, "is_complete": True}), encoding="utf-8")
+
+
+def _check_member(member: tarfile.TarInfo, archive: Path) -> None:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in path.parts[0]:
+        raise InvalidData(f"{archive} would write {member.name!r} outside its folder. Do not use this archive.")
+    if not (member.isfile() or member.isdir()):
+        kind = "a link" if member.issym() or member.islnk() else "a device"
+        raise InvalidData(
+            f"{archive}: {member.name!r} is {kind}; only plain files are unpacked. Do not use this archive."
+        )
+
+
+def _write_member(members: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    path = target / member.name
+    if path.is_file() and path.stat().st_size == member.size:
+        return
+    content = members.extractfile(member)
+    if content is None:
+        raise tarfile.ReadError(f"{member.name} has no content")
+    with atomic_file(path) as temporary, temporary.open("wb") as stream:
+        shutil.copyfileobj(content, stream)

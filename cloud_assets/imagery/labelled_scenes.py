@@ -18,8 +18,7 @@ from pydantic import Field
 
 from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.datasets.catalog import Skipped
-from cloud_assets.datasets.dataset import Collection, Dataset, official_split
-from cloud_assets.datasets.parallel_checks import check_all
+from cloud_assets.datasets.dataset import Collection, Dataset, check_all, named_group, official_split
 from cloud_assets.datasets.rasters import combined_digest, file_digest, open_raster
 from cloud_assets.datasets.scene import Grid, RasterBand, Scene
 from cloud_assets.errors import DataNotFound, InvalidData, InvalidRecipe
@@ -514,7 +513,7 @@ def _groups(names: Sequence[str], grids: Sequence[Grid], pattern: str | None) ->
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    keys = [_named_group(name, pattern) for name in names]
+    keys = [named_group(name, pattern or _PRODUCT) for name in names]
     if (
         pattern is None
         and len(pieces := {_PIECE.sub("", key) for key in keys}) >= _FEWEST_GROUPS
@@ -534,13 +533,6 @@ def _groups(names: Sequence[str], grids: Sequence[Grid], pattern: str | None) ->
     _, component = connected_components(graph, directed=False)
     name_of = {int(number): keys[place] for place, number in reversed(list(enumerate(component)))}
     return [name_of[int(number)] for number in component]
-
-
-def _named_group(name: str, pattern: str | None) -> str:
-    match = re.search(pattern, name) if pattern else _PRODUCT.search(name)
-    if match is None:
-        return name
-    return next((group for group in match.groups() if group), match[0])
 
 
 def classes_of(scenes: Iterable[Scene]) -> dict[str, float]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud_assets.datasets import archives
-from cloud_assets.datasets.archives import unpack
+from cloud_assets.datasets import sen12ms
+from cloud_assets.datasets.sen12ms import unpack
 from cloud_assets.errors import InvalidData, StorageFull
 
 
@@ -104,7 +104,7 @@ def test_unpacking_goes_on_after_an_interruption(
     tmp_path: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = save_archive(tmp_path / "a.tar.gz", files)
-    write, written = archives._write_member, []
+    write, written = sen12ms._write_member, []
 
     def interrupted(members: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
         if len(written) == 4:
@@ -112,7 +112,7 @@ def test_unpacking_goes_on_after_an_interruption(
         written.append(member.name)
         write(members, member, target)
 
-    monkeypatch.setattr(archives, "_write_member", interrupted)
+    monkeypatch.setattr(sen12ms, "_write_member", interrupted)
     with pytest.raises(KeyboardInterrupt):
         unpack(archive, tmp_path / "out", progress=False)
     monkeypatch.undo()
@@ -136,7 +136,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_file(
     tmp_path: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = save_archive(tmp_path / "a.tar.gz", files)
-    copy, calls = archives.shutil.copyfileobj, []
+    copy, calls = sen12ms.shutil.copyfileobj, []
 
     def fill(source: io.BufferedReader, target: io.BufferedWriter) -> None:
         calls.append(source)
@@ -145,7 +145,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_file(
             raise OSError(28, "No space left on device")
         copy(source, target)
 
-    monkeypatch.setattr(archives.shutil, "copyfileobj", fill)
+    monkeypatch.setattr(sen12ms.shutil, "copyfileobj", fill)
     with pytest.raises(StorageFull, match="disk is full"):
         unpack(archive, tmp_path / "out", progress=False)
     assert len(contents(tmp_path / "out")) == 2

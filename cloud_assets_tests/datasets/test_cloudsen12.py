@@ -198,11 +198,11 @@ def test_bad_samples_are_skipped_with_their_reasons(tmp_path: Path, taco: Taco, 
 def test_columns_that_are_not_there_are_named(
     tmp_path: Path, taco: Taco, sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cloud_assets.datasets import tortilla
+    from cloud_assets.datasets import taco as reader
 
     taco(tmp_path / "cloudsen12" / "mine.taco", [sample("a")])
-    read = tortilla.read_tables
-    monkeypatch.setattr(tortilla, "read_tables", lambda sources: read(sources).drop(columns="roi_id"))
+    read = reader.read_tables
+    monkeypatch.setattr(reader, "read_tables", lambda sources: read(sources).drop(columns="roi_id"))
     with pytest.raises(InvalidData, match=r"lacks the column\(s\) roi_id"):
         catalog(tmp_path)
 

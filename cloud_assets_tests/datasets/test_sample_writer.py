@@ -16,7 +16,6 @@ from cloud_assets.datasets.samples import (
     cloud38_sample,
     cloudsen12_sample,
     image_folders_sample,
-    sample_files,
     sample_writer,
     sen12ms_sample,
 )
@@ -180,7 +179,7 @@ def test_replacing_a_sample_is_all_or_nothing(small: None, tmp_path: Path, monke
     write_sample(tmp_path, ("38-cloud",), scale=SMALL, progress=False, workers=1)
     before = digest(tmp_path)
     written = 0
-    write = sample_files.write_geotiff
+    write = sample_writer.write_geotiff
 
     def full_disk(*arguments: object, **options: object) -> None:
         nonlocal written

@@ -1,13 +1,14 @@
 """Writes a small 38-Cloud: simulated Landsat 8 scenes with slanted edges, cut into patches as the original is."""
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from cloud_assets.bands import INSTRUMENTS, THICK_CLOUD, THIN_CLOUD
-from cloud_assets.datasets.samples.sample_files import write_geotiff, write_marker
+from cloud_assets.datasets.samples.sample_writer import write_geotiff, write_marker
 from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe
 from cloud_assets.simulation.patch import SimulationRecipe, patch_generator, simulate_patch
@@ -33,29 +34,8 @@ _RECIPE = SimulationRecipe(
 )
 
 
-@dataclass(frozen=True)
-class _SceneJob:
-    """What a worker needs to make one scene."""
-
-    seed: int
-    index: int
-    folder: Path
-    is_test: bool
-
-
 def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> str:
-    """Writes the sample.
-
-    Args:
-        folder: An empty folder, the data set's own.
-        seed: Same seed, same bytes.
-        scale: Size relative to the embedded sample of 16 training and 4 test scenes.
-        progress: Whether to show a progress bar.
-        workers: Number of processes; None for what the machine has.
-
-    Returns:
-        One sentence on what was written.
-    """
+    """Writes the sample as :func:`~cloud_assets.datasets.samples.sample_writer.write_sample` asks for it."""
     counts = {False: max(6, round(TRAINING_SCENES * scale)), True: max(2, round(TEST_SCENES * scale))}
     halves = {False: folder / "38-Cloud_training", True: folder / "38-Cloud_test"}
     for is_test, half in halves.items():
@@ -63,16 +43,20 @@ def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int
             (half / f"{'test' if is_test else 'train'}_{colour}").mkdir(parents=True)
         (half / ("Entire_scene_gts" if is_test else "train_gt")).mkdir()
     total = sum(counts.values())
-    jobs = [_SceneJob(seed, index, halves[index >= counts[False]], index >= counts[False]) for index in range(total)]
+    write_one = partial(_write_scene, seed, counts[False], halves)
     names: dict[bool, list[str]] = {False: [], True: []}
     nonempty: list[str] = []
-    results = map_in_processes(_write_scene, jobs, total, workers=workers, label=TITLE, progress=progress)
-    for job, (written, filled) in zip(jobs, results, strict=True):
-        names[job.is_test] += written
-        nonempty += [] if job.is_test else filled
-    _write_list(halves[False] / "training_patches_38-Cloud.csv", names[False])
-    _write_list(halves[False] / "training_patches_38-cloud_nonempty.csv", nonempty)
-    _write_list(halves[True] / "test_patches_38-Cloud.csv", names[True])
+    results = map_in_processes(write_one, range(total), total, workers=workers, label=TITLE, progress=progress)
+    for index, (written, filled) in enumerate(results):
+        names[index >= counts[False]] += written
+        nonempty += [] if index >= counts[False] else filled
+    for is_test, name, listed in (
+        (False, "training_patches_38-Cloud.csv", names[False]),
+        (False, "training_patches_38-cloud_nonempty.csv", nonempty),
+        (True, "test_patches_38-Cloud.csv", names[True]),
+    ):
+        with (halves[is_test] / name).open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([["name"], *([patch] for patch in listed)])
     contents = (
         f"{len(names[False])} training patches of {counts[False]} Landsat 8 scenes and {len(names[True])} test patches "
         f"of {counts[True]} more, {PATCH} x {PATCH} pixels"
@@ -81,14 +65,11 @@ def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int
     return contents
 
 
-def _write_list(path: Path, names: list[str]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([["name"], *([name] for name in names)])
-
-
-def _write_scene(job: _SceneJob) -> tuple[list[str], list[str]]:
+def _write_scene(seed: int, training: int, halves: Mapping[bool, Path], index: int) -> tuple[list[str], list[str]]:
     """Writes the patches of a scene; returns the names of all and of those that are not blank."""
-    rng = patch_generator(job.seed, job.index)
+    is_test = index >= training
+    folder = halves[is_test]
+    rng = patch_generator(seed, index)
     shape = (int(rng.integers(*HEIGHTS)), int(rng.integers(*WIDTHS)))
     patch = simulate_patch(rng, shape, COLOURS, _RECIPE)
     covered = _swath(rng, shape)
@@ -96,27 +77,24 @@ def _write_scene(job: _SceneJob) -> tuple[list[str], list[str]]:
     numbers[:, ~covered] = 0
     truth = (np.isin(patch.mask, (THICK_CLOUD, THIN_CLOUD)) & covered).astype(np.uint8) * np.uint8(255)
     path, row = int(rng.integers(1, 234)), int(rng.integers(1, 120))
-    scene = f"LC08_L1TP_{path:03d}{row:03d}_201601{1 + job.index % 28:02d}_SIMULATED_{job.index:02d}_T1"
-    if job.is_test:
-        write_geotiff(job.folder / "Entire_scene_gts" / f"edited_corrected_gts_{scene}.TIF", truth, compress="deflate")
+    scene = f"LC08_L1TP_{path:03d}{row:03d}_201601{1 + index % 28:02d}_SIMULATED_{index:02d}_T1"
+    if is_test:
+        write_geotiff(folder / "Entire_scene_gts" / f"edited_corrected_gts_{scene}.TIF", truth, compress="deflate")
     rows, columns = (-(-length // PATCH) for length in shape)
     # The original pads a scene evenly on both sides to whole patches.
-    before = [(count * PATCH - length) // 2 for count, length in zip((rows, columns), shape, strict=True)]
-    padding = [
-        (start, count * PATCH - length - start)
-        for start, count, length in zip(before, (rows, columns), shape, strict=True)
-    ]
+    missing = rows * PATCH - shape[0], columns * PATCH - shape[1]
+    padding = [(pixels // 2, pixels - pixels // 2) for pixels in missing]
     numbers, truth = np.pad(numbers, ((0, 0), *padding)), np.pad(truth, padding)
-    half = "test" if job.is_test else "train"
+    half = "test" if is_test else "train"
     names, filled = [], []
-    for index in range(rows * columns):
-        down, right = divmod(index, columns)
+    for place in range(rows * columns):
+        down, right = divmod(place, columns)
         window = np.s_[..., down * PATCH : (down + 1) * PATCH, right * PATCH : (right + 1) * PATCH]
-        name = f"patch_{index + 1}_{down + 1}_by_{right + 1}_{scene}"
+        name = f"patch_{place + 1}_{down + 1}_by_{right + 1}_{scene}"
         for colour, band in zip(COLOURS, numbers[window], strict=True):
-            write_geotiff(job.folder / f"{half}_{colour}" / f"{colour}_{name}.TIF", band, compress="deflate")
-        if not job.is_test:
-            write_geotiff(job.folder / "train_gt" / f"gt_{name}.TIF", truth[window], compress="deflate")
+            write_geotiff(folder / f"{half}_{colour}" / f"{colour}_{name}.TIF", band, compress="deflate")
+        if not is_test:
+            write_geotiff(folder / "train_gt" / f"gt_{name}.TIF", truth[window], compress="deflate")
         names.append(name)
         # As in the original's list: more than a fifth of the pixels were observed.
         if np.all(numbers[window] != 0, axis=0).mean() > 0.2:

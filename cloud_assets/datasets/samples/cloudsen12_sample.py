@@ -3,11 +3,10 @@
 Each region of interest is one piece of ground, seen on several dates under different skies, as in the original.
 """
 
-import shutil
-import tempfile
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from pytortilla.create.main import create_a_tortilla
 from pytortilla.datamodel.main import STAC, Sample
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, INSTRUMENTS, THICK_CLOUD, THIN_CLOUD, UNLABELLED
-from cloud_assets.datasets.samples.sample_files import write_geotiff, write_marker
+from cloud_assets.datasets.samples.sample_writer import write_geotiff, write_marker
 from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe, river, simulate_ground
 from cloud_assets.simulation.patch import SimulatedPatch, SimulationRecipe, observe, patch_generator
@@ -45,49 +44,21 @@ _GROUND = GroundRecipe(pixel_metres=(10.0, 20.0))
 _SENSOR = SensorRecipe(coarse_chance=0.0, quantisation_chance=0.0, wedge_chance=0.03)
 
 
-@dataclass(frozen=True)
-class _Region:
-    """What a worker needs to make all patches of one region."""
-
-    seed: int
-    index: int
-    folder: Path
-
-
-def region_count(scale: float) -> int:
-    """Regions at a scale; at least nine, so that each split has one."""
-    return max(9, round(REGIONS * scale))
-
-
 def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> str:
-    """Writes the sample.
-
-    Args:
-        folder: An empty folder, the data set's own.
-        seed: Same seed, same bytes.
-        scale: Size relative to the embedded sample of 40 regions on 2 dates.
-        progress: Whether to show a progress bar.
-        workers: Number of processes; None for what the machine has.
-
-    Returns:
-        One sentence on what was written.
-    """
-    regions = region_count(scale)
-    parts = Path(tempfile.mkdtemp(prefix=".parts-", dir=folder))
-    try:
-        jobs = (_Region(seed, index, parts) for index in range(regions))
-        results = map_in_processes(_write_region, jobs, regions, workers=workers, label=TITLE, progress=progress)
+    """Writes the sample as :func:`~cloud_assets.datasets.samples.sample_writer.write_sample` asks for it."""
+    regions = max(9, round(REGIONS * scale))  # at least nine, so that each split has one
+    with TemporaryDirectory(prefix=".parts-", dir=folder) as parts:
+        write_one = partial(_write_region, seed, Path(parts))
+        results = map_in_processes(write_one, range(regions), regions, workers=workers, label=TITLE, progress=progress)
         rows = [row for rows in results for row in rows]
         _write_tortilla(folder / FILE_NAME, rows)
-    finally:
-        shutil.rmtree(parts, ignore_errors=True)
     contents = f"{len(rows)} Sentinel-2 level 1C patches of {REAL_SIZE} x {REAL_SIZE} pixels from {regions} regions"
     write_marker(folder, TITLE, f"{contents}, labelled with thick cloud, thin cloud and cloud shadow.", seed)
     return contents
 
 
-def _write_region(region: _Region) -> list[dict[str, Any]]:
-    rng = patch_generator(region.seed, region.index)
+def _write_region(seed: int, folder: Path, index: int) -> list[dict[str, Any]]:
+    rng = patch_generator(seed, index)
     ground = simulate_ground(rng, (PADDED_SIZE, PADDED_SIZE), _GROUND)
     # Latitudes from 56 south to 70 north, in the middle of a UTM zone.
     zone, north = int(rng.integers(1, 61)), rng.uniform(-6.2e6, 7.7e6)
@@ -101,8 +72,11 @@ def _write_region(region: _Region) -> list[dict[str, Any]]:
             ground=_GROUND, clouds=_ANY_SKY if date else _CLOUDY, sensor=_SENSOR, illumination=(0.6, 1.1)
         )
         patch = observe(rng, ground, _BANDS, recipe, (REAL_SIZE, REAL_SIZE))
-        label_type = _label_type(region.index, date)
-        properties = _properties(region, date, moment, zone, label_type, patch)
+        split = _SPLITS[index % len(_SPLITS)]
+        # A few patches with scribbles and a few without labels, all on second dates of training regions.
+        rare = {3: "scribble", 5: "nolabel"} if date and split == "train" else {}
+        label_type = rare.get(index % 7, "high")
+        properties = _properties(index, moment, zone, split, label_type, patch)
         target = _target(rng, patch.mask, label_type)
         stac = STAC(
             crs=crs,
@@ -111,41 +85,28 @@ def _write_region(region: _Region) -> list[dict[str, Any]]:
             time_start=moment.timestamp(),
             time_end=moment.timestamp(),
         )
-        rows.append(_write_sample(region.folder, properties, stac, digital_numbers(patch), target))
+        rows.append(_write_sample(folder, properties, stac, digital_numbers(patch), target))
     return rows
 
 
-def _label_type(region: int, date: int) -> str:
-    """A few patches with scribbles and a few without labels, all on second dates of training regions."""
-    if date == 0 or _SPLITS[region % len(_SPLITS)] != "train":
-        return "high"
-    return {3: "scribble", 5: "nolabel"}.get(region % 7, "high")
-
-
 def _properties(
-    region: _Region, date: int, moment: datetime, zone: int, label_type: str, patch: SimulatedPatch
+    region: int, moment: datetime, zone: int, split: str, label_type: str, patch: SimulatedPatch
 ) -> dict[str, Any]:
     """The columns that CloudSEN12 has for each sample, and ``is_synthetic``."""
-    roi, stamp = f"ROI_{region.index:05d}", moment.strftime("%Y%m%dT%H%M%S")
-    scene = f"SIMULATED_{stamp}_T{zone:02d}SIM"
-    share = {
-        name: float((patch.mask == code).mean() * 100) if label_type == "high" else 0.0
-        for name, code in (
-            ("clear", CLEAR),
-            ("thick", THICK_CLOUD),
-            ("thin", THIN_CLOUD),
-            ("cloud_shadow", CLOUD_SHADOW),
-        )
-    }
+    roi, scene = f"ROI_{region:05d}", f"SIMULATED_{moment:%Y%m%dT%H%M%S}_T{zone:02d}SIM"
+    classes = {"clear": CLEAR, "thick": THICK_CLOUD, "thin": THIN_CLOUD, "cloud_shadow": CLOUD_SHADOW}
     return {
         "id": f"{roi}__{scene}",
-        "data_split": _SPLITS[region.index % len(_SPLITS)],
+        "data_split": split,
         "label_type": label_type,
         "real_proj_shape": REAL_SIZE,
         "proj_shape": PADDED_SIZE,
         "roi_id": roi,
         "s2_id": scene,
-        **{f"{name}_percentage": value for name, value in share.items()},
+        **{
+            f"{name}_percentage": float((patch.mask == code).mean() * 100) if label_type == "high" else 0.0
+            for name, code in classes.items()
+        },
         "is_synthetic": True,
         "biome": patch.biome,
         "sky": patch.sky,
@@ -153,13 +114,9 @@ def _properties(
 
 
 def digital_numbers(patch: SimulatedPatch) -> np.ndarray:
-    """A simulated patch as Sentinel-2 delivers it: each band at its own resolution, uint16, 0 without data.
+    """A simulated patch of all 13 bands as Sentinel-2 delivers it: (13, H, W) uint16, 0 without data.
 
-    Args:
-        patch: Of all 13 bands.
-
-    Returns:
-        (13, H, W) uint16.
+    Each band has its own resolution.
     """
     numbers = _INSTRUMENT.to_dn(coarsen(patch.reflectance, _FACTORS))
     numbers[:, ~patch.valid] = 0
@@ -193,19 +150,17 @@ def _write_sample(
     """Writes one sample as a tortilla of image and target and returns its row for the outer table."""
     padding = ((0, PADDED_SIZE - REAL_SIZE),) * 2
     place = (stac.geotransform[1], 0.0, stac.geotransform[0], 0.0, stac.geotransform[5], stac.geotransform[3])
-    files = []
-    for name, pixels in (("s2l1c", np.pad(image, ((0, 0), *padding))), ("target", np.pad(target, padding))):
+    inner = []
+    for name, pixels, descriptions in (
+        ("s2l1c", np.pad(image, ((0, 0), *padding)), _INSTRUMENT.names),
+        ("target", np.pad(target, padding), ()),
+    ):
         path = folder / f"{properties['id']}.{name}.tif"
-        write_geotiff(
-            path, pixels, crs=stac.crs, transform=place, descriptions=_INSTRUMENT.names if name == "s2l1c" else ()
-        )
-        files.append(path)
-    inner = [
-        Sample(id=name, file_format="GTiff", path=path) for name, path in zip(("s2l1c", "target"), files, strict=True)
-    ]
+        write_geotiff(path, pixels, crs=stac.crs, transform=place, descriptions=descriptions)
+        inner.append(Sample(id=name, file_format="GTiff", path=path).export_metadata())
     whole = folder / f"{properties['id']}.tortilla"
-    _write_tortilla(whole, [sample.export_metadata() for sample in inner])
-    for path in files:
+    _write_tortilla(whole, inner)
+    for path in folder.glob(f"{properties['id']}.*.tif"):
         path.unlink()
     outer: dict[str, Any] = Sample(file_format="TORTILLA", path=whole, stac_data=stac, **properties).export_metadata()
     return outer

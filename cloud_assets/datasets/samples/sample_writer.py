@@ -1,10 +1,13 @@
-"""Writer of small synthetic data sets in the original formats."""
+"""Writer of small synthetic data sets in the original formats, and what the writers of the single ones share."""
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+
+import numpy as np
 
 from cloud_assets.datasets.samples import SYNTHETIC_MARKER
 from cloud_assets.errors import InvalidData, InvalidRecipe
@@ -27,6 +30,8 @@ class WrittenSample:
     """Time that writing took."""
 
 
+STATEMENT = "SYNTHETIC: simulated by Cloud Assets, not observed by a satellite"
+"""Stands in the metadata of every file of a sample."""
 WRITERS: Mapping[str, str] = {
     "cloudsen12": "cloudsen12_sample",
     "38-cloud": "cloud38_sample",
@@ -66,8 +71,12 @@ def write_sample(
         raise InvalidRecipe(f"There is no sample of {', '.join(unknown)}. Choose from {', '.join(WRITERS)}.")
     if scale <= 0:
         raise InvalidRecipe(f"The scale of a sample must be above 0, not {scale}.")
-    for name in datasets:
-        _refuse_foreign(data_root / name)
+    for folder in (data_root / name for name in datasets):
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / SYNTHETIC_MARKER).is_file():
+            raise InvalidData(
+                f"{folder} holds data that are no synthetic sample (there is no {SYNTHETIC_MARKER} in it) and were "
+                "left untouched. Choose another folder, or move them away."
+            )
     written = []
     for name in datasets:
         start = time.perf_counter()
@@ -79,9 +88,52 @@ def write_sample(
     return tuple(written)
 
 
-def _refuse_foreign(folder: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / SYNTHETIC_MARKER).is_file():
-        raise InvalidData(
-            f"{folder} holds data that are no synthetic sample (there is no {SYNTHETIC_MARKER} in it) and were left "
-            "untouched. Choose another folder, or move them away."
-        )
+def write_geotiff(
+    path: Path,
+    pixels: np.ndarray,
+    *,
+    crs: str | None = None,
+    transform: tuple[float, float, float, float, float, float] | None = None,
+    descriptions: Sequence[str] = (),
+    compress: str = "zstd",
+) -> None:
+    """Writes (C, H, W) or (H, W) pixels as a GeoTIFF that states that it is synthetic.
+
+    The file must not be needed by others yet: write into an atomic directory.
+    """
+    import rasterio
+
+    bands = pixels[None] if pixels.ndim == 2 else pixels
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            count=bands.shape[0],
+            height=bands.shape[1],
+            width=bands.shape[2],
+            dtype=bands.dtype,
+            crs=crs,
+            transform=None if transform is None else rasterio.Affine(*transform),
+            compress=compress,
+            predictor=2 if np.issubdtype(bands.dtype, np.integer) else 3,
+            interleave="band",
+            **{"zstd_level" if compress == "zstd" else "zlevel": 1},
+        ) as raster:
+            raster.write(bands)
+            raster.update_tags(TIFFTAG_IMAGEDESCRIPTION=STATEMENT)
+            for index, description in enumerate(descriptions, start=1):
+                raster.set_band_description(index, description)
+
+
+def write_marker(folder: Path, title: str, contents: str, seed: int) -> None:
+    """Writes the marker file which states that a folder's pixels, one sentence on which is given, are simulated."""
+    (folder / SYNTHETIC_MARKER).write_text(
+        f"# Synthetic sample in the layout of {title}\n\n"
+        f"{contents}\n\n"
+        "Every pixel here was simulated by `cloud-assets sample`; no satellite saw any of it. It serves to try the "
+        "software out and to test it.\nScores reached on it say nothing about real imagery, and it must never be "
+        f"published as observations.\n\nSeed: {seed}\n",
+        encoding="utf-8",
+    )

@@ -4,19 +4,18 @@ The cloudy archive has the names of SEN12MS-CR: the same places on another date,
 """
 
 import gzip
-import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.datasets.samples.cloudsen12_sample import digital_numbers
-from cloud_assets.datasets.samples.sample_files import write_geotiff, write_marker
+from cloud_assets.datasets.samples.sample_writer import write_geotiff, write_marker
 from cloud_assets.simulation.clouds import CLEAR_SKY, CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe, simulate_ground
 from cloud_assets.simulation.patch import SimulationRecipe, observe, patch_generator
@@ -27,8 +26,8 @@ from cloud_assets.worker_processes import map_in_processes
 TITLE = "SEN12MS"
 SCENES = 108
 """Scenes at scale 1. Many small ones: how radar translates into colour differs from place to place, not within one."""
-ROWS, COLUMNS, PATCH = 1, 1, 256
-"""Patches of a scene, and their pixels a side."""
+PATCH = 256
+"""Pixels a side of a scene's only patch."""
 SEASON = "ROIs2017_winter"
 SENSORS = ("s1", "s2", "s2_cloudy")
 
@@ -63,53 +62,30 @@ _CLEAR = SimulationRecipe(
 _CLOUDY = _CLEAR.model_copy(update={"clouds": CloudRecipe(none=0)})
 
 
-@dataclass(frozen=True)
-class _SceneJob:
-    """What a worker needs to make one scene."""
-
-    seed: int
-    index: int
-    folder: Path
-
-
 def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> str:
-    """Writes the sample.
-
-    Args:
-        folder: An empty folder, the data set's own.
-        seed: Same seed, same bytes.
-        scale: Size relative to the embedded sample of 108 scenes of one patch.
-        progress: Whether to show a progress bar.
-        workers: Number of processes; None for what the machine has.
-
-    Returns:
-        One sentence on what was written.
-    """
+    """Writes the sample as :func:`~cloud_assets.datasets.samples.sample_writer.write_sample` asks for it."""
     scenes = max(16, round(SCENES * scale))
-    parts = Path(tempfile.mkdtemp(prefix=".parts-", dir=folder))
-    try:
-        with ExitStack() as stack:
-            archives = {
-                sensor: stack.enter_context(_archive(folder / f"{SEASON}_{sensor}.tar.gz")) for sensor in SENSORS
-            }
-            jobs = (_SceneJob(seed, index, parts) for index in range(scenes))
-            results = map_in_processes(_write_scene, jobs, scenes, workers=workers, label=TITLE, progress=progress)
-            for files in results:
-                for sensor, path in files:
-                    _add(archives[sensor], path, f"{SEASON}/{sensor}_{_scene_of(path)}/{path.name}")
-                    path.unlink()
-    finally:
-        shutil.rmtree(parts, ignore_errors=True)
-    contents = f"{scenes * ROWS * COLUMNS} pairs of Sentinel-1 and Sentinel-2 patches from {scenes} scenes"
+    with TemporaryDirectory(prefix=".parts-", dir=folder) as parts, ExitStack() as stack:
+        archives = {sensor: stack.enter_context(_archive(folder / f"{SEASON}_{sensor}.tar.gz")) for sensor in SENSORS}
+        write_one = partial(_write_scene, seed, Path(parts))
+        results = map_in_processes(write_one, range(scenes), scenes, workers=workers, label=TITLE, progress=progress)
+        for index, files in enumerate(results):
+            for sensor, path in files.items():
+                member = tarfile.TarInfo(f"{SEASON}/{sensor}_{index + 1}/{path.name}")
+                member.size = path.stat().st_size
+                with path.open("rb") as stream:
+                    archives[sensor].addfile(member, stream)
+                path.unlink()
+    contents = f"{scenes} pairs of Sentinel-1 and Sentinel-2 patches from {scenes} scenes"
     write_marker(
         folder, TITLE, f"{contents}, {PATCH} x {PATCH} pixels of 10 m, and the same places under clouds.", seed
     )
     return contents
 
 
-def _write_scene(job: _SceneJob) -> list[tuple[str, Path]]:
-    rng = patch_generator(job.seed, job.index)
-    ground = simulate_ground(rng, (ROWS * PATCH, COLUMNS * PATCH), _GROUND)
+def _write_scene(seed: int, folder: Path, index: int) -> dict[str, Path]:
+    rng = patch_generator(seed, index)
+    ground = simulate_ground(rng, (PATCH, PATCH), _GROUND)
     clear, cloudy = observe(rng, ground, _BANDS, _CLEAR), observe(rng, ground, _BANDS, _CLOUDY)
     pictures = {
         "s1": simulate_backscatter(rng, ground),
@@ -118,22 +94,13 @@ def _write_scene(job: _SceneJob) -> list[tuple[str, Path]]:
     }
     crs = f"EPSG:{32600 + int(rng.integers(1, 61))}"
     west, north = float(rng.integers(30_000, 60_000) * 10), float(rng.integers(100_000, 600_000) * 10)
+    place = (10.0, 0.0, west, 0.0, -10.0, north)
     names = {"s1": POLARISATIONS, "s2": _INSTRUMENT.names, "s2_cloudy": _INSTRUMENT.names}
-    files = []
-    for index in range(ROWS * COLUMNS):
-        row, column = divmod(index, COLUMNS)
-        window = np.s_[:, row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH]
-        place = (10.0, 0.0, west + column * PATCH * 10, 0.0, -10.0, north - row * PATCH * 10)
-        for sensor in SENSORS:
-            path = job.folder / f"{SEASON}_{sensor}_{job.index + 1}_p{30 + index}.tif"
-            pixels = np.ascontiguousarray(pictures[sensor][window])
-            write_geotiff(path, pixels, crs=crs, transform=place, descriptions=names[sensor], compress="deflate")
-            files.append((sensor, path))
+    files = {sensor: folder / f"{SEASON}_{sensor}_{index + 1}_p30.tif" for sensor in SENSORS}
+    for sensor, path in files.items():
+        pixels = np.ascontiguousarray(pictures[sensor])
+        write_geotiff(path, pixels, crs=crs, transform=place, descriptions=names[sensor], compress="deflate")
     return files
-
-
-def _scene_of(path: Path) -> str:
-    return path.stem.rsplit("_", 2)[1]
 
 
 @contextmanager
@@ -145,10 +112,3 @@ def _archive(path: Path) -> Iterator[tarfile.TarFile]:
         tarfile.open(fileobj=packed, mode="w") as archive,
     ):
         yield archive
-
-
-def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = path.stat().st_size
-    with path.open("rb") as stream:
-        archive.addfile(member, stream)

@@ -1,9 +1,15 @@
-"""Downloads chosen samples of a public TACO data set, each once.
+"""TACO version 1: one big file of samples, each of them a small archive ("tortilla") of rasters; read in parts.
 
-Only the byte ranges of the samples that were asked for travel. Every sample lands in its own file under its final name
-when complete, so an interrupted download goes on where it stopped, and a finished one needs no network any more.
+A file begins with a magic number and the position of its footer, a Parquet table that lists name, offset and length of
+each item. The outer table comes through tacoreader; the inner ones are read from bytes that are at hand anyway.
+Format: https://tacofoundation.github.io (version 1 specification).
+
+Of a public file only the byte ranges of the samples that were asked for travel. Every sample lands in its own file
+under its final name when complete, so an interrupted download goes on where it stopped, and a finished one needs no
+network any more.
 """
 
+import io
 import json
 import re
 import threading
@@ -15,18 +21,22 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud_assets.datasets.parallel_checks import with_progress
-from cloud_assets.datasets.tortilla import read_tables
-from cloud_assets.errors import SourceUnreachable
+from cloud_assets.datasets.dataset import with_progress
+from cloud_assets.errors import InvalidData, SourceUnreachable
 from cloud_assets.storage import atomic_file
 
 if TYPE_CHECKING:
     import pandas as pd
     from fsspec import AbstractFileSystem
 
+ID, SPLIT, OFFSET, LENGTH, SOURCE = "tortilla:id", "tortilla:data_split", "tortilla:offset", "tortilla:length", "source"
+"""Columns of :func:`read_tables`; ``source`` is the file or address that offset and length refer to."""
 PUBLIC_INDEX = "https://huggingface.co/datasets/tacofoundation/main/raw/main/tacos.json"
 """The list behind tacoreader's ``tacofoundation:`` names: name -> addresses of the parts."""
+PART = re.compile(r"(?P<stem>.+)\.(?P<number>\d{4})\.part\.taco")
+"""Name of one of the files that a data set was split into."""
 
+_MAGIC = (b"#y", b"WX")
 _TABLE = "samples.parquet"
 _CONNECT_SECONDS, _READ_SECONDS = 5, 60
 """Without network the answer comes at once instead of after retries."""
@@ -45,15 +55,68 @@ class ByteRange:
     length: int
 
 
-def public_table(name: str, place: Path) -> "pd.DataFrame":
-    """The table of contents of a public data set; kept in ``place``, so that it is fetched once.
+def read_tables(sources: Sequence[str]) -> "pd.DataFrame":
+    """Reads the tables of contents of TACO files, local or at http(s) addresses.
 
-    Args:
-        name: Its name in the public index, such as "cloudsen12-l1c".
-        place: Folder of the localised samples.
+    tacoreader itself would leave out a part that cannot be read and only print so.
 
     Returns:
-        One row a sample, as :func:`cloud_assets.datasets.tortilla.read_tables`.
+        One row a sample, with the file's own columns and ``source``, sorted by id.
+
+    Raises:
+        InvalidData: A file is truncated, cannot be reached, or is no TACO.
+    """
+    import pandas as pd
+    import tacoreader.v1
+
+    tables = []
+    for source in sources:
+        try:
+            table = pd.DataFrame(tacoreader.v1.load(source))
+        except Exception as error:  # whatever the reader's network and Parquet layers raise
+            raise InvalidData(
+                f"{source} cannot be read as a TACO file ({type(error).__name__}: {error}). If it is truncated, "
+                "download it again; its last bytes hold the table of contents."
+            ) from error
+        tables.append(table.assign(**{SOURCE: source}))
+    table = pd.concat(tables, ignore_index=True)
+    return table.sort_values(ID, kind="stable", ignore_index=True)
+
+
+def inner_files(sample: bytes, name: str) -> list[tuple[int, int]]:
+    """(offset, length) of each file inside a sample, counted from its beginning, in the order of its table.
+
+    Raises:
+        InvalidData: The bytes are cut off or no tortilla.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    footer, length = (int.from_bytes(sample[start : start + 8], "little") for start in (2, 10))
+    if sample[:2] not in _MAGIC or footer + length > len(sample):
+        raise InvalidData(f"{name} is cut off or is no tortilla: its table of contents is missing.")
+    try:
+        table = pq.read_table(io.BytesIO(sample[footer : footer + length]), columns=[OFFSET, LENGTH])
+    except pa.ArrowException as error:
+        raise InvalidData(f"{name} has a damaged table of contents ({error}).") from error
+    return list(zip(table[OFFSET].to_pylist(), table[LENGTH].to_pylist(), strict=True))
+
+
+def missing_parts(files: Sequence[Path]) -> list[str]:
+    """Names of the parts that lie before the last one of a multi-part file and are not there."""
+    numbers: dict[str, set[int]] = {}
+    for file in files:
+        if match := PART.fullmatch(file.name):
+            numbers.setdefault(match["stem"], set()).add(int(match["number"]))
+    return [
+        f"{stem}.{number:04d}.part.taco"
+        for stem, there in sorted(numbers.items())
+        for number in sorted(set(range(max(there))) - there)
+    ]
+
+
+def public_table(name: str, place: Path) -> "pd.DataFrame":
+    """The table of contents of a public data set, as :func:`read_tables`; kept in ``place``: it is fetched once.
 
     Raises:
         SourceUnreachable: There is no network, or the index does not list the data set.
@@ -69,9 +132,8 @@ def public_table(name: str, place: Path) -> "pd.DataFrame":
     except _failures() as error:
         raise SourceUnreachable(f"The public index of TACO data sets does not give {name}: {_short(error)}.") from error
     table = read_tables([addresses] if isinstance(addresses, str) else sorted(addresses))
-    plain = table[[column for column in table.columns if not column.startswith("internal:")]]
     with atomic_file(kept) as temporary:
-        plain.to_parquet(temporary)
+        table[[column for column in table.columns if not column.startswith("internal:")]].to_parquet(temporary)
     return table
 
 
@@ -82,17 +144,17 @@ def localised_path(name: str, place: Path) -> Path:
 
 
 def localise(samples: Sequence[ByteRange], place: Path, progress: bool) -> None:
-    """Downloads the samples that are not there yet.
-
-    Args:
-        samples: What to download.
-        place: Folder to put them in.
-        progress: Whether to show a progress bar.
+    """Downloads the samples that are not in the folder ``place`` yet.
 
     Raises:
         SourceUnreachable: Some could not be downloaded; the others are kept, and the next call goes on from there.
     """
-    left = [sample for sample in samples if not _is_there(localised_path(sample.name, place), sample.length)]
+
+    def missing() -> list[ByteRange]:
+        paths = {localised_path(sample.name, place): sample for sample in samples}
+        return [sample for path, sample in paths.items() if not path.is_file() or path.stat().st_size != sample.length]
+
+    left = missing()
     if not left:
         return
     place.mkdir(parents=True, exist_ok=True)
@@ -118,10 +180,9 @@ def localise(samples: Sequence[ByteRange], place: Path, progress: bool) -> None:
             stop.set()
             raise
     if failures:
-        missing = sum(not _is_there(localised_path(sample.name, place), sample.length) for sample in samples)
         raise SourceUnreachable(
-            f"{missing} of {len(samples)} samples could not be downloaded to {place} ({failures[0]}). Run it again "
-            "when the network is back: it goes on where it stopped."
+            f"{len(missing())} of {len(samples)} samples could not be downloaded to {place} ({failures[0]}). Run it "
+            "again when the network is back: it goes on where it stopped."
         )
 
 
@@ -149,10 +210,6 @@ def read_range(sample: ByteRange) -> bytes:
             return data
         raise SourceUnreachable(f"{sample.source} is truncated: it ends inside sample {sample.name}.")
     raise SourceUnreachable(f"{sample.name} from {sample.source}: {reason}")
-
-
-def _is_there(path: Path, length: int) -> bool:
-    return path.is_file() and path.stat().st_size == length
 
 
 def _file_system(source: str) -> "AbstractFileSystem":

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud_assets.datasets import byte_range_download
-from cloud_assets.datasets.byte_range_download import ByteRange, localise, localised_path, read_range
+from cloud_assets.datasets import taco
 from cloud_assets.datasets.catalog import SceneCatalog
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
+from cloud_assets.datasets.taco import ByteRange, localise, localised_path, read_range
 from cloud_assets.errors import DataNotFound, InvalidData, SourceUnreachable
 
 PARTS = ("cloudsen12-l1c.0000.part.taco", "cloudsen12-l1c.0001.part.taco")
@@ -83,8 +83,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PublicSe
         running.folder.mkdir()
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
-        monkeypatch.setattr(byte_range_download, "PUBLIC_INDEX", running.address("tacos.json"))
-        monkeypatch.setattr(byte_range_download, "_ATTEMPTS", 1)
+        monkeypatch.setattr(taco, "PUBLIC_INDEX", running.address("tacos.json"))
+        monkeypatch.setattr(taco, "_ATTEMPTS", 1)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         yield running
         running.shutdown()
@@ -186,7 +186,7 @@ def test_without_network_the_error_comes_at_once_and_says_what_to_do(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    monkeypatch.setattr(byte_range_download, "PUBLIC_INDEX", f"http://127.0.0.1:{port}/tacos.json")
+    monkeypatch.setattr(taco, "PUBLIC_INDEX", f"http://127.0.0.1:{port}/tacos.json")
     start = time.monotonic()
     with pytest.raises(DataNotFound, match=r"(?s)no \*\.taco file.*CLOUD_ASSETS_DATA.*Downloading was tried"):
         catalog(data_root)
