@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
 from cloud_assets.errors import TrainingFailed
@@ -32,8 +33,11 @@ class WorkerProcesses:
 
     def __init__(self, count: int) -> None:
         self._threads = ThreadPoolExecutor(count, "worker_processes")
-        self._own = threading.local()
-        self._executors: list[Any] = []
+        # Made here, not by the threads: those that import loky at the same time find it half initialised.
+        self._executors = [_one_process() for _ in range(count)]
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        for executor in self._executors:
+            self._idle.put(executor)
 
     def __enter__(self) -> Self:
         return self
@@ -53,26 +57,32 @@ class WorkerProcesses:
         return self._threads.submit(self._call, function, arguments)
 
     def _call(self, function: Callable[..., Result], arguments: Sequence[Any]) -> Result:
-        from joblib.externals.loky import ProcessPoolExecutor
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
-        if getattr(self._own, "executor", None) is None:
-            environment = dict.fromkeys(_THREAD_VARIABLES, "1")  # read once, when the libraries are loaded
-            self._own.executor = ProcessPoolExecutor(1, env=environment, initializer=_prepare, initargs=(os.getpid(),))
-            self._executors.append(self._own.executor)
-        executor = self._own.executor
+        executor = self._idle.get()
         try:
             result: Result = executor.submit(function, *arguments).result()
         except BrokenProcessPool as error:
-            self._own.executor = None
             self._executors.remove(executor)
             executor.shutdown(kill_workers=True)
+            executor = _one_process()
+            self._executors.append(executor)
             found = re.search(r"\{(.*)\}", str(error))
             raise TrainingFailed(
                 f"a worker process ended unexpectedly (exit code {found[1] if found else error}). Its own message, if "
                 "any, is above; without one it was killed, usually for want of memory: use fewer workers."
             ) from error
+        finally:
+            self._idle.put(executor)
         return result
+
+
+def _one_process() -> Any:
+    """An executor of one process, which starts at its first call."""
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    environment = dict.fromkeys(_THREAD_VARIABLES, "1")  # read once, when the libraries are loaded
+    return ProcessPoolExecutor(1, env=environment, initializer=_prepare, initargs=(os.getpid(),))
 
 
 def map_in_processes(

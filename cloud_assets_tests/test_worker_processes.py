@@ -99,3 +99,16 @@ def test_a_script_needs_no_main_guard_and_its_workers_end_with_it(tmp_path: Path
     while worker.exists():
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.05)
+
+
+def test_loky_is_imported_before_threads_call_it() -> None:
+    # Two threads that imported it at the same time found it half initialised, and its processes were never ended.
+    code = """
+        import sys
+        from cloud_assets.worker_processes import WorkerProcesses
+        assert "joblib" not in sys.modules
+        with WorkerProcesses(2):
+            assert "joblib.externals.loky.process_executor" in sys.modules
+            assert "joblib.externals.loky.backend.resource_tracker" in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, cwd=ROOT, timeout=120)
