@@ -270,7 +270,7 @@ def export_patches(
         known = f"{', '.join(FORMATS)}; validation: {', '.join(VALIDATION_FOLDERS)}"
         raise InvalidRecipe(f"--format {image_format} --validation {validation}: there are {known}.")
     results = Path(settings().home) / task
-    summary = export_class_folders(
+    by_split, refused = export_class_folders(
         PatchStore.open(results / "labeled_patches"),
         Splits.open(results / "splits"),
         directory,
@@ -278,10 +278,10 @@ def export_patches(
         image_format=image_format,
         validation=validation,
     )
-    for split, counts in summary.counts.items():
+    for split, counts in by_split.items():
         _CONSOLE.print(f"[bold]{split}[/bold]: {', '.join(f'{count} {name}' for name, count in counts.items())}")
-    if summary.refused:
-        _CONSOLE.print(f"{summary.refused} patches with too few labelled pixels were left out.")
+    if refused:
+        _CONSOLE.print(f"{refused} patches with too few labelled pixels were left out.")
 
 
 @app.command("label-masks")

@@ -1,8 +1,7 @@
 """Task: cloud coverage classes of Sentinel-2 patches, learnt from CloudSEN12's masks."""
 
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
-from cloud_assets.families.classification.evaluation import ClassificationEvaluation
-from cloud_assets.families.classification.recipe import Classification, ClassificationLoss
+from cloud_assets.families.classification.recipe import Classification, ClassificationEvaluation, ClassificationLoss
 from cloud_assets.inference.export_recipe import ExportRecipe
 from cloud_assets.learning.recipe import Optimisation
 from cloud_assets.learning.search_space import Choice, FloatRange, IntegerRange, SearchSpace, StudyRecipe

@@ -11,8 +11,7 @@ import numpy as np
 from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
 from cloud_assets.families.anomaly.normal_split import NormalSplit
 from cloud_assets.families.anomaly.recipe import Reconstruction
-from cloud_assets.families.classification.evaluation import ClassificationEvaluation
-from cloud_assets.families.classification.recipe import Classification
+from cloud_assets.families.classification.recipe import Classification, ClassificationEvaluation
 from cloud_assets.families.segmentation.recipe import Segmentation, SegmentationEvaluation
 from cloud_assets.families.translation.evaluation import TranslationEvaluation
 from cloud_assets.families.translation.recipe import PAPER_OPTIMISATION, Translation

@@ -43,8 +43,8 @@ def test_every_patch_is_in_the_folder_of_its_class(
     labelled: tuple[PatchStore, Splits], tmp_path: Path, image_format: str, suffix: str
 ) -> None:
     store, splits = labelled
-    summary = export_class_folders(store, splits, tmp_path / "out", image_format=image_format, progress=False)
-    assert summary.counts == {"train": dict.fromkeys(NAMES, 2), "test": dict.fromkeys(NAMES, 1)}
+    counts, _ = export_class_folders(store, splits, tmp_path / "out", image_format=image_format, progress=False)
+    assert counts == {"train": dict.fromkeys(NAMES, 2), "test": dict.fromkeys(NAMES, 1)}
     with (tmp_path / "out" / "labels.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert tree(tmp_path / "out") == sorted([row["file"] for row in rows] + ["labels.csv"])
@@ -75,9 +75,9 @@ def test_validation_has_its_own_folder_or_none(labelled: tuple[PatchStore, Split
     store, splits = labelled
     for validation, folders in [("separate", {"train", "validation", "test"}), ("leave_out", {"train", "test"})]:
         target = tmp_path / validation
-        summary = export_class_folders(store, splits, target, validation=validation, progress=False)
+        counts, _ = export_class_folders(store, splits, target, validation=validation, progress=False)
         assert {path.name for path in target.iterdir() if path.is_dir()} == folders
-        assert sum(summary.counts["train"].values()) == 4
+        assert sum(counts["train"].values()) == 4
 
 
 def test_nobodys_files_are_replaced(labelled: tuple[PatchStore, Splits], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Training and validation batches of classifiers: windows of patches with the class of their own coverage."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +25,17 @@ class WindowSource:
     """Labelled windows of a store, some of its bands."""
 
     store: PatchStore
-    """The store."""
     windows: Windows
-    """Which windows."""
     channels: list[int]
     """Which of its bands, in the order of the network."""
 
     def __len__(self) -> int:
         return len(self.windows)
+
+    def read(self, position: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
+        """Digital numbers (C, h, w) and cloud codes (h, w) of a window."""
+        dn = self.windows.read(self.store, position, IMAGES)[self.channels]
+        return dn, self.windows.read(self.store, position, "masks")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,38 +47,34 @@ class TrainingWindows(NumberedBatches):
     """
 
     real: WindowSource
-    """Windows of the training split."""
     simulated: WindowSource | None
     """Windows of simulated patches, if any are mixed in."""
     fraction: float
-    """Their share."""
+    """Their share; 0 without any."""
     preprocessing: Preprocessing
-    """From digital numbers to the network's input."""
     augmenter: Augmenter
-    """Varies the windows."""
     classes: CoverageClasses
-    """The coverage classes."""
     size: int
     """Edge of the network's input."""
     minimum_valid: float
-    """A window that augmentation leaves with fewer valid pixels is taken as it was."""
+    """A window that augmentation leaves with a smaller share of valid pixels is taken as it was."""
 
     @property
     def simulated_fraction(self) -> float:
         """Share of simulated windows."""
-        return 0.0 if self.simulated is None else self.fraction
+        return self.fraction
 
     def sample(self, stream: int, position: int) -> Sample:
         """Image, class and cover map of one window."""
         source = self.real if self.simulated is None or stream == REAL else self.simulated
         index = self.place(len(source), position, stream)
-        dn = source.windows.read(source.store, index, IMAGES)[source.channels]
+        dn, codes = source.read(index)
         physical, valid = self.preprocessing.to_physical(dn)
         target = (self.size, self.size)
         image = resize(physical, valid, target, np.nan)
         seen = ~np.isnan(image[0])
         image = np.moveaxis(np.where(seen, image, np.float32(0)), 0, -1)
-        mask = resize_codes(source.windows.read(source.store, index, "masks"), target)
+        mask = resize_codes(codes, target)
         varied = self.augmenter(np.ascontiguousarray(image), mask, seen, key=(self.seed, stream, position))
         percentage = float(source.windows.percentages[index])
         change = float(cloud_percentage(varied.mask) - cloud_percentage(mask))
@@ -91,9 +91,7 @@ class ValidationWindows(OrderedBatches):
     """Validation batches of the same form: windows in their order, preprocessed as for prediction."""
 
     source: WindowSource
-    """Windows of the validation split."""
     preprocessing: Preprocessing
-    """From digital numbers to the network's input."""
     size: int
     """Edge of the network's input."""
 
@@ -104,21 +102,12 @@ class ValidationWindows(OrderedBatches):
 
     def sample(self, position: int) -> Sample:
         """Image, class and cover map of one window."""
-        windows, store = self.source.windows, self.source.store
-        dn = windows.read(store, position, IMAGES)[self.source.channels]
+        dn, mask = self.source.read(position)
         image = fit_size(*self.preprocessing(dn), self.size)
-        return image, windows.labels[position], cover_map(windows.read(store, position, "masks"))
+        return image, self.source.windows.labels[position], cover_map(mask)
 
 
 def cover_map(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Shares of cloudy and of labelled pixels, cell by cell.
-
-    Args:
-        mask: (H, W) cloud codes, 255 unlabelled.
-
-    Returns:
-        (2, :data:`COVER_CELLS`, :data:`COVER_CELLS`) float32.
-    """
+    """Shares of cloudy and of labelled pixels of cloud codes (H, W) by cell, (2, COVER_CELLS, COVER_CELLS) float32."""
     planes = np.stack([np.isin(mask, (THICK_CLOUD, THIN_CLOUD)), mask != UNLABELLED]).astype(np.float32)
-    everywhere = np.ones(mask.shape, bool)
-    return resize(planes, everywhere, (COVER_CELLS, COVER_CELLS), 0.0).clip(0, 1)
+    return resize(planes, np.ones(mask.shape, bool), (COVER_CELLS, COVER_CELLS), 0.0).clip(0, 1)

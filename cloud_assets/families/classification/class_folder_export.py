@@ -9,8 +9,7 @@ The tree is::
 
 import csv
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,12 +17,14 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.errors import CloudAssetsError, DataNotFound, InvalidRecipe, too_many_skipped
-from cloud_assets.families.classification.coverage_labels import CoverageClasses, cloud_percentage
+from cloud_assets.bands import INSTRUMENTS, UNLABELLED
+from cloud_assets.errors import CloudAssetsError, DataNotFound, InvalidRecipe, NoUsablePatches, too_many_skipped
+from cloud_assets.families.classification.coverage_labels import CLASSES, CoverageClasses, cloud_percentage
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore, Role
+from cloud_assets.reports.composites import TRUE_COLOUR
+from cloud_assets.reports.predictions import band_channels
 from cloud_assets.storage import atomic_directory, atomic_file
 
 LABELS_FILE = "labels.csv"
@@ -32,18 +33,8 @@ FORMATS: Mapping[str, str] = {"jpeg": ".jpg", "png": ".png", "geotiff": ".tif"}
 VALIDATION_FOLDERS: Mapping[str, str] = {"train": "train", "separate": "validation", "leave_out": ""}
 """Where validation patches can go -> the folder."""
 _MASK_SUFFIXES = {".tif", ".tiff", ".png", ".jp2"}
-_COLUMNS = ("file", "split", "class", "cloud_percentage", "patch_id", "group")
-
-
-@dataclass(frozen=True)
-class ExportSummary:
-    """What an export wrote."""
-
-    directory: Path
-    counts: Mapping[str, Mapping[str, int]]
-    """Number of images by split and class."""
-    refused: int
-    """Patches left out because too few of their pixels are labelled."""
+_MINIMUM_VALID = 0.2
+"""Patches and masks with a smaller share of labelled pixels have no class."""
 
 
 def export_class_folders(
@@ -51,12 +42,11 @@ def export_class_folders(
     splits: Splits,
     directory: Path,
     *,
-    classes: CoverageClasses | None = None,
+    classes: CoverageClasses = CLASSES,
     image_format: str = "jpeg",
     validation: str = "train",
-    minimum_valid: float = 0.2,
     progress: bool = True,
-) -> ExportSummary:
+) -> tuple[dict[str, dict[str, int]], int]:
     """Writes a store's patches as a class-per-folder tree.
 
     Pictures (JPEG, PNG) show red, green and blue with reflectance 0 to 0.4 as 0 to 255. GeoTIFFs hold all bands as
@@ -70,11 +60,10 @@ def export_class_folders(
         image_format: One of :data:`FORMATS`.
         validation: Where validation patches go, one of :data:`VALIDATION_FOLDERS`: into ``train``, into a folder of
             their own (``separate``), or nowhere (``leave_out``).
-        minimum_valid: Patches with a smaller share of labelled pixels are left out.
         progress: Whether to show a progress bar.
 
     Returns:
-        What was written.
+        Number of images by split and class, and of patches left out because too few of their pixels are labelled.
 
     Raises:
         InvalidRecipe: If the folder holds anything but an earlier export, there are no masks, or a picture is asked for
@@ -82,35 +71,43 @@ def export_class_folders(
     """
     from tqdm import tqdm
 
-    classes = classes or CoverageClasses()
     role = store.roles[IMAGES]
-    write = _writer(image_format, role)
-    _check_target(directory, store)
+    try:
+        channels = [] if image_format == "geotiff" else band_channels(role, TRUE_COLOUR)
+    except NoUsablePatches:
+        raise InvalidRecipe(
+            f"a {image_format} picture needs red, green and blue; the patches hold {', '.join(role.bands)}. "
+            "Export GeoTIFFs, which hold any bands."
+        ) from None
+    is_free = not directory.exists() or (directory.is_dir() and not any(directory.iterdir()))
+    if not is_free and not (directory / LABELS_FILE).is_file():
+        raise InvalidRecipe(
+            f"{directory} exists and is no earlier export: nothing in it is touched. Name another folder."
+        )
+    if not store.has_masks:
+        raise InvalidRecipe(f"{store.directory} holds no masks, so its patches have no coverage class.")
     folders = {"train": "train", "validation": VALIDATION_FOLDERS[validation], "test": "test"}
     counts = {split: dict.fromkeys(classes.names, 0) for split in dict.fromkeys(folders.values()) if split}
-    rows: list[tuple[Any, ...]] = []
-    refused = 0
+    rows: list[tuple[str, ...]] = [("file", "split", "class", "cloud_percentage", "patch_id", "group")]
+    chosen = [(split, int(row)) for split in folders for row in splits.indices(split) if folders[split]]
     with atomic_directory(directory) as folder:
         for split in counts:
             for name in classes.names:
                 (folder / split / name).mkdir(parents=True)
-        chosen = [(split, int(row)) for split in folders for row in splits.indices(split) if folders[split]]
         for split, row in tqdm(chosen, desc="exporting", unit="patch", disable=not progress):
-            mask = store.masks[row]
-            if (mask != 255).mean() < max(minimum_valid, 1e-9):
-                refused += 1
+            percentage, name = _labelled(store.masks[row], classes)
+            if not name:
                 continue
-            record = store.index.iloc[row]
-            percentage = float(cloud_percentage(mask))
-            name = classes.names[int(classes.classify(percentage))]
+            record, image = store.index.iloc[row], store.array(IMAGES)[row]
             file = Path(folders[split]) / name / (quote(record["patch_id"], safe="") + FORMATS[image_format])
-            write(folder / file, store.array(IMAGES)[row], record)
+            if channels:
+                _write_picture(folder / file, image[channels], role)
+            else:
+                _write_geotiff(folder / file, image, record, role)
             counts[folders[split]][name] += 1
-            shown = f"{percentage:.3f}"
-            rows.append((file.as_posix(), folders[split], name, shown, record["patch_id"], record["group"]))
-        with (folder / LABELS_FILE).open("w", newline="", encoding="utf-8") as table:
-            csv.writer(table).writerows([_COLUMNS, *rows])
-    return ExportSummary(directory, counts, refused)
+            rows.append((file.as_posix(), folders[split], name, percentage, record["patch_id"], record["group"]))
+        _write_csv(folder / LABELS_FILE, rows)
+    return counts, len(chosen) + 1 - len(rows)
 
 
 def label_masks(
@@ -118,8 +115,7 @@ def label_masks(
     table: Path,
     codes: Mapping[int, int],
     *,
-    classes: CoverageClasses | None = None,
-    minimum_valid: float = 0.2,
+    classes: CoverageClasses = CLASSES,
     max_skipped_fraction: float = 0.05,
 ) -> dict[str, int]:
     """Labels every mask of a folder by coverage.
@@ -129,11 +125,10 @@ def label_masks(
         table: CSV file to write: file, cloud_percentage, class; the class is empty for refused masks.
         codes: Code in the masks -> cloud code (0 clear, 1 thick, 2 thin, 3 shadow, 255 unlabelled).
         classes: The coverage classes.
-        minimum_valid: Masks with a smaller share of labelled pixels are refused.
         max_skipped_fraction: Share of the masks that may be unreadable.
 
     Returns:
-        Number of masks of each class, and ``refused``.
+        Number of masks of each class, and ``refused``, those with too few labelled pixels.
 
     Raises:
         DataNotFound: If there is no mask.
@@ -141,54 +136,38 @@ def label_masks(
     """
     from cloud_assets.datasets.scene import RasterBand, read_truth
 
-    classes = classes or CoverageClasses()
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _MASK_SUFFIXES)
     if not files:
         raise DataNotFound(f"{folder} holds no mask ({', '.join(sorted(_MASK_SUFFIXES))}): give the masks' folder.")
-    rows: list[tuple[str, str, str]] = []
+    rows: list[tuple[str, ...]] = [("file", "cloud_percentage", "class")]
     skipped: list[str] = []
     counts = {**dict.fromkeys(classes.names, 0), "refused": 0}
     for file in files:
         try:
-            mask = read_truth(RasterBand(str(file)), {**codes, 255: codes.get(255, 255)})
+            mask = read_truth(RasterBand(str(file)), {**codes, UNLABELLED: codes.get(UNLABELLED, UNLABELLED)})
         except CloudAssetsError as error:
             skipped.append(f"{file}: {error}")
             continue
-        is_refused = (mask != 255).mean() < max(minimum_valid, 1e-9)
-        percentage = float(cloud_percentage(mask))
-        name = "" if is_refused else classes.names[int(classes.classify(percentage))]
+        percentage, name = _labelled(mask, classes)
         counts[name or "refused"] += 1
-        rows.append((file.relative_to(folder).as_posix(), f"{percentage:.3f}", name))
+        rows.append((file.relative_to(folder).as_posix(), percentage, name))
     if len(skipped) > max_skipped_fraction * len(files):
         raise too_many_skipped(str(folder), skipped, len(files), max_skipped_fraction)
-    with atomic_file(table) as path, path.open("w", newline="", encoding="utf-8") as out:
-        csv.writer(out).writerows([("file", "cloud_percentage", "class"), *rows])
+    with atomic_file(table) as path:
+        _write_csv(path, rows)
     return counts
 
 
-def _check_target(directory: Path, store: PatchStore) -> None:
-    is_free = not directory.exists() or (directory.is_dir() and not any(directory.iterdir()))
-    if not is_free and not (directory / LABELS_FILE).is_file():
-        raise InvalidRecipe(
-            f"{directory} exists and is no earlier export: nothing in it is touched. Name another folder."
-        )
-    if not store.has_masks:
-        raise InvalidRecipe(f"{store.directory} holds no masks, so its patches have no coverage class.")
+def _labelled(mask: npt.NDArray[np.uint8], classes: CoverageClasses) -> tuple[str, str]:
+    """Cloud cover in percent, and the name of its class; empty where too few pixels are labelled."""
+    percentage = float(cloud_percentage(mask))
+    is_refused = (mask != UNLABELLED).mean() < _MINIMUM_VALID
+    return f"{percentage:.3f}", "" if is_refused else classes.names[int(classes.classify(percentage))]
 
 
-def _writer(image_format: str, role: Role) -> Any:
-    if image_format == "geotiff":
-        return lambda path, image, record: _write_geotiff(path, image, record, role)
-    instrument = INSTRUMENTS[role.instrument]
-    names = [instrument.find(band).common_name for band in role.bands]
-    try:
-        channels = [names.index(band) for band in ("red", "green", "blue")]
-    except ValueError:
-        raise InvalidRecipe(
-            f"a {image_format} picture needs red, green and blue; the patches hold {', '.join(role.bands)}. "
-            "Export GeoTIFFs, which hold any bands."
-        ) from None
-    return lambda path, image, record: _write_picture(path, image[channels], role)
+def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as table:
+        csv.writer(table).writerows(rows)
 
 
 def _write_picture(path: Path, image: npt.NDArray[Any], role: Role) -> None:

@@ -48,13 +48,7 @@ class CoverageClasses(BaseModel):
         return self
 
     def classify(self, percentage: npt.ArrayLike) -> Integers:
-        """Class of each percentage.
-
-        Args:
-            percentage: Cloud cover in percent, 0 to 100, any shape.
-
-        Returns:
-            Class numbers from 0, same shape.
+        """Class numbers from 0 of cloud covers in percent, any shape.
 
         Raises:
             InvalidRecipe: If a percentage is not a number between 0 and 100.
@@ -73,17 +67,14 @@ class CoverageClasses(BaseModel):
         return [f"{name} ({edges[i]:g}-{edges[i + 1]:g} %)" for i, name in enumerate(self.names)]
 
 
+CLASSES = CoverageClasses()
+"""The classes unless others are named."""
+
+
 def cloud_percentage(masks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Thick and thin cloud as a percentage of the labelled pixels.
-
-    Args:
-        masks: (…, H, W) cloud codes, 255 unlabelled or nodata.
-
-    Returns:
-        (…) in [0, 100]; NaN where nothing is labelled.
-    """
+    """Thick and thin cloud of masks (…, H, W) as a percentage (…) of the labelled pixels; NaN where nothing is."""
     labelled = (masks != UNLABELLED).sum(axis=(-2, -1))
-    cloud = ((masks == THICK_CLOUD) | (masks == THIN_CLOUD)).sum(axis=(-2, -1))
+    cloud = np.isin(masks, (THICK_CLOUD, THIN_CLOUD)).sum(axis=(-2, -1))
     shares: npt.NDArray[np.float64] = np.where(labelled > 0, 100.0 * cloud / np.maximum(labelled, 1), np.nan)
     return shares
 
@@ -103,7 +94,7 @@ class Windows:
     labels: Integers
     """Class of that cover."""
     refused: int = 0
-    """Windows left out because too few of their pixels are labelled."""
+    """Windows left out because too few of their pixels are labelled or valid."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -113,20 +104,14 @@ class Windows:
         arrays = {name: array[chosen] for name, array in vars(self).items() if name != "refused"}
         return Windows(**arrays, refused=self.refused)
 
-    def read(self, store: PatchStore, position: int, role: str) -> npt.NDArray[Any]:
-        """Cuts one window out of an array of the store.
-
-        Args:
-            store: The store.
-            position: Position of the window, 0 to K - 1.
-            role: ``images`` or ``masks``.
-
-        Returns:
-            (C, height, width) or (height, width), a view.
-        """
+    def place(self, position: int) -> tuple[slice, slice]:
+        """Rows and columns of a window in its patch."""
         top, left = self.tops[position], self.lefts[position]
-        bottom, right = top + self.heights[position], left + self.widths[position]
-        window: npt.NDArray[Any] = store.array(role)[self.rows[position], ..., top:bottom, left:right]
+        return slice(top, top + self.heights[position]), slice(left, left + self.widths[position])
+
+    def read(self, store: PatchStore, position: int, role: str) -> npt.NDArray[Any]:
+        """A window of an array of the store, ``images`` (C, height, width) or ``masks`` (height, width); a view."""
+        window: npt.NDArray[Any] = store.array(role)[self.rows[position], ..., *self.place(position)]
         return window
 
     def class_counts(self, classes: int) -> Integers:
@@ -162,17 +147,19 @@ def label_windows(
         NoUsablePatches: If the split holds no patch with enough labelled pixels.
     """
     height, width = store.masks.shape[1:]
-    tables = ((row, *_areas(store.masks[row])) for row in indices)
     rng = np.random.default_rng(seed)
     per_patch = 0 if len(indices) >= count else -(-count // max(len(indices), 1)) * _CANDIDATES
-    parts: list[npt.NDArray[np.float64]] = []
-    for row, cloud, labelled in tables:
+    parts = [np.zeros((0, 8))]
+    for row in indices:
+        mask = store.masks[row]
         boxes = np.concatenate([[[0, 0, height, width]], _boxes(rng, per_patch, height, width, scale)])
-        shares = _sums(labelled, boxes) / (boxes[:, 2] * boxes[:, 3])
-        percentages = 100.0 * _sums(cloud, boxes) / np.maximum(_sums(labelled, boxes), 1)
-        numbers = np.column_stack([np.full(len(boxes), row), boxes, percentages, shares, np.arange(len(boxes)) == 0])
-        parts.append(numbers)
-    drawn = np.concatenate(parts) if parts else np.zeros((0, 8))
+        labelled = _sums(mask != UNLABELLED, boxes)
+        percentages = 100.0 * _sums(np.isin(mask, (THICK_CLOUD, THIN_CLOUD)), boxes) / np.maximum(labelled, 1)
+        shares = labelled / (boxes[:, 2] * boxes[:, 3])
+        parts.append(
+            np.column_stack([np.full(len(boxes), row), boxes, percentages, shares, np.arange(len(boxes)) == 0])
+        )
+    drawn = np.concatenate(parts)
     usable = drawn[:, 6] >= max(minimum_valid, 1e-9)
     refused = int((~usable[drawn[:, 7] == 1]).sum())
     drawn = drawn[usable]
@@ -183,32 +170,36 @@ def label_windows(
         )
     rows, tops, lefts, heights, widths = drawn[:, :5].astype(np.int64).T
     windows = Windows(rows, tops, lefts, heights, widths, drawn[:, 5], classes.classify(drawn[:, 5]), refused)
-    is_whole = drawn[:, 7] == 1
-    more = even_out(windows.labels, windows.rows, max(count - int(is_whole.sum()), 0), rng, ~is_whole)
-    return windows.subset(np.concatenate([np.flatnonzero(is_whole), more]))
+    whole = np.flatnonzero(drawn[:, 7] == 1)
+    random = _evened_out(windows.labels, windows.rows, rng.permutation(np.flatnonzero(drawn[:, 7] == 0)))
+    return windows.subset(np.concatenate([whole, np.sort(random[: max(count - len(whole), 0)])]))
 
 
-def even_out(
-    labels: Integers, rows: Integers, count: int, rng: np.random.Generator, allowed: npt.NDArray[np.bool_]
-) -> Integers:
-    """Chooses windows such that the classes come out even, and within a class the patches.
+def _boxes(rng: np.random.Generator, count: int, height: int, width: int, scale: tuple[float, float]) -> Integers:
+    """(count, 4) random squares: top, left, height, width."""
+    sides = np.clip(np.rint(rng.uniform(*scale, count) * min(height, width)), 1, min(height, width)).astype(np.int64)
+    tops, lefts = rng.integers(0, height - sides + 1), rng.integers(0, width - sides + 1)
+    return np.column_stack([tops, lefts, sides, sides])
 
-    Args:
-        labels: (K,) class of each window.
-        rows: (K,) patch of each window.
-        count: How many to choose; fewer if there are not as many.
-        rng: Source of chance.
-        allowed: (K,) which may be chosen.
 
-    Returns:
-        Positions of the chosen windows, rising.
-    """
-    candidates = rng.permutation(np.flatnonzero(allowed))
+def _sums(part: npt.NDArray[np.bool_], boxes: Integers) -> Integers:
+    """(K,) how many pixels of (H, W) in each of the boxes (K, 4) are True, by a summed-area table."""
+    table = np.pad(part.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))
+    top, left = boxes[:, 0], boxes[:, 1]
+    bottom, right = top + boxes[:, 2], left + boxes[:, 3]
+    total: Integers = table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
+    return total
+
+
+def _evened_out(labels: Integers, rows: Integers, positions: Integers) -> Integers:
+    """Positions of windows in such an order that any first ones are even by class, and within a class by patch."""
+    import pandas as pd
+
     # A window's turn: how many of the same class and patch, and then of the same class, come before it.
-    turns = _occurrences(labels[candidates] * (rows.max(initial=0) + 1) + rows[candidates])
-    candidates = candidates[np.argsort(turns, kind="stable")]
-    ranks = _occurrences(labels[candidates])
-    return np.sort(candidates[np.argsort(ranks, kind="stable")][:count])
+    table = pd.DataFrame({"label": labels[positions], "row": rows[positions], "position": positions})
+    for keys in (["label", "row"], ["label"]):
+        table = table.iloc[table.groupby(keys).cumcount().to_numpy().argsort(kind="stable")]
+    return table["position"].to_numpy(dtype=np.int64)
 
 
 def percentage_mismatches(
@@ -225,56 +216,20 @@ def percentage_mismatches(
     Yields:
         (scene, coverage of the mask, coverage as stated) of each mismatch.
     """
+    parts = ("thick_percentage", "thin_percentage")
     stated = {
-        scene.scene_id: (
-            float(scene.attributes["thick_percentage"]) + float(scene.attributes["thin_percentage"]),
-            scene,
-        )
+        scene.scene_id: scene
         for scene in catalog
-        if {"thick_percentage", "thin_percentage"} <= scene.attributes.keys() and scene.label_type in (None, "high")
+        if set(parts) <= scene.attributes.keys() and scene.label_type in (None, "high")
     }
     index = store.index
     alone = index[~index["scene_id"].duplicated(keep=False) & index["scene_id"].isin(stated)]
     sides = next(iter(store.roles.values())).shape[1:]
     for name, covered, valid in zip(alone["scene_id"], alone["cloud_percentage"], alone["valid_fraction"], strict=True):
-        expected, scene = stated[name]
+        expected = sum(float(stated[name].attributes[part]) for part in parts)
         # Pixels without data count as pixels without cloud there.
         measured = float(covered * valid)
         if not abs(measured - expected) <= tolerance:
-            grid = scene.grid()
+            grid = stated[name].grid()
             if grid.height <= sides[0] and grid.width <= sides[1]:
                 yield str(name), measured, expected
-
-
-def _areas(mask: npt.NDArray[np.uint8]) -> tuple[Integers, Integers]:
-    """Summed-area tables (H + 1, W + 1) of cloudy and of labelled pixels."""
-    labelled = mask != UNLABELLED
-    cloud = (mask == THICK_CLOUD) | (mask == THIN_CLOUD)
-    tables = [np.pad(part.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0))) for part in (cloud, labelled)]
-    return tables[0], tables[1]
-
-
-def _sums(table: Integers, boxes: Integers) -> Integers:
-    """Sums over boxes (K, 4) of top, left, height, width."""
-    top, left = boxes[:, 0], boxes[:, 1]
-    bottom, right = top + boxes[:, 2], left + boxes[:, 3]
-    total: Integers = table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
-    return total
-
-
-def _boxes(rng: np.random.Generator, count: int, height: int, width: int, scale: tuple[float, float]) -> Integers:
-    """(count, 4) random squares: top, left, height, width."""
-    sides = np.clip(np.rint(rng.uniform(*scale, count) * min(height, width)), 1, min(height, width)).astype(np.int64)
-    tops, lefts = rng.integers(0, height - sides + 1), rng.integers(0, width - sides + 1)
-    return np.column_stack([tops, lefts, sides, sides])
-
-
-def _occurrences(values: Integers) -> Integers:
-    """For each value how many equal ones come before it."""
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    starts = np.r_[0, np.flatnonzero(np.diff(ordered)) + 1]
-    lengths = np.diff(np.r_[starts, len(values)])
-    counts = np.empty(len(values), np.int64)
-    counts[order] = np.arange(len(values)) - np.repeat(starts, lengths) if len(values) else 0
-    return counts

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cloud_assets.errors import NoUsablePatches
-from cloud_assets.families.classification.baselines import classify_by_mask, fit_bright_share
-from cloud_assets.families.classification.card_section import ClassificationSection
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows, label_windows
-from cloud_assets.families.classification.gallery import (
-    CAPTIONS,
-    Scored,
-    classification_figures,
-    classification_notes,
-    sample_table,
-    scene_table,
+from cloud_assets.families.classification.figures import CAPTIONS, classification_figures
+from cloud_assets.families.classification.metrics import (
+    Answers,
+    class_table,
+    classify_by_mask,
+    decision_metrics,
+    fit_bright_share,
+    probability_metrics,
 )
-from cloud_assets.families.classification.metrics import Answers, class_table, decision_metrics, probability_metrics
+from cloud_assets.families.classification.recipe import ClassificationEvaluation, ClassificationSection
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import SPLITS
-from cloud_assets.reports.evaluate import EvaluationRun, Findings, evaluation_of
+from cloud_assets.reports.evaluate import EvaluationRun, Findings, evaluation_of, interval_note
 from cloud_assets.reports.predictions import band_channels
 
 if TYPE_CHECKING:
-    from cloud_assets.families.classification.evaluation import ClassificationEvaluation
-    from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.inference.predictor import Predictor
-    from cloud_assets.patches.splits import Splits
+    import pandas as pd
+
     from cloud_assets.patches.store import PatchStore
     from cloud_assets.reports.evaluation import Evaluation
 
@@ -43,18 +40,15 @@ _REFUSED = 255
 
 def evaluate(recipe: ClassificationEvaluation, run: EvaluationRun) -> Evaluation:
     """Evaluates a model; see :meth:`Family.evaluate`."""
-    predictor, card, store, splits = run.predictor, run.card, run.store, run.splits
-    section = ClassificationSection.of(card)
-    classes = section.classes(card)
-    scorer = _Scorer(recipe, store, splits, classes, section.minimum_valid, run.progress)
-    tested = scorer.score(predictor, "test")
-    validated = scorer.score(predictor, "validation")
-    answers, notes = scorer.rules(tested.windows, run.references)
-    rules = {name: decision_metrics(answer, len(classes.names)) for name, answer in answers.items()}
-    samples = sample_table(store, tested, classes)
-    scenes = scene_table(samples)
+    patches = len(run.test_rows(needs_masks=True))
+    classes = ClassificationSection.of(run.card).classes(run.card)
+    windows, answers = _scored(recipe, run, "test")
+    _, validated = _scored(recipe, run, "validation")
+    rules, notes = _rules(recipe, run, windows, classes)
+    samples = _sample_table(run.store, windows, answers, classes)
+    scenes = _scene_table(samples)
     found = Findings(
-        test=_metrics(tested, classes, recipe),
+        test=_metrics(answers, classes, recipe),
         validation=_metrics(validated, classes, recipe),
         rules=rules,
         stated_rules={
@@ -62,106 +56,146 @@ def evaluate(recipe: ClassificationEvaluation, run: EvaluationRun) -> Evaluation
             "bright_share": BRIGHTNESS,
             "majority": MAJORITY,
         },
-        tables={
-            "per_class": class_table(tested.answers, classes.names),
-            "per_scene": scenes,
-            "per_sample": samples,
-        },
-        figures=classification_figures(recipe, store, tested, samples, classes),
+        tables={"per_class": class_table(answers, classes.names), "per_scene": scenes, "per_sample": samples},
+        figures=classification_figures(recipe, run.store, windows, answers, samples, classes),
         captions=CAPTIONS,
-        notes=(*classification_notes(splits, tested, classes, scenes), *notes),
+        notes=(*_notes(patches, windows, classes, scenes), *notes),
         headline=HEADLINE,
         sections={"Classes": dict(zip(classes.names, classes.describe(), strict=True))},
     )
     return evaluation_of(recipe, run, found)
 
 
-class _Scorer:
-    """Draws the samples of each split and has them classified."""
-
-    def __init__(
-        self,
-        recipe: ClassificationEvaluation,
-        store: PatchStore,
-        splits: Splits,
-        classes: CoverageClasses,
-        minimum_valid: float,
-        progress: bool,
-    ) -> None:
-        if not store.has_masks:
-            raise NoUsablePatches(f"{store.directory} holds no masks, so nothing is known of its patches' cover.")
-        self._recipe, self._store, self._splits = recipe, store, splits
-        self._classes, self._minimum_valid, self._progress = classes, minimum_valid, progress
-
-    def windows(self, split: str, count: int) -> Windows:
-        """The same windows for every model that is evaluated on these splits."""
-        try:
-            return label_windows(
-                self._store,
-                self._splits.indices(split),
-                self._classes,
-                count=count,
-                scale=self._recipe.window_scale,
-                minimum_valid=self._minimum_valid,
-                seed=SPLITS.index(split),
-            )
-        except NoUsablePatches as error:
-            raise NoUsablePatches(f"the {split} split cannot be scored: {error}") from error
-
-    def score(self, predictor: Predictor, split: str) -> Scored:
-        """The model's answers to a split."""
-        from tqdm import tqdm
-
-        windows = self.windows(split, self._recipe.windows)
-        channels = band_channels(self._store.roles[IMAGES], predictor.card.bands)
-        found = np.empty(len(windows), np.int64)
-        probability = np.empty((len(windows), len(self._classes.names)), np.float32)
-        for position in tqdm(range(len(windows)), desc=f"scoring {split}", unit="sample", disable=not self._progress):
-            # Windows differ in size, so each one goes by itself.
-            answer = predictor.predict(windows.read(self._store, position, IMAGES)[None, channels])
-            found[position], probability[position] = answer["class"][0], answer["class_probability"][0]
-        answered = np.flatnonzero(found != _REFUSED)
-        if not len(answered):
-            raise NoUsablePatches(f"the model refused all {len(windows)} samples of the {split} split.")
-        kept = windows.subset(answered)
-        answers = Answers(kept.labels, found[answered], probability[answered])
-        return Scored(kept, answers, len(windows) - len(answered))
-
-    def rules(self, windows: Windows, references: Mapping[str, ModelBundle]) -> tuple[dict[str, Answers], list[str]]:
-        """What the rules without a classifier say about the test samples, and notes about them."""
-        fitted_on = self.windows("train", self._recipe.baseline_windows)
-        bright = fit_bright_share(self._store, fitted_on, self._classes)
-        majority = int(np.argmax(fitted_on.class_counts(len(self._classes.names))))
-        rules = {
-            BRIGHTNESS: Answers(windows.labels, bright.classify(self._store, windows, self._classes)),
-            MAJORITY: Answers(windows.labels, np.full(len(windows), majority, np.int64)),
-        }
-        notes = [
-            f"Baseline '{BRIGHTNESS}': pixels with a mean reflectance of at least {bright.threshold:.2f} in "
-            f"{', '.join(bright.bands)} count as cloud; the threshold is fitted on the training split."
-        ]
-        for name, bundle in references.items():
-            try:
-                found = classify_by_mask(
-                    bundle, self._store, windows, self._classes, title=f"masks of {name}", progress=self._progress
-                )
-            except NoUsablePatches as error:
-                notes.append(f"No baseline from the champion of {name}: {error}")
-                continue
-            rule = f"coverage of {name}'s mask"
-            rules[rule] = Answers(windows.labels, found)
-            notes.append(f"Baseline '{rule}': from {bundle.card.variant}, version {bundle.version}.")
-        if not references:
-            notes.append(
-                "No segmentation champion was there when this was evaluated, so the coverage of its mask is no "
-                "baseline here. Run a segmentation job first, then evaluate again."
-            )
-        return rules, notes
+def _windows(recipe: ClassificationEvaluation, run: EvaluationRun, split: str, count: int) -> Windows:
+    """The samples of a split: the same for every model that is evaluated on these splits."""
+    section = ClassificationSection.of(run.card)
+    try:
+        return label_windows(
+            run.store,
+            run.splits.indices(split),
+            section.classes(run.card),
+            count=count,
+            scale=recipe.window_scale,
+            minimum_valid=section.minimum_valid,
+            seed=SPLITS.index(split),
+        )
+    except NoUsablePatches as error:
+        raise NoUsablePatches(f"the {split} split cannot be scored: {error}") from error
 
 
-def _metrics(scored: Scored, classes: CoverageClasses, recipe: ClassificationEvaluation) -> dict[str, float]:
-    return {
-        **decision_metrics(scored.answers, len(classes.names)),
-        **probability_metrics(scored.answers, classes.names, recipe.calibration_bins),
-        "samples": float(len(scored.answers)),
+def _scored(recipe: ClassificationEvaluation, run: EvaluationRun, split: str) -> tuple[Windows, Answers]:
+    """The samples of a split that the model answers, and its answers."""
+    from tqdm import tqdm
+
+    windows = _windows(recipe, run, split, recipe.windows)
+    channels = band_channels(run.store.roles[IMAGES], run.card.bands)
+    found = np.empty(len(windows), np.int64)
+    probability = np.empty((len(windows), len(run.card.classes)), np.float32)
+    for position in tqdm(range(len(windows)), desc=f"scoring {split}", unit="sample", disable=not run.progress):
+        # Windows differ in size, so each one goes by itself.
+        answer = run.predictor.predict(windows.read(run.store, position, IMAGES)[None, channels])
+        found[position], probability[position] = answer["class"][0], answer["class_probability"][0]
+    answered = np.flatnonzero(found != _REFUSED)
+    if not len(answered):
+        raise NoUsablePatches(f"the model refused all {len(windows)} samples of the {split} split.")
+    kept = replace(windows.subset(answered), refused=windows.refused + len(windows) - len(answered))
+    return kept, Answers(kept.labels, found[answered], probability[answered])
+
+
+def _rules(
+    recipe: ClassificationEvaluation, run: EvaluationRun, windows: Windows, classes: CoverageClasses
+) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Metrics of the rules without a classifier on the test samples, and notes about them."""
+    fitted_on = _windows(recipe, run, "train", recipe.baseline_windows)
+    bright = fit_bright_share(run.store, fitted_on, classes)
+    majority = int(np.argmax(fitted_on.class_counts(len(classes.names))))
+    rules = {
+        BRIGHTNESS: bright.classify(run.store, windows, classes),
+        MAJORITY: np.full(len(windows), majority, np.int64),
     }
+    notes = [
+        f"Baseline '{BRIGHTNESS}': pixels with a mean reflectance of at least {bright.threshold:.2f} in "
+        f"{', '.join(bright.bands)} count as cloud; the threshold is fitted on the training split."
+    ]
+    for name, bundle in run.references.items():
+        title, rule = f"masks of {name}", f"coverage of {name}'s mask"
+        try:
+            rules[rule] = classify_by_mask(bundle, run.store, windows, classes, title=title, progress=run.progress)
+        except NoUsablePatches as error:
+            notes.append(f"No baseline from the champion of {name}: {error}")
+            continue
+        notes.append(f"Baseline '{rule}': from {bundle.card.variant}, version {bundle.version}.")
+    if not run.references:
+        notes.append(
+            "No segmentation champion was there when this was evaluated, so the coverage of its mask is no "
+            "baseline here. Run a segmentation job first, then evaluate again."
+        )
+    scores = {name: decision_metrics(Answers(windows.labels, said), len(classes.names)) for name, said in rules.items()}
+    return scores, notes
+
+
+def _metrics(answers: Answers, classes: CoverageClasses, recipe: ClassificationEvaluation) -> dict[str, float]:
+    return {
+        **decision_metrics(answers, len(classes.names)),
+        **probability_metrics(answers, classes.names, recipe.calibration_bins),
+        "samples": float(len(answers)),
+    }
+
+
+def _sample_table(store: PatchStore, windows: Windows, answers: Answers, classes: CoverageClasses) -> pd.DataFrame:
+    """One row a sample, mistakes before right answers, the surest first."""
+    import pandas as pd
+
+    names = np.array(classes.names)
+    index = store.index.iloc[windows.rows]
+    table = pd.DataFrame(
+        {
+            "patch_id": index["patch_id"].to_numpy(),
+            "group": index["group"].to_numpy(),
+            "row": windows.tops,
+            "col": windows.lefts,
+            "height": windows.heights,
+            "width": windows.widths,
+            "cloud_percentage": windows.percentages,
+            "true_class": names[answers.truth],
+            "predicted_class": names[answers.predicted],
+            "confidence": np.take_along_axis(answers.probability, answers.predicted[:, None], axis=1)[:, 0],
+            "class_error": abs(answers.truth - answers.predicted),
+            "sample": np.arange(len(answers)),
+        }
+    )
+    order = np.lexsort([-table["confidence"], table["class_error"] == 0])
+    return table.iloc[order].reset_index(drop=True)
+
+
+def _scene_table(samples: pd.DataFrame) -> pd.DataFrame:
+    """One row a scene: ``group``, ``samples``, ``accuracy``, ``mean_absolute_class_error``, ``cloud_percentage``."""
+    grouped = samples.assign(accuracy=samples["class_error"] == 0).groupby("group")
+    table = grouped.agg(
+        samples=("accuracy", "size"),
+        accuracy=("accuracy", "mean"),
+        mean_absolute_class_error=("class_error", "mean"),
+        cloud_percentage=("cloud_percentage", "mean"),
+    )
+    return table.reset_index().sort_values("accuracy", ignore_index=True)
+
+
+def _notes(patches: int, windows: Windows, classes: CoverageClasses, scenes: pd.DataFrame) -> list[str]:
+    """What a reader of the numbers has to know about the samples."""
+    notes = [
+        "Cloud cover is thick and thin cloud over the labelled pixels of a sample; classes: "
+        + ", ".join(classes.describe()) + "."
+    ]  # fmt: skip
+    if len(windows) > patches:
+        notes.append(
+            f"The {patches} test patches are supplemented with random windows to {len(windows)} samples, all "
+            "classes alike. Windows of one patch resemble each other: the interval below counts scenes, not samples."
+        )
+    notes += interval_note(scenes, "accuracy")
+    counts = windows.class_counts(len(classes.names))
+    absent = [name for name, count in zip(classes.names, counts, strict=True) if count == 0]
+    if absent:
+        notes.append(f"Not in the test split, so without metrics: {', '.join(absent)}.")
+    if windows.refused:
+        notes.append(f"{windows.refused} samples with too few valid or labelled pixels were refused.")
+    return notes

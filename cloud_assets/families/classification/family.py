@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.families.classification.card_section import ClassificationSection
-from cloud_assets.families.classification.evaluation import ClassificationEvaluation
 from cloud_assets.families.classification.products import PRODUCTS
-from cloud_assets.families.classification.recipe import Classification
+from cloud_assets.families.classification.recipe import (
+    Classification,
+    ClassificationEvaluation,
+    ClassificationSection,
+)
 from cloud_assets.families.family import Family
 from cloud_assets.inference.drift_reference import rounded
-from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.confident_learning import doubt_classes
+from cloud_assets.reports.doubts import Doubts, without_masks
+from cloud_assets.reports.predictions import predict_patches
+
+if TYPE_CHECKING:
+    from cloud_assets.inference.predictor import Predictor
+    from cloud_assets.patches.store import PatchStore
 
 
 class ClassificationFamily(Family):
@@ -35,6 +43,21 @@ class ClassificationFamily(Family):
     def labelled_rows(self, store: PatchStore) -> npt.NDArray[np.int64]:
         """Rows with a labelled pixel."""
         return np.flatnonzero(store.index["cloud_percentage"].notna())
+
+    def doubts(self, predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], progress: bool) -> Doubts:
+        """Compares the class of each patch's mask with confident predictions, by confident learning."""
+        import pandas as pd
+
+        card = predictor.card
+        batches = predict_patches(predictor, store, rows, batch_size=8, title="Comparing classes", progress=progress)
+        shares = np.concatenate([batch.answer["class_probability"] for batch in batches]).astype(np.float64)
+        there = np.isfinite(shares).all(axis=1)
+        cover = store.index["cloud_percentage"].to_numpy()[rows[there]]
+        labels = ClassificationSection.of(card).classes(card).classify(cover)
+        suspicion, said = doubt_classes(shares[there], labels)
+        names = np.asarray(card.classes)
+        table = {"store_row": rows[there], "suspicion": suspicion, "label": names[labels], "model": names[said]}
+        return without_masks(store, pd.DataFrame({**table, "cloud_label_percentage": cover}), "label", "model")
 
 
 FAMILY = ClassificationFamily()

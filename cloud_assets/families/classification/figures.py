@@ -3,46 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.families.classification.metrics import Answers, one_hot
-from cloud_assets.reports.composites import Picture
+from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows
+from cloud_assets.families.classification.metrics import Answers, confusion_counts, one_hot
+from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.reports.composites import STRETCH_NOTE, TRUE_COLOUR, composite
+from cloud_assets.reports.confusion_figure import confusion_figure
 from cloud_assets.reports.style import BASELINE_COLOUR, SERIES_COLOURS, figure_style, png
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cloud_assets.families.classification.recipe import ClassificationEvaluation
+    from cloud_assets.patches.store import PatchStore
+
+CAPTIONS = {
+    "confusion_matrix": "Test samples by true and predicted class; colour is the share of the true class.",
+    "cloud_cover": "Each point is a test sample; how far a mistake lies from its grey band is how wrong it is.",
+    "mistakes": f"The most confident mistakes, each with its own true cloud cover; {STRETCH_NOTE}.",
+    "roc": "Each class against the rest, over all thresholds of its probability.",
+    "confidence": "Whether stated confidence can be believed (left), and how often it is stated (right).",
+    "baselines": "Rules without a classifier, on the same test samples.",
+    "per_class": "Test samples of each class.",
+    "per_scene": "Test scenes, lowest accuracy first.",
+    "per_sample": "Test samples, the most confident mistakes first.",
+}
 _SIZE = (8.6, 4.3)
+_UNIT = (-0.02, 1.02)
 _COLUMNS = 4
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """A window that the model is wrong about."""
+def classification_figures(
+    recipe: ClassificationEvaluation,
+    store: PatchStore,
+    windows: Windows,
+    answers: Answers,
+    samples: pd.DataFrame,
+    classes: CoverageClasses,
+) -> dict[str, bytes | None]:
+    """PNG images by name; None for those that the data do not allow."""
+    names = classes.names
+    # Windows of one patch resemble each other: two of them tell enough.
+    wrong = samples[samples["class_error"] > 0].groupby("patch_id", sort=False).head(2).head(recipe.mistakes)
+    return {
+        "confusion_matrix": confusion_figure(confusion_counts(answers, len(names)), names, names, unit="samples"),
+        "cloud_cover": _cover_figure(windows.percentages, answers, classes),
+        "mistakes": _mistakes_figure(store, windows, wrong),
+        "roc": _roc_figure(answers, names),
+        "confidence": _confidence_figure(answers, recipe.calibration_bins),
+    }
 
-    picture: Picture
-    """(H, W, 3) in [0, 1]."""
-    title: str
-    """Where it is from."""
-    percentage: float
-    """Its true cloud cover."""
-    truth: str
-    predicted: str
-    confidence: float
-    """Probability that the model gives its answer."""
 
-
-def roc_figure(answers: Answers, names: Sequence[str]) -> bytes | None:
-    """ROC curve of each class against the rest, and of all pooled.
-
-    Returns:
-        A PNG image; None if the truth holds only one class.
-    """
+def _roc_figure(answers: Answers, names: Sequence[str]) -> bytes | None:
+    """ROC curve of each class against the rest, and of all pooled; None if the truth holds only one class."""
     from matplotlib.figure import Figure
     from sklearn.metrics import auc, roc_curve
 
     each = one_hot(answers.truth, len(names))
-    if answers.probability is None or len(np.unique(answers.truth)) < 2:
+    if len(np.unique(answers.truth)) < 2:
         return None
     grid = np.linspace(0, 1, 201)
     with figure_style():
@@ -61,109 +83,78 @@ def roc_figure(answers: Answers, names: Sequence[str]) -> bytes | None:
         mean[0] = 0.0
         axes.plot(grid, mean, color="#2b2b2b", label=f"macro average, area {auc(grid, mean):.3f}")
         axes.plot([0, 1], [0, 1], color=BASELINE_COLOUR, linestyle="--", linewidth=1.3, label="guessing")
-        axes.set_aspect("equal")
-        axes.set_xlim(-0.02, 1.02)
-        axes.set_ylim(-0.02, 1.02)
-        axes.set_xlabel("false positive rate")
-        axes.set_ylabel("true positive rate")
+        axes.set(aspect="equal", xlim=_UNIT, ylim=_UNIT, xlabel="false positive rate", ylabel="true positive rate")
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         return png(figure)
 
 
-def confidence_figure(answers: Answers, bins: int) -> bytes | None:
-    """Reliability diagram: how often answers of a stated confidence are right, and how common they are.
-
-    Returns:
-        A PNG image; None without probabilities.
-    """
+def _confidence_figure(answers: Answers, bins: int) -> bytes:
+    """Reliability diagram: how often answers of a stated confidence are right, and how common they are."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
     from sklearn.calibration import calibration_curve
 
-    if answers.probability is None:
-        return None
     confidence = answers.probability.max(axis=1).clip(0, 1)
     is_right = answers.probability.argmax(axis=1) == answers.truth
     share_right, mean_confidence = calibration_curve(is_right, confidence, n_bins=bins)
+    said = "confidence in the likeliest class"
     with figure_style():
         figure = Figure(figsize=(_SIZE[0], 3.9))
         left, right = figure.subplots(1, 2)
         left.plot([0, 1], [0, 1], color=BASELINE_COLOUR, linestyle="--", linewidth=1.3, label="perfectly calibrated")
         left.plot(mean_confidence, share_right, marker="o", markersize=5, label="model")
-        left.set_xlim(-0.02, 1.02)
-        left.set_ylim(-0.02, 1.02)
-        left.set_xlabel("confidence in the likeliest class")
-        left.set_ylabel("share of these answers that is right")
+        left.set(xlim=_UNIT, ylim=_UNIT, xlabel=said, ylabel="share of these answers that is right")
         left.legend(loc="upper left")
         right.hist(confidence, bins=np.linspace(0, 1, bins + 1), weights=np.full(len(answers), 1 / len(answers)))
-        right.set_xlabel("confidence in the likeliest class")
-        right.set_ylabel("share of all answers")
+        right.set(xlabel=said, ylabel="share of all answers")
         right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         right.grid(visible=False, axis="x")
         return png(figure)
 
 
-def cover_figure(
-    percentages: npt.NDArray[np.float64], answers: Answers, names: Sequence[str], boundaries: Sequence[float]
-) -> bytes:
-    """True cloud cover of the samples, by the class that they were given; mistakes lie outside their class's band.
-
-    Args:
-        percentages: (N,) true cloud cover.
-        answers: The N answers.
-        names: K names of the classes.
-        boundaries: K - 1 percentages between them.
-
-    Returns:
-        A PNG image.
-    """
+def _cover_figure(percentages: npt.NDArray[np.float64], answers: Answers, classes: CoverageClasses) -> bytes:
+    """True cloud cover (N,) by the class that a sample was given; mistakes lie outside their class's band."""
     from matplotlib.figure import Figure
 
-    edges = (0.0, *boundaries, 100.0)
+    edges = (0.0, *classes.boundaries, 100.0)
+    count = len(classes.names)
     spread = np.random.default_rng(0).uniform(-0.3, 0.3, len(answers))
     is_right = answers.truth == answers.predicted
     with figure_style():
         figure = Figure(figsize=_SIZE)
         axes = figure.add_subplot()
-        for number in range(len(names)):
-            axes.fill_between(
-                [number - 0.42, number + 0.42], edges[number], edges[number + 1], color="#eef1f5", zorder=0
-            )
+        for number in range(count):
+            places = [number - 0.42, number + 0.42]
+            axes.fill_between(places, edges[number], edges[number + 1], color="#eef1f5", zorder=0)
         for chosen, colour, label in ((is_right, SERIES_COLOURS[0], "right"), (~is_right, SERIES_COLOURS[1], "wrong")):
             places = answers.predicted[chosen] + spread[chosen]
             axes.scatter(places, percentages[chosen], s=14, alpha=0.65, color=colour, edgecolors="none", label=label)
-        axes.set_xticks(range(len(names)), names)
-        axes.set_xlim(-0.6, len(names) - 0.4)
-        axes.set_ylim(-2, 102)
-        axes.grid(visible=False, axis="x")
+        axes.set_xticks(range(count), classes.names)
+        axes.set(xlim=(-0.6, count - 0.4), ylim=(-2, 102), ylabel="true cloud cover (%)")
         axes.set_xlabel("predicted class (grey: where its samples should lie)")
-        axes.set_ylabel("true cloud cover (%)")
+        axes.grid(visible=False, axis="x")
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         return png(figure)
 
 
-def mistakes_figure(mistakes: Sequence[Mistake]) -> bytes | None:
-    """Pictures of the most confident mistakes.
-
-    Args:
-        mistakes: Most confident first.
-
-    Returns:
-        A PNG image; None without mistakes.
-    """
+def _mistakes_figure(store: PatchStore, windows: Windows, wrong: pd.DataFrame) -> bytes | None:
+    """Pictures of mistakes, rows of the samples' table; None without any, and where the bands make no picture."""
     from matplotlib.figure import Figure
 
-    if not mistakes:
+    role = store.roles[IMAGES]
+    pictures = [composite(windows.read(store, sample, IMAGES), role, TRUE_COLOUR) for sample in wrong["sample"]]
+    if not pictures or pictures[0] is None:
         return None
-    lines = -(-len(mistakes) // _COLUMNS)
+    lines = -(-len(pictures) // _COLUMNS)
     with figure_style():
         figure = Figure(figsize=(10.4, 3.3 * lines))
         for axes in (grid := figure.subplots(lines, _COLUMNS, squeeze=False).ravel()):
             axes.set_axis_off()
-        for axes, mistake in zip(grid, mistakes, strict=False):
-            axes.imshow(mistake.picture, vmin=0, vmax=1)
-            cover = f"true: {mistake.truth}, {mistake.percentage:.0f} % cloud"
+        for axes, picture, row in zip(grid, pictures, wrong.to_dict("records"), strict=False):
+            axes.imshow(picture, vmin=0, vmax=1)
             axes.set_title(
-                f"{mistake.title}\n{cover}\nsaid: {mistake.predicted}, {mistake.confidence:.0%} sure", fontsize=8.5
+                f"{row['patch_id']}\ntrue: {row['true_class']}, {row['cloud_percentage']:.0f} % cloud\n"
+                f"said: {row['predicted_class']}, {row['confidence']:.0%} sure",
+                fontsize=8.5,
             )
         return png(figure)

@@ -1,19 +1,30 @@
-"""Metrics of ordered classes, by scikit-learn and torchmetrics."""
+"""Metrics of ordered classes, by scikit-learn and torchmetrics, and baselines that need no classifier."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from cloud_assets.errors import InvalidModel, NoUsablePatches
+from cloud_assets.families import family_of, load_predictor
+from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows, cloud_percentage
+from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.reports.composites import TRUE_COLOUR, instrument_of
+from cloud_assets.reports.predictions import band_channels, predict_patches
+
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.patches.store import PatchStore
+
 Integers = npt.NDArray[np.int64]
-Shares = npt.NDArray[np.float64]
+_THRESHOLDS = np.linspace(0.02, 0.98, 97)
+"""Reflectances that are tried as threshold."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +35,15 @@ class Answers:
     """(N,) class numbers."""
     predicted: Integers
     """(N,) class numbers."""
-    probability: npt.NDArray[np.float32] | None = None
-    """(N, K), rows adding up to 1; None for rules that only decide."""
+    probability: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    """(N, K), rows adding up to 1; empty for rules that only decide."""
 
     def __len__(self) -> int:
         return len(self.truth)
 
 
 def decision_metrics(answers: Answers, classes: int) -> dict[str, float]:
-    """Metrics of the decisions alone.
-
-    Args:
-        answers: At least one.
-        classes: Number of classes K.
+    """Metrics of the decisions alone, at least one, between a number of classes.
 
     Returns:
         Macro averages are over the classes that the truth holds; ``quadratic_weighted_kappa`` is left out where it is
@@ -45,9 +52,8 @@ def decision_metrics(answers: Answers, classes: int) -> dict[str, float]:
     from sklearn.metrics import cohen_kappa_score, mean_absolute_error, precision_recall_fscore_support
 
     truth, predicted = answers.truth, answers.predicted
-    present = np.unique(truth)
     precision, recall, f1, _ = precision_recall_fscore_support(
-        truth, predicted, labels=present, average="macro", zero_division=0.0
+        truth, predicted, labels=np.unique(truth), average="macro", zero_division=0.0
     )
     metrics = {
         "accuracy": float((truth == predicted).mean()),
@@ -77,8 +83,6 @@ def probability_metrics(answers: Answers, names: Sequence[str], bins: int) -> di
     from torchmetrics.functional.classification import multiclass_calibration_error
 
     probability = answers.probability
-    if probability is None:
-        return {}
     each = one_hot(answers.truth, len(names))
     metrics = {
         f"auroc_{name}": float(roc_auc_score(each[:, number], probability[:, number]))
@@ -103,9 +107,8 @@ def class_table(answers: Answers, names: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
     from sklearn.metrics import precision_recall_fscore_support
 
-    numbers = range(len(names))
     precision, recall, f1, samples = precision_recall_fscore_support(
-        answers.truth, answers.predicted, labels=numbers, zero_division=np.nan
+        answers.truth, answers.predicted, labels=range(len(names)), zero_division=np.nan
     )
     predicted = np.bincount(answers.predicted, minlength=len(names))
     columns = {"samples": samples, "predicted": predicted, "precision": precision, "recall": recall, "f1": f1}
@@ -123,3 +126,75 @@ def one_hot(truth: Integers, classes: int) -> npt.NDArray[np.bool_]:
     """(N, K) True at each sample's class."""
     matches: npt.NDArray[np.bool_] = truth[:, None] == np.arange(classes)
     return matches
+
+
+@dataclass(frozen=True)
+class BrightShare:
+    """Takes the share of pixels brighter than a threshold for the cloud cover."""
+
+    threshold: float
+    """Reflectance from which on a pixel counts."""
+    bands: tuple[str, ...]
+    """Bands whose mean is the brightness; all of the patches' bands if they do not hold red, green and blue."""
+
+    def classify(self, store: PatchStore, windows: Windows, classes: CoverageClasses) -> Integers:
+        """(K,) class of each window."""
+        return classes.classify(_bright_shares(store, windows, self.bands, np.array([self.threshold]))[:, 0])
+
+
+def fit_bright_share(store: PatchStore, windows: Windows, classes: CoverageClasses) -> BrightShare:
+    """Finds the threshold with the best accuracy on the training windows; of several as good, the middle one."""
+    role = store.roles[IMAGES]
+    try:
+        band_channels(role, TRUE_COLOUR)
+        bands: tuple[str, ...] = TRUE_COLOUR
+    except NoUsablePatches:
+        bands = tuple(role.bands)
+    shares = _bright_shares(store, windows, bands, _THRESHOLDS)
+    accuracy = (classes.classify(shares) == windows.labels[:, None]).mean(axis=0)
+    best = np.flatnonzero(accuracy == accuracy.max())
+    return BrightShare(float(_THRESHOLDS[best[len(best) // 2]]), bands)
+
+
+def _bright_shares(
+    store: PatchStore, windows: Windows, bands: tuple[str, ...], thresholds: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """(K, T) percentage of each window's valid pixels at or above each threshold; 0 where there are none."""
+    role = store.roles[IMAGES]
+    channels, instrument = band_channels(role, bands), instrument_of(role)
+    shares = np.zeros((len(windows), len(thresholds)))
+    for position in range(len(windows)):
+        dn = windows.read(store, position, IMAGES)
+        brightness = np.sort(instrument.to_physical(dn[channels]).mean(axis=0)[instrument.valid(dn)])
+        darker = np.searchsorted(brightness, thresholds.astype(np.float32), side="left")
+        shares[position] = 100.0 * (len(brightness) - darker) / max(len(brightness), 1)
+    return shares
+
+
+def classify_by_mask(
+    bundle: ModelBundle, store: PatchStore, windows: Windows, classes: CoverageClasses, *, title: str, progress: bool
+) -> Integers:
+    """(K,) classes by the coverage of a segmentation model's mask, made once for each patch and cut for each window.
+
+    Raises:
+        NoUsablePatches: If the model is for another instrument, lacks a band, or does not make masks.
+    """
+    card, instrument = bundle.card, store.roles[IMAGES].instrument
+    makes_masks = "mask" in {product.name for product in family_of(bundle).products}
+    if card.preprocessing.instrument != instrument or not makes_masks:
+        raise NoUsablePatches(
+            f"{card.task}/{card.variant} makes no masks of {instrument}: it is a {card.family} model for "
+            f"{card.preprocessing.instrument}."
+        )
+    try:
+        predictor = load_predictor(bundle)
+    except InvalidModel as error:
+        raise NoUsablePatches(f"{card.task}/{card.variant} cannot be loaded: {error}") from error
+    found = np.zeros(len(windows), np.int64)
+    rows = np.unique(windows.rows)
+    for batch in predict_patches(predictor, store, rows, batch_size=1, title=title, progress=progress):
+        for position in np.flatnonzero(windows.rows == batch.indices[0]).tolist():
+            percentage = cloud_percentage(batch.answer["mask"][0][windows.place(position)])
+            # Labelled windows hold valid pixels, but their labels and the data need not be of the same ones.
+            found[position] = classes.classify(np.nan_to_num(percentage))
+    return found

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD
+from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.datasets.scene import Grid
-from cloud_assets.families.classification.card_section import ClassificationSection
-from cloud_assets.families.classification.coverage_labels import CoverageClasses
+from cloud_assets.families.classification.coverage_labels import CLASSES, CoverageClasses
+from cloud_assets.families.classification.recipe import ClassificationSection
 from cloud_assets.families.scene_product import DEFAULT_PATCH, SceneProduct, SceneWork
 from cloud_assets.imagery.tiling.cells import add_by_cell
 from cloud_assets.imagery.tiling.pipeline import WindowReader, predict_windows
@@ -24,91 +23,43 @@ from cloud_assets.inference.bundle import ModelCard
 from cloud_assets.inference.predictor import Predictor
 
 UNKNOWN = 255
-CLASSES = CoverageClasses()
-_CLEAR_COLOUR = np.array([70, 130, 80, 255])
-_OVERCAST_COLOUR = np.array([255, 255, 255, 255])
+"""Class and percentage of cells without any observed pixel."""
+_CLEAR_COLOUR, _OVERCAST_COLOUR = (70, 130, 80, 255), (255, 255, 255, 255)
 
 
-def coverage_form(classes: CoverageClasses) -> RasterForm:
-    """The form of the coverage raster; colours run from green to white."""
-    shades = np.linspace(_CLEAR_COLOUR, _OVERCAST_COLOUR, len(classes.names)).astype(int)
-    return RasterForm(
-        dtype="uint8",
-        bands=("coverage class", "cloud percentage"),
-        nodata=UNKNOWN,
-        classes=dict(enumerate(classes.names)),
-        colours={number: (int(r), int(g), int(b), int(a)) for number, (r, g, b, a) in enumerate(shades)},
-    )
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """Cloud cover on a grid of square cells, counted from the scene's upper left corner."""
-
-    cell: int
-    """Side of a cell, pixels of the scene."""
-    percentage: npt.NDArray[np.float32]
-    """(rows, columns) of cloud in the cell's observed pixels, percent; NaN without any."""
-    classes: npt.NDArray[np.uint8]
-    """(rows, columns) coverage class, 255 without any observed pixel."""
-
-    def bands(self) -> npt.NDArray[np.uint8]:
-        """(2, rows, columns): class and whole percentage, 255 for unknown."""
-        whole = np.rint(np.nan_to_num(self.percentage, nan=UNKNOWN)).astype(np.uint8)
-        return np.stack([self.classes, whole])
-
-
-def cell_grid(grid: Grid, cell: int) -> Grid:
-    """The grid of cells over a scene's grid; the last cells may reach past the scene."""
+def _cell_grid(grid: Grid, cell: int) -> Grid:
+    """The grid of cells, squares of so many pixels, over a scene's grid; the last ones may reach past the scene."""
     a, b, c, d, e, f = grid.transform
     return Grid(
         -(-grid.height // cell), -(-grid.width // cell), grid.crs, (a * cell, b * cell, c, d * cell, e * cell, f)
     )
 
 
-def unknown_coverage(cells: Grid, cell: int) -> Coverage:
-    """What is known about the cells of a scene without a mask: nothing."""
-    shape = (cells.height, cells.width)
-    return Coverage(cell, np.full(shape, np.nan, np.float32), np.full(shape, UNKNOWN, np.uint8))
-
-
-def coverage_of_mask(mask: RasterDraft, cell: int, classes: CoverageClasses = CLASSES) -> Coverage:
-    """Counts cloud in each cell.
-
-    Args:
-        mask: Finished draft of cloud codes, 255 for nodata.
-        cell: Side of a cell, pixels.
-        classes: Boundaries of the coverage classes.
-    """
-    cells = cell_grid(mask.grid, cell)
+def _cell_percentages(mask: RasterDraft | None, cells: Grid, cell: int) -> npt.NDArray[np.float32]:
+    """(rows, columns) of cloud in the observed pixels of each cell, percent; NaN without any, or without a mask."""
     cloud = np.zeros((cells.height, cells.width), np.int64)
     valid = np.zeros_like(cloud)
-    for block, _, pixels in mask.blocks():
+    for block, _, pixels in () if mask is None else mask.blocks():
         codes = pixels[0]
-        add_by_cell(cloud, ((codes == THICK_CLOUD) | (codes == THIN_CLOUD)).astype(np.int64), block, cell)
-        add_by_cell(valid, (codes != mask.form.nodata).astype(np.int64), block, cell)
+        add_by_cell(cloud, np.isin(codes, (THICK_CLOUD, THIN_CLOUD)).astype(np.int64), block, cell)
+        add_by_cell(valid, (codes != UNLABELLED).astype(np.int64), block, cell)
     percentage = np.full(cloud.shape, np.nan, np.float32)
     np.divide(100 * cloud, valid, out=percentage, where=valid > 0, casting="unsafe")
-    known = classes.classify(np.nan_to_num(percentage)).astype(np.uint8)
-    return Coverage(cell, percentage, np.where(valid > 0, known, np.uint8(UNKNOWN)))
+    return percentage
 
 
 def classify_cells(
     reader: WindowReader, grid: Grid, predictor: Predictor, cell: int, workers: int
 ) -> npt.NDArray[np.uint8]:
-    """Asks the coverage classifier for the class of each cell.
-
-    Returns:
-        (rows, columns) class of the cell, 255 where too little was observed to tell.
-    """
-    cells = cell_grid(grid, cell)
-    tiling = Tiling(_side_by_side(grid.height, cell), _side_by_side(grid.width, cell))
+    """Asks the classifier for the class of each cell, (rows, columns); 255 where too little was observed to tell."""
+    cells = _cell_grid(grid, cell)
+    axes = (Axis(side, cell, tuple(range(0, side, cell)), 0, "gradient") for side in (grid.height, grid.width))
     classes = np.full((cells.height, cells.width), UNKNOWN, np.uint8)
 
     def infer(dn: npt.NDArray[Any], _: Sequence[tuple[slice, slice]]) -> dict[str, npt.NDArray[Any]]:
         return {"class": predictor.predict(dn)["class"]}
 
-    for result in predict_windows(reader, tiling, infer, workers=workers):
+    for result in predict_windows(reader, Tiling(*axes), infer, workers=workers):
         if result.outputs is not None:
             classes[result.position] = result.outputs["class"]
     return classes
@@ -122,10 +73,6 @@ def percentage_of_classes(classes: npt.NDArray[np.uint8], boundaries: tuple[floa
     return float(middles[classes[known]].mean()) if known.any() else float("nan")
 
 
-def _side_by_side(length: int, cell: int) -> Axis:
-    return Axis(length, cell, tuple(range(0, length, cell)), taper_length=0, taper="gradient")
-
-
 def _card(work: SceneWork) -> ModelCard | None:
     return work.models.card("classification", work.source) if work.models.has("classification") else None
 
@@ -135,11 +82,25 @@ def _classes(work: SceneWork) -> CoverageClasses:
     return CLASSES if card is None else ClassificationSection.of(card).classes(card)
 
 
+def _form(work: SceneWork) -> RasterForm:
+    """The form of the coverage raster; colours run from green to white."""
+    names = _classes(work).names
+    shades: list[Any] = np.linspace(_CLEAR_COLOUR, _OVERCAST_COLOUR, len(names)).astype(int).tolist()
+    return RasterForm(
+        dtype="uint8",
+        bands=("coverage class", "cloud percentage"),
+        nodata=UNKNOWN,
+        classes=dict(enumerate(names)),
+        colours={number: tuple(shade) for number, shade in enumerate(shades)},
+    )
+
+
 def _make_coverage(work: SceneWork) -> None:
     card, classes, mask = _card(work), _classes(work), work.drafts.get("mask")
     cell = (card.patch_size if card else None) or DEFAULT_PATCH
-    cells = cell_grid(work.source.grid, cell)
-    coverage = unknown_coverage(cells, cell) if mask is None else coverage_of_mask(mask, cell, classes)
+    cells = _cell_grid(work.source.grid, cell)
+    percentage = _cell_percentages(mask, cells, cell)
+    found = np.where(np.isnan(percentage), UNKNOWN, classes.classify(np.nan_to_num(percentage))).astype(np.uint8)
     statistics = work.statistics
     if mask is not None and not math.isnan(statistics["cloud_percentage"]):
         statistics["coverage_class"] = float(classes.classify(statistics["cloud_percentage"]))
@@ -147,13 +108,13 @@ def _make_coverage(work: SceneWork) -> None:
         predictor = work.models.predictor("classification", work.source)
         with work.source.read_as(predictor.card.preprocessing.instrument).open(predictor.card.bands) as reader:
             found = classify_cells(reader, work.source.grid, predictor, cell, work.share.workers)
-        coverage = Coverage(cell, coverage.percentage, found)
-        percentage = percentage_of_classes(found, classes.boundaries)
-        statistics["classifier_cloud_percentage"] = percentage
-        if not math.isnan(percentage):
-            statistics["classifier_coverage_class"] = float(classes.classify(percentage))
+        cover = percentage_of_classes(found, classes.boundaries)
+        statistics["classifier_cloud_percentage"] = cover
+        if not math.isnan(cover):
+            statistics["classifier_coverage_class"] = float(classes.classify(cover))
     with work.draft(COVERAGE, cells) as draft:
-        draft.write(Window(0, 0, cells.height, cells.width), coverage.bands())
+        whole = np.rint(np.nan_to_num(percentage, nan=UNKNOWN)).astype(np.uint8)
+        draft.write(Window(0, 0, cells.height, cells.width), np.stack([found, whole]))
 
 
 COVERAGE = SceneProduct(
@@ -161,7 +122,7 @@ COVERAGE = SceneProduct(
     "Cloud coverage by cell",
     "classification",
     make=_make_coverage,
-    form=lambda work: coverage_form(_classes(work)),
+    form=_form,
     or_from=("mask",),
     picture=percentages,
     note="dark 0 %, bright 100 %",

@@ -1,4 +1,4 @@
-"""Recipe of coverage classifiers; torch-free."""
+"""Recipe, model card section and evaluation settings of coverage classifiers; torch-free."""
 
 from typing import ClassVar, Literal, Self
 
@@ -6,9 +6,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families.classification.coverage_labels import CoverageClasses
+from cloud_assets.inference.bundle import CardSection, ModelCard
 from cloud_assets.learning.recipe import Optimisation, Recipe
 from cloud_assets.networks.specifications import Classifier
 from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.reports.evaluator import Evaluator
 from cloud_assets.simulation.patch import SimulationRecipe
 
 
@@ -104,3 +106,36 @@ class Classification(Recipe):
                 "label_smoothing is for categorical heads; an ordinal head has no classes to spread over."
             )
         return self
+
+
+class ClassificationSection(CardSection):
+    """Which patches are classified, into which classes."""
+
+    input_size: int = Field(ge=1, description="Side of the network's input, pixels.")
+    minimum_valid: float = Field(ge=0, le=1, description="A patch with a smaller share of valid pixels is refused.")
+    boundaries: tuple[float, ...] = Field(description="Cloud cover between one class and the next, percent, rising.")
+
+    def classes(self, card: ModelCard) -> CoverageClasses:
+        """The classes with their names, which the common part of the card holds."""
+        return CoverageClasses(boundaries=self.boundaries, names=card.classes)
+
+
+class ClassificationEvaluation(Evaluator):
+    """Scores coverage classes on the test split, beside rules that need no classifier at all."""
+
+    family: ClassVar[str] = "classification"
+
+    windows: int = Field(
+        200,
+        ge=1,
+        description="Least number of samples; a test split with fewer patches is extended by random windows, classes "
+        "evened out.",
+    )
+    window_scale: tuple[float, float] = Field(
+        (0.4, 1.0), description="Smallest and largest edge of a random window, as a share of the patch's."
+    )
+    baseline_windows: int = Field(
+        1000, ge=1, description="Least number of training samples that the brightness rule is fitted on."
+    )
+    calibration_bins: int = Field(10, ge=2, description="Bins of the expected calibration error.")
+    mistakes: int = Field(8, ge=1, description="How many of the most confident mistakes are shown.")

@@ -12,17 +12,15 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa
 
 from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.families.classification.batches import TrainingWindows, ValidationWindows, WindowSource
-from cloud_assets.families.classification.card_section import ClassificationSection
 from cloud_assets.families.classification.coverage_labels import Windows, label_windows
 from cloud_assets.families.classification.predictor import decide
-from cloud_assets.families.classification.recipe import Classification
+from cloud_assets.families.classification.recipe import Classification, ClassificationSection
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.fit import TrainedModule
 from cloud_assets.learning.session import Plan, require_masks, simulated_patches, train_model
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.classifiers import STAGES, ClassifierNetwork, class_probability, input_range, input_size
 from cloud_assets.patches.augmenter import Augmenter
-from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import SPLITS
 from cloud_assets.patches.statistics import band_positions, fitted_preprocessing
@@ -32,13 +30,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 class ClassificationModule(TrainedModule):
-    """Loss, metrics and unfreezing of a classifier.
-
-    Args:
-        network: The classifier.
-        recipe: The recipe.
-        class_weights: (K,) weight of each class.
-    """
+    """Loss, metrics and unfreezing of a classifier; ``class_weights`` is (K,), the weight of each class."""
 
     monitor: ClassVar[str] = "val_balanced_accuracy"
     mode: ClassVar[Literal["max", "min"]] = "max"
@@ -97,8 +89,7 @@ class ClassificationModule(TrainedModule):
     def on_validation_epoch_end(self) -> None:
         """Logs them."""
         # Kappa is not defined where all answers and labels are one class.
-        values = {name: torch.nan_to_num(value) for name, value in self.metrics.compute().items()}
-        self.log_dict(values)
+        self.log_dict({name: torch.nan_to_num(value) for name, value in self.metrics.compute().items()})
         self.metrics.reset()
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -118,9 +109,6 @@ def corn_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
         logits: (N, K - 1).
         labels: (N,) int64.
         class_weights: (K,).
-
-    Returns:
-        Scalar: weighted mean of the binary cross entropies.
     """
     boundaries = torch.arange(logits.shape[1], device=logits.device)
     asked = (labels[:, None] >= boundaries).float() * class_weights[labels][:, None]
@@ -134,12 +122,8 @@ def cover_loss(logits: Tensor, covers: Tensor) -> Tensor:
     Args:
         logits: (N, 1, h, w).
         covers: (N, 2, cells, cells) shares of cloudy and of labelled pixels.
-
-    Returns:
-        Scalar.
     """
-    cells = (logits.shape[-2], logits.shape[-1])
-    cloudy, labelled = F.adaptive_avg_pool2d(covers, cells).unbind(dim=1)
+    cloudy, labelled = F.adaptive_avg_pool2d(covers, (logits.shape[-2], logits.shape[-1])).unbind(dim=1)
     cover = (cloudy / labelled.clamp_min(1e-6)).clamp(0, 1)
     each = F.binary_cross_entropy_with_logits(logits[:, 0], cover, weight=labelled, reduction="sum")
     return each / labelled.sum().clamp_min(1e-6)
@@ -165,7 +149,19 @@ def _plan(recipe: Classification, run: TrainingRun) -> Plan:
     size = recipe.network.input_size or input_size(recipe.network.backbone)
     real = _windows(recipe, run, "train", recipe.training_windows)
     checked = _windows(recipe, run, "validation", recipe.validation_windows)
-    simulated = _simulated(recipe, run, preprocessing) if recipe.simulated_fraction > 0 else None
+    simulated = None
+    if recipe.simulated_fraction > 0:
+        store = simulated_patches(
+            run,
+            preprocessing,
+            recipe.simulation,
+            size=recipe.simulated_size,
+            count=recipe.simulated_patches,
+            seed=optimisation.seed,
+        )
+        rows, count = np.arange(len(store)), 2 * len(store)
+        windows = label_windows(store, rows, recipe.classes, count=count, scale=recipe.window_scale)
+        simulated = WindowSource(store, windows, list(range(len(preprocessing.bands))))
     weights = _class_weights(recipe, run, real, None if simulated is None else simulated.windows)
     outputs = recipe.network.outputs(len(recipe.classes.names))
     network = recipe.network.build(len(channels), outputs)
@@ -209,21 +205,6 @@ def _windows(recipe: Classification, run: TrainingRun, split: str, count: int) -
         # Not the recipe's seed: all variants, and all trials of a study, are judged on the same windows.
         seed=SPLITS.index(split),
     )
-
-
-def _simulated(recipe: Classification, run: TrainingRun, preprocessing: Preprocessing) -> WindowSource:
-    store = simulated_patches(
-        run,
-        preprocessing,
-        recipe.simulation,
-        size=recipe.simulated_size,
-        count=recipe.simulated_patches,
-        seed=recipe.optimisation.seed,
-    )
-    windows = label_windows(
-        store, np.arange(len(store)), recipe.classes, count=2 * len(store), scale=recipe.window_scale
-    )
-    return WindowSource(store, windows, list(range(len(preprocessing.bands))))
 
 
 def _class_weights(recipe: Classification, run: TrainingRun, real: Windows, simulated: Windows | None) -> Tensor:

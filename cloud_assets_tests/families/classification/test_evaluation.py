@@ -8,16 +8,17 @@ import numpy.typing as npt
 import pytest
 
 from cloud_assets.errors import NoUsablePatches
-from cloud_assets.families.classification.baselines import classify_by_mask, fit_bright_share
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, label_windows
-from cloud_assets.families.classification.evaluation import ClassificationEvaluation
 from cloud_assets.families.classification.metrics import (
     Answers,
     class_table,
+    classify_by_mask,
     confusion_counts,
     decision_metrics,
+    fit_bright_share,
     probability_metrics,
 )
+from cloud_assets.families.classification.recipe import ClassificationEvaluation
 from cloud_assets.inference.bundle import ModelBundle, ModelCard
 from cloud_assets.networks.specifications import Classifier, UNet
 from cloud_assets.patches.from_arrays import store_arrays
@@ -162,7 +163,7 @@ def test_champions_mask_is_a_rival(cover: tuple[PatchStore, Splits], monkeypatch
             assert dn.shape[1] == 3
             return {"mask": (dn[:, 0] == 6000).astype(np.uint8)}
 
-    monkeypatch.setattr("cloud_assets.families.classification.baselines.load_predictor", lambda bundle: TrueMasks())
+    monkeypatch.setattr("cloud_assets.families.classification.metrics.load_predictor", lambda bundle: TrueMasks())
     bundle = segmentation_bundle()
     evaluation = judge(CountingClassifier(shift=1), cover, masks=bundle)
     baselines = evaluation.tables["baselines"].set_index("baseline")["accuracy"]
