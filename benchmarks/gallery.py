@@ -27,8 +27,7 @@ from cloud_assets.lifecycle.suspicious_labels import CAPTIONS as LABEL_CAPTIONS
 from cloud_assets.lifecycle.suspicious_labels import SuspiciousLabels
 from cloud_assets.reports.comparison import Comparison
 from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.reports.formatting import format_number, readable
-from cloud_assets.reports.page import SYNTHETIC_BANNER
+from cloud_assets.reports.report import SYNTHETIC_BANNER, format_number, readable
 from cloud_assets.storage import atomic_directory, atomic_file
 from cloud_assets.tasks import ALL_TASKS
 from cloud_assets.tasks.task import Task

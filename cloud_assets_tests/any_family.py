@@ -8,8 +8,7 @@ from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.reports.evaluator import Evaluator
+from cloud_assets.reports.evaluation import Evaluation, Evaluator
 
 
 def train_by(recipe: Recipe, run: TrainingRun) -> ModelBundle:

@@ -10,7 +10,7 @@ from cloud_assets.inference.bundle import ModelBundle, ModelCard
 from cloud_assets.inference.predictor import Predictor
 from cloud_assets.learning.recipe import Recipe
 from cloud_assets.networks.torchvision_pairing import ensure_torchvision
-from cloud_assets.reports.evaluator import Evaluator
+from cloud_assets.reports.evaluation import Evaluator
 
 if TYPE_CHECKING:
     from torch import nn

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
     from cloud_assets.reports.doubts import Doubts
-    from cloud_assets.reports.evaluation import Evaluation
-    from cloud_assets.reports.evaluator import Evaluator
+    from cloud_assets.reports.evaluation import Evaluation, Evaluator
 
 
 class Family:
@@ -118,7 +117,7 @@ class Family:
         Raises:
             NoUsablePatches: If the test split holds nothing to score, or the patches lack a band of the model.
         """
-        from cloud_assets.reports.evaluate import EvaluationRun
+        from cloud_assets.reports.evaluation import EvaluationRun
 
         splits.check_belongs_to(store)
         predictor = predictor or self.predictor(bundle)

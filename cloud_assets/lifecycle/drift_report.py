@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cloud_assets.lifecycle.drift_statistics import Level
-from cloud_assets.reports.page import Page, Tile, figure_views, table_views
-from cloud_assets.reports.report import Report
-from cloud_assets.reports.style import BASELINE_COLOUR, CLASS_COLOURS, SERIES_COLOURS, figure_style, png
+from cloud_assets.reports.figures import BASELINE_COLOUR, CLASS_COLOURS, SERIES_COLOURS, figure_style, png
+from cloud_assets.reports.report import Page, Report, Tile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,9 +90,8 @@ class DriftReport(Report):
                 Tile(one.kind, one.level, f"p {one.p_value:.3g}, {one.feature}: D {one.ks:.2f}, PSI {one.psi:.2f}")
                 for one in self.latest
             ],
-            notes=self.notes,
-            figures=figure_views(self.figures, CAPTIONS),
-            tables=table_views(tables, CAPTIONS),
+            tables=tables,
+            captions=CAPTIONS,
         )
 
 

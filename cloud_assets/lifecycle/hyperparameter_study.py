@@ -14,10 +14,8 @@ from operator import getitem
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from cloud_assets.learning.search_space import Recipe, SearchSpace, StudyRecipe, Value, with_parameters
-from cloud_assets.reports.formatting import format_number, readable
-from cloud_assets.reports.page import SYNTHETIC_BANNER, Page, Tile, figure_views, job_commands, table_views
-from cloud_assets.reports.report import Report
-from cloud_assets.reports.style import figure_style, png
+from cloud_assets.reports.figures import figure_style, png
+from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable
 
 if TYPE_CHECKING:
     import optuna
@@ -184,11 +182,9 @@ class HyperparameterStudy(Report):
         return Page(
             title=f"{self.task} / hyperparameter study",
             subtitle=f"Search for {self.variant}, {self.created}",
-            banner=SYNTHETIC_BANNER if self.is_synthetic else "",
+            is_synthetic=self.is_synthetic,
             tiles=tiles,
-            notes=self.notes,
-            figures=figure_views(self.figures, self.captions),
-            tables=table_views(self.tables, self.captions),
+            tables=self.tables,
             sections={
                 "Search": searched,
                 "Versions": {

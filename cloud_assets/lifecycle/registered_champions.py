@@ -11,8 +11,7 @@ from cloud_assets.lifecycle.promotion import CHAMPION, held_out_test
 from cloud_assets.networks.shipped import SIMULATION, SIMULATION_MODEL
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.reports.evaluator import Evaluator
+from cloud_assets.reports.evaluation import Evaluation, Evaluator
 from cloud_assets.tasks.task import Task
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ from cloud_assets.inference.drift_reference import group_hash, reference_of
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.doubts import doubt_panels
-from cloud_assets.reports.page import Page, Tile, figure_views, table_views
-from cloud_assets.reports.report import Report
+from cloud_assets.reports.report import Page, Report, Tile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,9 +73,8 @@ class SuspiciousLabels(Report):
                 Tile("listed", str(len(self.table)), f"all: tables/{LIST}.parquet"),
                 *(Tile("highest suspicion", value, "first of the list") for value in highest),
             ],
-            notes=self.notes,
-            figures=figure_views(self.figures, CAPTIONS),
-            tables=table_views(self.tables, CAPTIONS),
+            tables=self.tables,
+            captions=CAPTIONS,
         )
 
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from cloud_assets.errors import InvalidReport
-from cloud_assets.reports.bars import ranking_bars
 from cloud_assets.reports.bootstrap import Interval, model_interval
 from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.reports.formatting import format_number, readable
+from cloud_assets.reports.figures import ranking_bars
 from cloud_assets.reports.gate import TRIVIAL_RULES, Decision, Gate
-from cloud_assets.reports.page import SYNTHETIC_BANNER, Page, Tile, figure_views, job_commands, table_views
-from cloud_assets.reports.report import Report
+from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,14 +69,13 @@ class Comparison(Report):
         return Page(
             title=f"{self.task} / comparison",
             subtitle=f"Variants ranked by {readable(metric)} on the same test split, {self.created}",
-            banner=SYNTHETIC_BANNER if self.is_synthetic else "",
+            is_synthetic=self.is_synthetic,
             tiles=[
                 Tile(f"{position}. {variant}", format_number(self.metrics[variant][metric]), readable(metric))
                 for position, variant in enumerate(self.ranking, start=1)
             ],
-            notes=[f"Best variant: {self.best}; {self.decision.reason}.", *self.notes],
-            figures=figure_views(self.figures, self.captions),
-            tables=table_views({"all_metrics": by_metric}, self.captions),
+            summary=f"Best variant: {self.best}; {self.decision.reason}.",
+            tables={"all_metrics": by_metric},
             sections={
                 "Versions": {
                     **{f"model {variant}": version for variant, version in self.model_versions.items()},
@@ -132,7 +129,7 @@ def compare(evaluations: Mapping[str, Evaluation], gate: Gate) -> Comparison:
         is_synthetic=first.is_synthetic,
         best_interval=model_interval(evaluations[ranking[0]], gate.metric, gate.confidence),
         notes=_merged_notes(evaluations),
-        captions={_RANKING: f"{readable(gate.metric)} on the test split; {_better(gate)} is better."},
+        captions={_RANKING: f"{readable(gate.metric)} on the test split; {gate.better} is better."},
     )
 
 
@@ -172,13 +169,9 @@ def _side_by_side(ranked: Mapping[str, Evaluation], gate: Gate) -> pd.DataFrame:
     import pandas as pd
 
     others = ("validation_", *(f"{rule}_" for rule in TRIVIAL_RULES))
-
-    def of_the_test_split(name: str) -> bool:
-        return not name.startswith(others)
-
     rows = [
-        {"name": variant, "kind": "variant"} | {k: v for k, v in evaluation.metrics.items() if of_the_test_split(k)}
-        for variant, evaluation in ranked.items()
+        {"name": variant, "kind": "variant"} | {k: v for k, v in one.metrics.items() if not k.startswith(others)}
+        for variant, one in ranked.items()
     ]
     first = next(iter(ranked.values()))
     if "baselines" in first.tables:
@@ -198,7 +191,3 @@ def _merged_notes(evaluations: Mapping[str, Evaluation]) -> tuple[str, ...]:
     ]
     own = [f"{name}: {note}" for name, one in evaluations.items() for note in one.notes if note not in shared]
     return (*shared, *own)
-
-
-def _better(gate: Gate) -> str:
-    return "more" if gate.mode == "max" else "less"

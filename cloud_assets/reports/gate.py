@@ -54,6 +54,11 @@ class Gate(BaseModel):
         "CLOUD_ASSETS_APPROVAL=manual does the same for all tasks.",
     )
 
+    @property
+    def better(self) -> str:
+        """``more`` or ``less``."""
+        return "more" if self.mode == "max" else "less"
+
     def is_better(self, value: float, reference: float) -> bool:
         """Whether ``value`` is strictly better than ``reference``."""
         return value > reference if self.mode == "max" else value < reference

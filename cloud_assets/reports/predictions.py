@@ -1,15 +1,15 @@
-"""Runs a model over patches of a store, batch by batch."""
+"""Runs a model over patches of a store, batch by batch; bands and instrument of a store's digital numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.bands import INSTRUMENTS
+from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.errors import NoUsablePatches, UnknownBand
 from cloud_assets.patches.recipe import IMAGES
 
@@ -87,3 +87,9 @@ def band_channels(role: Role, bands: Sequence[str]) -> list[int]:
             f"The model reads the bands {', '.join(bands)}, the patches hold {', '.join(role.bands)} "
             f"of {role.instrument}. Cut the patches again with all of the model's bands."
         ) from error
+
+
+def instrument_of(role: Role) -> Instrument:
+    """The instrument that a store's digital numbers belong to, with the store's own nodata value."""
+    instrument = INSTRUMENTS[role.instrument]
+    return instrument if role.nodata is None else replace(instrument, nodata=role.nodata)

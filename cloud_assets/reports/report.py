@@ -1,13 +1,20 @@
-"""The base of all reports: fields as one JSON file, tables as Parquet, figures as PNG, and one HTML page."""
+"""The base of all reports, and the self-contained HTML page that shows one, for light and dark displays.
+
+A report is saved as fields in one JSON file, tables as Parquet, figures as PNG, and the page.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 
@@ -15,10 +22,10 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from cloud_assets.errors import InvalidReport
-from cloud_assets.reports.page import Page, render
 from cloud_assets.storage import atomic_directory
 
 if TYPE_CHECKING:
+    import jinja2
     import pandas as pd
 
     Table = pd.DataFrame
@@ -27,6 +34,59 @@ else:
 
 SCHEMA_VERSION = 2
 PAGE_FILE = "report.html"
+SYNTHETIC_BANNER = (
+    "Synthetic data: these numbers come from simulated patches. They show that the pipeline works; "
+    "they say nothing about real imagery."
+)
+SHOWN_ROWS = 40
+_SPELLINGS = {"iou": "IoU", "miou": "mIoU", "rgb": "RGB", "nir": "NIR"} | {
+    word: word.upper() for word in ("f1", "auroc", "psnr", "ssim", "rmse", "mae", "ndvi", "tp", "fp", "fn", "tn", "id")
+}
+
+
+def format_number(value: Any) -> str:
+    """A table cell as text: integers with thin spaces, fractions with four digits, a missing number as a dash."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "–"
+    if isinstance(value, int) or (value == int(value) and abs(value) >= 1000):
+        return f"{int(value):,}".replace(",", "\u202f")
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+
+
+def readable(name: str) -> str:
+    """A name as a heading: ``per_scene`` is ``Per scene``, ``validation_iou`` is ``Validation IoU``."""
+    text = " ".join(_SPELLINGS.get(word, word) for word in name.split("_") if word)
+    return text if text.split(" ")[0] in _SPELLINGS.values() else text[:1].upper() + text[1:]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One of the numbers that a reader sees first."""
+
+    label: str
+    value: str
+    remark: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What the page of a report shows besides its figures and notes."""
+
+    title: str
+    subtitle: str
+    is_synthetic: bool = False
+    """Whether a banner says that the data are simulated."""
+    tiles: Sequence[Tile] = ()
+    summary: str = ""
+    """One sentence above the notes."""
+    tables: Mapping[str, Table]
+    captions: Mapping[str, str] = field(default_factory=dict)
+    """In addition to the report's."""
+    sections: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Labelled values by heading: data, model, versions. Long sections are folded."""
+    commands: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +132,19 @@ class Report(ABC):
         content["tables"] = {name: table.to_csv(index=False) for name, table in self.tables.items()}
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
-    def save(self, directory: Path) -> None:
-        """Writes the report to a folder, which is replaced as a whole.
+    def html(self) -> str:
+        """The page; everything in it is escaped. Of long tables that are saved beside it the first rows are shown."""
+        page = self.page()
+        tables = [
+            (name, table.head(SHOWN_ROWS), len(table) - SHOWN_ROWS) if name in self.tables else (name, table, 0)
+            for name, table in page.tables.items()
+        ]
+        captions = {**self.captions, **page.captions}
+        banner = SYNTHETIC_BANNER if page.is_synthetic else ""
+        return _template().render(report=self, page=page, tables=tables, captions=captions, banner=banner)
 
-        Args:
-            directory: The folder to make or replace.
-        """
+    def save(self, directory: Path) -> None:
+        """Writes the report to a folder, which is made or replaced as a whole."""
         with atomic_directory(directory) as folder:
             (folder / "tables").mkdir()
             for name, table in self.tables.items():
@@ -89,14 +156,11 @@ class Report(ABC):
             for name, content in files.items():
                 text = json.dumps(content, indent=2, allow_nan=False) + "\n"
                 (folder / name).write_text(text, encoding="utf-8")
-            (folder / PAGE_FILE).write_text(render(self.page()), encoding="utf-8")
+            (folder / PAGE_FILE).write_text(self.html(), encoding="utf-8")
 
     @classmethod
     def open(cls, directory: Path) -> Self:
         """Reads a report that :meth:`save` wrote.
-
-        Args:
-            directory: The report's folder.
 
         Raises:
             InvalidReport: If the folder holds none, half of one, or one of another schema version.
@@ -126,3 +190,24 @@ class Report(ABC):
         # Numbers that are not finite become strings, which pydantic reads back as numbers.
         content: dict[str, Any] = json.loads(to_json(own, inf_nan_mode="strings"))
         return content
+
+
+def job_commands(task: str) -> list[str]:
+    """The commands that make a task's reports again."""
+    return [
+        "export CLOUD_ASSETS_DATA=<folder of the data sets; leave it unset for the embedded sample>",
+        f"dagster job execute -m cloud_assets.definitions -j {task}",
+    ]
+
+
+@cache
+def _template() -> jinja2.Template:
+    import jinja2
+
+    source = files("cloud_assets.reports").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters |= {
+        "readable": readable, "format_number": format_number, "base64": lambda png: base64.b64encode(png).decode(),
+        "is_numeric": lambda dtype: dtype.kind in "biufc",
+    }  # fmt: skip
+    return environment.from_string(source)

@@ -15,7 +15,7 @@ from cloud_assets.families.segmentation import train
 from cloud_assets.families.segmentation.recipe import RANDOM_SENSORS, Segmentation
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.training_run import TrainingRun
-from cloud_assets.reports.report_sections import inherited_notes, report_sections
+from cloud_assets.reports.evaluation import inherited_notes, report_sections
 from cloud_assets_tests.any_family import train_by
 from cloud_assets_tests.fresh_process import version_trained_afresh
 

@@ -19,8 +19,7 @@ from cloud_assets.lifecycle.champion_changes import approve, reject, rollback
 from cloud_assets.lifecycle.promotion import Champion, promote
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.reports.evaluator import Evaluator
+from cloud_assets.reports.evaluation import Evaluation, Evaluator
 from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.landsat_segmentation import TASK
 from cloud_assets.tracking import Tracker

@@ -12,12 +12,20 @@ from PIL import Image
 
 from cloud_assets.families.segmentation.figures import Example, class_names, outcome_map, patch_panels
 from cloud_assets.patches.from_arrays import role_of
-from cloud_assets.reports.bars import ranking_bars, scene_bars
-from cloud_assets.reports.composites import FALSE_COLOUR, TRUE_COLOUR, composite
-from cloud_assets.reports.confusion_figure import confusion_figure
-from cloud_assets.reports.curves import learning_curves, precision_recall_figure, reliability_figure
+from cloud_assets.reports.figures import (
+    CLASS_COLOURS,
+    FALSE_COLOUR,
+    OUTCOME_COLOURS,
+    TRUE_COLOUR,
+    composite,
+    confusion_figure,
+    learning_curves,
+    precision_recall_figure,
+    ranking_bars,
+    reliability_figure,
+    scene_bars,
+)
 from cloud_assets.reports.gate import Gate
-from cloud_assets.reports.style import CLASS_COLOURS, OUTCOME_COLOURS
 from cloud_assets_tests.families.conftest import BANDS
 
 

@@ -5,9 +5,8 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from cloud_assets.reports.evaluate import with_changed_settings
-from cloud_assets.reports.formatting import format_number, readable
-from cloud_assets.reports.page import SHOWN_ROWS, SYNTHETIC_BANNER, render
+from cloud_assets.reports.evaluation import with_changed_settings
+from cloud_assets.reports.report import SHOWN_ROWS, SYNTHETIC_BANNER, format_number, readable
 from cloud_assets_tests.reports.test_evaluation import make_evaluation
 
 
@@ -30,7 +29,7 @@ class References(HTMLParser):
 
 
 def test_the_page_loads_nothing_from_anywhere() -> None:
-    page = render(make_evaluation().page())
+    page = make_evaluation().html()
     references = References(page)
     assert len(references.found) == 2
     assert all(reference.startswith("data:image/png;base64,") for reference in references.found)
@@ -49,14 +48,14 @@ def test_everything_is_escaped() -> None:
         captions={evil: evil},
         sections={evil: {evil: evil}},
     )
-    references = References(render(evaluation.page()))
+    references = References(evaluation.html())
     assert "script" not in references.tags
     assert references.text.count("<script>alert(") >= 7
 
 
 def test_simulated_data_are_announced() -> None:
-    assert SYNTHETIC_BANNER not in render(make_evaluation().page())
-    assert SYNTHETIC_BANNER in render(replace(make_evaluation(), is_synthetic=True).page())
+    assert SYNTHETIC_BANNER not in make_evaluation().html()
+    assert SYNTHETIC_BANNER in replace(make_evaluation(), is_synthetic=True).html()
 
 
 def test_the_baseline_stands_beside_the_headline() -> None:
@@ -65,16 +64,17 @@ def test_the_baseline_stands_beside_the_headline() -> None:
 
 
 def test_all_metrics_are_sorted_into_splits() -> None:
-    table = make_evaluation().page().tables[-1]
+    table = make_evaluation().page().tables["all_metrics"]
     assert list(table.columns) == ["metric", "test", "validation", "trivial baseline"]
-    assert [list(row) for row in table.rows] == [["iou", "0.7000", "0.8000", "0.5000"]]
+    assert table.to_numpy().tolist() == [["iou", 0.7, 0.8, 0.5]]
+    assert '<td class="number">0.7000</td>' in make_evaluation().html()
 
 
 def test_long_tables_are_cut_and_say_so() -> None:
     tables = {"per_patch": pd.DataFrame({"iou": [0.5] * (SHOWN_ROWS + 3)})}
-    view = replace(make_evaluation(), tables=tables).page().tables[0]
-    assert len(view.rows) == SHOWN_ROWS
-    assert view.more == "… and 3 more rows in tables/per_patch.parquet"
+    page = replace(make_evaluation(), tables=tables).html()
+    assert page.count('<td class="number">0.5000</td>') == SHOWN_ROWS + 1  # and the baseline's IoU
+    assert "… and 3 more rows in tables/per_patch.parquet" in page
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_settings_that_differ_from_the_declared_ones_come_first_and_long_section
         "network: width": "16 (declared: 32)",
         "patience": "3 (declared: unset)",
     }
-    page = render(evaluation.page())
+    page = evaluation.html()
     assert "<summary>Recipe (60 settings)</summary>" in page
     assert with_changed_settings(plain, recipe, recipe).sections["Changed settings"] == {
         "all settings": "as the task declares"

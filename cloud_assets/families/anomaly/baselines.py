@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.reports.composites import instrument_of
+from cloud_assets.reports.predictions import instrument_of
 
 if TYPE_CHECKING:
     from cloud_assets.patches.store import PatchStore

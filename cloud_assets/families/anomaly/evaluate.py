@@ -20,7 +20,7 @@ from cloud_assets.families.anomaly.metrics import (
     robust_outliers,
 )
 from cloud_assets.families.anomaly.normal_split import ANOMALOUS, classes_of
-from cloud_assets.reports.evaluate import EvaluationRun, Findings, evaluation_of
+from cloud_assets.reports.evaluation import EvaluationRun, Findings, evaluation_of
 from cloud_assets.reports.predictions import predict_patches
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from cloud_assets.reports.evaluator import Evaluator
+from cloud_assets.reports.evaluation import Evaluator
 
 
 class AnomalyEvaluation(Evaluator):

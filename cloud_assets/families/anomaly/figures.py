@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.families.anomaly.metrics import LabelledScores
-from cloud_assets.reports.composites import Picture
-from cloud_assets.reports.style import BASELINE_COLOUR, SERIES_COLOURS, figure_style, png
+from cloud_assets.reports.figures import BASELINE_COLOUR, SERIES_COLOURS, Picture, figure_style, png
 
 _SIZE = (8.6, 4.3)
 _BINS = 24

@@ -13,8 +13,7 @@ from cloud_assets.families.anomaly.figures import Panel, panels_figure, roc_figu
 from cloud_assets.families.anomaly.metrics import LabelledScores
 from cloud_assets.families.anomaly.scores import UNITS
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.reports.composites import Picture
-from cloud_assets.reports.confusion_figure import confusion_figure
+from cloud_assets.reports.figures import Picture, confusion_figure
 from cloud_assets.reports.predictions import band_channels
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from cloud_assets.families.classification.coverage_labels import CLASSES, Covera
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore, Role
-from cloud_assets.reports.composites import TRUE_COLOUR
+from cloud_assets.reports.figures import TRUE_COLOUR
 from cloud_assets.reports.predictions import band_channels
 from cloud_assets.storage import atomic_directory, atomic_file
 

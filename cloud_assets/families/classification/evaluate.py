@@ -21,7 +21,7 @@ from cloud_assets.families.classification.metrics import (
 from cloud_assets.families.classification.recipe import ClassificationEvaluation, ClassificationSection
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import SPLITS
-from cloud_assets.reports.evaluate import EvaluationRun, Findings, evaluation_of, interval_note
+from cloud_assets.reports.evaluation import EvaluationRun, Findings, evaluation_of, interval_note
 from cloud_assets.reports.predictions import band_channels
 
 if TYPE_CHECKING:

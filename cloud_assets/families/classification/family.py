@@ -16,8 +16,7 @@ from cloud_assets.families.classification.recipe import (
 )
 from cloud_assets.families.family import Family
 from cloud_assets.inference.drift_reference import rounded
-from cloud_assets.reports.confident_learning import doubt_classes
-from cloud_assets.reports.doubts import Doubts, without_masks
+from cloud_assets.reports.doubts import Doubts, doubt_classes, without_masks
 from cloud_assets.reports.predictions import predict_patches
 
 if TYPE_CHECKING:

@@ -11,9 +11,16 @@ import numpy.typing as npt
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows
 from cloud_assets.families.classification.metrics import Answers, confusion_counts, one_hot
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.reports.composites import STRETCH_NOTE, TRUE_COLOUR, composite
-from cloud_assets.reports.confusion_figure import confusion_figure
-from cloud_assets.reports.style import BASELINE_COLOUR, SERIES_COLOURS, figure_style, png
+from cloud_assets.reports.figures import (
+    BASELINE_COLOUR,
+    SERIES_COLOURS,
+    STRETCH_NOTE,
+    TRUE_COLOUR,
+    composite,
+    confusion_figure,
+    figure_style,
+    png,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

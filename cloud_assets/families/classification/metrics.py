@@ -13,8 +13,8 @@ from cloud_assets.errors import InvalidModel, NoUsablePatches
 from cloud_assets.families import family_of, load_predictor
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows, cloud_percentage
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.reports.composites import TRUE_COLOUR, instrument_of
-from cloud_assets.reports.predictions import band_channels, predict_patches
+from cloud_assets.reports.figures import TRUE_COLOUR
+from cloud_assets.reports.predictions import band_channels, instrument_of, predict_patches
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ from cloud_assets.inference.bundle import CardSection, ModelCard
 from cloud_assets.learning.recipe import Optimisation, Recipe
 from cloud_assets.networks.specifications import Classifier
 from cloud_assets.patches.augmentation import Augmentation
-from cloud_assets.reports.evaluator import Evaluator
+from cloud_assets.reports.evaluation import Evaluator
 from cloud_assets.simulation.patch import SimulationRecipe
 
 

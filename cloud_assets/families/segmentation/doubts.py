@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import UNLABELLED
-from cloud_assets.reports.confident_learning import LEVELS, doubt_mask, pixel_thresholds, quantised
-from cloud_assets.reports.doubts import Doubt, Doubts, pictures, title
+from cloud_assets.reports.doubts import LEVELS, Doubt, Doubts, doubt_mask, pictures, pixel_thresholds, quantised, title
 from cloud_assets.reports.predictions import predict_patches
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from cloud_assets.families.segmentation.metrics import (
     fit_brightness_threshold,
 )
 from cloud_assets.reports.confusion_counts import COUNT_COLUMNS, scene_table
-from cloud_assets.reports.evaluate import EvaluationRun, Findings, evaluation_of, interval_note
+from cloud_assets.reports.evaluation import EvaluationRun, Findings, evaluation_of, interval_note
 from cloud_assets.reports.predictions import predict_patches
 
 if TYPE_CHECKING:

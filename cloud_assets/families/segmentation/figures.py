@@ -11,17 +11,29 @@ import numpy.typing as npt
 
 from cloud_assets.bands import CLASS_NAMES, CLEAR, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.reports.bars import scene_bars
-from cloud_assets.reports.composites import FALSE_COLOUR, STRETCH_NOTE, TRUE_COLOUR, Picture, composite
 from cloud_assets.reports.confusion_counts import scene_table
-from cloud_assets.reports.confusion_figure import confusion_figure
-from cloud_assets.reports.curves import cloud_cover_figure, precision_recall_figure, reliability_figure
+from cloud_assets.reports.figures import (
+    BASELINE_COLOUR,
+    CLASS_COLOURS,
+    OUTCOME_COLOURS,
+    STRETCH_NOTE,
+    WIDTH,
+    Picture,
+    cloud_cover_figure,
+    composites,
+    confusion_figure,
+    figure_style,
+    painted,
+    png,
+    precision_recall_figure,
+    reliability_figure,
+    scene_bars,
+    without_ticks,
+)
 from cloud_assets.reports.predictions import predict_patches
-from cloud_assets.reports.style import CLASS_COLOURS, OUTCOME_COLOURS, figure_style, png
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
     from matplotlib.figure import SubFigure
 
     from cloud_assets.families.segmentation.metrics import SegmentationScores
@@ -29,9 +41,7 @@ if TYPE_CHECKING:
     from cloud_assets.inference.predictor import Predictor
     from cloud_assets.patches.store import PatchStore
 
-_WIDTH = 10.4
 _PROBABILITY_COLOURS = "cividis"
-_EDGE = "#9aa3ad"
 
 
 @dataclass(frozen=True)
@@ -62,9 +72,9 @@ def patch_panels(examples: Sequence[Example], names: Mapping[int, str]) -> bytes
     from matplotlib.figure import Figure
 
     columns = len(examples[0].pictures) + 4
-    side = _WIDTH / columns
+    side = WIDTH / columns
     with figure_style():
-        figure = Figure(figsize=(_WIDTH, (side + 0.62) * len(examples) + 0.75))
+        figure = Figure(figsize=(WIDTH, (side + 0.62) * len(examples) + 0.75))
         heights = [side + 0.62] * len(examples) + [0.75]
         rows: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
         for row, example in zip(rows[:-1], examples, strict=True):
@@ -77,13 +87,13 @@ def _panel_row(row: SubFigure, example: Example, columns: int) -> None:
     row.suptitle(example.title, x=0.008, ha="left", fontsize=10.5, fontweight="bold")
     shown: dict[str, npt.NDArray[Any]] = {
         **example.pictures,
-        "truth": _painted(example.truth, {**CLASS_NAMES, UNLABELLED: "unlabelled"}, CLASS_COLOURS),
-        "prediction": _painted(example.mask, {**CLASS_NAMES, UNLABELLED: "unlabelled"}, CLASS_COLOURS),
+        "truth": painted(example.truth, {**CLASS_NAMES, UNLABELLED: "unlabelled"}, CLASS_COLOURS),
+        "prediction": painted(example.mask, {**CLASS_NAMES, UNLABELLED: "unlabelled"}, CLASS_COLOURS),
         "errors": outcome_map(example.truth, example.mask),
         "cloud probability": np.where(example.mask == UNLABELLED, np.nan, example.cloud_probability),
     }
     for axes, (heading, picture) in zip(row.subplots(1, columns), shown.items(), strict=True):
-        _framed(axes)
+        without_ticks(axes, framed=True)
         axes.set_title(heading, fontsize=10)
         axes.imshow(picture, cmap=_PROBABILITY_COLOURS, vmin=0, vmax=1)
 
@@ -93,28 +103,7 @@ def outcome_map(truth: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> np
     is_cloud, found = np.isin(truth, (THICK_CLOUD, THIN_CLOUD)), np.isin(mask, (THICK_CLOUD, THIN_CLOUD))
     outcome = np.where(is_cloud, np.where(found, 0, 3), np.where(found, 2, 1))
     outcome = np.where((truth == UNLABELLED) | (mask == UNLABELLED), 4, outcome)
-    return _painted(outcome.astype(np.uint8), dict(enumerate(OUTCOME_COLOURS)), OUTCOME_COLOURS)
-
-
-def _painted(
-    codes: npt.NDArray[np.uint8], names: Mapping[int, str], colours: Mapping[str, str]
-) -> npt.NDArray[np.float32]:
-    from matplotlib.colors import to_rgb
-
-    palette = np.ones((256, 3), np.float32)
-    for code, name in names.items():
-        palette[code] = to_rgb(colours[name])
-    return palette[codes]
-
-
-def _framed(axes: Axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(True)
-        spine.set_color(_EDGE)
-        spine.set_linewidth(0.8)
+    return painted(outcome.astype(np.uint8), dict(enumerate(OUTCOME_COLOURS)), OUTCOME_COLOURS)
 
 
 def _legends(row: SubFigure, examples: Sequence[Example], names: Mapping[int, str]) -> None:
@@ -128,7 +117,9 @@ def _legends(row: SubFigure, examples: Sequence[Example], names: Mapping[int, st
     outcomes = {name: colour for name, colour in OUTCOME_COLOURS.items() if name != "not scored" or UNLABELLED in shown}
     for position, (title, colours) in enumerate({"classes": classes, "errors": outcomes}.items()):
         legend = row.legend(
-            handles=[Patch(facecolor=colour, edgecolor=_EDGE, label=name) for name, colour in colours.items()],
+            handles=[
+                Patch(facecolor=colour, edgecolor=BASELINE_COLOUR, label=name) for name, colour in colours.items()
+            ],
             title=title,
             ncols=3,
             loc="upper left",
@@ -215,10 +206,6 @@ def _examples(predictor: Predictor, store: PatchStore, rows: pd.DataFrame) -> li
     examples = []
     batches = predict_patches(predictor, store, indices, batch_size=1, title="Drawing", progress=False)
     for batch, row in zip(batches, rows.to_dict("records"), strict=True):
-        pictures = {
-            "true colour": composite(batch.images[0], role, TRUE_COLOUR),
-            "NIR, red, green": composite(batch.images[0], role, FALSE_COLOUR),
-        }
         title = (
             f"{row['patch_id']}: {row['wrong_percentage']:.1f} % wrong; "
             f"cloud {row['cloud_truth_percentage']:.1f} % true, {row['cloud_predicted_percentage']:.1f} % predicted"
@@ -226,7 +213,7 @@ def _examples(predictor: Predictor, store: PatchStore, rows: pd.DataFrame) -> li
         examples.append(
             Example(
                 title=title,
-                pictures={heading: picture for heading, picture in pictures.items() if picture is not None},
+                pictures=composites(batch.images[0], role),
                 truth=store.masks[batch.indices[0]],
                 mask=batch.answer["mask"][0],
                 cloud_probability=batch.answer["cloud_probability"][0],

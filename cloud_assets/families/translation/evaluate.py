@@ -16,7 +16,7 @@ from cloud_assets.families.translation.card_section import TranslationSection
 from cloud_assets.families.translation.gallery import CAPTIONS, translation_figures
 from cloud_assets.families.translation.metrics import TranslationScores, with_gain
 from cloud_assets.families.translation.pairs import Pairs
-from cloud_assets.reports.evaluate import EvaluationRun, Findings, evaluation_of
+from cloud_assets.reports.evaluation import EvaluationRun, Findings, evaluation_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.reports.style import BASELINE_COLOUR, SERIES_COLOURS, figure_style, png
+from cloud_assets.reports.figures import BASELINE_COLOUR, SERIES_COLOURS, figure_style, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -99,7 +99,7 @@ def splits_metadata(splits: Splits) -> Metadata:
 
 def model_metadata(bundle: "ModelBundle") -> Metadata:
     """A trained model: size, threshold, how training went, validation metrics, learning curves."""
-    from cloud_assets.reports.curves import learning_curves
+    from cloud_assets.reports.figures import learning_curves
 
     card, record = bundle.card, bundle.card.training
     metadata = {

@@ -126,7 +126,7 @@ def report_asset(task: Task, variant: str) -> dg.AssetsDefinition:
         splits: Splits,
         **champions: Champion | None,
     ) -> Iterator[dg.MaterializeResult[Evaluation]]:
-        from cloud_assets.reports.evaluate import with_changed_settings
+        from cloud_assets.reports.evaluation import with_changed_settings
 
         evaluator = from_config(task.evaluation, context.op_execution_context.op_config)
         with measured() as cost:

@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from cloud_assets.reports.evaluate import EvaluationRun
-from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.evaluation import Evaluation, EvaluationRun
 from cloud_assets_tests.families.fifth_family.family import CoverEvaluator
 from cloud_assets_tests.families.fifth_family.predictor import covers, truth_of
 

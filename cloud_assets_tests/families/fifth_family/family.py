@@ -11,7 +11,7 @@ from cloud_assets.inference.bundle import CardSection
 from cloud_assets.inference.drift_reference import rounded
 from cloud_assets.learning.recipe import Optimisation, Recipe
 from cloud_assets.networks.specifications import UNet
-from cloud_assets.reports.evaluator import Evaluator
+from cloud_assets.reports.evaluation import Evaluator
 
 
 class CoverRecipe(Recipe):
