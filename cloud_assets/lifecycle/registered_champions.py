@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cloud_assets.errors import InvalidModel, NoChampion, NoModelForProduct
+from cloud_assets.errors import InvalidModel, NoChampion
 from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.promotion import CHAMPION, held_out_test
@@ -17,6 +17,8 @@ from cloud_assets.tasks.task import Task
 if TYPE_CHECKING:
     from cloud_assets.tracking import RegisteredVersion, Tracker
 
+_SHIPPED = f"the model that comes with the package (--model {SIMULATION})"
+
 
 @dataclass(frozen=True)
 class RegisteredChampions:
@@ -25,16 +27,15 @@ class RegisteredChampions:
     bundles: tuple[ModelBundle, ...]
     """One a task, in the order of the tasks."""
     versions: tuple[str, ...]
-    """``models:/<task>/<version>`` of each, in the same order."""
+    """``models:/<task>/<version>`` of each, in the same order, or that it comes with the package."""
     left_out: tuple[str, ...]
     """A sentence for each task that has none."""
 
 
 def registered_champions(tracker: "Tracker", tasks: Sequence[Task]) -> RegisteredChampions:
-    """Gets the champions of tasks from the registry, without those that this installation cannot read.
+    """The champions of tasks, without those that this installation cannot read.
 
-    Raises:
-        NoModelForProduct: If no task has one.
+    If no task has one, the model that comes with the package, which learnt from simulated scenes.
     """
     bundles, versions, left_out = [], [], []
     for task in tasks:
@@ -49,11 +50,7 @@ def registered_champions(tracker: "Tracker", tasks: Sequence[Task]) -> Registere
         else:
             versions.append(f"models:/{task.name}/{version.version}")
     if not bundles:
-        raise NoModelForProduct(
-            f"no task has a champion in {tracker.uri}. Train one (for example: dagster job execute -m "
-            "cloud_assets.definitions -j demo), set MLFLOW_TRACKING_URI, name a model folder (cloud-assets predict "
-            "--model), or take the one that comes with the package (--model simulation)."
-        )
+        bundles, versions = [ModelBundle.open(SIMULATION_MODEL)], [_SHIPPED]
     return RegisteredChampions(tuple(bundles), tuple(versions), tuple(left_out))
 
 
@@ -63,12 +60,11 @@ def models_for_scenes(tracker: "Tracker", tasks: Sequence[Task]) -> tuple[list[M
     Returns:
         The models, with the one that comes with the package where no champion makes masks; and a sentence about each.
     """
-    try:
-        champions = registered_champions(tracker, tasks)
-    except NoModelForProduct:
-        champions = RegisteredChampions((), (), ())
+    champions = registered_champions(tracker, tasks)
     bundles, notes = [], []
     for bundle, version in zip(champions.bundles, champions.versions, strict=True):
+        if version == _SHIPPED:
+            continue
         if bundle.card.is_synthetic_training_data:
             notes.append(f"{version} learnt from simulated patches and is left out; name it (--model) to use it.")
         else:
@@ -77,7 +73,7 @@ def models_for_scenes(tracker: "Tracker", tasks: Sequence[Task]) -> tuple[list[M
     shipped = ModelBundle.open(SIMULATION_MODEL)
     if all(bundle.card.family != shipped.card.family for bundle in bundles):
         bundles.append(shipped)
-        notes.append(f"{shipped.card.family} by the model that comes with the package (--model {SIMULATION})")
+        notes.append(f"{shipped.card.family} by {_SHIPPED}")
     return bundles, notes
 
 

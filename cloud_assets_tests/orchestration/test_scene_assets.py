@@ -9,7 +9,7 @@ import pytest
 import rasterio
 
 from cloud_assets.definitions import defs
-from cloud_assets.errors import InvalidScene, NoModelForProduct
+from cloud_assets.errors import InvalidScene
 from cloud_assets.orchestration.automation.scene_job import JOB
 from cloud_assets.orchestration.common.resources import Folders
 from cloud_assets.orchestration.lineage.scene_assets import SCENE_PRODUCTS
@@ -162,13 +162,12 @@ def test_checks_fail_on_products_that_were_tampered_with(execute: Execute, inbox
     assert key in (found["no_unexpected_nodata"].description or "")
 
 
-def test_without_any_champion_it_says_how_to_get_one(
+def test_without_any_champion_the_model_of_the_package_makes_the_mask(
     execute: Execute, inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/empty/mlflow.db")
-    key = write_scene(inbox, 1).name
-    with pytest.raises(NoModelForProduct, match="no task has a champion"):
-        execute(key)
+    (made,) = execute(write_scene(inbox, 1).name).asset_materializations_for_node("scenes__scene_products")
+    assert "comes with the package" in str(made.metadata["champions"].value)
 
 
 def test_an_empty_inbox_and_keys_that_are_none(execute: Execute, inbox: Path, instance: dg.DagsterInstance) -> None:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cloud_assets.bands import CLEAR, THICK_CLOUD
 from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.segmentation.figures import CAPTIONS, segmentation_figures
 from cloud_assets.families.segmentation.metrics import (
     BrightnessThreshold,
     SegmentationScores,
-    cloud_metrics,
     fit_brightness_threshold,
+    table_metrics,
 )
 from cloud_assets.reports.confusion_counts import COUNT_COLUMNS, scene_table
 from cloud_assets.reports.evaluation import EvaluationRun, Findings, evaluation_of, interval_note
@@ -113,12 +114,13 @@ def _scores(
 
 def _rules(tested: SplitScores, baseline: BrightnessThreshold | None) -> dict[str, dict[str, float]]:
     """Metrics of the trivial rules on the test split, by their names."""
-    tp, fp, fn, tn = tested.model.counts
-    constant = {
-        ALL_CLOUD: cloud_metrics(np.array([tp + fn, fp + tn, 0, 0])),
-        ALL_CLEAR: cloud_metrics(np.array([0, 0, tp + fn, fp + tn])),
+    true = tested.model.class_counts.sum(axis=1)
+    codes = np.arange(len(true))
+    tables = {
+        **({} if baseline is None else {BRIGHTNESS: tested.brightness.class_counts}),
+        **{name: np.outer(true, codes == code) for name, code in ((ALL_CLOUD, THICK_CLOUD), (ALL_CLEAR, CLEAR))},
     }
-    return constant if baseline is None else {BRIGHTNESS: cloud_metrics(tested.brightness.counts)} | constant
+    return {name: table_metrics(table, tested.model.has_kinds) for name, table in tables.items()}
 
 
 def _patch_table(store: PatchStore, scores: SegmentationScores) -> pd.DataFrame:

@@ -7,6 +7,7 @@ the probability rounded down to 1/1000.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,36 +85,44 @@ class SegmentationScores:
 
         A ratio without a denominator is left out: recall where there is no cloud, a class that never occurs.
         """
-        return cloud_metrics(self.counts) | self._class_metrics() | probability_metrics(self.histogram)
+        return table_metrics(self.class_counts, self.has_kinds) | probability_metrics(self.histogram)
 
     def absent_classes(self) -> list[str]:
         """Names of the classes that the truth never holds."""
         return [CLASS_NAMES[code] for code in CLASS_NAMES if not self.class_counts[code].sum()]
 
-    def _class_metrics(self) -> dict[str, float]:
-        """IoU a class; of cloud alone for a model that knows no kinds, and then how much of each kind it finds."""
-        if self.has_kinds:
-            table, names = self.class_counts, list(CLASS_NAMES.values())
-        else:
-            tp, fp, fn, tn = self.counts
-            table, names = np.array([[tn, fp], [fn, tp]]), ["clear", "cloud"]
-        correct, true = np.diag(table), table.sum(axis=1)
-        present = np.flatnonzero(true)
-        if not len(present):
-            return {}
-        iou = correct[present] / (true + table.sum(axis=0) - correct)[present]
-        metrics = {f"iou_{_key(names[code])}": float(score) for code, score in zip(present, iou, strict=True)}
-        return {"miou": float(np.mean(iou))} | metrics | self._found_as_cloud()
 
-    def _found_as_cloud(self) -> dict[str, float]:
-        """Share of each true class that was predicted to be cloud of either kind; only where kinds are labelled."""
-        if not self.class_counts[[THIN_CLOUD, CLOUD_SHADOW]].sum():
-            return {}
-        found = self.class_counts[:, [THICK_CLOUD, THIN_CLOUD]].sum(axis=1)
-        total = self.class_counts.sum(axis=1)
-        return {
-            f"found_as_cloud_{_key(name)}": float(found[c] / total[c]) for c, name in CLASS_NAMES.items() if total[c]
-        }
+def table_metrics(table: Counts, has_kinds: bool) -> dict[str, float]:
+    """Metrics of a class matrix (4, 4), true by predicted cloud code: cloud against clear, IoU a class, and their mean.
+
+    Args:
+        table: Pixels.
+        has_kinds: Whether kinds of cloud are told apart, so that each has an IoU; else clear and cloud have.
+    """
+    cloud = np.isin(np.arange(len(table)), (THICK_CLOUD, THIN_CLOUD)).astype(np.int64)
+    (tn, fp), (fn, tp) = merged = np.array([1 - cloud, cloud]) @ table @ np.array([1 - cloud, cloud]).T
+    iou = _class_ious(table, list(CLASS_NAMES.values())) if has_kinds else _class_ious(merged, ["clear", "cloud"])
+    return cloud_metrics(np.array([tp, fp, fn, tn])) | iou | _found_as_cloud(table)
+
+
+def _class_ious(table: Counts, names: Sequence[str]) -> dict[str, float]:
+    correct, true = np.diag(table), table.sum(axis=1)
+    present = np.flatnonzero(true)
+    if not len(present):
+        return {}
+    iou = correct[present] / (true + table.sum(axis=0) - correct)[present]
+    return {"miou": float(np.mean(iou))} | {
+        f"iou_{_key(names[code])}": float(score) for code, score in zip(present, iou, strict=True)
+    }
+
+
+def _found_as_cloud(table: Counts) -> dict[str, float]:
+    """Share of each true class that was predicted to be cloud of either kind; only where kinds are labelled."""
+    if not table[[THIN_CLOUD, CLOUD_SHADOW]].sum():
+        return {}
+    found = table[:, [THICK_CLOUD, THIN_CLOUD]].sum(axis=1)
+    total = table.sum(axis=1)
+    return {f"found_as_cloud_{_key(name)}": float(found[c] / total[c]) for c, name in CLASS_NAMES.items() if total[c]}
 
 
 def cloud_metrics(counts: Counts) -> dict[str, float]:
