@@ -1,8 +1,7 @@
 """Task: Sentinel-2 reflectance from Sentinel-1 backscatter, learnt from SEN12MS."""
 
 from cloud_assets.datasets.sen12ms import Sen12MS
-from cloud_assets.families.translation.evaluation import TranslationEvaluation
-from cloud_assets.families.translation.recipe import Translation, cyclegan, pix2pix
+from cloud_assets.families.translation.recipe import Translation, TranslationEvaluation, cyclegan, pix2pix
 from cloud_assets.learning.search_space import with_parameters
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import PlaceSplit

@@ -13,8 +13,7 @@ from cloud_assets.families.anomaly.normal_split import NormalSplit
 from cloud_assets.families.anomaly.recipe import Reconstruction
 from cloud_assets.families.classification.recipe import Classification, ClassificationEvaluation
 from cloud_assets.families.segmentation.recipe import Segmentation, SegmentationEvaluation
-from cloud_assets.families.translation.evaluation import TranslationEvaluation
-from cloud_assets.families.translation.recipe import PAPER_OPTIMISATION, Translation
+from cloud_assets.families.translation.recipe import PAPER_OPTIMISATION, Translation, TranslationEvaluation
 from cloud_assets.learning.recipe import Optimisation, Recipe
 from cloud_assets.networks.specifications import (
     Classifier,

@@ -3,7 +3,7 @@ import pytest
 import rasterio
 
 from cloud_assets.errors import InvalidModel, NoModelForProduct
-from cloud_assets.families.translation.cloud_free import fill_weight
+from cloud_assets.families.translation.gap_filling import fill_weight
 from cloud_assets.families.translation.products import translated_bands
 from cloud_assets.inference.bundle import ModelCard
 from cloud_assets.networks.specifications import UNet

@@ -1,15 +1,19 @@
-"""Training and validation batches of translation models: pairs of radar and optical patches."""
+"""Co-registered radar and optical patches of a store, and the batches that translation models are trained on."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from cloud_assets.errors import NoUsablePatches
+from cloud_assets.families.translation.recipe import TranslationSection
+from cloud_assets.inference.bundle import ModelCard
 from cloud_assets.learning.numbered_batches import NumberedBatches, OrderedBatches, Sample, padded, random_window
 from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.predictions import band_channels
 
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -17,33 +21,60 @@ _RADAR, _OPTICAL, _CHANGES = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class PairSource:
-    """Some pairs of a store, with the scaling of both sensors."""
+class Pairs:
+    """The pairs of a store as a translation model sees them; each tuple is of radar, then optical."""
 
     store: PatchStore
-    """The store."""
-    indices: npt.NDArray[np.int64]
-    """Which of its patches."""
     roles: tuple[str, str]
-    """Names of the radar and of the optical role."""
+    """Names of the roles in the store."""
     channels: tuple[list[int], list[int]]
     """Which bands of each, in the order of the network."""
     scaling: tuple[Preprocessing, Preprocessing]
-    """Of each."""
 
-    def __len__(self) -> int:
-        return len(self.indices)
+    @classmethod
+    def of(cls, store: PatchStore, card: ModelCard) -> Self:
+        """The pairs that a trained model reads and predicts.
 
-    def read(self, side: int, index: int, window: tuple[slice, slice]) -> tuple[Floats, Flags]:
-        """Physical values (C, h, w) and validity (h, w) of a window of one patch.
-
-        Args:
-            side: 0 for radar, 1 for optical.
-            index: Row of the store.
-            window: Rows and columns.
+        Raises:
+            NoUsablePatches: If the store lacks a role or a band.
         """
-        dn: npt.NDArray[Any] = self.store.array(self.roles[side])[index, :, *window]
+        section = TranslationSection.of(card)
+        roles, scaling = (section.input_role, section.output_role), (card.preprocessing, section.target)
+        for role in roles:
+            if role not in store.roles:
+                raise NoUsablePatches(f"{store.directory} has no role {role!r}; it has {', '.join(store.roles)}.")
+        radar, optical = (
+            band_channels(store.roles[role], scale.bands) for role, scale in zip(roles, scaling, strict=True)
+        )
+        return cls(store, roles, (radar, optical), scaling)
+
+    @property
+    def target(self) -> Preprocessing:
+        """Bands and scaling of the reflectance."""
+        return self.scaling[_OPTICAL]
+
+    def backscatter(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """(N, C, H, W) raw radar values of some rows, bands in the model's order."""
+        return self.store.array(self.roles[_RADAR])[rows][:, self.channels[_RADAR]]
+
+    def reflectance(self, rows: npt.NDArray[np.int64]) -> tuple[Floats, Flags]:
+        """(N, K, H, W) true reflectance, clipped as the model's output is, and where both sensors saw (N, H, W)."""
+        physical, valid = self.target.to_physical(
+            self.store.array(self.roles[_OPTICAL])[rows][:, self.channels[_OPTICAL]]
+        )
+        seen = self.scaling[_RADAR].profile.valid(self.backscatter(rows))
+        return np.clip(physical, *self.target.clip), valid & seen
+
+    def read(self, side: int, row: int, window: tuple[slice, slice]) -> tuple[Floats, Flags]:
+        """Physical values (C, h, w) and validity (h, w) of a window of one patch; ``side`` 0 for radar, 1 optical."""
+        dn: npt.NDArray[Any] = self.store.array(self.roles[side])[row, :, *window]
         return self.scaling[side].to_physical(dn[self.channels[side]])
+
+    def scaled(self, radar: Floats, seen: Flags, optical: Floats, observed: Flags, multiple: int) -> Sample:
+        """Normalises physical values of both sides and mirrors the pictures up to a multiple of some pixels."""
+        made, there = padded(self.scaling[_RADAR].normalise(radar, seen), seen, multiple, fill=False)
+        other, known = padded(self.target.normalise(optical, observed), observed, multiple, fill=False)
+        return made, there[None], other, known[None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +84,9 @@ class TrainingPairs(NumberedBatches):
     A batch holds radar (N, C, H, W) and optical (N, K, H, W) pictures, each followed by its validity (N, 1, H, W).
     """
 
-    source: PairSource
-    """The pairs of the training split."""
+    pairs: Pairs
+    indices: npt.NDArray[np.int64]
+    """Rows of the training split."""
     augmenter: Augmenter
     """Flips them, both sensors alike where they are paired."""
     is_paired: bool
@@ -70,17 +102,17 @@ class TrainingPairs(NumberedBatches):
         if self.is_paired:
             optical, observed = self._read(_OPTICAL, _RADAR, position)
             both, valid = self._augmented(_RADAR, position, np.concatenate([radar, optical]), seen & observed)
-            return _scaled(self.source, both[: len(radar)], valid, both[len(radar) :], valid, self.multiple)
+            return self.pairs.scaled(both[: len(radar)], valid, both[len(radar) :], valid, self.multiple)
         radar, seen = self._augmented(_RADAR, position, radar, seen)
         optical, observed = self._augmented(_OPTICAL, position, *self._read(_OPTICAL, _OPTICAL, position))
-        return _scaled(self.source, radar, seen, optical, observed, self.multiple)
+        return self.pairs.scaled(radar, seen, optical, observed, self.multiple)
 
     def _read(self, side: int, order: int, position: int) -> tuple[Floats, Flags]:
         """A window of one side of the pair at a position of the order of one side."""
-        index = int(self.source.indices[self.place(len(self.source), position, order)])
+        row = int(self.indices[self.place(len(self.indices), position, order)])
         rng = np.random.default_rng((self.seed, order, position))
-        shape = self.source.store.roles[self.source.roles[order]].shape[1:]
-        return self.source.read(side, index, random_window(rng, shape, self.crop))
+        shape = self.pairs.store.roles[self.pairs.roles[order]].shape[1:]
+        return self.pairs.read(side, row, random_window(rng, shape, self.crop))
 
     def _augmented(self, side: int, position: int, physical: Floats, valid: Flags) -> tuple[Floats, Flags]:
         key = (self.seed, side, position, _CHANGES)
@@ -92,27 +124,19 @@ class TrainingPairs(NumberedBatches):
 class WholePairs(OrderedBatches):
     """Validation batches of the same form: whole pairs in their order."""
 
-    source: PairSource
-    """The pairs."""
+    pairs: Pairs
+    indices: npt.NDArray[np.int64]
+    """Rows of the store."""
     multiple: int
     """Height and width are mirrored up to multiples of this; what is added is not valid."""
 
     @property
     def count(self) -> int:
         """Number of pairs."""
-        return len(self.source)
+        return len(self.indices)
 
     def sample(self, position: int) -> Sample:
         """Radar and optical picture and their validity."""
-        row, everything = int(self.source.indices[position]), (slice(None), slice(None))
-        (radar, seen), (optical, observed) = (self.source.read(side, row, everything) for side in (_RADAR, _OPTICAL))
-        return _scaled(self.source, radar, seen & observed, optical, seen & observed, self.multiple)
-
-
-def _scaled(
-    source: PairSource, radar: Floats, seen: Flags, optical: Floats, observed: Flags, multiple: int
-) -> tuple[Floats, Flags, Floats, Flags]:
-    """Normalises physical values and mirrors pictures up to a multiple of some pixels."""
-    made, there = padded(source.scaling[_RADAR].normalise(radar, seen), seen, multiple, fill=False)
-    other, known = padded(source.scaling[_OPTICAL].normalise(optical, observed), observed, multiple, fill=False)
-    return made, there[None], other, known[None]
+        row, everything = int(self.indices[position]), (slice(None), slice(None))
+        (radar, seen), (optical, observed) = (self.pairs.read(side, row, everything) for side in (_RADAR, _OPTICAL))
+        return self.pairs.scaled(radar, seen & observed, optical, seen & observed, self.multiple)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.families.translation.pairs import Pairs
+from cloud_assets.families.translation.batches import Pairs
 from cloud_assets.reports.doubts import Doubts, without_masks
 from cloud_assets.reports.predictions import predict_patches
 
@@ -23,21 +23,17 @@ def doubts(predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64],
     """Compares true with predicted reflectance: a cloud or a shift in the optical picture makes them differ."""
     import pandas as pd
 
-    pairs = Pairs(store, predictor.card)
-    role = pairs.input_role
-    errors, covers = [], []
+    pairs = Pairs.of(store, predictor.card)
+    found = []
     for batch in predict_patches(
-        predictor, store, rows, batch_size=1, title="Comparing pairs", progress=progress, role=role
+        predictor, store, rows, batch_size=1, title="Comparing pairs", progress=progress, role=pairs.roles[0]
     ):
-        truth, valid = pairs.reflectance(batch.indices)
-        made = np.nan_to_num(batch.answer["reflectance"][0])
-        seen = valid[0]
-        errors.append(float(np.sqrt(np.mean((made - truth[0])[:, seen] ** 2))) if seen.any() else np.nan)
-        covers.append(float(truth[0][:, seen].mean()) if seen.any() else np.nan)
-    rmse = np.array(errors)
+        truth, valid = (part[0] for part in pairs.reflectance(batch.indices))
+        error = (np.nan_to_num(batch.answer["reflectance"][0]) - truth)[:, valid]
+        found.append((np.sqrt(np.mean(error**2)), truth[:, valid].mean()) if valid.any() else (np.nan, np.nan))
+    rmse, covers = np.array(found, float).T
     middle = np.nanmedian(rmse)
-    spread = max(1.4826 * float(np.nanmedian(np.abs(rmse - middle))), 1e-9)
-    deviation = (rmse - middle) / spread
+    deviation = (rmse - middle) / max(1.4826 * float(np.nanmedian(np.abs(rmse - middle))), 1e-9)
     table = pd.DataFrame(
         {
             "store_row": rows,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,62 +10,49 @@ import numpy.typing as npt
 
 from cloud_assets.bands import vegetation_positions
 from cloud_assets.errors import NoUsablePatches
-from cloud_assets.families.translation.baselines import LINEAR, MEAN_COLOUR, fit_baselines
-from cloud_assets.families.translation.card_section import TranslationSection
-from cloud_assets.families.translation.gallery import CAPTIONS, translation_figures
+from cloud_assets.families.translation.batches import Pairs
+from cloud_assets.families.translation.figures import CAPTIONS, translation_figures
 from cloud_assets.families.translation.metrics import TranslationScores, with_gain
-from cloud_assets.families.translation.pairs import Pairs
+from cloud_assets.families.translation.recipe import TranslationSection
 from cloud_assets.reports.evaluation import EvaluationRun, Findings, evaluation_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cloud_assets.families.translation.baselines import Baseline
-    from cloud_assets.families.translation.evaluation import TranslationEvaluation
+    from cloud_assets.families.translation.recipe import TranslationEvaluation
     from cloud_assets.inference.bundle import ModelCard
-    from cloud_assets.inference.predictor import Predictor
-    from cloud_assets.patches.preprocessing import Preprocessing
     from cloud_assets.patches.store import PatchStore
     from cloud_assets.reports.evaluation import Evaluation
 
 HEADLINE = (
     "psnr_gain", "psnr", "ssim", "ms_ssim", "rmse", "mae", "r2", "sam", "ndvi_rmse", "ndvi_correlation",
 )  # fmt: skip
-MODEL = "model"
+MODEL, MEAN_COLOUR, LINEAR = "model", "mean colour", "linear regression"
+_CLIP = (-25.0, 0.0)
+"""Backscatter is clipped to this before the regression, dB."""
 
-
-@dataclass(frozen=True)
-class Scored:
-    """Scores of one split."""
-
-    scores: Mapping[str, TranslationScores]
-    """By what predicted: the model, and the baselines by their names."""
-
-    def metrics(self) -> dict[str, dict[str, float]]:
-        """Metrics with gains, by what predicted."""
-        plain = {name: scores.metrics() for name, scores in self.scores.items()}
-        return {name: with_gain(metrics, plain[MEAN_COLOUR]) for name, metrics in plain.items()}
+Floats = npt.NDArray[np.float32]
+Rule = Callable[[Floats], Floats]
+"""(N, 2, H, W) backscatter in dB -> (N, K, H, W) reflectance."""
 
 
 def evaluate(recipe: TranslationEvaluation, run: EvaluationRun) -> Evaluation:
     """Evaluates a model; see :meth:`Family.evaluate`."""
-    predictor, card, store, splits = run.predictor, run.card, run.store, run.splits
-    pairs = Pairs(store, card)
+    predictor, card, store = run.predictor, run.card, run.store
+    pairs = Pairs.of(store, card)
     target = pairs.target
-    test, validation = run.test_rows(needs_masks=False), splits.indices("validation")
-    baselines = fit_baselines(
-        pairs, splits.indices("train"), pixels=recipe.baseline_pixels, window=recipe.baseline_window
-    )
-    scorer = _Scorer(recipe, predictor, pairs, baselines, target, run.progress)
-    tested = scorer.score(test, "Testing")
-    if not tested.scores[MODEL].pixels:
+    test, validation = run.test_rows(needs_masks=False), run.splits.indices("validation")
+    rules: dict[str, Rule] = {MODEL: lambda radar: predictor.predict(radar)["reflectance"]}
+    rules |= _baselines(pairs, run.splits.indices("train"), recipe)
+    tested = _scored(recipe, pairs, rules, test, "Testing", run.progress)
+    if not tested[MODEL].pixels:
         raise NoUsablePatches(f"{card.task}/{card.variant}: no pixel of the test split was seen by both sensors.")
-    metrics = tested.metrics()
-    validated = scorer.score(validation, "Validating") if len(validation) else None
+    metrics = _metrics(tested)
+    validated = _scored(recipe, pairs, rules, validation, "Validating", run.progress) if len(validation) else None
     per_patch = _patch_table(store, tested)
     found = Findings(
         test=metrics[MODEL],
-        validation=validated.metrics()[MODEL] if validated and validated.scores[MODEL].pixels else {},
+        validation=_metrics(validated)[MODEL] if validated and validated[MODEL].pixels else {},
         rules={name: values for name, values in metrics.items() if name != MODEL},
         stated_rules={"baseline": MEAN_COLOUR, "linear": LINEAR},
         tables={
@@ -74,7 +60,7 @@ def evaluate(recipe: TranslationEvaluation, run: EvaluationRun) -> Evaluation:
             "per_scene": _scene_table(per_patch),
             "per_patch": per_patch,
         },
-        figures=translation_figures(recipe, predictor, pairs, tested.scores[MODEL], per_patch),
+        figures=translation_figures(recipe, predictor, pairs, tested[MODEL], per_patch),
         captions=CAPTIONS,
         notes=_notes(recipe, card, metrics, len(test)),
         headline=HEADLINE,
@@ -83,42 +69,87 @@ def evaluate(recipe: TranslationEvaluation, run: EvaluationRun) -> Evaluation:
     return evaluation_of(recipe, run, found)
 
 
-class _Scorer:
-    """Predicts splits and scores model and baselines on the same pixels."""
+def _baselines(pairs: Pairs, rows: npt.NDArray[np.int64], recipe: TranslationEvaluation) -> dict[str, Rule]:
+    """The training patches' mean colour everywhere, and a linear regression on VV, VH, their local means and variances.
 
-    def __init__(
-        self,
-        recipe: TranslationEvaluation,
-        predictor: Predictor,
-        pairs: Pairs,
-        baselines: Mapping[str, Baseline],
-        target: Preprocessing,
-        progress: bool,
-    ) -> None:
-        self._recipe, self._predictor, self._pairs = recipe, predictor, pairs
-        self._baselines, self._target, self._progress = baselines, target, progress
+    The regression is fitted on about as many pixels as the recipe says, spread evenly over the patches.
+    """
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-    def score(self, indices: npt.NDArray[np.int64], title: str) -> Scored:
-        """Scores a split."""
-        from tqdm import tqdm
+    rng = np.random.default_rng(0)
+    share = max(1, -(-recipe.baseline_pixels // max(len(rows), 1)))
+    sums, count = np.zeros(len(pairs.target.bands)), 0
+    inputs, outputs = [], []
+    for row in rows:
+        radar = pairs.backscatter(row[None])[0]
+        reflectance, valid = (part[0] for part in pairs.reflectance(row[None]))
+        if not valid.any():
+            continue
+        sums += reflectance[:, valid].sum(axis=1, dtype=np.float64)
+        count += int(valid.sum())
+        chosen = rng.permutation(np.flatnonzero(valid))[:share]
+        inputs.append(_features(radar, recipe.baseline_window)[chosen])
+        outputs.append(reflectance.reshape(len(reflectance), -1)[:, chosen].T)
+    if count == 0:
+        raise NoUsablePatches("the training split holds no valid pixel, so there is no mean colour to compare with.")
+    colour = (sums / count).astype(np.float32)[:, None, None]
+    regression = make_pipeline(StandardScaler(), LinearRegression()).fit(
+        np.concatenate(inputs), np.concatenate(outputs)
+    )
 
-        profile = self._target.profile
-        vegetation = vegetation_positions(profile, self._target.bands)
-        names = [profile.find(band).name for band in self._target.bands]
-        scores = {
-            name: TranslationScores(names, self._recipe.data_range, self._recipe.display_stretch, vegetation)
-            for name in (MODEL, *self._baselines)
-        }
-        with tqdm(total=len(indices), desc=title, unit="patch", disable=not self._progress) as bar:
-            for start in range(0, len(indices), self._recipe.batch_size):
-                rows = indices[start : start + self._recipe.batch_size]
-                radar = self._pairs.backscatter(rows)
-                true, valid = self._pairs.reflectance(rows)
-                scores[MODEL].update(rows, self._predictor.predict(radar)["reflectance"], true, valid)
-                for name, baseline in self._baselines.items():
-                    scores[name].update(rows, baseline.predict(radar), true, valid)
-                bar.update(len(rows))
-        return Scored(scores)
+    def linear(radar: Floats) -> Floats:
+        made = [np.clip(regression.predict(_features(patch, recipe.baseline_window)), 0, 1).T for patch in radar]
+        return np.stack(made).reshape(len(radar), -1, *radar.shape[2:]).astype(np.float32)
+
+    return {
+        MEAN_COLOUR: lambda radar: np.broadcast_to(colour, (len(radar), len(colour), *radar.shape[2:])),
+        LINEAR: linear,
+    }
+
+
+def _features(radar: Floats, window: int) -> Floats:
+    """Backscatter, its local mean and variance, (pixels, 3 C) of (C, H, W) in dB; no data counts as darkest."""
+    from scipy.ndimage import uniform_filter
+
+    clipped = np.clip(np.nan_to_num(radar, nan=_CLIP[0], neginf=_CLIP[0]), *_CLIP).astype(np.float32)
+    means = np.stack([uniform_filter(band, window, mode="reflect") for band in clipped])
+    squares = np.stack([uniform_filter(np.square(band), window, mode="reflect") for band in clipped])
+    found = np.concatenate([clipped, means, np.maximum(squares - np.square(means), 0)])
+    return found.reshape(len(found), -1).T
+
+
+def _scored(
+    recipe: TranslationEvaluation,
+    pairs: Pairs,
+    rules: Mapping[str, Rule],
+    rows: npt.NDArray[np.int64],
+    title: str,
+    progress: bool,
+) -> dict[str, TranslationScores]:
+    """Scores of model and baselines, by their names, on the same pixels."""
+    from tqdm import tqdm
+
+    profile = pairs.target.profile
+    vegetation = vegetation_positions(profile, pairs.target.bands)
+    names = [profile.find(band).name for band in pairs.target.bands]
+    scores = {rule: TranslationScores(names, recipe.data_range, recipe.display_stretch, vegetation) for rule in rules}
+    with tqdm(total=len(rows), desc=title, unit="patch", disable=not progress) as bar:
+        for start in range(0, len(rows), recipe.batch_size):
+            batch = rows[start : start + recipe.batch_size]
+            radar = pairs.backscatter(batch)
+            true, valid = pairs.reflectance(batch)
+            for name, rule in rules.items():
+                scores[name].update(batch, rule(radar), true, valid)
+            bar.update(len(batch))
+    return scores
+
+
+def _metrics(scores: Mapping[str, TranslationScores]) -> dict[str, dict[str, float]]:
+    """Metrics with gains, by what predicted."""
+    plain = {name: one.metrics() for name, one in scores.items()}
+    return {name: with_gain(metrics, plain[MEAN_COLOUR]) for name, metrics in plain.items()}
 
 
 def _band_table(found: Mapping[str, Mapping[str, float]], bands: tuple[str, ...]) -> pd.DataFrame:
@@ -136,11 +167,11 @@ def _band_table(found: Mapping[str, Mapping[str, float]], bands: tuple[str, ...]
     return pd.DataFrame(rows)
 
 
-def _patch_table(store: PatchStore, tested: Scored) -> pd.DataFrame:
+def _patch_table(store: PatchStore, tested: Mapping[str, TranslationScores]) -> pd.DataFrame:
     """One row a test patch with data, lowest gain over the mean colour first."""
     import pandas as pd
 
-    model, constant = tested.scores[MODEL], tested.scores[MEAN_COLOUR]
+    model, constant = tested[MODEL], tested[MEAN_COLOUR]
     rows = store.index.iloc[model.rows]
     table = pd.DataFrame(
         {
@@ -150,7 +181,7 @@ def _patch_table(store: PatchStore, tested: Scored) -> pd.DataFrame:
             "psnr": model.patch_psnr,
             "ssim": model.patch_ssim,
             "mean_colour_psnr": constant.patch_psnr,
-            "linear_psnr": tested.scores[LINEAR].patch_psnr,
+            "linear_psnr": tested[LINEAR].patch_psnr,
             "store_row": model.rows,
         }
     )
@@ -159,22 +190,15 @@ def _patch_table(store: PatchStore, tested: Scored) -> pd.DataFrame:
 
 def _scene_table(per_patch: pd.DataFrame) -> pd.DataFrame:
     """One row a test scene: means over its patches, lowest gain first."""
-    grouped = per_patch.groupby("group").agg(
-        patches=("psnr", "size"),
-        psnr_gain=("psnr_gain", "mean"),
-        psnr=("psnr", "mean"),
-        ssim=("ssim", "mean"),
-        mean_colour_psnr=("mean_colour_psnr", "mean"),
-        linear_psnr=("linear_psnr", "mean"),
-    )
-    return grouped.reset_index().sort_values("psnr_gain", ignore_index=True)
+    metrics = ["psnr_gain", "psnr", "ssim", "mean_colour_psnr", "linear_psnr"]
+    scenes = per_patch.groupby("group")
+    table = scenes[metrics].mean().reset_index()
+    table.insert(1, "patches", scenes.size().to_numpy())
+    return table.sort_values("psnr_gain", ignore_index=True)
 
 
 def _notes(
-    recipe: TranslationEvaluation,
-    card: ModelCard,
-    found: Mapping[str, Mapping[str, float]],
-    patches: int,
+    recipe: TranslationEvaluation, card: ModelCard, found: Mapping[str, Mapping[str, float]], patches: int
 ) -> list[str]:
     constant, linear, model = found[MEAN_COLOUR], found[LINEAR], found[MODEL]
     low, high = recipe.display_stretch

@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.families.family import Family
-from cloud_assets.families.translation.card_section import TranslationSection
-from cloud_assets.families.translation.evaluation import TranslationEvaluation
 from cloud_assets.families.translation.products import PRODUCTS
-from cloud_assets.families.translation.recipe import Translation
+from cloud_assets.families.translation.recipe import Translation, TranslationEvaluation, TranslationSection
 from cloud_assets.inference.drift_reference import rounded
 
 

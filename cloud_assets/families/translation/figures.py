@@ -1,116 +1,163 @@
-"""Figures of predicted and true reflectance."""
+"""Figures of predicted and true reflectance, of reports and of trainings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cloud_assets.bands import Instrument, vegetation_positions
+from cloud_assets.errors import UnknownBand
+from cloud_assets.families.translation.metrics import ndvi
 from cloud_assets.reports.figures import BASELINE_COLOUR, SERIES_COLOURS, figure_style, png
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    import pandas as pd
     from matplotlib.figure import SubFigure
+
+    from cloud_assets.families.translation.batches import Pairs
+    from cloud_assets.families.translation.metrics import TranslationScores
+    from cloud_assets.families.translation.recipe import TranslationEvaluation
+    from cloud_assets.inference.predictor import Predictor
 
 Floats = npt.NDArray[np.float32]
 
+CAPTIONS = {
+    "examples": "Test patches from the lowest to the highest gain over the mean colour. Radar: VV red and blue, VH "
+    "green, -25 to 0 dB. Made and true pictures share one stretch a patch. Error: mean absolute error over the bands.",
+    "histograms": "Reflectance of all test pixels: a model that hedges makes narrower distributions than the truth.",
+    "ndvi": "NDVI of made against true pictures, test pixels, colour by their number (logarithmic).",
+    "quality": "From the training record in the model card; validation split.",
+    "baselines": "The training patches' mean colour, and linear regression on VV, VH, their local means and variances.",
+    "per_band": "Reflectance; R² is 0 for the test split's own mean.",
+    "per_scene": "Test scenes, lowest gain first.",
+    "per_patch": "Test patches, lowest gain first.",
+}
+_COMPOSITES = {
+    "true colour": ("red", "green", "blue"),
+    "NIR, red, green": ("nir", "red", "green"),
+    "SWIR, NIR, red edge": ("swir16", "nir", "rededge071"),
+}
 _SIDE = 1.75
 _RADAR_RANGE = (-25.0, 0.0)
 _SMALLEST_RANGE = 0.05
 _ERROR_RANGE = 0.1
+_GAP = 4
+"""Pixels between the panels of a training's sample pictures."""
 
 
-@dataclass(frozen=True)
-class Example:
-    """A patch with what the model made of it."""
-
-    title: str
-    """One line: which patch, how good."""
-    radar: Floats
-    """(C, H, W) backscatter in dB."""
-    made: Floats
-    """(K, H, W) predicted reflectance, NaN without radar."""
-    true: Floats
-    """(K, H, W) true reflectance."""
-    valid: npt.NDArray[np.bool_]
-    """(H, W)."""
-    composites: Mapping[str, list[int]]
-    """Bands to show as red, green and blue, by heading."""
-    ndvi: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None
-    """NDVI of the predicted and of the true reflectance, (H, W) each."""
+def translation_figures(
+    recipe: TranslationEvaluation,
+    predictor: Predictor,
+    pairs: Pairs,
+    scores: TranslationScores,
+    per_patch: pd.DataFrame,
+) -> dict[str, bytes | None]:
+    """All figures of a report: PNG images by name; None for those that the data do not allow."""
+    places = np.unique(np.linspace(0, len(per_patch) - 1, min(recipe.examples, len(per_patch))).astype(int))
+    record = predictor.card.training
+    return {
+        "examples": _example_panels(predictor, pairs, per_patch.iloc[places].to_dict("records")),
+        "histograms": _band_histograms(scores.histograms, pairs.target.bands),
+        "ndvi": _ndvi_scatter(scores.ndvi_histogram),
+        "quality": _quality_curve(record.history, record.best_epoch),
+    }
 
 
-def example_panels(examples: Sequence[Example]) -> bytes:
-    """One row a patch: radar, predicted and true in each composite, NDVI, error.
-
-    Args:
-        examples: The patches, at least one; all with the same composites.
-
-    Returns:
-        A PNG image.
-    """
+def _example_panels(predictor: Predictor, pairs: Pairs, patches: Sequence[Mapping[Hashable, Any]]) -> bytes:
+    """One row a patch: radar, predicted and true in each composite, NDVI, error."""
     from matplotlib.figure import Figure
 
-    columns = 2 + 2 * len(examples[0].composites) + (0 if examples[0].ndvi is None else 2)
+    profile, bands = pairs.target.profile, pairs.target.bands
+    found = {heading: _channels(profile, bands, names) for heading, names in _COMPOSITES.items()}
+    composites = {heading: channels for heading, channels in found.items() if channels}
+    columns = 2 + 2 * len(composites) + (2 if vegetation_positions(profile, bands) else 0)
     with figure_style():
-        figure = Figure(figsize=(_SIDE * columns, (_SIDE + 0.72) * len(examples)))
-        rows: Any = figure.subfigures(len(examples), 1, squeeze=False)
-        for row, example in zip(rows[:, 0], examples, strict=True):
-            _panel_row(row, example, columns)
+        figure = Figure(figsize=(_SIDE * columns, (_SIDE + 0.72) * len(patches)))
+        rows: Any = figure.subfigures(len(patches), 1, squeeze=False)
+        for row, patch in zip(rows[:, 0], patches, strict=True):
+            _panel_row(row, patch, predictor, pairs, composites, columns)
         return png(figure)
 
 
-def _panel_row(row: SubFigure, example: Example, columns: int) -> None:
-    row.suptitle(example.title, x=0.008, ha="left", fontsize=10.5, fontweight="bold")
-    panels: list[tuple[str, npt.NDArray[Any], dict[str, Any]]] = [("radar", radar_picture(example.radar), {})]
-    for heading, channels in example.composites.items():
-        made, true = stretched_alike(example.made[channels], example.true[channels], example.valid)
-        panels += [(f"made: {heading}", made, {}), (f"true: {heading}", true, {})]
-    if example.ndvi is not None:
+def _panel_row(
+    figure: SubFigure,
+    patch: Mapping[Hashable, Any],
+    predictor: Predictor,
+    pairs: Pairs,
+    composites: Mapping[str, list[int]],
+    columns: int,
+) -> None:
+    row = np.array([patch["store_row"]], np.int64)
+    radar = pairs.backscatter(row)
+    true, valid = (part[0] for part in pairs.reflectance(row))
+    made = predictor.predict(radar)["reflectance"][0]
+    title = f"{patch['patch_id']}: gain {patch['psnr_gain']:+.2f} dB, PSNR {patch['psnr']:.2f} dB"
+    figure.suptitle(f"{title}, SSIM {patch['ssim']:.3f}", x=0.008, ha="left", fontsize=10.5, fontweight="bold")
+    shown = np.nan_to_num(radar[0].astype(np.float32), nan=_RADAR_RANGE[0], neginf=_RADAR_RANGE[0])
+    panels: list[tuple[str, npt.NDArray[Any], dict[str, Any]]] = [("radar", coloured(shown, *_RADAR_RANGE), {})]
+    for heading, channels in composites.items():
+        pictures = _stretched_alike(made[channels], true[channels], valid)
+        panels += [(f"{what}: {heading}", part, {}) for what, part in zip(("made", "true"), pictures, strict=True)]
+    if vegetation := vegetation_positions(pairs.target.profile, pairs.target.bands):
         scale = {"cmap": "BrBG", "vmin": -1, "vmax": 1}
-        for name, index in zip(("made: NDVI", "true: NDVI"), example.ndvi, strict=True):
-            panels.append((name, np.where(example.valid, index, np.nan), scale))
-    error = np.where(example.valid, np.abs(example.made - example.true).mean(axis=0), np.nan)
+        for what, part in (("made", made), ("true", true)):
+            panels.append((f"{what}: NDVI", np.where(valid, ndvi(part, vegetation), np.nan), scale))
+    error = np.where(valid, np.abs(made - true).mean(axis=0), np.nan)
     panels.append((f"error (0 to {_ERROR_RANGE:g})", error, {"cmap": "magma", "vmin": 0, "vmax": _ERROR_RANGE}))
-    all_axes: Any = row.subplots(1, columns)
+    all_axes: Any = figure.subplots(1, columns)
     for axes, (heading, picture, options) in zip(all_axes, panels, strict=True):
-        _framed(axes)
+        axes.set(xticks=[], yticks=[])
+        axes.grid(visible=False)
         axes.set_title(heading, fontsize=8.5)
         axes.imshow(picture, **options)
 
 
-def radar_picture(radar: Floats) -> Floats:
-    """(C, H, W) dB -> (H, W, 3): VV red and blue, VH green; one band grey."""
-    low, high = _RADAR_RANGE
-    shown = np.clip((np.nan_to_num(radar, nan=low, neginf=low) - low) / (high - low), 0, 1)
-    return np.ascontiguousarray(np.moveaxis(shown[[0, -1, 0]], 0, -1), np.float32)
+def _channels(profile: Instrument, bands: tuple[str, ...], wanted: tuple[str, ...]) -> list[int] | None:
+    own = [profile.find(band).name for band in bands]
+    try:
+        return [own.index(profile.find(name).name) for name in wanted]
+    except (UnknownBand, ValueError):
+        return None
 
 
-def stretched_alike(made: Floats, true: Floats, valid: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def coloured(pixels: Floats, low: float, high: float) -> Floats:
+    """The first three bands as red, green, blue (H, W, 3) in [0, 1]; of two bands VV, VH and VV once more."""
+    bands = pixels[[0, 1, 2]] if len(pixels) > 2 else pixels[[0, -1, 0]]
+    stretched: npt.NDArray[Any] = np.clip((bands - low) / max(high - low, 1e-3), 0, 1)
+    return np.ascontiguousarray(np.moveaxis(stretched, 0, -1), np.float32)
+
+
+def _stretched_alike(made: Floats, true: Floats, valid: npt.NDArray[np.bool_]) -> list[Floats]:
     """Two (3, H, W) reflectances as pictures (H, W, 3), both stretched by the true one's 1st to 99th percentile."""
     if not valid.any():
-        blank = np.full((*valid.shape, 3), 0.5, np.float32)
-        return blank, blank
+        return [np.full((*valid.shape, 3), 0.5, np.float32)] * 2
     low, high = np.percentile(true[:, valid], [1, 99])
     span = max(high - low, _SMALLEST_RANGE)
     pictures = [np.where(valid, np.clip((part - low) / span, 0, 1), 0.5) for part in (made, true)]
-    first, second = (np.moveaxis(picture, 0, -1).astype(np.float32) for picture in pictures)
-    return first, second
+    return [np.moveaxis(picture, 0, -1).astype(np.float32) for picture in pictures]
 
 
-def band_histograms(histograms: npt.NDArray[np.int64], bands: Sequence[str]) -> bytes:
-    """Distributions of predicted and true reflectance, one panel a band.
+def sample_picture(shown: Sequence[tuple[Floats, ...]]) -> bytes:
+    """One row a patch, as a PNG file: radar, made and true picture (C, H, W), each scaled to [-1, 1]."""
+    import matplotlib.image
 
-    Args:
-        histograms: (2, K, bins) pixels by reflectance from 0 to 1, predicted and true.
-        bands: Names of the K bands.
+    rows = []
+    for radar, made, true in shown:
+        low, high = np.percentile(true, [1, 99])
+        panels = [coloured(radar, -1, 1), coloured(made, low, high), coloured(true, low, high)]
+        edged = [np.pad(panel, ((0, _GAP), (0, _GAP), (0, 0)), constant_values=1.0) for panel in panels]
+        rows.append(np.concatenate(edged, axis=1))
+    buffer = io.BytesIO()
+    matplotlib.image.imsave(buffer, np.concatenate(rows), format="png", metadata={"Software": ""})
+    return buffer.getvalue()
 
-    Returns:
-        A PNG image.
-    """
+
+def _band_histograms(histograms: npt.NDArray[np.int64], bands: Sequence[str]) -> bytes:
+    """Distributions of reflectance from 0 to 1, predicted and true (2, K, bins), one panel a band."""
     from matplotlib.figure import Figure
 
     bins = histograms.shape[2]
@@ -125,22 +172,13 @@ def band_histograms(histograms: npt.NDArray[np.int64], bands: Sequence[str]) -> 
             axes.plot(centres, made, color=SERIES_COLOURS[1], linewidth=1.4, label="made")
             seen = np.flatnonzero(np.cumsum(true) < 0.999)
             axes.set_xlim(0, min(1, 1.25 * centres[seen[-1]] + 0.02) if len(seen) else 1)
-            axes.set_title(name)
-            axes.set_xlabel("reflectance")
-            axes.set_yticks([])
+            axes.set(title=name, xlabel="reflectance", yticks=[])
         panels[0].legend()
         return png(figure)
 
 
-def ndvi_scatter(histogram: npt.NDArray[np.int64]) -> bytes | None:
-    """Predicted against true NDVI.
-
-    Args:
-        histogram: (bins, bins) pixels by true and predicted NDVI from -1 to 1.
-
-    Returns:
-        A PNG image; None if no pixel was counted.
-    """
+def _ndvi_scatter(histogram: npt.NDArray[np.int64]) -> bytes | None:
+    """Predicted against true NDVI, both from -1 to 1, of pixels counted by true, then predicted value."""
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
@@ -152,19 +190,14 @@ def ndvi_scatter(histogram: npt.NDArray[np.int64]) -> bytes | None:
         shown = np.where(histogram > 0, histogram, np.nan).T
         image = axes.imshow(shown, origin="lower", extent=(-1, 1, -1, 1), norm=LogNorm(), cmap="viridis")
         axes.plot([-1, 1], [-1, 1], color=SERIES_COLOURS[1], linestyle="--", linewidth=1.2, label="equal")
-        axes.set_xlabel("true NDVI")
-        axes.set_ylabel("NDVI of the made picture")
+        axes.set(xlabel="true NDVI", ylabel="NDVI of the made picture")
         axes.legend(loc="upper left")
         figure.colorbar(image, ax=axes, label="pixels")
         return png(figure)
 
 
-def quality_curve(history: Sequence[Mapping[str, float]], best_epoch: int) -> bytes | None:
-    """PSNR on validation by epoch, and how strongly the pictures answer to their input.
-
-    Returns:
-        A PNG image; None without a history.
-    """
+def _quality_curve(history: Sequence[Mapping[str, float]], best_epoch: int) -> bytes | None:
+    """PSNR on validation by epoch, and how strongly the pictures answer to their input; None without a history."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -179,15 +212,7 @@ def quality_curve(history: Sequence[Mapping[str, float]], best_epoch: int) -> by
         for axes, (name, title) in zip(panels, shown.items(), strict=True):
             axes.plot(epochs, [row.get(name, np.nan) for row in history], marker="o", markersize=3)
             axes.axvline(best_epoch + 1, color="#2b2b2b", linestyle="--", linewidth=1.1, label="weights kept")
-            axes.set_xlabel("epoch")
-            axes.set_ylabel(title)
+            axes.set(xlabel="epoch", ylabel=title)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         panels[0].legend()
         return png(figure)
-
-
-def _framed(axes: Axes) -> None:
-    """No ticks and no grid over a picture."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(visible=False)

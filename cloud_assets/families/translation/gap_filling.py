@@ -8,11 +8,15 @@ grid. So a filled pixel takes its detail from the prediction and its colour from
 import numpy as np
 import numpy.typing as npt
 
+from cloud_assets.bands import CLEAR, UNLABELLED
 from cloud_assets.imagery.tiling.cells import add_by_cell
 from cloud_assets.imagery.tiling.windows import Window
+from cloud_assets.imagery.writing.distances import distance_within
 
 Reflectance = npt.NDArray[np.float32]
 
+OBSERVED, SYNTHETIC, BLENDED, NOTHING = 0, 1, 2, 255
+"""Where a pixel of the estimate comes from."""
 CELL = 16
 _SLOPES = (0.0, 2.0)
 _LEAST_VARIANCE = 1e-8
@@ -36,14 +40,7 @@ class ColourMatch:
     def add(
         self, window: Window, observed: Reflectance, predicted: Reflectance, is_clear: npt.NDArray[np.bool_]
     ) -> None:
-        """Takes a part of the scene; parts must not overlap.
-
-        Args:
-            window: Where it lies.
-            observed: (C, h, w).
-            predicted: (C, h, w).
-            is_clear: (h, w), where both are to be compared.
-        """
+        """Takes a part of the scene (C, h, w) and where both are to be compared (h, w); parts must not overlap."""
         x = np.where(is_clear, predicted, 0).astype(np.float64)
         y = np.where(is_clear, observed, 0).astype(np.float64)
         count = np.full(len(x), np.count_nonzero(is_clear))
@@ -75,15 +72,7 @@ class ColourMatch:
         return True
 
     def correct(self, window: Window, predicted: Reflectance) -> Reflectance:
-        """Predictions in the colours of their surroundings.
-
-        Args:
-            window: Where they lie.
-            predicted: (C, h, w).
-
-        Returns:
-            (C, h, w).
-        """
+        """Predictions (C, h, w) of a window in the colours of their surroundings."""
         rows = (np.arange(window.row, window.row + window.height) + 0.5) / CELL - 0.5
         columns = (np.arange(window.column, window.column + window.width) + 0.5) / CELL - 0.5
         local = _bilinear(self._residual, rows, columns)
@@ -91,17 +80,10 @@ class ColourMatch:
         return corrected
 
 
-def spread(values: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Fills holes from all around, smoothly, by averaging at coarser and coarser scales ("push and pull").
+def spread(values: Reflectance, weights: Reflectance) -> Reflectance:
+    """Fills holes of (C, H, W), where weights (H, W) are 0, from all around by averaging at coarser and coarser scales.
 
-    Gortler et al. 1996, The Lumigraph, section 3.4.
-
-    Args:
-        values: (C, H, W).
-        weights: (H, W), 0 in the holes.
-
-    Returns:
-        (C, H, W): the values where the weight is not 0, interpolated ones elsewhere.
+    "Push and pull", Gortler et al. 1996, The Lumigraph, section 3.4.
     """
     height, width = weights.shape
     if min(height, width) <= 1 and max(height, width) <= 1:
@@ -121,9 +103,7 @@ def spread(values: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]) ->
     return np.where(weights > 0, values, interpolated)
 
 
-def _bilinear(
-    values: npt.NDArray[np.float32], rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float32]:
+def _bilinear(values: Reflectance, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]) -> Reflectance:
     """Samples (C, H, W) at the fractional (rows) x (columns), constant beyond the border."""
     top, below, down = _neighbours(rows, values.shape[1])
     left, beside, right = _neighbours(columns, values.shape[2])
@@ -138,3 +118,35 @@ def _neighbours(
     inside = np.clip(positions, 0, length - 1)
     first = np.floor(inside).astype(np.int64)
     return first, np.minimum(first + 1, length - 1), (inside - first).astype(np.float32)
+
+
+def fill_weight(codes: npt.NDArray[np.uint8], reach: int, feather: float) -> Reflectance:
+    """Share of the prediction in the estimate: 1 on clouds and shadows, falling to 0 at ``feather`` pixels from them.
+
+    Args:
+        codes: (H, W) cloud codes, 255 for nodata.
+        reach: Whole pixels within which distances are looked for.
+        feather: Pixels from a cloud's edge to where nothing is filled.
+    """
+    is_hidden = (codes != CLEAR) & (codes != UNLABELLED)
+    if reach < 1:
+        return np.asarray(is_hidden, np.float32)
+    distance = distance_within(is_hidden, reach)
+    # Half a cosine: no kink where the blend begins and ends.
+    near = np.clip(1 - distance / np.float32(feather + 1), 0, 1)
+    weight: Reflectance = 0.5 - 0.5 * np.cos(np.float32(np.pi) * near)
+    return weight
+
+
+def fill(
+    observed: Reflectance, seen: npt.NDArray[np.bool_], predicted: Reflectance, weight: Reflectance
+) -> tuple[Reflectance, npt.NDArray[np.uint8]]:
+    """The estimate (C, H, W), NaN where there is none, and where each pixel (H, W) of it comes from."""
+    has_prediction = np.isfinite(predicted).all(axis=0)
+    # Without a radar pixel the edge of a cloud stays as observed, and its inside has nothing.
+    weight = np.where(has_prediction, weight, np.where(weight < 1, np.float32(0), np.float32(np.nan)))
+    mixed = np.where(weight > 0, observed + weight * (np.nan_to_num(predicted) - observed), observed)
+    estimate = np.where(seen & np.isfinite(weight), mixed, np.float32(np.nan))
+    kind = np.where(weight >= 1, SYNTHETIC, np.where(weight > 0, BLENDED, OBSERVED)).astype(np.uint8)
+    kind[~seen | ~np.isfinite(weight)] = NOTHING
+    return estimate, kind

@@ -1,14 +1,19 @@
-"""Lightning module of translation models: CycleGAN, pix2pix and combinations, by the weights of the losses."""
+"""Lightning module of translation models: CycleGAN, pix2pix and combinations, by the weights of the losses.
 
-from typing import Any, ClassVar, Literal, cast
+Pixels without data take no part in any loss.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from cloud_assets.bands import vegetation_positions
+from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families.translation.batches import WholePairs
-from cloud_assets.families.translation.losses import GeneratorLosses, Translated, least_squares
 from cloud_assets.families.translation.recipe import Translation
 from cloud_assets.learning.fit import TrainedModule, build_optimiser
 from cloud_assets.networks.generators import fix_statistics
@@ -16,6 +21,73 @@ from cloud_assets.patches.preprocessing import Preprocessing
 
 Pair = tuple[Tensor, Tensor, Tensor, Tensor]
 """Radar (N, C, H, W) and optical (N, K, H, W) pictures, each followed by its validity (N, 1, H, W)."""
+
+
+def mean_where(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean of (N, C, H, W) values over the valid (N, 1, H, W) pixels; 0 without any."""
+    weight = valid.expand_as(values).to(values.dtype)
+    return (values * weight).sum() / weight.sum().clamp_min(1)
+
+
+def least_squares(verdict: Tensor, is_real: bool) -> Tensor:
+    """Squared distance of a discriminator's verdicts from 1 (real) or 0 (made), Mao et al. 2017, arXiv:1611.04076."""
+    return (verdict.float() - float(is_real)).square().mean()
+
+
+def spectral_angle(made: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+    """Mean of 1 - cosine of the angle between spectra (N, C, H, W): indifferent to brightness, strict on colour."""
+    cosine = torch.nn.functional.cosine_similarity(made.float(), truth.float(), dim=1, eps=1e-6)
+    return mean_where(1 - cosine[:, None], valid)
+
+
+def frequency_distance(made: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+    """Mean absolute difference of the logarithms of Fourier amplitudes: each frequency counts alike.
+
+    L1 alone is satisfied by smooth pictures, since high frequencies hold little of the energy (Jiang et al. 2021,
+    arXiv:2012.12821). Where (N, C, H, W) pictures are not valid, both count as 0.
+    """
+    amplitudes = [
+        torch.log1p(torch.fft.rfft2(picture.float() * valid, norm="ortho").abs() / 0.05) for picture in (made, truth)
+    ]
+    return (amplitudes[0] - amplitudes[1]).abs().mean()
+
+
+@dataclass
+class Translated:
+    """A batch and what the generators made of it; all (N, …, H, W), scaled to [-1, 1]."""
+
+    radar: Tensor
+    seen: Tensor
+    """(N, 1, H, W), validity of the radar pictures."""
+    optical: Tensor
+    observed: Tensor
+    """(N, 1, H, W), validity of the optical pictures."""
+    made: Tensor
+    """Optical pictures made of the radar pictures."""
+    ndvi: Tensor
+    """(N, 1 or 0, H, W), NDVI predicted beside them."""
+    radar_back: Tensor | None = None
+    """Radar pictures made of ``made``."""
+    radar_made: Tensor | None = None
+    """Radar pictures made of the optical pictures."""
+    optical_back: Tensor | None = None
+    """Optical pictures made of ``radar_made``."""
+    optical_same: Tensor | None = None
+    """What the radar-to-optical generator makes of optical pictures."""
+    radar_same: Tensor | None = None
+    """What the optical-to-radar generator makes of radar pictures."""
+
+    def judged(self, name: str, conditional: bool) -> tuple[Tensor, Tensor]:
+        """True and made pictures that the discriminator of ``optical`` or ``radar`` pictures tells apart.
+
+        ``conditional``: the optical pictures are shown together with the radar pictures.
+        """
+        if name == "radar":
+            assert self.radar_made is not None  # noqa: S101 there is no such discriminator without a cycle
+            return self.radar, self.radar_made
+        if conditional:
+            return torch.cat([self.radar, self.optical], dim=1), torch.cat([self.radar, self.made], dim=1)
+        return self.optical, self.made
 
 
 class TranslationModule(TrainedModule):
@@ -26,10 +98,12 @@ class TranslationModule(TrainedModule):
         in_channels: Radar bands.
         target: Bands and scaling of the optical pictures.
         samples: Training pairs on which the statistics of normalisation are measured before each validation.
+
+    Raises:
+        InvalidRecipe: If NDVI is asked for without red and near infrared.
     """
 
     monitor: ClassVar[str] = "val_psnr"
-    mode: ClassVar[Literal["max", "min"]] = "max"
 
     def __init__(self, recipe: Translation, in_channels: int, target: Preprocessing, samples: WholePairs) -> None:
         bands, loss = len(target.bands), recipe.loss
@@ -46,11 +120,14 @@ class TranslationModule(TrainedModule):
         )
         self.automatic_optimization = False
         self.recipe = recipe
-        self.losses = GeneratorLosses(recipe, target)
+        self._weights = loss.model_dump() | {"identity": loss.cycle * loss.identity}
         self.pools = {name: ImagePool(recipe.pool) for name in judges}
         self.shown: list[tuple[npt.NDArray[np.float32], ...]] = []
         self._bands = bands
-        self._range = target.clip[1] - target.clip[0]
+        self._clip = target.clip
+        self._vegetation = vegetation_positions(target.profile, target.bands) or ()
+        if loss.ndvi and not self._vegetation:
+            raise InvalidRecipe(f"NDVI needs the bands red and nir; the recipe makes {', '.join(target.bands)}.")
         self._samples = samples
         self._forget_validation()
 
@@ -84,20 +161,16 @@ class TranslationModule(TrainedModule):
         generators, *others = optimisers if isinstance(optimisers, list) else [optimisers]
         self.discriminators.requires_grad_(False)
         pictures = self._translate(batch)
-        terms = self.losses(pictures, self.discriminators)
-        self._step(generators, self.losses.total(terms))
+        terms = self._losses(pictures)
+        self._step(generators, torch.stack([self._weights[name] * term for name, term in terms.items()]).sum())
         logged = {f"train_{name}_loss": value for name, value in terms.items()}
         if others:
             self.discriminators.requires_grad_(True)
             judged = self._discriminator_loss(pictures)
             self._step(others[0], judged)
             logged["train_discriminator_loss"] = judged
-        self.log_dict(
-            {name: value.detach() for name, value in logged.items()},
-            on_step=False,
-            on_epoch=True,
-            batch_size=len(batch[0]),
-        )
+        detached = {name: value.detach() for name, value in logged.items()}
+        self.log_dict(detached, on_step=False, on_epoch=True, batch_size=len(batch[0]))
 
     def _step(self, optimiser: Any, loss: Tensor) -> None:
         optimiser.zero_grad()
@@ -120,6 +193,58 @@ class TranslationModule(TrainedModule):
             if loss.identity:
                 pictures.optical_same, pictures.radar_same = make(optical)[:, : self._bands], back(radar)
         return pictures
+
+    def _losses(self, pictures: Translated) -> dict[str, Tensor]:
+        """The parts of the generators' loss by the names of their weights, each not weighted yet."""
+        weights, optical, observed = self.recipe.loss, pictures.optical, pictures.observed
+
+        def distance(made: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+            return mean_where((made - truth).abs(), valid)
+
+        terms = self._adversarial(pictures) if weights.adversarial else {}
+        if pictures.radar_back is not None and pictures.optical_back is not None:
+            back = distance(pictures.radar_back, pictures.radar, pictures.seen)
+            terms["cycle"] = back + distance(pictures.optical_back, optical, observed)
+        if pictures.optical_same is not None and pictures.radar_same is not None:
+            same = distance(pictures.optical_same, optical, observed)
+            terms["identity"] = same + distance(pictures.radar_same, pictures.radar, pictures.seen)
+        if weights.paired_l1:
+            terms["paired_l1"] = distance(pictures.made, optical, observed)
+        if weights.paired_l2:
+            terms["paired_l2"] = mean_where((pictures.made - optical).square(), observed)
+        if weights.ndvi:
+            red, infrared = (self._reflectance(optical)[:, [band]] for band in self._vegetation)
+            terms["ndvi"] = distance(pictures.ndvi, (infrared - red) / (infrared + red).clamp_min(1e-3), observed)
+        # Spectrum and frequencies of all pictures that have a true one to be compared with.
+        compared = [pictures.made] if self.recipe.pairing == "paired" else []
+        compared += [] if pictures.optical_back is None else [pictures.optical_back]
+        if compared and weights.spectral:
+            true = self._reflectance(optical)
+            angles = [spectral_angle(self._reflectance(picture), true, observed) for picture in compared]
+            terms["spectral"] = torch.stack(angles).sum()
+        if compared and weights.frequency:
+            distances = [frequency_distance(picture, optical, observed) for picture in compared]
+            terms["frequency"] = torch.stack(distances).sum()
+        return terms
+
+    def _adversarial(self, pictures: Translated) -> dict[str, Tensor]:
+        """How far the discriminators are from taking the pictures for real, and what their features tell apart."""
+        terms, verdicts = {}, []
+        for name, discriminator in self.discriminators.items():
+            true, made = pictures.judged(name, self.recipe.conditional)
+            verdict, features = discriminator(made)
+            verdicts.append(least_squares(verdict, True))
+            if self.recipe.loss.perceptual and name == "optical":
+                with torch.no_grad():
+                    _, wanted = discriminator(true)
+                # Mean over the layers (Wang et al. 2018, arXiv:1711.11585).
+                layers = zip(features, wanted, strict=True)
+                terms["perceptual"] = torch.stack([(a.float() - b.float()).abs().mean() for a, b in layers]).mean()
+        return {**terms, "adversarial": torch.stack(verdicts).sum()}
+
+    def _reflectance(self, scaled: Tensor) -> Tensor:
+        low, high = self._clip
+        return (scaled.float() + 1) * ((high - low) / 2) + low
 
     def _discriminator_loss(self, pictures: Translated) -> Tensor:
         parts = []
@@ -145,7 +270,7 @@ class TranslationModule(TrainedModule):
         for index in range(min(len(radar), self.recipe.pictures - len(self.shown))):
             self.shown.append(tuple(part[index].cpu().numpy() for part in (radar, made, optical)))
         weight = valid.expand_as(made).double()
-        error = (made - optical).double() * (self._range / 2)
+        error = (made - optical).double() * ((self._clip[1] - self._clip[0]) / 2)
         self._squared += float((error.square() * weight).sum())
         self._absolute += float((error.abs() * weight).sum())
         self._count += float(weight.sum())
@@ -186,9 +311,8 @@ class TranslationModule(TrainedModule):
 class ImagePool:
     """Keeps the last pictures that a generator made and hands out a mixture of old and new ones.
 
-    What a discriminator is shown, as in Shrivastava et al. 2017, arXiv:1612.07828.
-
-    Randomness comes from torch's own generator, so that a seeded epoch draws the same.
+    What a discriminator is shown, as in Shrivastava et al. 2017, arXiv:1612.07828. Randomness comes from torch's own
+    generator, so that a seeded epoch draws the same.
 
     Args:
         size: How many pictures are kept; with 0 every picture is handed back as it is.
@@ -202,14 +326,7 @@ class ImagePool:
         return len(self._kept)
 
     def exchange(self, images: Tensor) -> Tensor:
-        """Takes new pictures; each one comes back itself, or, half of the time, stays in place of an older one.
-
-        Args:
-            images: (N, C, H, W), without gradient.
-
-        Returns:
-            (N, C, H, W).
-        """
+        """Takes new pictures (N, C, H, W); each comes back itself, or, half of the time, stays in place of an older."""
         if self._size == 0:
             return images
         chosen = []

@@ -10,7 +10,7 @@ from torch import nn
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import InvalidData
-from cloud_assets.families.translation.card_section import TranslationSection
+from cloud_assets.families.translation.recipe import TranslationSection
 from cloud_assets.inference.bundle import ModelBundle, ModelCard
 from cloud_assets.inference.predictor import Predictor, check_input, reflect_pad
 from cloud_assets.networks.generators import fix_statistics

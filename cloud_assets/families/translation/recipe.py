@@ -1,13 +1,16 @@
-"""Recipe of translation models; torch-free."""
+"""Declarations of translation models: recipes, evaluation settings and section of the model card; torch-free."""
 
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
+from cloud_assets.inference.bundle import CardSection
 from cloud_assets.learning.recipe import Optimisation, Recipe
 from cloud_assets.networks.specifications import PatchDiscriminator, ResNetGenerator, UNetGenerator
 from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.patches.preprocessing import Preprocessing
+from cloud_assets.reports.evaluation import Evaluator
 
 Generator = Annotated[ResNetGenerator | UNetGenerator, Field(discriminator="architecture")]
 
@@ -118,6 +121,41 @@ class Translation(Recipe):
         if self.augmentation != self.augmentation.geometric_only():
             raise InvalidRecipe("decibels and reflectance cannot be brightened alike: use geometric changes only.")
         return self
+
+
+class TranslationSection(CardSection):
+    """What is predicted from what, and how the training went."""
+
+    target: Preprocessing = Field(description="Bands and scaling of the predicted reflectance.")
+    input_role: str = Field(default="sar", description="Role of the radar patches in the patch store.")
+    output_role: str = Field(default="optical", description="Role of the optical patches.")
+    validated_on: str = Field(default="validation", description="Patches that the best epoch was chosen on.")
+    ended: str = Field(default="", description="Why the training was stopped early, if it was.")
+
+    @property
+    def patches_role(self) -> str:
+        """Role of the radar patches."""
+        return self.input_role
+
+
+class TranslationEvaluation(Evaluator):
+    """Scores predicted reflectance on the test split, beside one constant colour and a linear regression."""
+
+    family: ClassVar[str] = "translation"
+
+    batch_size: int = Field(4, ge=1, description="Patches a call of the predictor.")
+    data_range: float = Field(
+        1.0, gt=0, description="Reflectance that PSNR and SSIM count as full scale: 1, that is reflectance 0 to 1."
+    )
+    display_stretch: tuple[float, float] = Field(
+        (0.0, 0.3),
+        description="Reflectance shown as black and as white; display_… metrics score pictures stretched like that.",
+    )
+    baseline_pixels: int = Field(
+        200_000, ge=1000, description="Training pixels that the linear regression is fitted on."
+    )
+    baseline_window: int = Field(9, ge=3, description="Side of the window of its local means and variances, pixels.")
+    examples: int = Field(4, ge=1, description="How many patches are shown: the worst, the best and some between.")
 
 
 def cyclegan(*bands: str, steps: int | None = None) -> Translation:

@@ -1,20 +1,23 @@
 """Training of translation models on co-registered radar and optical patches."""
 
-from dataclasses import replace
+import logging
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.errors import InvalidRecipe
-from cloud_assets.families.translation.batches import PairSource, TrainingPairs, WholePairs
-from cloud_assets.families.translation.card_section import TranslationSection
+from cloud_assets.errors import InvalidRecipe, TrainingFailed
+from cloud_assets.families.translation.batches import Pairs, TrainingPairs, WholePairs
+from cloud_assets.families.translation.figures import sample_picture
 from cloud_assets.families.translation.module import TranslationModule
-from cloud_assets.families.translation.monitor import CollapseMonitor, SamplePictures
-from cloud_assets.families.translation.recipe import Translation
+from cloud_assets.families.translation.recipe import Translation, TranslationSection
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.session import Plan, require_rows, train_model
 from cloud_assets.learning.training_run import TrainingRun
@@ -24,6 +27,8 @@ from cloud_assets.patches.statistics import band_positions, band_statistics, fit
 _SUBSTITUTES = 16
 """Training patches that replace an empty validation split."""
 _SCALED_TO = (-1.0, 1.0)
+_SMALLEST_RESPONSE = 0.02
+_LARGEST_FALL = 6.0
 
 
 def train(recipe: Translation, run: TrainingRun) -> ModelBundle:
@@ -38,38 +43,37 @@ def train(recipe: Translation, run: TrainingRun) -> ModelBundle:
 def _plan(recipe: Translation, run: TrainingRun) -> Plan:
     training, validation = (run.splits.indices(split) for split in ("train", "validation"))
     require_rows(run, "train", training, "can be trained on")
-    source = _source(recipe, run, training)
-    in_channels, out_channels = len(source.channels[0]), len(source.channels[1])
-    if recipe.loss.identity and in_channels != out_channels:
+    pairs = _pairs(recipe, run)
+    radar, target = pairs.scaling
+    if recipe.loss.identity and len(radar.bands) != len(target.bands):
         raise InvalidRecipe(
             f"identity loss asks a generator to leave pictures of its own output alone, so input and output need the "
-            f"same number of bands; here they have {in_channels} and {out_channels} "
-            f"({', '.join(source.scaling[0].bands)}; {', '.join(source.scaling[1].bands)}). Set identity to 0."
+            f"same number of bands; here they have {len(radar.bands)} and {len(target.bands)} "
+            f"({', '.join(radar.bands)}; {', '.join(target.bands)}). Set identity to 0."
         )
-    substitutes = training[:: max(1, len(training) // _SUBSTITUTES)][:_SUBSTITUTES]
-    judged = replace(source, indices=validation if len(validation) else substitutes)
-    optimisation = recipe.optimisation
-    multiple = recipe.network.size_multiple
-    samples = replace(source, indices=training[:: max(1, len(training) // max(1, recipe.statistics_patches))])
+    judged = validation if len(validation) else training[:: max(1, len(training) // _SUBSTITUTES)][:_SUBSTITUTES]
+    samples = training[:: max(1, len(training) // max(1, recipe.statistics_patches))]
+    optimisation, multiple = recipe.optimisation, recipe.network.size_multiple
     # Instance normalisation looks at one picture, batch normalisation at as many as in training: with fewer it would
     # miss how much pictures differ, and everything unlike the average would come out far too bright or dark.
     together = optimisation.batch_size if recipe.network.normalisation == "batch" else 1
     module = TranslationModule(
-        recipe, in_channels, source.scaling[1], WholePairs(samples, batch_size=together, multiple=multiple)
+        recipe, len(radar.bands), target, WholePairs(pairs, samples, batch_size=together, multiple=multiple)
     )
     if recipe.start_at_mean:
-        _start_at_mean(module, source)
+        _start_at_mean(module, pairs, training)
     monitor = None if recipe.collapse_patience is None else CollapseMonitor(recipe.collapse_patience)
     section = TranslationSection(
-        target=source.scaling[1],
-        input_role=source.roles[0],
-        output_role=source.roles[1],
+        target=target,
+        input_role=pairs.roles[0],
+        output_role=pairs.roles[1],
         validated_on="validation" if len(validation) else "training patches, for want of others",
     )
     return Plan(
         module=module,
         training=TrainingPairs(
-            source,
+            pairs,
+            training,
             Augmenter(recipe.augmentation),
             is_paired=recipe.pairing == "paired",
             batch_size=optimisation.batch_size,
@@ -77,37 +81,36 @@ def _plan(recipe: Translation, run: TrainingRun) -> Plan:
             multiple=multiple,
             seed=optimisation.seed,
         ),
-        validation=WholePairs(judged, multiple=multiple),
+        validation=WholePairs(pairs, judged, multiple=multiple),
         samples=len(training),
         network=recipe.network,
-        preprocessing=source.scaling[0],
-        out_channels=out_channels + int(recipe.loss.ndvi > 0),
-        patch_size=recipe.crop or run.store.roles[source.roles[0]].shape[1],
+        preprocessing=radar,
+        out_channels=len(target.bands) + int(recipe.loss.ndvi > 0),
+        patch_size=recipe.crop or run.store.roles[pairs.roles[0]].shape[1],
         section=section,
         callbacks=[*([] if monitor is None else [monitor]), SamplePictures(run)],
         finish=None if monitor is None else partial(_with_reason, section, monitor),
     )
 
 
-def _with_reason(section: TranslationSection, monitor: CollapseMonitor, bundle: ModelBundle) -> ModelBundle:
+def _with_reason(section: TranslationSection, monitor: "CollapseMonitor", bundle: ModelBundle) -> ModelBundle:
     """The bundle with the monitor's reason for stopping in its card."""
     return bundle.with_card(details=section.model_copy(update={"ended": monitor.reason}).details())
 
 
-def _start_at_mean(module: TranslationModule, source: PairSource) -> None:
+def _start_at_mean(module: TranslationModule, pairs: Pairs, rows: npt.NDArray[np.int64]) -> None:
     """Lets the generator begin with the training patches' mean colour, by the bias of its last layer."""
-    role = source.roles[1]
-    statistics = band_statistics(source.store, source.indices, role=role, clip=source.scaling[1].clip)
-    mean = np.array([statistics.mean[channel] for channel in source.channels[1]], np.float32)
+    statistics = band_statistics(pairs.store, rows, role=pairs.roles[1], clip=pairs.target.clip)
+    mean = np.array([statistics.mean[channel] for channel in pairs.channels[1]], np.float32)
     last = [layer for layer in module.networks["generator"].modules() if isinstance(layer, nn.Conv2d)][-1]
     if last.bias is not None:
-        scaled = source.scaling[1].normalise(mean[:, None, None], np.ones((1, 1), bool)).ravel()
+        scaled = pairs.target.normalise(mean[:, None, None], np.ones((1, 1), bool)).ravel()
         with torch.no_grad():
             last.bias[: len(mean)] = torch.from_numpy(np.arctanh(scaled.clip(-0.999, 0.999)))
 
 
-def _source(recipe: Translation, run: TrainingRun, indices: npt.NDArray[np.int64]) -> PairSource:
-    """The training pairs with the scaling of both sensors; a role's unit tells which one is radar."""
+def _pairs(recipe: Translation, run: TrainingRun) -> Pairs:
+    """The run's pairs with the scaling of both sensors; a role's unit tells which one is radar."""
     roles = run.store.roles
     units = {name: INSTRUMENTS[role.instrument].unit for name, role in roles.items()}
     radar = [name for name, unit in units.items() if unit == "dB"]
@@ -125,4 +128,74 @@ def _source(recipe: Translation, run: TrainingRun, indices: npt.NDArray[np.int64
         ),
     )
     channels = (band_positions(roles[radar[0]], None), band_positions(roles[optical[0]], recipe.bands))
-    return PairSource(run.store, indices, (radar[0], optical[0]), channels, scaling)
+    return Pairs(run.store, (radar[0], optical[0]), channels, scaling)
+
+
+class CollapseMonitor(Callback):
+    """Ends a training whose generator stops answering to its input, or whose error grows and stays large.
+
+    Collapsed: pictures of different places differ by less than 2 % of what the true ones differ by. Diverged: PSNR lies
+    6 dB below what it was. Either has to last. The best weights so far are kept, as always.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self._collapsed = self._diverged = 0
+        self._best = -np.inf
+        self._has_answered = False
+        self.reason = ""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks at the validation metrics."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        response, psnr = metrics.get("val_response", 1.0), metrics["val_psnr"]
+        self._best = max(self._best, psnr)
+        self._collapsed = self._collapsed + 1 if response < _SMALLEST_RESPONSE else 0
+        self._diverged = self._diverged + 1 if psnr < self._best - _LARGEST_FALL else 0
+        self._has_answered |= response >= _SMALLEST_RESPONSE
+        if self._collapsed >= self._patience:
+            what = f"pictures of different places differ by only {response:.1%} of what true ones differ by"
+            self._end(trainer, f"mode collapse: for {self._patience} epochs, {what}")
+        elif self._diverged >= self._patience:
+            what = f"PSNR is {psnr:.1f} dB, {self._best:.1f} dB was reached before"
+            self._end(trainer, f"divergence: for {self._patience} epochs, {what}")
+
+    def _end(self, trainer: Trainer, reason: str) -> None:
+        advice = "Lower the learning rate or the weight of the adversarial loss, or use pairs."
+        if not self._has_answered:
+            raise TrainingFailed(f"{reason}, and it never was otherwise: there are no good weights to keep. {advice}")
+        self.reason = f"{reason}; training ended after epoch {trainer.current_epoch}, the best weights were kept"
+        logging.getLogger(__name__).warning("%s. %s", self.reason, advice)
+        trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen so far."""
+        return {
+            "collapsed": self._collapsed,
+            "diverged": self._diverged,
+            "best": float(self._best),
+            "has_answered": self._has_answered,
+            "reason": self.reason,
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Goes on watching."""
+        self._collapsed, self._diverged = state_dict["collapsed"], state_dict["diverged"]
+        self._best, self._has_answered = state_dict["best"], state_dict["has_answered"]
+        self.reason = state_dict["reason"]
+
+
+class SamplePictures(Callback):
+    """After each epoch hands the run a picture of some validation patches: radar, made, true.
+
+    The module keeps the patches in ``shown``, (radar, made, true) of (C, H, W) on the network's scale each.
+    """
+
+    def __init__(self, run: TrainingRun) -> None:
+        self._run = run
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Makes the picture."""
+        shown: Any = pl_module.shown
+        if shown:
+            self._run.on_picture(trainer.current_epoch, "samples", sample_picture(shown))

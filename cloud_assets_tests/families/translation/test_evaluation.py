@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from cloud_assets.errors import NoUsablePatches
-from cloud_assets.families.translation.evaluation import TranslationEvaluation
+from cloud_assets.families.translation.recipe import TranslationEvaluation
 from cloud_assets.networks.specifications import ResNetGenerator
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.splits import PlaceSplit, Splits

@@ -11,8 +11,8 @@ from torch import nn
 from cloud_assets.errors import InvalidRecipe, TrainingFailed
 from cloud_assets.families import load_predictor
 from cloud_assets.families.translation.module import ImagePool
-from cloud_assets.families.translation.monitor import CollapseMonitor
 from cloud_assets.families.translation.recipe import Translation, TranslationLoss, cyclegan, pix2pix
+from cloud_assets.families.translation.train import CollapseMonitor
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.callbacks import LAST_CHECKPOINT
 from cloud_assets.learning.training_run import TrainingRun
