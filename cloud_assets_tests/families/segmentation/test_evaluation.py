@@ -104,10 +104,9 @@ def test_the_model_gets_its_own_bands_in_its_own_order(random_store: Data) -> No
 def test_kinds_of_cloud_are_measured_if_the_model_tells_them_apart(random_store: Data) -> None:
     card = make_card(classes=("clear", "thick_cloud", "thin_cloud", "cloud_shadow"))
     metrics = evaluate(random_store, RulePredictor(red_is_probability, card)).metrics
-    assert {"iou_thick_cloud", "iou_thin_cloud", "iou_cloud_shadow", "miou"} <= set(metrics)
+    assert {"iou_thick_cloud", "iou_thin_cloud", "iou_cloud_shadow", "miou", "baseline_miou"} <= set(metrics)
     assert metrics["iou_thin_cloud"] == 0
     assert metrics["all_clear_miou"] == pytest.approx(metrics["all_clear_iou_clear"] / 4)
-    assert metrics["baseline_miou"] > metrics["all_clear_miou"]
 
 
 def test_batches_and_repetitions_change_nothing(random_store: Data, random_evaluation: Evaluation) -> None:
