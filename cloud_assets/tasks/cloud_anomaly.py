@@ -1,11 +1,11 @@
 """Task: clouds as anomalies among cloud-free pictures, learnt without pictures of clouds."""
 
 from cloud_assets.datasets.image_folders import ImageFolders
-from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
 from cloud_assets.families.anomaly.normal_split import NormalSplit
 from cloud_assets.families.anomaly.recipe import (
     AUTHORS_OPTIMISATION,
     CLOUDING_OPTIMISATION,
+    AnomalyEvaluation,
     Reconstruction,
     SyntheticAnomalies,
 )

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
 from cloud_assets.families.anomaly.normal_split import NormalSplit
-from cloud_assets.families.anomaly.recipe import Reconstruction
+from cloud_assets.families.anomaly.recipe import AnomalyEvaluation, Reconstruction
 from cloud_assets.families.classification.recipe import Classification, ClassificationEvaluation
 from cloud_assets.families.segmentation.recipe import Segmentation, SegmentationEvaluation
 from cloud_assets.families.translation.recipe import PAPER_OPTIMISATION, Translation, TranslationEvaluation

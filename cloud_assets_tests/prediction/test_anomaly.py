@@ -7,8 +7,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from cloud_assets.errors import InvalidData, InvalidModel
-from cloud_assets.families.anomaly.card_section import AnomalySection, LatentReference
 from cloud_assets.families.anomaly.predictor import AnomalyPredictor
+from cloud_assets.families.anomaly.recipe import AnomalySection, LatentReference
 from cloud_assets.families.anomaly.scores import (
     discrimination_scores,
     latent_reference,

@@ -17,17 +17,13 @@ from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.resizing import resize
 from cloud_assets.patches.store import PatchStore
 
-Integers = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Pictures:
     """Some cloud-free pictures of a store."""
 
     store: PatchStore
-    """The store."""
-    indices: Integers
-    """Which of its patches."""
+    indices: npt.NDArray[np.int64]
     channels: Sequence[int]
     """Which of its bands, in the order of the network."""
     size: int | None = None
@@ -45,32 +41,21 @@ class Pictures:
         return resize(picture, instrument.valid(picture), (self.size, self.size), instrument.nodata or 0.0)
 
 
-@dataclass(frozen=True)
-class Clouding:
-    """Lays simulated clouds over some of the pictures."""
-
-    compositor: CloudCompositor
-    """Lays them."""
-    fraction: float
-    """Over this share of the training pictures."""
-
-
 @dataclass(frozen=True, eq=False)
 class NormalBatches(NumberedBatches):
     """Training batches: images (N, C, H, W) float32 and :func:`cloud_target` (N, H, W) uint8."""
 
     real: Pictures
-    """The normal pictures of the training split."""
     simulated: Pictures | None
     """Simulated cloud-free pictures, if any are mixed in."""
     fraction: float
     """The probability of taking one of them."""
-    clouding: Clouding | None
-    """Simulated clouds; None where only untouched pictures are wanted."""
+    compositor: CloudCompositor | None
+    """Lays simulated clouds over pictures; None where only untouched pictures are wanted."""
+    clouded_fraction: float
+    """Over this share of them."""
     preprocessing: Preprocessing
-    """From digital numbers to the network's input."""
     augmenter: Augmenter
-    """Varies the pictures."""
     crop: int | None
     """Side of random crops, pixels; None for whole pictures."""
     multiple: int
@@ -86,8 +71,8 @@ class NormalBatches(NumberedBatches):
         rows, columns = random_window(rng, dn.shape[1:], self.crop)
         reflectance, valid = self.preprocessing.to_physical(dn[:, rows, columns])
         mask = np.full(valid.shape, CLEAR, np.uint8)
-        if self.clouding is not None and rng.random() < self.clouding.fraction:
-            reflectance, mask = self.clouding.compositor(reflectance, mask, valid, key=(self.seed, position, 1))
+        if self.compositor is not None and rng.random() < self.clouded_fraction:
+            reflectance, mask = self.compositor(reflectance, mask, valid, key=(self.seed, position, 1))
         varied = self.augmenter(
             np.ascontiguousarray(reflectance.transpose(1, 2, 0)), mask, valid, key=(self.seed, position, 2)
         )
@@ -97,20 +82,18 @@ class NormalBatches(NumberedBatches):
 
 @dataclass(frozen=True, eq=False)
 class NormalChecks(OrderedBatches):
-    """Validation batches of the same form, one picture each; with clouding each picture comes untouched and clouded."""
+    """Validation batches of the same form, one picture each; with clouds each picture comes untouched and clouded."""
 
     sources: Sequence[Pictures]
-    """The pictures."""
-    clouding: Clouding | None
-    """Simulated clouds, the same in each epoch; None where only untouched pictures are wanted."""
+    compositor: CloudCompositor | None
+    """Lays simulated clouds, the same in each epoch; None where only untouched pictures are wanted."""
     preprocessing: Preprocessing
-    """From digital numbers to the network's input."""
     multiple: int
     """Height and width are padded to multiples of this."""
 
     @cached_property
-    def _items(self) -> list[tuple[Pictures, int, bool]]:
-        versions = (False,) if self.clouding is None else (False, True)
+    def _items(self) -> list[tuple[Pictures, int, CloudCompositor | None]]:
+        versions = [None] if self.compositor is None else [None, self.compositor]
         return [(source, place, v) for source in self.sources for place in range(len(source)) for v in versions]
 
     @property
@@ -120,21 +103,16 @@ class NormalChecks(OrderedBatches):
 
     def sample(self, position: int) -> Sample:
         """Image and target of one picture."""
-        source, place, is_clouded = self._items[position]
+        source, place, compositor = self._items[position]
         reflectance, valid = self.preprocessing.to_physical(source.read(place))
         mask = np.full(valid.shape, CLEAR, np.uint8)
-        if is_clouded and self.clouding is not None:
-            reflectance, mask = self.clouding.compositor(reflectance, mask, valid, key=(position,))
+        if compositor is not None:
+            reflectance, mask = compositor(reflectance, mask, valid, key=(position,))
         image = self.preprocessing.normalise(reflectance, valid)
         return padded(image, cloud_target(mask, valid), self.multiple)
 
 
 def cloud_target(mask: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """What a network should say: 1 cloud, 0 none (shadow is none), 255 no data.
-
-    Args:
-        mask: (H, W) cloud codes.
-        valid: (H, W) bool.
-    """
+    """What a network should say of cloud codes (H, W): 1 cloud, 0 none (shadow is none), 255 no data."""
     is_cloud = np.isin(mask, (THICK_CLOUD, THIN_CLOUD)).astype(np.uint8)
     return np.where(valid & (mask != UNLABELLED), is_cloud, np.uint8(UNLABELLED))

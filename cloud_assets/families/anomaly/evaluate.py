@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,26 +10,26 @@ import numpy.typing as npt
 
 from cloud_assets.datasets.image_folders import NORMAL
 from cloud_assets.errors import NoUsablePatches
-from cloud_assets.families.anomaly.baselines import baseline_scores
-from cloud_assets.families.anomaly.card_section import AnomalySection
-from cloud_assets.families.anomaly.gallery import CAPTIONS, anomaly_figures, anomaly_notes
+from cloud_assets.families.anomaly.figures import CAPTIONS, anomaly_figures
 from cloud_assets.families.anomaly.metrics import (
     LabelledScores,
+    Scores,
     auroc_interval,
+    baseline_scores,
     decision_metrics,
     ranking_metrics,
     robust_outliers,
 )
 from cloud_assets.families.anomaly.normal_split import ANOMALOUS, classes_of
+from cloud_assets.families.anomaly.recipe import AnomalyEvaluation, AnomalySection
+from cloud_assets.families.anomaly.scores import DISCRIMINATION, UNITS
 from cloud_assets.reports.evaluation import EvaluationRun, Findings, evaluation_of
 from cloud_assets.reports.predictions import predict_patches
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
-    from cloud_assets.inference.predictor import Predictor
-    from cloud_assets.patches.splits import Splits
+    from cloud_assets.inference.bundle import ModelCard
     from cloud_assets.patches.store import PatchStore
     from cloud_assets.reports.evaluation import Evaluation
 
@@ -42,7 +43,7 @@ _SHARED_SCORES = ("score", "is_anomaly", "error_map")
 
 def evaluate(recipe: AnomalyEvaluation, run: EvaluationRun) -> Evaluation:
     """Evaluates a model; see :meth:`Family.evaluate`."""
-    predictor, card, store, splits = run.predictor, run.card, run.store, run.splits
+    card, store, splits = run.card, run.store, run.splits
     rows = splits.indices("test")
     is_anomalous = classes_of(splits, rows) == ANOMALOUS
     if not is_anomalous.any() or is_anomalous.all() or card.threshold is None:
@@ -51,7 +52,7 @@ def evaluate(recipe: AnomalyEvaluation, run: EvaluationRun) -> Evaluation:
             f"{int(is_anomalous.sum())} anomalous pictures; both are needed, and a model with a threshold. Look at the "
             "splits and the data."
         )
-    scores = _scores(predictor, store, rows, "Testing", run.progress)
+    scores = _scores(run, rows, "Testing")
     there = np.isfinite(scores["score"])
     rows, is_anomalous = rows[there], is_anomalous[there]
     scores = {name: values[there] for name, values in scores.items()}
@@ -63,86 +64,78 @@ def evaluate(recipe: AnomalyEvaluation, run: EvaluationRun) -> Evaluation:
         metrics[f"auroc_{name}"] = ranking_metrics(LabelledScores(scores[name], is_anomalous))["auroc"]
     if (promised := AnomalySection.of(card).promised_false_alarm_rate) is not None:
         metrics["promised_false_alarm_rate"] = promised
+    known = np.concatenate([splits.indices("train"), splits.indices("validation")])
+    known = known[classes_of(splits, known) == NORMAL]
     rules = {name: LabelledScores(values, is_anomalous) for name, values in baseline_scores(store, rows).items()}
-    baselines = {name: ranking_metrics(rule) | _at_quantile(rule, store, splits, name) for name, rule in rules.items()}
+    # A rule decides by the 90 % quantile of the training and validation normals.
+    quantiles = {name: float(np.quantile(values, 0.9)) for name, values in baseline_scores(store, known).items()}
+    baselines = {name: ranking_metrics(rule) | decision_metrics(rule, quantiles[name]) for name, rule in rules.items()}
     best = max(baselines, key=lambda name: baselines[name]["auroc"])
     constant = LabelledScores(np.ones(len(rows)), is_anomalous)
     baselines[CONSTANT] = ranking_metrics(constant) | decision_metrics(constant, 1.0)
-    per_patch = _patch_table(store, rows, labelled, threshold, scores)
-    kinds = _kind_table(recipe, per_patch, labelled)
-    hard = per_patch["kind"].isin(recipe.hard_prefixes).to_numpy()
-    order = per_patch["place"].to_numpy()
-    is_hard = np.zeros(len(rows), bool)
-    is_hard[order[hard]] = True
-    if (is_hard & ~is_anomalous).any():
-        chosen = is_anomalous | is_hard
+    # What file names begin with.
+    kinds = store.index["patch_id"].iloc[rows].str.split("/").str[-1].str.split(r"[_.\-]", regex=True).str[0].to_numpy()
+    chosen = np.isin(kinds, recipe.hard_prefixes)
+    if (chosen & ~is_anomalous).any():
+        chosen |= is_anomalous
         slice_ = LabelledScores(labelled.score[chosen], is_anomalous[chosen])
         metrics["hard_auroc"] = ranking_metrics(slice_)["auroc"]
         metrics["hard_false_alarm_rate"] = decision_metrics(slice_, threshold)["false_alarm_rate"]
-    suspicious = _suspicious(recipe, predictor, store, splits, run.progress)
+    per_patch = _patch_table(store, rows, kinds, labelled, threshold, scores)
+    suspicious = _suspicious(recipe, run, known)
     found = Findings(
         test=metrics,
         validation={},
         rules=baselines,
         stated_rules={"baseline": best, "constant": CONSTANT},
         tables={
-            "normals_by_kind": kinds,
+            "normals_by_kind": _kind_table(recipe, per_patch, labelled),
             "suspicious_normals": suspicious,
             "per_patch": per_patch.drop(columns="place"),
         },
-        figures=anomaly_figures(recipe, predictor, store, rows, labelled, rules, is_hard),
+        figures=anomaly_figures(recipe, run.predictor, store, rows, labelled, threshold, rules),
         captions=CAPTIONS,
-        notes=anomaly_notes(card, metrics, suspicious, best, baselines[best]["auroc"], int((~there).sum())),
+        notes=_notes(card, metrics, suspicious, best, baselines[best]["auroc"], int((~there).sum())),
         headline=HEADLINE,
     )
     return evaluation_of(recipe, run, found)
 
 
-def _scores(
-    predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], title: str, progress: bool
-) -> dict[str, npt.NDArray[np.float64]]:
+def _scores(run: EvaluationRun, rows: npt.NDArray[np.int64], title: str) -> dict[str, Scores]:
     """(N,) scores by name."""
     found: dict[str, list[Any]] = {}
-    for batch in predict_patches(predictor, store, rows, batch_size=4, title=title, progress=progress):
+    for batch in predict_patches(run.predictor, run.store, rows, batch_size=4, title=title, progress=run.progress):
         for name, values in batch.answer.items():
             if values.ndim == 1 and values.dtype != bool:
                 found.setdefault(name, []).append(values)
     return {name: np.concatenate(parts).astype(np.float64) for name, parts in found.items()}
 
 
-def _at_quantile(rule: LabelledScores, store: PatchStore, splits: Splits, name: str) -> dict[str, float]:
-    """Decisions of a rule whose threshold is the 90 % quantile of the training and validation normals."""
-    known = np.concatenate([splits.indices("train"), splits.indices("validation")])
-    known = known[classes_of(splits, known) == NORMAL]
-    return decision_metrics(rule, float(np.quantile(baseline_scores(store, known)[name], 0.9)))
-
-
 def _patch_table(
     store: PatchStore,
     rows: npt.NDArray[np.int64],
+    kinds: npt.NDArray[Any],
     labelled: LabelledScores,
     threshold: float,
-    scores: dict[str, npt.NDArray[np.float64]],
+    scores: Mapping[str, Scores],
 ) -> pd.DataFrame:
-    """One row a test picture, the worst mistakes first; ``kind`` is what its file's name begins with."""
+    """One row a test picture, the worst mistakes first; ``place`` is where it stands among the rows."""
     import pandas as pd
 
-    index = store.index.iloc[rows]
-    names = index["patch_id"].str.split("/").str[-1]
-    called = labelled.score >= threshold
+    distance = labelled.score - threshold
     table = pd.DataFrame(
         {
-            "patch_id": index["patch_id"].to_numpy(),
-            "kind": names.str.split(r"[_.\-]", regex=True).str[0].to_numpy(),
+            "patch_id": store.index["patch_id"].iloc[rows].to_numpy(),
+            "kind": kinds,
             "truth": np.where(labelled.is_anomalous, ANOMALOUS, NORMAL),
-            "called": np.where(called, ANOMALOUS, NORMAL),
+            "called": np.where(labelled.score >= threshold, ANOMALOUS, NORMAL),
             **{name: values for name, values in scores.items() if name not in _SHARED_SCORES},
-            "distance_to_threshold": labelled.score - threshold,
+            "distance_to_threshold": distance,
             "place": np.arange(len(rows)),
         }
     )
-    badness = np.where(labelled.is_anomalous, threshold - labelled.score, labelled.score - threshold)
-    return table.iloc[np.argsort(-badness, kind="stable")].reset_index(drop=True)
+    order = np.argsort(np.where(labelled.is_anomalous, distance, -distance), kind="stable")
+    return table.iloc[order].reset_index(drop=True)
 
 
 def _kind_table(recipe: AnomalyEvaluation, per_patch: pd.DataFrame, labelled: LabelledScores) -> pd.DataFrame:
@@ -151,33 +144,73 @@ def _kind_table(recipe: AnomalyEvaluation, per_patch: pd.DataFrame, labelled: La
 
     rows = []
     for kind, part in per_patch[per_patch["truth"] == NORMAL].groupby("kind"):
-        score = labelled.score[part["place"].to_numpy()]
-        chosen = LabelledScores(
-            np.r_[score, labelled.anomalous], np.r_[np.zeros(len(score)), np.ones(len(labelled.anomalous))] > 0
-        )
+        places = np.r_[part["place"].to_numpy(), np.flatnonzero(labelled.is_anomalous)]
+        chosen = LabelledScores(labelled.score[places], labelled.is_anomalous[places])
         rows.append(
             {
                 "kind": str(kind),
                 "is_hard": kind in recipe.hard_prefixes,
                 "pictures": len(part),
                 "false_alarms": int((part["called"] == ANOMALOUS).sum()),
-                "mean_score": float(score.mean()),
+                "mean_score": float(chosen.normal.mean()),
                 "auroc_against_anomalies": ranking_metrics(chosen)["auroc"],
             }
         )
     return pd.DataFrame(rows).sort_values("auroc_against_anomalies", ignore_index=True)
 
 
-def _suspicious(
-    recipe: AnomalyEvaluation, predictor: Predictor, store: PatchStore, splits: Splits, progress: bool
-) -> pd.DataFrame:
+def _suspicious(recipe: AnomalyEvaluation, run: EvaluationRun, known: npt.NDArray[np.int64]) -> pd.DataFrame:
     """Pictures among those trained on whose score lies far above the others': maybe not cloud-free after all."""
     import pandas as pd
 
-    known = np.concatenate([splits.indices("train"), splits.indices("validation")])
-    known = known[classes_of(splits, known) == NORMAL]
-    score = _scores(predictor, store, known, "Looking for outliers", progress)["score"]
+    score = _scores(run, known, "Looking for outliers")["score"]
     known, score = known[np.isfinite(score)], score[np.isfinite(score)]
     far = robust_outliers(score, recipe.outlier_deviations)
-    table = pd.DataFrame({"patch_id": store.index["patch_id"].to_numpy()[known[far]], "score": score[far]})
+    table = pd.DataFrame({"patch_id": run.store.index["patch_id"].to_numpy()[known[far]], "score": score[far]})
     return table.sort_values("score", ascending=False, ignore_index=True)
+
+
+def _notes(
+    card: ModelCard,
+    metrics: Mapping[str, float],
+    suspicious: pd.DataFrame,
+    best_rule: str,
+    best_auroc: float,
+    without_data: int,
+) -> list[str]:
+    """What a reader of the numbers has to know."""
+    score = AnomalySection.of(card).score
+    normals, anomalies = int(metrics["tn"] + metrics["fp"]), int(metrics["tp"] + metrics["fn"])
+    held = (
+        f"{metrics['false_alarm_rate']:.1%} of the {normals} held-out normals were called anomalous "
+        f"(95 % interval {metrics['false_alarm_rate_low']:.1%} to {metrics['false_alarm_rate_high']:.1%})"
+    )
+    promised = metrics.get("promised_false_alarm_rate")
+    promise = (
+        ""
+        if promised is None
+        else f"; at most {promised:.0%} had been promised"
+        + ("" if metrics["false_alarm_rate_low"] <= promised else ", and that promise was broken")
+    )
+    notes = [
+        f"The score is {score}: {UNITS[score]}. Threshold: {card.threshold.method if card.threshold else 'none'}.",
+        f"{held}{promise}.",
+        f"AUROC {metrics['auroc']:.3f}, 95 % interval {metrics['auroc_low']:.3f} to {metrics['auroc_high']:.3f} "
+        f"(bootstrap, {normals} normal and {anomalies} anomalous pictures); the best rule without learning is "
+        f"'{best_rule}' with {best_auroc:.3f}.",
+        "f1_best is the best that any threshold could reach on these very pictures: a bound, not a result.",
+    ]
+    if score in DISCRIMINATION:
+        notes.append(
+            "This model was trained on cloud-free pictures and on the same with simulated clouds laid over; it saw no "
+            "real cloud. On the embedded sample the anomalies come from the very same simulation, so its numbers there "
+            "flatter it; only real pictures show what it is worth."
+        )
+    if len(suspicious):
+        named = ", ".join(suspicious["patch_id"].head(5))
+        notes.append(
+            f"{len(suspicious)} of the pictures trained on have outlying scores; are they cloud-free? {named}."
+        )
+    if without_data:
+        notes.append(f"{without_data} test pictures without any valid pixel were not scored.")
+    return notes

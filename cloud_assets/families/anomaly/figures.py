@@ -1,40 +1,78 @@
-"""Figures of anomaly scores: distributions by class, score maps."""
+"""Figures of anomaly scores: distributions by class, decisions, score maps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.families.anomaly.metrics import LabelledScores
-from cloud_assets.reports.figures import BASELINE_COLOUR, SERIES_COLOURS, Picture, figure_style, png
+from cloud_assets.families.anomaly.metrics import LabelledScores, Scores
+from cloud_assets.families.anomaly.recipe import AnomalySection
+from cloud_assets.families.anomaly.scores import UNITS
+from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.reports.figures import BASELINE_COLOUR, SERIES_COLOURS, Picture, confusion_figure, figure_style, png
+from cloud_assets.reports.predictions import band_channels
 
+if TYPE_CHECKING:
+    from cloud_assets.families.anomaly.recipe import AnomalyEvaluation
+    from cloud_assets.inference.predictor import Predictor
+    from cloud_assets.patches.store import PatchStore
+
+CAPTIONS = {
+    "score_histogram": "A good score leaves a gap; the threshold was chosen on validation normals alone.",
+    "roc": "Over all thresholds, beside rules that only look at brightness and contrast.",
+    "confusion_matrix": "Test pictures by truth and decision; colour is the share of the true class.",
+    "hardest_normals": "Normal test pictures with the highest scores; all error maps here share one scale.",
+    "missed_anomalies": "Anomalous test pictures with the lowest scores.",
+    "clear_anomalies": "Anomalous test pictures with the highest scores.",
+    "baselines": "Rules without learning on the same test pictures; thresholds: 90 % quantile of the known normals.",
+    "normals_by_kind": "Normal test pictures by what their file names begin with, hardest first.",
+    "suspicious_normals": "Training and validation pictures with outlying scores: look whether they are cloud-free.",
+    "per_patch": "Test pictures, the worst mistakes first.",
+    "splits": "Anomalous pictures are in the test split only.",
+}
 _SIZE = (8.6, 4.3)
+_UNIT = (-0.02, 1.02)
 _BINS = 24
 _MAP_COLOURS = "magma"
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One picture with what the model made of it."""
+def anomaly_figures(
+    recipe: AnomalyEvaluation,
+    predictor: Predictor,
+    store: PatchStore,
+    rows: npt.NDArray[np.int64],
+    labelled: LabelledScores,
+    threshold: float,
+    rules: Mapping[str, LabelledScores],
+) -> dict[str, bytes | None]:
+    """PNG images by name; None for those that the data do not allow."""
+    from sklearn.metrics import confusion_matrix
 
-    title: str
-    picture: Picture
-    """(H, W, 3) in [0, 1]."""
-    reconstruction: Picture | None
-    """The same of the network's reconstruction; None for models that make none."""
-    error_map: npt.NDArray[np.float32]
-    """(H, W), NaN without data."""
+    card = predictor.card
+    counts = np.asarray(confusion_matrix(labelled.is_anomalous, labelled.score >= threshold, labels=[False, True]))
+    falling = np.argsort(-labelled.score, kind="stable")
+    normal, anomalous = falling[~labelled.is_anomalous[falling]], falling[labelled.is_anomalous[falling]]
+    gallery = {
+        "hardest_normals": normal[: recipe.shown],
+        "missed_anomalies": anomalous[::-1][: recipe.shown],
+        "clear_anomalies": anomalous[: recipe.shown],
+    }
+    return {
+        "score_histogram": _score_histogram(labelled, threshold, UNITS[AnomalySection.of(card).score]),
+        "roc": _roc_figure(labelled, threshold, rules),
+        "confusion_matrix": confusion_figure(counts, card.classes, card.classes, unit="pictures"),
+        **{
+            name: _panels_figure(predictor, store, rows[places], labelled.score[places])
+            for name, places in gallery.items()
+        },
+    }
 
 
-def score_histogram(labelled: LabelledScores, threshold: float, unit: str) -> bytes:
-    """Scores of both classes with the threshold.
-
-    Returns:
-        A PNG image.
-    """
+def _score_histogram(labelled: LabelledScores, threshold: float, unit: str) -> bytes:
+    """Scores of both classes with the threshold."""
     from matplotlib.figure import Figure
 
     edges = np.histogram_bin_edges(labelled.score, _BINS)
@@ -47,70 +85,73 @@ def score_histogram(labelled: LabelledScores, threshold: float, unit: str) -> by
         ):
             axes.hist(scores, bins=edges.tolist(), color=colour, alpha=0.6, label=f"{name}, {len(scores)} pictures")
         axes.axvline(threshold, color=SERIES_COLOURS[1], linestyle="--", label=f"threshold {threshold:.3g}")
-        axes.set_xlabel(f"score ({unit})")
-        axes.set_ylabel("test pictures")
+        axes.set(xlabel=f"score ({unit})", ylabel="test pictures")
         axes.grid(visible=False, axis="x")
         figure.legend(loc="outside lower center", ncols=3)
         return png(figure)
 
 
-def roc_figure(labelled: LabelledScores, threshold: float, baselines: Mapping[str, LabelledScores]) -> bytes:
-    """ROC curve of the model and of the trivial rules.
-
-    Returns:
-        A PNG image.
-    """
+def _roc_figure(labelled: LabelledScores, threshold: float, baselines: Mapping[str, LabelledScores]) -> bytes:
+    """ROC curve of the model and of the trivial rules."""
     from matplotlib.figure import Figure
     from sklearn.metrics import roc_auc_score, roc_curve
 
     with figure_style():
         figure = Figure(figsize=_SIZE)
         axes = figure.add_subplot()
-        for (name, rule), style in zip(baselines.items(), ("-", "--", ":"), strict=False):
-            wrong, right, _ = roc_curve(rule.is_anomalous, rule.score)
-            area = roc_auc_score(rule.is_anomalous, rule.score)
-            axes.plot(wrong, right, style, color=BASELINE_COLOUR, linewidth=1.5, label=f"{name}, area {area:.3f}")
-        wrong, right, _ = roc_curve(labelled.is_anomalous, labelled.score)
-        area = roc_auc_score(labelled.is_anomalous, labelled.score)
-        axes.plot(wrong, right, color=SERIES_COLOURS[0], label=f"model, area {area:.3f}")
+        styles: list[Any] = [
+            {"linestyle": line, "color": BASELINE_COLOUR, "linewidth": 1.5} for line in ("-", "--", ":")
+        ]
+        styles.append({"color": SERIES_COLOURS[0]})
+        for (name, one), style in zip({**baselines, "model": labelled}.items(), styles, strict=True):
+            wrong, right, _ = roc_curve(one.is_anomalous, one.score)
+            area = roc_auc_score(one.is_anomalous, one.score)
+            axes.plot(wrong, right, label=f"{name}, area {area:.3f}", **style)
         point = (labelled.normal >= threshold).mean(), (labelled.anomalous >= threshold).mean()
         axes.plot(*point, "o", color=SERIES_COLOURS[1], markersize=9, label="the model's threshold")
-        axes.set_aspect("equal")
-        axes.set_xlim(-0.02, 1.02)
-        axes.set_ylim(-0.02, 1.02)
-        axes.set_xlabel("share of the normals called anomalous")
-        axes.set_ylabel("share of the anomalies found")
+        axes.set(aspect="equal", xlim=_UNIT, ylim=_UNIT)
+        axes.set(xlabel="share of the normals called anomalous", ylabel="share of the anomalies found")
         axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
         return png(figure)
 
 
-def panels_figure(panels: Sequence[Panel]) -> bytes | None:
-    """One column a picture: original, reconstruction if there is one, error map; all maps share one scale.
-
-    Returns:
-        A PNG image; None without any.
-    """
+def _panels_figure(
+    predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], scores: Scores
+) -> bytes | None:
+    """One column a picture: original, reconstruction if there is one, error map; all maps share one scale."""
     from matplotlib.figure import Figure
 
-    if not panels:
+    if not len(rows):
         return None
-    has_reconstruction = panels[0].reconstruction is not None
-    names = ["original", "reconstruction", "error map"] if has_reconstruction else ["original", "error map"]
-    highest = max(float(np.nanpercentile(panel.error_map, 99.5)) for panel in panels)
+    preprocessing = predictor.card.preprocessing
+    channels = band_channels(store.roles[IMAGES], preprocessing.bands)
+    patches = [store.array(IMAGES)[row : row + 1][:, channels] for row in rows]
+    maps = [predictor.predict(dn)["error_map"][0] for dn in patches]
+    pictures = {"original": [_shown(preprocessing(dn)[0][0]) for dn in patches]}
+    reconstruct = getattr(predictor, "reconstruct", None)
+    if reconstruct is not None and reconstruct(patches[0]) is not None:
+        pictures["reconstruction"] = [_shown(reconstruct(dn)[0]) for dn in patches]
+    names = [*pictures, "error map"]
+    highest = max(float(np.nanpercentile(error, 99.5)) for error in maps)
     with figure_style():
-        figure = Figure(figsize=(1.75 * len(panels) + 0.9, 1.9 * len(names) + 0.6))
-        grid = figure.subplots(len(names), len(panels), squeeze=False)
-        for column, panel in enumerate(panels):
-            shown = [panel.picture, panel.reconstruction] if has_reconstruction else [panel.picture]
-            for axes, picture in zip(grid[:, column], shown, strict=False):
-                axes.imshow(picture, vmin=0, vmax=1)
-            drawn = grid[-1, column].imshow(panel.error_map, cmap=_MAP_COLOURS, vmin=0, vmax=max(highest, 1e-6))
-            grid[0, column].set_title(panel.title, fontsize=8)
+        figure = Figure(figsize=(1.75 * len(rows) + 0.9, 1.9 * len(names) + 0.6))
+        grid = figure.subplots(len(names), len(rows), squeeze=False)
+        for column, (row, score) in enumerate(zip(rows, scores, strict=True)):
+            for axes, shown in zip(grid[:, column], pictures.values(), strict=False):
+                axes.imshow(shown[column], vmin=0, vmax=1)
+            drawn = grid[-1, column].imshow(maps[column], cmap=_MAP_COLOURS, vmin=0, vmax=max(highest, 1e-6))
+            name = str(store.index["patch_id"].iloc[row]).split("/")[-1]
+            grid[0, column].set_title(f"{name}\n{score:.3g}", fontsize=8)
         for axes in grid.ravel():
-            axes.set_xticks([])
-            axes.set_yticks([])
+            axes.set(xticks=[], yticks=[])
             axes.grid(visible=False)
         for axes, name in zip(grid[:, 0], names, strict=True):
             axes.set_ylabel(name)
         figure.colorbar(drawn, ax=grid[-1].tolist(), shrink=0.9)
         return png(figure)
+
+
+def _shown(scaled: npt.NDArray[np.float32]) -> Picture:
+    """Three bands of a picture in the network's scale, without any stretch that would hide brightness."""
+    shown = np.clip(np.moveaxis(scaled[[0, 1, 2] if len(scaled) >= 3 else [0, 0, 0]], 0, -1), 0, 1)
+    return np.asarray(shown, np.float32)

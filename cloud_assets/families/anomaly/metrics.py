@@ -1,15 +1,25 @@
-"""Metrics of anomaly scores."""
+"""Metrics of anomaly scores, and rules without learning that a model has to beat: brightness and contrast."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.reports.predictions import instrument_of
+
+if TYPE_CHECKING:
+    from cloud_assets.patches.store import PatchStore
+
 Scores = npt.NDArray[np.float64]
 _RESAMPLES = 1000
 _CONFIDENCE = 0.95
+_WINDOW = 7
+_WHITE = 0.4
 
 
 @dataclass(frozen=True)
@@ -90,13 +100,41 @@ def auroc_interval(labelled: LabelledScores, seed: int = 0) -> tuple[float, floa
     return float(low), float(high)
 
 
-def robust_outliers(score: Scores, deviations: float) -> npt.NDArray[np.bool_]:
-    """Which scores lie far above the others.
+def robust_deviation(score: Scores) -> float:
+    """Standard deviation by the median absolute deviation, which outliers do not move."""
+    return 1.4826 * float(np.median(np.abs(score - np.median(score))))
 
-    Args:
-        score: (N,).
-        deviations: How many scaled median absolute deviations above the median.
-    """
-    median = np.median(score)
-    deviation = 1.4826 * np.median(np.abs(score - median))
-    return np.asarray(score > median + deviations * max(float(deviation), 1e-9))
+
+def robust_outliers(score: Scores, deviations: float) -> npt.NDArray[np.bool_]:
+    """Which scores (N,) lie more than so many robust deviations above the median."""
+    return np.asarray(score > np.median(score) + deviations * max(robust_deviation(score), 1e-9))
+
+
+def _local_contrast(brightness: Scores, valid: npt.NDArray[np.bool_]) -> float:
+    from scipy.ndimage import uniform_filter
+
+    mean = uniform_filter(brightness, _WINDOW)
+    variance = uniform_filter(brightness * brightness, _WINDOW) - mean * mean
+    return float(np.sqrt(np.clip(variance, 0, None))[valid].mean())
+
+
+RULES: Final[Mapping[str, Callable[[Scores, npt.NDArray[np.bool_]], float]]] = {
+    "mean brightness": lambda brightness, valid: float(brightness[valid].mean()),
+    "95th percentile": lambda brightness, valid: float(np.percentile(brightness[valid], 95)),
+    "local contrast": _local_contrast,
+}
+"""Rules by name; each gives a picture's score from its brightness (H, W) and what is valid of it."""
+
+
+def baseline_scores(store: PatchStore, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64]]:
+    """What each rule says about rows of a store: (N,) scores by its name, 0 for pictures without a valid pixel."""
+    instrument = instrument_of(store.roles[IMAGES])
+    scores = {name: np.zeros(len(rows)) for name in RULES}
+    for place, row in enumerate(rows):
+        dn = store.array(IMAGES)[row]
+        valid = instrument.valid(dn)
+        brightness = np.clip(instrument.to_physical(dn).mean(axis=0), 0, _WHITE) * valid
+        if valid.any():
+            for name, rule in RULES.items():
+                scores[name][place] = rule(brightness, valid)
+    return scores

@@ -61,7 +61,8 @@ class NormalSplit(BaseModel):
         """Divides a store's patches.
 
         Normal patches are shared out group by group. An anomalous patch goes where the normal patches of its group are,
-        is left out if it must not be there, and goes to the test split if its group has no normal patch.
+        is left out if it must not be there, and goes to the test split if its group has no normal patch; if validation
+        may hold anomalies, it gets its share of such groups.
 
         Returns:
             The splits; ``classes`` of their table is ``noncloud`` or ``cloud``.
@@ -74,7 +75,8 @@ class NormalSplit(BaseModel):
         if self.by not in index.columns:
             raise InvalidRecipe(f"cannot split by {self.by!r}: the index has the columns {', '.join(index.columns)}.")
         classes = self.classes(index)
-        if not (classes == NORMAL).any():
+        normal = classes == NORMAL
+        if not normal.any():
             found = ", ".join(sorted({str(label) for label in index["label"].dropna()})) or "none"
             raise NoUsablePatches(
                 f"no patch is normal: none is labelled {self.normal_label!r} (labels: {found}) and none without label "
@@ -82,20 +84,19 @@ class NormalSplit(BaseModel):
                 "minimum_valid."
             )
         groups = index[self.by].astype(str).to_numpy(dtype=str)
-        normal = classes == NORMAL
+        count = int(normal.sum())
         shared_out = assign_groups(
-            self.by,
-            groups[normal],
-            np.zeros(int(normal.sum()), np.int64),
-            np.ones((int(normal.sum()), 1), bool),
-            self.fractions,
-            self.seed,
+            self.by, groups[normal], np.zeros(count, np.int64), np.ones((count, 1), bool), self.fractions, self.seed
         )
         split_of = dict(zip(groups[normal], shared_out, strict=True))
         assigned = np.array([split_of.get(group, SPLITS.index("test")) for group in groups])
         allowed = np.isin(np.array(SPLITS)[assigned], self.anomalies_in)
         if "validation" in self.anomalies_in:
-            assigned = self._some_to_validation(assigned, groups, classes, split_of)
+            free = np.array(sorted({group for group in groups[classes == ANOMALOUS] if group not in split_of}))
+            _, validation, test = self.fractions
+            moved = np.random.default_rng(self.seed).permutation(free)
+            moved = moved[: round(len(free) * validation / (validation + test))]
+            assigned = np.where(np.isin(groups, moved), SPLITS.index("validation"), assigned)
         chosen = np.flatnonzero(normal | ((classes == ANOMALOUS) & allowed))
         table = index.loc[chosen, ["patch_id"]].assign(
             position=chosen,
@@ -112,11 +113,7 @@ class NormalSplit(BaseModel):
         return Splits(table.reset_index(drop=True), details)
 
     def classes(self, index: "pd.DataFrame") -> npt.NDArray[np.str_]:
-        """Which patches are normal and which anomalous.
-
-        Returns:
-            (N,) ``noncloud``, ``cloud``, or an empty text for patches that are neither.
-        """
+        """(N,) ``noncloud``, ``cloud``, or an empty text for patches that are neither."""
         labels = index["label"]
         coverage = index["cloud_percentage"].to_numpy(dtype=float)
         unlabelled = labels.isna().to_numpy()
@@ -128,23 +125,8 @@ class NormalSplit(BaseModel):
         contradicted = normal & (np.nan_to_num(coverage) > 0)
         return np.where(too_blank | contradicted, UNUSED, classes)
 
-    def _some_to_validation(
-        self,
-        assigned: npt.NDArray[np.int64],
-        groups: npt.NDArray[np.str_],
-        classes: npt.NDArray[np.str_],
-        split_of: dict[str, np.int64],
-    ) -> npt.NDArray[np.int64]:
-        """Moves validation's share of the groups that hold only anomalies from test to validation."""
-        free = np.array(sorted({group for group in groups[classes == ANOMALOUS] if group not in split_of}))
-        _, validation, test = self.fractions
-        count = round(len(free) * validation / (validation + test))
-        moved = np.random.default_rng(self.seed).permutation(free)[:count]
-        return np.where(np.isin(groups, moved), SPLITS.index("validation"), assigned)
-
 
 def classes_of(splits: Splits, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:
     """Classes of some rows of the store, in their order; empty for rows that are in no split."""
-    table = splits.table
-    classes = dict(zip(table["position"], table["classes"], strict=True))
-    return np.array([classes.get(row, UNUSED) for row in rows.tolist()], dtype=str)
+    classes = splits.table.set_index("position")["classes"]
+    return classes.reindex(rows, fill_value=UNUSED).to_numpy(dtype=str)

@@ -7,8 +7,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cloud_assets.families.anomaly.card_section import AnomalySection
-from cloud_assets.families.anomaly.scores import METHODS, UNITS
+from cloud_assets.families.anomaly.recipe import AnomalySection
+from cloud_assets.families.anomaly.scores import (
+    DISCRIMINATION,
+    RECONSTRUCTION,
+    discrimination_scores,
+    reconstruction_scores,
+)
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.device import autocast
 from cloud_assets.inference.predictor import Predictor, check_input, reflect_pad
@@ -17,25 +22,13 @@ from cloud_assets.patches.resizing import resize
 
 
 class AnomalyPredictor(Predictor):
-    """Runs an anomaly model.
-
-    Pictures go through the network one at a time, at the size that it was trained on.
-
-    Args:
-        bundle: The model.
-        device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
-        network: Runs in place of the bundle's own network.
-
-    Raises:
-        InvalidModel: If the card does not describe an anomaly model, or the weights do not fit it.
-    """
+    """Runs an anomaly model; pictures go through the network one at a time, at the size that it was trained on."""
 
     def __init__(self, bundle: ModelBundle, device: str = "auto", network: nn.Module | None = None) -> None:
         self._section = AnomalySection.of(bundle.card)
         super().__init__(bundle, device, network)
         self.score: str = self._section.score
         """Name of the score that decides."""
-        self._scores = METHODS[UNITS[self.score].method]
 
     def predict(self, dn: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
         """Scores pictures of any height and width.
@@ -47,19 +40,23 @@ class AnomalyPredictor(Predictor):
             ``score`` (N,) float32, NaN without any valid pixel; ``is_anomaly`` (N,) bool, the score at or above the
             card's threshold; ``error_map`` (N, H, W) float32, NaN without data; and each score of the method by its own
             name (N,).
-
-        Raises:
-            InvalidData: If the shape does not fit the card.
         """
         pixels, valid = self.card.preprocessing(check_input(dn, self.card))
-        names = [name for name, unit in UNITS.items() if METHODS[unit.method] is self._scores]
+        is_discriminator = self.score in DISCRIMINATION
+        scored = discrimination_scores if is_discriminator else reconstruction_scores
+        names = DISCRIMINATION if is_discriminator else RECONSTRUCTION
         scores = {name: np.full(len(dn), np.nan, np.float32) for name in names}
         maps = np.full(valid.shape, np.nan, np.float32)
         for number in np.flatnonzero(valid.any(axis=(1, 2))):
-            found, error = self._score(pixels[number], valid[number])
-            for name in names:
-                scores[name][number] = found[name]
+            image, there, size = self._input(pixels[number], valid[number])
+            with torch.inference_mode(), autocast("auto", self._device):
+                found = scored(self._network, image, there, self._section)
+            error = found[self.score].error_map[0, :size, :size].float().cpu().numpy()
+            if error.shape != valid.shape[1:]:
+                error = resize(error[None], np.ones(error.shape, bool), valid.shape[1:], 0.0)[0]
             np.copyto(maps[number], error, where=valid[number])
+            for name in names:
+                scores[name][number] = float(found[name].score[0])
         threshold = np.inf if self.card.threshold is None else self.card.threshold.value
         score = scores[self.score]
         return {"score": score, "is_anomaly": np.nan_to_num(score) >= threshold, "error_map": maps, **scores}
@@ -70,21 +67,17 @@ class AnomalyPredictor(Predictor):
         return np.concatenate([self._input(*one)[0].cpu().numpy() for one in zip(pixels, valid, strict=True)])
 
     def reconstruct(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.float32] | None:
-        """What the network makes of pictures.
-
-        Args:
-            dn: (N, C, H, W) raw digital numbers.
+        """What the network makes of pictures (N, C, H, W), raw digital numbers.
 
         Returns:
             (N, C, size, size) in the scale of the preprocessing; None for networks that do not reconstruct.
         """
         if not isinstance(self._network, Autoencoder):
             return None
-        pixels, valid = self.card.preprocessing(check_input(dn, self.card))
         made = []
         with torch.inference_mode(), autocast("auto", self._device):
-            for picture, there in zip(pixels, valid, strict=True):
-                image, _, size = self._input(picture, there)
+            for one in zip(*self.card.preprocessing(check_input(dn, self.card)), strict=True):
+                image, _, size = self._input(*one)
                 made.append(self._network(image)[0, :, :size, :size].float().cpu().numpy())
         return np.stack(made)
 
@@ -96,26 +89,13 @@ class AnomalyPredictor(Predictor):
             encoded = cast("Autoencoder", self._network).encode(image).float().cpu()
         return encoded, there.cpu()
 
-    def _score(
-        self, picture: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]
-    ) -> tuple[dict[str, float], npt.NDArray[np.float32]]:
-        """Scores of one picture by name, and the map of the one that decides."""
-        image, there, size = self._input(picture, valid)
-        with torch.inference_mode(), autocast("auto", self._device):
-            scores = self._scores(self._network, image, there, self._section)
-        error = scores[self.score].error_map[0, :size, :size].float().cpu().numpy()
-        if error.shape != valid.shape:
-            error = resize(error[None], np.ones(error.shape, bool), valid.shape, 0.0)[0]
-        return {name: float(score.score[0]) for name, score in scores.items()}, error
-
     def _input(self, picture: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> tuple[Tensor, Tensor, int]:
         """One picture as the network takes it, (1, C, h, w), its valid pixels, and the edge of what is no padding."""
         size = self._section.input_size
         if valid.shape != (size, size):
             picture = resize(picture, valid, (size, size), 0.0)
             valid = resize(valid[None].astype(np.float32), np.ones(valid.shape, bool), (size, size), 0.0)[0] >= 0.5
-        multiple = self.card.network.size_multiple
-        image = torch.from_numpy(reflect_pad(picture[None], multiple))
+        image = torch.from_numpy(reflect_pad(picture[None], self.card.network.size_multiple))
         padding = image.shape[-1] - size
         there = torch.from_numpy(np.pad(valid, ((0, padding), (0, padding))))[None]
         return image.to(self._device, memory_format=torch.channels_last), there.to(self._device), size

@@ -1,7 +1,6 @@
 """Anomaly score of a scene, pixel by pixel and window by window."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,39 +15,18 @@ SCORE = "score"
 ERROR_MAP = "error_map"
 
 
-@dataclass
-class AnomalyScores:
-    """Scores of a scene's windows."""
-
-    threshold: float | None
-    scores: list[float] = field(default_factory=list)
-    weights: list[float] = field(default_factory=list)
-
-    def add(self, result: WindowResult) -> None:
-        """Notes a window's score, weighted by how much of it was observed."""
-        if result.outputs is not None:
-            self.scores.append(float(result.outputs[SCORE]))
-            self.weights.append(float(result.valid.mean()))
-
-    def summary(self) -> dict[str, float]:
-        """Mean and highest score of the windows, and the share of windows over the model's threshold."""
-        if not self.scores:
-            return {}
-        scores, weights = np.array(self.scores), np.array(self.weights)
-        found = {"anomaly_score": float(np.average(scores, weights=weights)), "anomaly_score_highest": scores.max()}
-        if self.threshold is not None:
-            found["anomalous_fraction"] = float(np.average(scores >= self.threshold, weights=weights))
-        return {name: float(value) for name, value in found.items()}
-
-
 def _make_anomaly(work: SceneWork) -> None:
     predictor = work.models.predictor("anomaly", work.source)
-    threshold = predictor.card.threshold
-    scores = AnomalyScores(None if threshold is None else threshold.value)
+    of_windows: list[tuple[float, float]] = []
 
     def infer(dn: npt.NDArray[Any], _: Sequence[tuple[slice, slice]]) -> dict[str, npt.NDArray[Any]]:
         answer = predictor.predict(dn)
         return {SCORE: answer[SCORE], ERROR_MAP: answer[ERROR_MAP][:, np.newaxis]}
+
+    def note(result: WindowResult) -> None:
+        """A window's score, weighted by how much of it was observed."""
+        if result.outputs is not None:
+            of_windows.append((float(result.outputs[SCORE]), float(result.valid.mean())))
 
     tiling = work.patch_tiling(predictor.card.patch_size)
     with (
@@ -62,14 +40,21 @@ def _make_anomaly(work: SceneWork) -> None:
             ERROR_MAP,
             batch_size=work.settings.batch_size(tiling),
             workers=work.share.workers,
-            each=scores.add,
+            each=note,
         ):
             values = np.full(block.valid.shape, np.nan, np.float32)
             if block.values is not None:
                 np.copyto(values, block.values[0], where=block.valid)
             draft.write(block.window, values)
             work.progress(values.size)
-    work.statistics.update(scores.summary())
+    if not of_windows:
+        return
+    scores, weights = np.array(of_windows).T
+    threshold = predictor.card.threshold
+    work.statistics["anomaly_score"] = float(np.average(scores, weights=weights))
+    work.statistics["anomaly_score_highest"] = float(scores.max())
+    if threshold is not None:
+        work.statistics["anomalous_fraction"] = float(np.average(scores >= threshold.value, weights=weights))
 
 
 ANOMALY = SceneProduct(

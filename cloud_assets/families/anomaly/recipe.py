@@ -1,10 +1,11 @@
-"""Recipes of anomaly models; torch-free."""
+"""Recipes, model card section and evaluation settings of anomaly models; torch-free."""
 
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
+from cloud_assets.inference.bundle import CardSection
 from cloud_assets.learning.recipe import FocalDice, Optimisation, Recipe
 from cloud_assets.networks.specifications import (
     AttentionUNet,
@@ -14,8 +15,11 @@ from cloud_assets.networks.specifications import (
     VGG19Autoencoder,
 )
 from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.reports.evaluation import Evaluator
 from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.patch import SimulationRecipe
+
+ScoreName = Literal["rmse", "mae", "dissimilarity", "latent_distance", "cloud_likeness"]
 
 NORMAL_AUGMENTATION = Augmentation(
     quarter_turns=0,
@@ -43,7 +47,6 @@ AUTHORS_OPTIMISATION = Optimisation(
     patience=5,
 )
 """Rectified Adam (Liu et al. 2020, arXiv:1908.03265), a rate lowered on a plateau, early stopping."""
-
 
 CLOUDING_AUGMENTATION = Augmentation(
     rotation_degrees=20,
@@ -151,4 +154,45 @@ class SyntheticAnomalies(AnomalyRecipe):
     simulation: SimulationRecipe = Field(default_factory=SimulationRecipe)
     top_share: float = Field(
         default=0.1, gt=0, le=1, description="A picture's score is the mean over this share of its pixels."
+    )
+
+
+class LatentReference(BaseModel):
+    """What is usual among the latent codes of normal pictures."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+
+class AnomalySection(CardSection):
+    """How a picture is scored."""
+
+    score: ScoreName = Field(description="The score that decides.")
+    input_size: int = Field(ge=1, description="Side of the network's input, pixels.")
+    top_share: float | None = Field(
+        default=None, gt=0, le=1, description="Share of the pixels, the most anomalous ones, whose mean is the score."
+    )
+    latent: LatentReference | None = Field(default=None, description="Of autoencoders.")
+    promised_false_alarm_rate: float | None = Field(
+        default=None, description="Share of normal pictures that the threshold calls anomalous at most."
+    )
+
+
+class AnomalyEvaluation(Evaluator):
+    """Scores an anomaly model on normal pictures that it never saw and on the anomalous ones, beside trivial rules."""
+
+    family: ClassVar[str] = "anomaly"
+
+    hard_prefixes: tuple[str, ...] = Field(
+        ("snow", "sand", "glint", "salt", "SnowIce"),
+        description="File names of normal pictures that are easily taken for clouds begin with one of these.",
+    )
+    shown: int = Field(4, ge=1, description="How many pictures of each kind the panels show.")
+    outlier_deviations: float = Field(
+        5.0,
+        gt=0,
+        description="Pictures of the training and validation normals that lie this many robust deviations above their "
+        "median are listed as suspicious: a cloudy picture may have got among them.",
     )

@@ -1,9 +1,8 @@
 """Anomaly scores, one number a picture and one a pixel, by several methods."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, cast
 
 import torch
@@ -11,11 +10,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from cloud_assets.families.anomaly.card_section import AnomalySection, LatentReference
+from cloud_assets.families.anomaly.recipe import AnomalySection, LatentReference
 from cloud_assets.networks.autoencoders import Autoencoder
 
 _SMALLEST_WINDOW = 11
 """Edge of the window of structural similarity, pixels."""
+RECONSTRUCTION: Final[Mapping[str, str]] = {
+    "rmse": "root mean square error of the reconstruction, scaled reflectance 0…1",
+    "mae": "mean absolute error of the reconstruction, scaled reflectance 0…1",
+    "dissimilarity": "structural dissimilarity (1 - SSIM) / 2, data range 1",
+    "latent_distance": "distance of the latent code from normal ones, deviations",
+}
+DISCRIMINATION: Final[Mapping[str, str]] = {
+    "cloud_likeness": "mean likeness to simulated cloud of the most anomalous pixels"
+}
+UNITS: Final[Mapping[str, str]] = {**RECONSTRUCTION, **DISCRIMINATION}
+"""Every score there is, by the name that a model card gives, and what its numbers are."""
 
 
 @dataclass(frozen=True)
@@ -26,28 +36,6 @@ class Score:
     """(N,) float32; more is more anomalous."""
     error_map: Tensor
     """(N, H, W) float32 of the same unit, 0 without data."""
-
-
-@dataclass(frozen=True)
-class ScoreUnit:
-    """What a score is."""
-
-    method: str
-    """Which of :data:`METHODS` computes it."""
-    unit: str
-    """What its numbers are."""
-
-
-UNITS: Final[Mapping[str, ScoreUnit]] = MappingProxyType(
-    {
-        "rmse": ScoreUnit("reconstruction", "root mean square error of the reconstruction, scaled reflectance 0…1"),
-        "mae": ScoreUnit("reconstruction", "mean absolute error of the reconstruction, scaled reflectance 0…1"),
-        "dissimilarity": ScoreUnit("reconstruction", "structural dissimilarity (1 - SSIM) / 2, data range 1"),
-        "latent_distance": ScoreUnit("reconstruction", "distance of the latent code from normal ones, deviations"),
-        "cloud_likeness": ScoreUnit("discrimination", "mean likeness to simulated cloud of the most anomalous pixels"),
-    }
-)
-"""Every score there is."""
 
 
 def reconstruction_scores(
@@ -67,9 +55,8 @@ def reconstruction_scores(
     """
     autoencoder = cast("Autoencoder", network)
     latent = autoencoder.encode(images)
-    there = valid.unsqueeze(1)
     # What is not there counts as reproduced.
-    reconstruction = torch.where(there, autoencoder.decoder(latent).float(), images)
+    reconstruction = torch.where(valid.unsqueeze(1), autoencoder.decoder(latent).float(), images)
     difference = reconstruction - images
     squares, magnitudes = difference.square().mean(dim=1), difference.abs().mean(dim=1)
     dissimilarity = _dissimilarity(reconstruction, images) * valid
@@ -84,16 +71,13 @@ def reconstruction_scores(
 def discrimination_scores(
     network: nn.Module, images: Tensor, valid: Tensor, section: AnomalySection
 ) -> dict[str, Score]:
-    """Scores by what a network that was taught with synthetic anomalies takes for one.
+    """``cloud_likeness``: what a network that was taught with synthetic anomalies takes for one.
 
     Args:
         network: Pictures -> one logit a pixel.
         images: (N, C, H, W), 0 without data.
         valid: (N, H, W) bool.
         section: Holds ``top_share``: share of the valid pixels, the most anomalous ones, whose mean is the score.
-
-    Returns:
-        ``cloud_likeness``.
     """
     likeness = network(images)[:, 0].float().sigmoid() * valid
     share = section.top_share or 1.0
@@ -104,35 +88,14 @@ def discrimination_scores(
     return {"cloud_likeness": Score(torch.stack(scores), likeness)}
 
 
-METHODS: Final[Mapping[str, Callable[[nn.Module, Tensor, Tensor, AnomalySection], dict[str, Score]]]] = (
-    MappingProxyType({"reconstruction": reconstruction_scores, "discrimination": discrimination_scores})
-)
-"""Methods by the name that a model card gives."""
-
-
 def pooled(latent: Tensor, valid: Tensor) -> Tensor:
-    """Mean latent code over the valid part of pictures.
-
-    Args:
-        latent: (N, L, h, w).
-        valid: (N, H, W) bool.
-
-    Returns:
-        (N, L).
-    """
-    weight = _shrunk(valid, latent)
+    """Mean latent code (N, L) of latent maps (N, L, h, w) over the valid part (N, H, W) of pictures."""
+    weight = F.interpolate(valid.unsqueeze(1).float(), size=latent.shape[-2:], mode="area")
     return (latent * weight).sum(dim=(2, 3)) / weight.sum(dim=(2, 3)).clamp_min(1e-6)
 
 
 def latent_reference(codes: Tensor) -> LatentReference:
-    """What is usual among latent codes.
-
-    Args:
-        codes: (N, L) pooled codes of normal pictures.
-
-    Returns:
-        Mean and deviation of each of the L; a floor keeps dead ones from counting.
-    """
+    """What is usual among pooled latent codes (N, L) of normal pictures; a floor keeps dead ones from counting."""
     deviation = codes.std(dim=0, correction=0)
     floor = max(0.05 * float(deviation.max()), 1e-6)
     return LatentReference(mean=codes.mean(dim=0).tolist(), std=deviation.clamp_min(floor).tolist())
@@ -147,7 +110,7 @@ def _latent_distance(latent: Tensor, valid: Tensor, reference: LatentReference) 
 
 
 def _dissimilarity(reconstruction: Tensor, images: Tensor) -> Tensor:
-    """(N, H, W) in [0, 1]; pictures smaller than the window are padded by mirroring."""
+    """(N, H, W) in [0, 1]; pictures smaller than the window are padded by their last pixels."""
     size = images.shape[-2:]
     margins = [max(0, _SMALLEST_WINDOW - length) for length in size]
     padded = [F.pad(picture, (0, margins[1], 0, margins[0]), mode="replicate") for picture in (reconstruction, images)]
@@ -157,10 +120,6 @@ def _dissimilarity(reconstruction: Tensor, images: Tensor) -> Tensor:
         )
     similarity: Tensor = full.mean(dim=1)[:, : size[0], : size[1]]
     return (1 - similarity).clamp(0, 2) / 2
-
-
-def _shrunk(valid: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(valid.unsqueeze(1).float(), size=like.shape[-2:], mode="area")
 
 
 def _mean(values: Tensor, valid: Tensor) -> Tensor:

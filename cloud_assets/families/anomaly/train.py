@@ -1,7 +1,7 @@
-"""Training of anomaly models on cloud-free pictures."""
+"""Training of anomaly models on cloud-free pictures, and the choice of their threshold."""
 
+import math
 import sys
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -9,19 +9,26 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from scipy.stats import norm
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.datasets.image_folders import NORMAL
-from cloud_assets.errors import InvalidRecipe
-from cloud_assets.families.anomaly.batches import Clouding, NormalBatches, NormalChecks, Pictures
-from cloud_assets.families.anomaly.card_section import AnomalySection, LatentReference
+from cloud_assets.errors import InvalidRecipe, NoUsablePatches
+from cloud_assets.families.anomaly.batches import NormalBatches, NormalChecks, Pictures
+from cloud_assets.families.anomaly.metrics import Scores, robust_deviation
 from cloud_assets.families.anomaly.normal_split import ANOMALOUS, classes_of
 from cloud_assets.families.anomaly.predictor import AnomalyPredictor
-from cloud_assets.families.anomaly.recipe import AnomalyRecipe, Reconstruction, SyntheticAnomalies
+from cloud_assets.families.anomaly.recipe import (
+    AnomalyRecipe,
+    AnomalySection,
+    LatentReference,
+    Reconstruction,
+    SyntheticAnomalies,
+    ThresholdRule,
+)
 from cloud_assets.families.anomaly.scores import UNITS, latent_reference, pooled
-from cloud_assets.families.anomaly.threshold import choose_threshold
 from cloud_assets.inference.bundle import ModelBundle, Threshold
 from cloud_assets.learning.fit import TrainedModule
 from cloud_assets.learning.focal_dice_loss import FocalDiceLoss
@@ -29,12 +36,10 @@ from cloud_assets.learning.session import Plan, require_rows, simulated_patches,
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.compositor import CloudCompositor
-from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.statistics import band_positions, fitted_preprocessing
 from cloud_assets.simulation.clouds import CLEAR_SKY
 
-_CLASSES = ("normal", "anomalous")
 _CLOUD_FIELDS = 48
 _CHECKED_SHARE = 0.15
 """Share of the simulated cloud-free pictures that is kept for validation."""
@@ -60,12 +65,7 @@ class ReconstructionModule(TrainedModule):
         return loss
 
     def loss(self, images: Tensor, target: Tensor) -> Tensor:
-        """Mean square error.
-
-        Args:
-            images: (N, C, H, W).
-            target: (N, H, W), 255 without data.
-        """
+        """Mean square error of images (N, C, H, W); ``target`` is (N, H, W), 255 without data."""
         valid = (target != UNLABELLED).unsqueeze(1)
         images = self.to_layout(images)
         squares = F.mse_loss(self.network(images).float(), images, reduction="none")
@@ -80,135 +80,86 @@ class DiscriminationModule(ReconstructionModule):
         self.criterion = FocalDiceLoss(recipe.loss, classes=2)
 
     def loss(self, images: Tensor, target: Tensor) -> Tensor:
-        """Focal and Dice loss.
-
-        Args:
-            images: (N, C, H, W).
-            target: (N, H, W): 1 cloud, 0 none, 255 without data.
-        """
+        """Focal and Dice loss of images (N, C, H, W); ``target`` (N, H, W): 1 cloud, 0 none, 255 without data."""
         loss: Tensor = self.criterion(self.network(self.to_layout(images)), target.long())
         return loss
 
 
-@dataclass(frozen=True)
-class _Normals:
-    """The pictures to learn from and to validate on."""
-
-    training: Pictures
-    validation: Pictures
-    preprocessing: Preprocessing
-
-
 def train(recipe: AnomalyRecipe, run: TrainingRun) -> ModelBundle:
     """Trains an anomaly model on cloud-free pictures and chooses its threshold; see :func:`train_model`."""
-    if isinstance(recipe, Reconstruction):
-        return train_model(recipe, run, _reconstruction)
-    if isinstance(recipe, SyntheticAnomalies):
-        return train_model(recipe, run, _discrimination)
-    raise InvalidRecipe(f"{run.task}: {type(recipe).__name__} is no recipe of an anomaly model.")
+    return train_model(recipe, run, _plan)
 
 
-def _reconstruction(recipe: Reconstruction, run: TrainingRun) -> Plan:
-    normals = _normals(recipe, run)
-    channels, multiple = len(normals.training.channels), recipe.network.size_multiple
-    size = run.store.roles[IMAGES].shape[1]
-    section = AnomalySection(score=recipe.score, input_size=size, latent=LatentReference())
-    return Plan(
-        module=ReconstructionModule(recipe.network.build(channels, channels), recipe.optimisation),
-        training=NormalBatches(
-            normals.training,
-            None,
-            0.0,
-            None,
-            normals.preprocessing,
-            Augmenter(recipe.augmentation),
-            batch_size=recipe.optimisation.batch_size,
-            crop=None,
-            multiple=multiple,
-            seed=recipe.optimisation.seed,
-        ),
-        validation=NormalChecks([normals.validation], None, normals.preprocessing, multiple=multiple),
-        samples=len(normals.training),
-        network=recipe.network,
-        preprocessing=normals.preprocessing,
-        out_channels=channels,
-        patch_size=size,
-        classes=_CLASSES,
-        section=section,
-        finish=partial(_finished, recipe, run, section, normals.training),
-    )
-
-
-def _discrimination(recipe: SyntheticAnomalies, run: TrainingRun) -> Plan:
-    normals = _normals(recipe, run)
-    seed, multiple = recipe.optimisation.seed, recipe.network.size_multiple
+def _plan(recipe: AnomalyRecipe, run: TrainingRun) -> Plan:
+    role, seed = run.store.roles[IMAGES], recipe.optimisation.seed
+    channels, size = band_positions(role, recipe.bands), role.shape[1]
+    picture_size = recipe.picture_size if isinstance(recipe, SyntheticAnomalies) else None
     training, validation = (
-        replace(pictures, size=recipe.picture_size) for pictures in (normals.training, normals.validation)
+        Pictures(run.store, _normal_rows(run, split), channels, picture_size) for split in ("train", "validation")
     )
-    preprocessing = normals.preprocessing
-    size = run.store.roles[IMAGES].shape[1]
-    side = min(size, recipe.picture_size or sys.maxsize)
+    preprocessing = fitted_preprocessing(run.store, training.indices, bands=recipe.bands, clip=recipe.clip)
     simulated: list[Pictures] = []
-    if recipe.simulated_fraction > 0:
-        store = simulated_patches(
-            run,
-            preprocessing,
-            recipe.simulation.model_copy(update={"clouds": CLEAR_SKY}),
-            size=min(side, recipe.crop or side),
-            count=recipe.simulated_normals,
-            seed=seed,
+    fraction = clouded_fraction = 0.0
+    compositor = crop = None
+    module: TrainedModule
+    if isinstance(recipe, Reconstruction):
+        outputs = len(channels)
+        section = AnomalySection(score=recipe.score, input_size=size, latent=LatentReference())
+        module = ReconstructionModule(recipe.network.build(len(channels), outputs), recipe.optimisation)
+    elif isinstance(recipe, SyntheticAnomalies):
+        outputs, crop, fraction, clouded_fraction = 1, recipe.crop, recipe.simulated_fraction, recipe.clouded_fraction
+        side = min(size, picture_size or sys.maxsize)
+        if fraction > 0:
+            store = simulated_patches(
+                run,
+                preprocessing,
+                recipe.simulation.model_copy(update={"clouds": CLEAR_SKY}),
+                size=min(side, crop or side),
+                count=recipe.simulated_normals,
+                seed=seed,
+            )
+            parts = np.split(np.arange(len(store)), [round(len(store) * (1 - _CHECKED_SHARE))])
+            simulated = [Pictures(store, rows, range(len(channels))) for rows in parts]
+        compositor = CloudCompositor(
+            preprocessing.instrument, preprocessing.bands, recipe.clouds, fields=_CLOUD_FIELDS, size=side, seed=seed
         )
-        first = round(len(store) * (1 - _CHECKED_SHARE))
-        every = list(range(len(preprocessing.bands)))
-        simulated = [Pictures(store, rows, every) for rows in np.split(np.arange(len(store)), [first])]
-    compositor = CloudCompositor(
-        preprocessing.instrument, preprocessing.bands, recipe.clouds, fields=_CLOUD_FIELDS, size=side, seed=seed
-    )
-    clouding = Clouding(compositor, recipe.clouded_fraction)
-    section = AnomalySection(score="cloud_likeness", top_share=recipe.top_share, input_size=side)
+        section = AnomalySection(score="cloud_likeness", top_share=recipe.top_share, input_size=side)
+        module = DiscriminationModule(recipe.network.build(len(channels), outputs), recipe)
+    else:
+        raise InvalidRecipe(f"{run.task}: {type(recipe).__name__} is no recipe of an anomaly model.")
+    multiple = recipe.network.size_multiple
     return Plan(
-        module=DiscriminationModule(recipe.network.build(len(training.channels), 1), recipe),
+        module=module,
         training=NormalBatches(
             training,
             simulated[0] if simulated else None,
-            recipe.simulated_fraction,
-            clouding,
+            fraction,
+            compositor,
+            clouded_fraction,
             preprocessing,
             Augmenter(recipe.augmentation),
             batch_size=recipe.optimisation.batch_size,
-            crop=recipe.crop,
+            crop=crop,
             multiple=multiple,
             seed=seed,
         ),
-        validation=NormalChecks([validation, *simulated[1:]], clouding, preprocessing, multiple=multiple),
+        validation=NormalChecks([validation, *simulated[1:]], compositor, preprocessing, multiple=multiple),
         samples=len(training),
         network=recipe.network,
         preprocessing=preprocessing,
-        out_channels=1,
+        out_channels=outputs,
         patch_size=size,
-        classes=_CLASSES,
+        classes=("normal", "anomalous"),
         section=section,
-        finish=partial(_finished, recipe, run, section, None),
+        finish=partial(_finished, recipe, run, section, training),
     )
 
 
-def _normals(recipe: AnomalyRecipe, run: TrainingRun) -> _Normals:
-    store, splits = run.store, run.splits
-    channels = band_positions(store.roles[IMAGES], recipe.bands)
-    chosen = {}
-    for split in ("train", "validation"):
-        rows = splits.indices(split)
-        if split == "validation":  # where a threshold by F1 may need anomalies
-            rows = rows[classes_of(splits, rows) != ANOMALOUS]
-        _refuse_clouds(run, rows)
-        require_rows(run, split, rows, "is a normal picture")
-        chosen[split] = Pictures(store, rows, channels)
-    preprocessing = fitted_preprocessing(store, chosen["train"].indices, bands=recipe.bands, clip=recipe.clip)
-    return _Normals(chosen["train"], chosen["validation"], preprocessing)
-
-
-def _refuse_clouds(run: TrainingRun, rows: npt.NDArray[np.int64]) -> None:
-    """Checks the classes of the splits and, independently, masks and labels of the store."""
+def _normal_rows(run: TrainingRun, split: str) -> npt.NDArray[np.int64]:
+    """Normal pictures of a split, by its classes and, independently, by masks and labels of the store."""
+    rows = run.splits.indices(split)
+    if split == "validation":  # where a threshold by F1 may need anomalies
+        rows = rows[classes_of(run.splits, rows) != ANOMALOUS]
     index = run.store.index.iloc[rows]
     cloudy = (classes_of(run.splits, rows) != NORMAL) | (index["cloud_percentage"].fillna(0) > 0).to_numpy()
     cloudy |= (index["label"] == ANOMALOUS).to_numpy()
@@ -218,41 +169,96 @@ def _refuse_clouds(run: TrainingRun, rows: npt.NDArray[np.int64]) -> None:
             f"{run.task}: {int(cloudy.sum())} pictures that are not cloud-free would be trained on, for example "
             f"{named}. Make the splits with NormalSplit, which keeps them for the test."
         )
+    require_rows(run, split, rows, "is a normal picture")
+    return rows
 
 
 def _finished(
-    recipe: AnomalyRecipe,
-    run: TrainingRun,
-    section: AnomalySection,
-    reference: Pictures | None,
-    bundle: ModelBundle,
+    recipe: AnomalyRecipe, run: TrainingRun, section: AnomalySection, training: Pictures, bundle: ModelBundle
 ) -> ModelBundle:
-    """The bundle with the usual latent codes of the reference pictures, if any, and with its threshold."""
+    """The bundle with the latent codes that are usual in training, of an autoencoder, and with its threshold."""
     device = recipe.optimisation.device
-    if reference is not None:
+    if section.latent is not None:
         predictor = AnomalyPredictor(bundle, device)
-        codes = [pooled(*predictor.latent(reference.read(place)[None])) for place in range(len(reference))]
+        codes = [pooled(*predictor.latent(training.read(place)[None])) for place in range(len(training))]
         section = section.model_copy(update={"latent": latent_reference(torch.cat(codes))})
         bundle = bundle.with_card(details=section.details())
-    threshold = _threshold(recipe, run, AnomalyPredictor(bundle, device))
-    if recipe.threshold.method in ("quantile", "mad"):
-        section = section.model_copy(update={"promised_false_alarm_rate": recipe.threshold.false_alarm_rate})
-    return bundle.with_card(threshold=threshold, details=section.details())
-
-
-def _threshold(recipe: AnomalyRecipe, run: TrainingRun, predictor: AnomalyPredictor) -> Threshold:
-    """Chooses the threshold with the predictor that evaluation and serving use."""
+    # The predictor that evaluation and serving use.
+    predictor = AnomalyPredictor(bundle, device)
     rows = run.splits.indices("validation")
     is_anomalous = classes_of(run.splits, rows) == ANOMALOUS
-    channels = band_positions(run.store.roles[IMAGES], recipe.bands)
     scores = np.array(
         [
-            predictor.predict(run.store.array()[row : row + 1][:, channels])["score"][0]
+            predictor.predict(run.store.array()[row : row + 1][:, training.channels])["score"][0]
             for row in tqdm(rows, desc="choosing the threshold", unit="picture", disable=not run.progress)
         ],
         np.float64,
     )
     there = np.isfinite(scores)
-    return choose_threshold(
-        recipe.threshold, scores[there & ~is_anomalous], scores[there & is_anomalous], UNITS[predictor.score].unit
+    threshold = choose_threshold(
+        recipe.threshold, scores[there & ~is_anomalous], scores[there & is_anomalous], UNITS[section.score]
     )
+    if recipe.threshold.method in ("quantile", "mad"):
+        section = section.model_copy(update={"promised_false_alarm_rate": recipe.threshold.false_alarm_rate})
+    return bundle.with_card(threshold=threshold, details=section.details())
+
+
+def choose_threshold(rule: ThresholdRule, normal: Scores, anomalous: Scores, unit: str) -> Threshold:
+    """Chooses the score from which on a picture is called anomalous.
+
+    Args:
+        rule: How.
+        normal: (N,) scores of validation normals.
+        anomalous: (M,) scores of labelled validation anomalies; empty unless the splits allow any there.
+        unit: What the scores are.
+
+    Raises:
+        NoUsablePatches: If there is no normal score.
+        InvalidRecipe: If F1 is asked for without labelled anomalies.
+    """
+    if rule.method == "fixed" and rule.value is not None:
+        return Threshold(value=rule.value, method="fixed by the recipe", unit=unit)
+    if not len(normal):
+        raise NoUsablePatches("no validation picture has a score, so no threshold can be chosen. Look at the splits.")
+    if rule.method == "f1":
+        return Threshold(
+            value=_best_f1(normal, anomalous),
+            method=f"best F1 on {len(normal)} normal and {len(anomalous)} anomalous validation pictures",
+            unit=unit,
+        )
+    promise = f"at most {rule.false_alarm_rate:.0%} false alarms promised"
+    rank = conformal_rank(len(normal), rule.false_alarm_rate)
+    if rule.method == "quantile" and rank <= len(normal):
+        method = f"rank {rank} of {len(normal)} validation normals, {promise}"
+        # Scores at the threshold are anomalous, the score of that rank itself is not.
+        return Threshold(value=float(np.nextafter(np.sort(normal)[rank - 1], np.inf)), method=method, unit=unit)
+    few = "; too few for the quantile" if rule.method == "quantile" else ""
+    method = f"median and median absolute deviation of {len(normal)} validation normals{few}, {promise}"
+    median = float(np.median(normal))
+    # One picture alone has no deviation; half its score on top is better than calling every other picture anomalous.
+    deviation = robust_deviation(normal) or 0.5 * abs(median) or 1e-6
+    value = median + float(norm.isf(rule.false_alarm_rate)) * deviation
+    return Threshold(value=value, method=method, unit=unit)
+
+
+def conformal_rank(count: int, rate: float) -> int:
+    """Rank (from 1) of the score that a new, exchangeable one exceeds with at most some probability.
+
+    Vovk et al. 2005, Algorithmic Learning in a Random World; more than ``count`` if ``count`` is too small for it.
+    """
+    return math.ceil((count + 1) * (1 - rate) - 1e-9)
+
+
+def _best_f1(normal: Scores, anomalous: Scores) -> float:
+    if not len(anomalous):
+        raise InvalidRecipe(
+            "threshold method 'f1' needs labelled anomalies in the validation split: set the split's anomalies_in to "
+            "[validation, test], or use 'quantile' or 'mad', which need normal pictures only."
+        )
+    candidates = np.unique(np.concatenate([normal, anomalous]))
+    found = (anomalous[:, None] >= candidates).sum(axis=0)
+    false = (normal[:, None] >= candidates).sum(axis=0)
+    f1 = 2 * found / (found + false + len(anomalous))
+    best = int(np.argmax(f1))
+    # In the middle of the gap below the best candidate, so that neither class lies right at the threshold.
+    return float(candidates[best] if best == 0 else (candidates[best - 1] + candidates[best]) / 2)

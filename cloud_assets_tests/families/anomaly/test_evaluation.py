@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from cloud_assets.errors import NoUsablePatches
-from cloud_assets.families.anomaly.baselines import baseline_scores
-from cloud_assets.families.anomaly.evaluation import AnomalyEvaluation
 from cloud_assets.families.anomaly.metrics import (
     LabelledScores,
     auroc_interval,
+    baseline_scores,
     decision_metrics,
     ranking_metrics,
     robust_outliers,
 )
 from cloud_assets.families.anomaly.normal_split import NormalSplit
+from cloud_assets.families.anomaly.recipe import AnomalyEvaluation
 from cloud_assets.inference.bundle import ModelBundle, ModelCard, Threshold, TrainingRecord
 from cloud_assets.networks.specifications import ConvAutoencoder
 from cloud_assets.patches.from_arrays import store_arrays

@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.families.anomaly.recipe import ThresholdRule
-from cloud_assets.families.anomaly.threshold import choose_threshold, conformal_rank
+from cloud_assets.families.anomaly.train import choose_threshold, conformal_rank
 
 NOBODY = np.array([])
 
