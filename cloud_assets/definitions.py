@@ -4,12 +4,11 @@ import os
 
 import dagster as dg
 
-from cloud_assets.orchestration.automation.champion_sensor import champion_sensor
-from cloud_assets.orchestration.automation.failure_notifications import failure_sensor
-from cloud_assets.orchestration.automation.scene_job import inbox_sensor, scene_job
-from cloud_assets.orchestration.common.console import silence_notices
-from cloud_assets.orchestration.lineage.jobs import demo_job
-from cloud_assets.orchestration.lineage.scene_assets import scene_assets
+from cloud_assets.orchestration.console import silence_notices
+from cloud_assets.orchestration.failure_notifications import failure_sensor
+from cloud_assets.orchestration.jobs import demo_job, scene_job
+from cloud_assets.orchestration.scene_assets import scene_assets
+from cloud_assets.orchestration.scene_automation import champion_sensor, inbox_sensor
 from cloud_assets.orchestration.task_component import own_tasks
 from cloud_assets.orchestration.task_definitions import task_definitions
 from cloud_assets.tasks import ALL_TASKS, cloudsen12_segmentation

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from cloud_assets.definitions import defs
-from cloud_assets.orchestration.lineage.jobs import DEMO, run_config
+from cloud_assets.orchestration.jobs import DEMO, run_config
 from cloud_assets.tasks import ALL_TASKS, cloudsen12_segmentation, landsat_segmentation
 from cloud_assets.tasks.task import Task
 

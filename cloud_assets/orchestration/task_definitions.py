@@ -4,14 +4,19 @@ from typing import Final
 
 import dagster as dg
 
-from cloud_assets.orchestration.automation.data_sensors import data_sensors
-from cloud_assets.orchestration.automation.monitoring_jobs import drift_sensor, monitoring_job, monitoring_schedule
-from cloud_assets.orchestration.automation.schedules import schedules
-from cloud_assets.orchestration.common.console import LOGGER, progress_logger
-from cloud_assets.orchestration.common.resources import AssetStore, Folders, Tracking
-from cloud_assets.orchestration.lineage.champion_evaluation import champion_evaluation_job
-from cloud_assets.orchestration.lineage.jobs import task_job
-from cloud_assets.orchestration.lineage.lineage import lineage
+from cloud_assets.orchestration.automation import schedules, sensors
+from cloud_assets.orchestration.champion_assets import (
+    champion_asset,
+    champion_evaluation_asset,
+    comparison_asset,
+    exported_model_asset,
+)
+from cloud_assets.orchestration.console import LOGGER, progress_logger
+from cloud_assets.orchestration.data_assets import labeled_patches_asset, raw_scenes_asset, splits_asset
+from cloud_assets.orchestration.jobs import task_jobs
+from cloud_assets.orchestration.monitoring_assets import drift_report_asset, suspicious_labels_asset
+from cloud_assets.orchestration.resources import AssetStore, Folders, Tracking
+from cloud_assets.orchestration.variant_assets import model_asset, report_asset, study_asset
 from cloud_assets.settings import settings
 from cloud_assets.tasks.task import Task
 
@@ -23,12 +28,25 @@ def task_definitions(task: Task) -> dg.Definitions:
     """What Dagster loads of a task; the definitions of several tasks can be merged."""
     return dg.Definitions(
         assets=dg.with_source_code_references(lineage(task)),
-        jobs=[task_job(task), champion_evaluation_job(task), monitoring_job(task)],
-        schedules=[*schedules(task), monitoring_schedule(task)],
-        sensors=[*data_sensors(task), drift_sensor(task)],
+        jobs=task_jobs(task),
+        schedules=schedules(task),
+        sensors=sensors(task),
         resources=_RESOURCES,
         loggers={LOGGER: progress_logger},
         # By default one step at a time in one process: two trainings at once on a small machine take many times as long
         # as in turn, and each further process would load torch again.
         executor=dg.multiprocess_executor if settings().executor == "multiprocess" else dg.in_process_executor,
     )
+
+
+def lineage(task: Task) -> list[dg.AssetsDefinition]:
+    """All assets of a task, from the raw scenes to the champion."""
+    assets = [raw_scenes_asset(task), labeled_patches_asset(task), splits_asset(task)]
+    if task.search_space is not None:
+        assets.append(study_asset(task))
+    for variant in task.variants:
+        assets += [model_asset(task, variant), report_asset(task, variant)]
+    assets += [comparison_asset(task), champion_asset(task), champion_evaluation_asset(task)]
+    if task.export is not None:
+        assets.append(exported_model_asset(task, task.export))
+    return [*assets, drift_report_asset(task), suspicious_labels_asset(task)]

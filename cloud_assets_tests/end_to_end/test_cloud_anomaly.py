@@ -36,7 +36,7 @@ def test_from_pictures_to_a_served_champion(home: Path) -> None:
     import mlflow
 
     from cloud_assets.definitions import defs
-    from cloud_assets.orchestration.lineage.jobs import run_config
+    from cloud_assets.orchestration.jobs import run_config
 
     quick = run_config(JOB, "quick")
     short = {"max_epochs": 1, "steps_per_epoch": 2, "batch_size": 2}

@@ -172,11 +172,13 @@ def test_task_without_a_search_space_has_no_study(
 ) -> None:
     from dataclasses import replace
 
-    from cloud_assets.orchestration.lineage.study_asset import study_assets, study_fields, study_inputs
+    from cloud_assets.orchestration.task_definitions import lineage
 
     plain = replace(task, search_space=None)
-    assert study_assets(plain) == []
-    assert study_inputs(plain) == study_fields(plain) == {}
+    keys = {key for asset in lineage(plain) for key in (*asset.keys, *asset.dependency_keys)}
+    assert not any(studying.STUDY in key.path for key in keys)
+    kinds = [asset.op.config_schema.config_type for asset in lineage(plain)]
+    assert not any("use_study" in getattr(kind, "fields", {}) for kind in kinds)
     with pytest.raises(InvalidRecipe, match="declares no search space"):
         run(plain, store, splits, tmp_path / "work", tracker)
 
@@ -187,7 +189,7 @@ class _Plain(BaseModel):
 
 
 def test_trained_models_use_the_best_values_only_where_meant() -> None:
-    from cloud_assets.orchestration.lineage.study_asset import tuned
+    from cloud_assets.orchestration.variant_assets import tuned
 
     def study(**settings: Any) -> dict[str, HyperparameterStudy]:
         found = HyperparameterStudy(

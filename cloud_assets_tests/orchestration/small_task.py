@@ -12,10 +12,10 @@ from cloud_assets.inference.bundle import ModelBundle, ModelCard, Threshold, Tra
 from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.networks.specifications import UNet
-from cloud_assets.orchestration.common.console import LOGGER, progress_logger
-from cloud_assets.orchestration.common.resources import AssetStore, Folders, Tracking
-from cloud_assets.orchestration.lineage.jobs import task_job
-from cloud_assets.orchestration.lineage.lineage import lineage
+from cloud_assets.orchestration.console import LOGGER, progress_logger
+from cloud_assets.orchestration.jobs import task_jobs
+from cloud_assets.orchestration.resources import AssetStore, Folders, Tracking
+from cloud_assets.orchestration.task_definitions import lineage
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit, Splits
@@ -122,7 +122,7 @@ def definitions(task: Task, folder: Path) -> dg.Definitions:
     folders = folders_in(folder)
     return dg.Definitions(
         assets=lineage(task),
-        jobs=[task_job(task)],
+        jobs=task_jobs(task),
         resources={
             "folders": folders,
             "tracking": Tracking(uri=f"sqlite:///{folder}/mlflow/mlflow.db"),

@@ -8,9 +8,9 @@ import dagster as dg
 import pytest
 
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.orchestration.automation.champion_sensor import champion_sensor, recent_scenes
-from cloud_assets.orchestration.common.resources import Tracking
-from cloud_assets.orchestration.lineage.scene_assets import GROUP, SCENE_PRODUCTS
+from cloud_assets.orchestration.resources import Tracking
+from cloud_assets.orchestration.scene_assets import GROUP, SCENE_PRODUCTS
+from cloud_assets.orchestration.scene_automation import champion_sensor, recent_scenes
 from cloud_assets.tracking import Tracker
 
 TASK = "landsat_segmentation"

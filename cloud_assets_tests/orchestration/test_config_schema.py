@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.networks.specifications import AttentionUNet
-from cloud_assets.orchestration.common.config_schema import config_schema, from_config
+from cloud_assets.orchestration.config_schema import config_schema, from_config
 from cloud_assets.tasks import ALL_TASKS
 
 

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.orchestration.common import console as module
-from cloud_assets.orchestration.common.console import StepLines
+from cloud_assets.orchestration import console as module
+from cloud_assets.orchestration.console import StepLines
 
 
 def shown(*assets: dg.AssetsDefinition, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -9,15 +9,14 @@ from mlflow import MlflowClient
 
 from cloud_assets.lifecycle.champion_changes import rollback
 from cloud_assets.lifecycle.promotion import Champion
-from cloud_assets.orchestration.automation.automation_settings import CAUSE_TAG, TASK_TAG
-from cloud_assets.orchestration.automation.data_sensors import data_sensors
-from cloud_assets.orchestration.lineage.champion_evaluation import champion_evaluation_job
+from cloud_assets.orchestration.automation import CAUSE_TAG, sensors
+from cloud_assets.orchestration.jobs import TASK_TAG
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.tracking import Tracker
 from cloud_assets_tests.orchestration.small_task import Made, definitions, folders_in, small_task, write_patches
 
 TASK = small_task()
-ARRIVAL, CHALLENGER = data_sensors(TASK)
+ARRIVAL, CHALLENGER, _ = sensors(TASK)
 
 
 class Place:
@@ -137,8 +136,8 @@ def test_sensors_wait_for_a_run_of_the_task(place: Place) -> None:
 
 
 def test_the_champion_is_judged_on_the_data_of_today(place: Place) -> None:
-    defs = dg.Definitions.merge(definitions(TASK, place.folder), dg.Definitions(jobs=[champion_evaluation_job(TASK)]))
-    done = defs.resolve_job_def("clouds_champion_evaluation").execute_in_process(instance=place.instance)
+    job = definitions(TASK, place.folder).resolve_job_def("clouds_champion_evaluation")
+    done = job.execute_in_process(instance=place.instance)
     assert done.success
     evaluation = Evaluation.open(place.results / "champion_evaluation")
     assert evaluation.metrics["iou"] > 0.4

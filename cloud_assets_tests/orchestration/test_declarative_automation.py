@@ -4,8 +4,7 @@ import dagster as dg
 import pytest
 
 from cloud_assets.definitions import defs
-from cloud_assets.orchestration.automation.automation_settings import when_dependencies_change
-from cloud_assets.orchestration.lineage.choice_assets import effective_gate
+from cloud_assets.orchestration.champion_assets import effective_gate, when_dependencies_change
 from cloud_assets.reports.gate import Gate
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from cloud_assets.orchestration.automation.failure_notifications import COMMAND, WEBHOOK, failure_sensor, notify
+from cloud_assets.orchestration.failure_notifications import COMMAND, WEBHOOK, failure_sensor, notify
 
 MESSAGE = {"run_id": "r1", "text": "$(touch hacked); `touch hacked` | touch hacked"}
 

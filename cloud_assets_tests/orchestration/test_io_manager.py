@@ -9,7 +9,7 @@ import pytest
 from upath import UPath
 
 from cloud_assets.errors import DataNotFound
-from cloud_assets.orchestration.common.io_manager import POINTER_FILE, AssetFolders
+from cloud_assets.orchestration.resources import POINTER_FILE, AssetFolders
 
 
 class Note:

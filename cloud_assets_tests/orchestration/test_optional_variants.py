@@ -7,7 +7,7 @@ import pytest
 
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.lifecycle.promotion import Champion
-from cloud_assets.orchestration.common.io_manager import AssetFolders
+from cloud_assets.orchestration.resources import AssetFolders
 from cloud_assets.reports.comparison import Comparison
 from cloud_assets_tests.orchestration.small_task import definitions, small_task, write_patches
 

@@ -1,6 +1,6 @@
 import dagster as dg
 
-from cloud_assets.orchestration.common.provenance import DATA_VERSION_TAG, provenance_tags
+from cloud_assets.orchestration.asset_parts import DATA_VERSION_TAG, provenance_tags
 
 SCENES, CHAMPION = dg.AssetKey(["scenes", "raw_scenes"]), dg.AssetKey(["clouds", "champion"])
 

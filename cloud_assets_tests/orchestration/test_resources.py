@@ -7,7 +7,7 @@ import pytest
 
 from cloud_assets.datasets.dataset import Collection, Dataset
 from cloud_assets.datasets.samples import SYNTHETIC_MARKER
-from cloud_assets.orchestration.common.resources import Folders
+from cloud_assets.orchestration.resources import Folders
 
 
 class Counted(Dataset):

@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 
 from cloud_assets.errors import InvalidRecipe, TrackingUnavailable
-from cloud_assets.orchestration.common.retries import RETRIES, only_outages_are_retried
+from cloud_assets.orchestration.asset_parts import RETRIES, only_outages_are_retried
 from cloud_assets_tests.orchestration.small_task import Made, definitions, small_task, write_patches
 
 

@@ -10,9 +10,9 @@ import rasterio
 
 from cloud_assets.definitions import defs
 from cloud_assets.errors import InvalidScene
-from cloud_assets.orchestration.automation.scene_job import JOB
-from cloud_assets.orchestration.common.resources import Folders
-from cloud_assets.orchestration.lineage.scene_assets import SCENE_PRODUCTS
+from cloud_assets.orchestration.jobs import SCENE_JOB
+from cloud_assets.orchestration.resources import Folders
+from cloud_assets.orchestration.scene_assets import SCENE_PRODUCTS
 from cloud_assets.scenes import batch
 from cloud_assets.scenes.planning import SceneModels
 from cloud_assets.scenes.product_record import SceneProducts
@@ -64,7 +64,7 @@ def execute(
             instance.add_dynamic_partitions("scenes", list(keys))
             first, last = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
             tags = {first: keys[0], last: keys[-1]}
-        return defs.resolve_job_def(JOB).execute_in_process(
+        return defs.resolve_job_def(SCENE_JOB).execute_in_process(
             run_config=CONFIG, instance=instance, tags=tags, raise_on_error=raise_on_error
         )
 

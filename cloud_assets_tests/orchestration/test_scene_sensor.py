@@ -8,8 +8,9 @@ import dagster as dg
 import pytest
 
 from cloud_assets.definitions import defs
-from cloud_assets.orchestration.automation.scene_job import JOB, MOST_SCENES_A_RUN, inbox_sensor, neighbours
-from cloud_assets.orchestration.common.resources import Folders
+from cloud_assets.orchestration.jobs import SCENE_JOB
+from cloud_assets.orchestration.resources import Folders
+from cloud_assets.orchestration.scene_automation import MOST_SCENES_A_RUN, inbox_sensor, neighbours
 
 FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 Tick = Callable[[], dg.SensorResult]
@@ -134,13 +135,13 @@ def test_runs_are_configured_by_a_file(
     tick()
     (run,) = tick().run_requests or ()
     assert run.run_config["ops"]["scenes__scene_products"]["config"]["instrument"] == "landsat8_l1"
-    assert dg.validate_run_config(defs.resolve_job_def(JOB), run.run_config)
+    assert dg.validate_run_config(defs.resolve_job_def(SCENE_JOB), run.run_config)
 
 
 def test_nobody_is_watched_unasked() -> None:
     sensor = defs.get_repository_def().get_sensor_def("inbox")
     assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
-    assert sensor.job_name == JOB
+    assert sensor.job_name == SCENE_JOB
 
 
 def test_scenes_that_follow_each_other_share_a_run() -> None:

@@ -10,13 +10,8 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 
 from cloud_assets.definitions import defs
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.orchestration.automation.automation_settings import (
-    TASK_TAG,
-    evaluation_cron,
-    retraining_cron,
-    run_configuration,
-)
-from cloud_assets.orchestration.automation.schedules import schedules
+from cloud_assets.orchestration.automation import evaluation_cron, retraining_cron, run_configuration, schedules
+from cloud_assets.orchestration.jobs import TASK_TAG
 from cloud_assets.settings import settings
 from cloud_assets.tasks import ALL_TASKS
 from cloud_assets_tests.orchestration.small_task import small_task

@@ -61,6 +61,11 @@ def from_config(defaults: Model, config: Mapping[str, Any]) -> Model:
         ) from None
 
 
+def option(kind: Any, default: Any, description: str) -> dg.Field:
+    """A field of a run configuration that no model declares."""
+    return dg.Field(kind, default_value=default, is_required=False, description=description)
+
+
 def _pydantic(value: object) -> BaseModel:
     if not isinstance(value, BaseModel):
         raise TypeError(f"only pydantic models can be configured, not a {type(value).__name__}.")

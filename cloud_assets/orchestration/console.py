@@ -1,18 +1,25 @@
-"""Console output of a run: one line a step, and what failed, without Dagster's own log."""
+"""Console output of a run, without Dagster's own log: one line a step, what failed, and a task's summary at its end."""
 
 import logging
+import os
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from cloud_assets import errors
+from cloud_assets.orchestration.resources import is_local
+from cloud_assets.reports.comparison import Comparison
 
 LOGGER = "progress"
 """Key of the logger among those of the code location."""
+_SHOWN_METRICS = 5
+_CHAMPION_STEP = "__champion"
 
 
 def silence_notices() -> None:
@@ -94,3 +101,39 @@ def _raised(error: Any) -> str:
             return str(cause.message).strip()
         cause = cause.cause
     return ""
+
+
+@dg.success_hook(required_resource_keys={"folders", "tracking"})
+def summary_after_champion(context: dg.HookContext) -> None:
+    """Prints the summary of a task once its champion is decided."""
+    task, found, _ = context.op.name.partition(_CHAMPION_STEP)
+    results = context.resources.folders.results
+    if not found or not is_local(results):
+        return
+    from cloud_assets.lifecycle.promotion import Champion
+
+    folder = Path(results.path) / task
+    comparison, record = Comparison.open(folder / "comparison"), Champion.open(folder / "champion").record
+    console = Console()
+    names = [str(name) for name in comparison.table.columns if name not in ("name", "kind")][:_SHOWN_METRICS]
+    table = Table("", *names, title=f"{comparison.task}: test split", title_justify="left")
+    for row in comparison.table.to_dict("records"):
+        values = [f"{row[name]:.4f}" if row[name] == row[name] else "" for name in names]
+        mark = " ★" if row["name"] == record.variant and row["kind"] == "variant" else ""
+        table.add_row(f"{row['name']}{mark}", *values, style=None if row["kind"] == "variant" else "dim")
+    console.print(table)
+    if comparison.is_synthetic:
+        console.print("The test images are simulated: these numbers say nothing about real imagery.", style="yellow")
+    report = context.resources.folders.report(task, f"{record.challenger_variant}_report")
+    home = "" if "DAGSTER_HOME" in os.environ else "  (in this folder: dagster.yaml keeps its runs in .dagster/)"
+    lines = [
+        f"★ champion  models:/{comparison.task}@champion, version {record.version}",
+        f"            {record.reason}",
+        f"report      {report}",
+        f"model       {folder / 'champion' / 'model'}",
+        f"Dagster UI  dg dev{home}",
+        f"MLflow UI   {context.resources.tracking.tracker().how_to_look()}",
+    ]
+    for line in lines:
+        # Never wrapped or cut: paths and commands are there to be copied.
+        console.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -5,7 +5,7 @@ import io
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from cloud_assets.inference.bundle import ModelBundle
     from cloud_assets.lifecycle.promotion import PromotionRecord
 
-Metadata = dict[str, dg.MetadataValue]
+Metadata = dict[str, Any]
+"""Name -> a value of ``dg.MetadataValue``, or a plain one: text, number, path, or JSON."""
 
 FIGURE_BYTES = 220_000
 """Largest inline figure: base64 makes a third more of it, and every look at the asset loads all of its figures."""
@@ -34,18 +35,14 @@ _CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 @contextmanager
 def measured() -> Iterator[Metadata]:
-    """Measures the time and the peak memory of a block.
-
-    Yields:
-        Metadata that is filled when the block ends.
-    """
+    """Measures the time and the peak memory of a block; the metadata that it yields are filled when the block ends."""
     started = time.monotonic()
     if _CLEAR_REFS.exists():
         _CLEAR_REFS.write_text("5", encoding="ascii")  # resets the peak that the kernel keeps of this process
     cost: Metadata = {}
     yield cost
-    cost["seconds"] = dg.MetadataValue.float(round(time.monotonic() - started, 2))
-    cost["peak_memory_mb"] = dg.MetadataValue.float(round(_peak_memory(), 1))
+    cost["seconds"] = round(time.monotonic() - started, 2)
+    cost["peak_memory_mb"] = round(_peak_memory(), 1)
 
 
 def scenes_metadata(catalog: SceneCatalog, folder: Path) -> Metadata:
@@ -53,37 +50,31 @@ def scenes_metadata(catalog: SceneCatalog, folder: Path) -> Metadata:
     summary = catalog.summary()
     files = {band.path for scene in catalog for band in scene.bands.values()}
     size = sum(Path(file).stat().st_size for file in files if Path(file).is_file())
-    metadata = {
-        "folder": dg.MetadataValue.path(folder),
-        "size_mb": dg.MetadataValue.float(round(size / 1e6, 1)),
-        **{name: _value(summary[name]) for name in ("dataset", "scenes", "groups", "skipped", "with_truth")},
-        "bands": dg.MetadataValue.text(", ".join(summary["bands"])),
-        "synthetic": dg.MetadataValue.bool(catalog.is_synthetic),
+    shown = ("instruments", "splits", "labels", "label_types")
+    return {
+        "folder": folder,
+        "size_mb": round(size / 1e6, 1),
+        **{name: summary[name] for name in ("dataset", "scenes", "groups", "skipped", "with_truth")},
+        "bands": ", ".join(summary["bands"]),
+        "synthetic": catalog.is_synthetic,
+        **{name: counts_table(summary[name], name.removesuffix("s")) for name in shown if summary[name]},
+        **bullets(notes=catalog.notes, left_out=catalog.skipped[:50]),
     }
-    for name in ("instruments", "splits", "labels", "label_types"):
-        if summary[name]:
-            metadata[name] = counts_table(summary[name], name.removesuffix("s"))
-    if catalog.notes:
-        metadata["notes"] = _bullets(catalog.notes)
-    if catalog.skipped:
-        metadata["left_out"] = _bullets([str(item) for item in catalog.skipped[:50]])
-    return metadata
 
 
 def patches_metadata(store: PatchStore) -> Metadata:
     """Patches: how many, how large, what they show."""
     summary = store.summary()
     metadata = {
-        **{name: _value(summary[name]) for name in ("patches", "groups", "dropped_blank", "skipped_scenes")},
-        "size_mb": _value(summary["megabytes"]),
-        "mean_valid_percentage": _value(round(100 * summary["mean_valid_fraction"], 2)),
+        **{name: summary[name] for name in ("patches", "groups", "dropped_blank", "skipped_scenes")},
+        "size_mb": summary["megabytes"],
+        "mean_valid_percentage": round(100 * summary["mean_valid_fraction"], 2),
         "arrays": counts_table(summary["roles"], "role", "content"),
-        "synthetic": dg.MetadataValue.bool(store.is_synthetic),
+        "synthetic": store.is_synthetic,
+        **bullets(notes=store.manifest.notes),
     }
     if summary["mean_coverage"]:
         metadata["class_balance"] = counts_table(summary["mean_coverage"], "class", "mean_percentage")
-    if store.manifest.notes:
-        metadata["notes"] = _bullets(store.manifest.notes)
     return metadata
 
 
@@ -92,8 +83,8 @@ def splits_metadata(splits: Splits) -> Metadata:
     rows: list[dict[str, str | int]] = [{"split": name, **counts} for name, counts in splits.summary().items()]
     return {
         "splits": dg.MetadataValue.table([dg.TableRecord(row) for row in rows]),
-        "method": dg.MetadataValue.text(str(splits.details.get("method", ""))),
-        "patches": dg.MetadataValue.int(len(splits)),
+        "method": str(splits.details.get("method", "")),
+        "patches": len(splits),
     }
 
 
@@ -103,18 +94,18 @@ def model_metadata(bundle: "ModelBundle") -> Metadata:
 
     card, record = bundle.card, bundle.card.training
     metadata = {
-        "size_mb": dg.MetadataValue.float(round(bundle.size / 1e6, 2)),
-        "bands": dg.MetadataValue.text(", ".join(card.bands)),
-        "epochs": dg.MetadataValue.int(record.epochs_run),
-        "best_epoch": dg.MetadataValue.int(record.best_epoch + 1),
-        "training_seconds": dg.MetadataValue.float(round(record.seconds, 1)),
-        "device": dg.MetadataValue.text(record.device),
-        "fingerprint": dg.MetadataValue.text(record.fingerprint),
+        "size_mb": round(bundle.size / 1e6, 2),
+        "bands": ", ".join(card.bands),
+        "epochs": record.epochs_run,
+        "best_epoch": record.best_epoch + 1,
+        "training_seconds": round(float(record.seconds), 1),
+        "device": record.device,
+        "fingerprint": record.fingerprint,
         "recipe": dg.MetadataValue.json(record.recipe),
         **metric_values(card.metrics, "validation_"),
     }
     if card.threshold is not None:
-        metadata["threshold"] = dg.MetadataValue.float(card.threshold.value)
+        metadata["threshold"] = float(card.threshold.value)
     curves = learning_curves(record.history, record.best_epoch)
     if curves is not None:
         metadata["learning_curves"] = figure(curves, "learning curves")
@@ -129,15 +120,15 @@ def evaluation_metadata(evaluation: Evaluation, report: str) -> Metadata:
         "all_metrics": dg.MetadataValue.json(dict(evaluation.metrics)),
         "report": dg.MetadataValue.path(report),
         **figures(evaluation.figures, evaluation.captions),
-        **({"notes": _bullets(evaluation.notes)} if evaluation.notes else {}),
+        **bullets(notes=evaluation.notes),
     }
 
 
 def comparison_metadata(comparison: Comparison, report: str) -> Metadata:
     """A comparison: the ranking, as table and figure."""
     return {
-        "best_variant": dg.MetadataValue.text(comparison.best),
-        comparison.gate.metric: dg.MetadataValue.float(comparison.metrics[comparison.best][comparison.gate.metric]),
+        "best_variant": comparison.best,
+        comparison.gate.metric: float(comparison.metrics[comparison.best][comparison.gate.metric]),
         "ranking": table(comparison.table),
         "report": dg.MetadataValue.path(report),
         **figures(comparison.figures, comparison.captions),
@@ -148,14 +139,20 @@ def promotion_metadata(record: "PromotionRecord") -> Metadata:
     """A promotion: who is champion, since which decision, and why."""
     values = record.model_dump(mode="json")
     shown = ("variant", "version", "promoted", "waits_for_approval", "reason", "metric", "challenger_variant",
-             "challenger_version")  # fmt: skip
-    maybe = ("challenger_value", "previous_version", "previous_value", "difference_low", "difference_high")
-    return {name: _value(values[name]) for name in (*shown, *maybe) if values[name] is not None}
+             "challenger_version", "challenger_value", "previous_version", "previous_value", "difference_low",
+             "difference_high")  # fmt: skip
+    return {name: values[name] for name in shown if values[name] is not None}
 
 
 def metric_values(metrics: Mapping[str, float], prefix: str = "") -> Metadata:
     """Metrics as numbers that the UI plots over materialisations."""
-    return {prefix + name: dg.MetadataValue.float(float(value)) for name, value in metrics.items()}
+    return {prefix + name: float(value) for name, value in metrics.items()}
+
+
+def bullets(**lines: Iterable[object]) -> Metadata:
+    """Lists by name, an item a line; empty ones are left out."""
+    texts = {name: "\n".join(f"- {line}" for line in items) for name, items in lines.items()}
+    return {name: dg.MetadataValue.md(text) for name, text in texts.items() if text}
 
 
 def counts_table(counts: Mapping[str, Any], key: str, value: str = "count") -> dg.TableMetadataValue:
@@ -194,20 +191,6 @@ def table(frame: "pd.DataFrame") -> dg.TableMetadataValue:
     return dg.MetadataValue.table(
         [dg.TableRecord({str(k): v for k, v in row.items()}) for row in rounded.to_dict("records")]
     )
-
-
-def _bullets(lines: Sequence[str]) -> dg.MarkdownMetadataValue:
-    return dg.MetadataValue.md("\n".join(f"- {line}" for line in lines))
-
-
-def _value(value: Any) -> dg.MetadataValue:
-    if isinstance(value, bool):
-        return dg.MetadataValue.bool(value)
-    if isinstance(value, int):
-        return dg.MetadataValue.int(value)
-    if isinstance(value, float):
-        return dg.MetadataValue.float(value)
-    return dg.MetadataValue.text(str(value))
 
 
 def _peak_memory() -> float:

@@ -1,19 +1,22 @@
 """The assets of scenes: the inbox, and the products of each scene."""
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import dagster as dg
 
 from cloud_assets.errors import InvalidScene
-from cloud_assets.orchestration.common.config_schema import config_schema, from_config
-from cloud_assets.orchestration.common.provenance import provenance_tags
-from cloud_assets.orchestration.common.resources import Folders, Tracking
-from cloud_assets.orchestration.lineage.scene_metadata import scene_check_results, scene_check_specs, scene_metadata
+from cloud_assets.lifecycle.registered_champions import RegisteredChampions
+from cloud_assets.orchestration.asset_parts import code_version, provenance_tags
+from cloud_assets.orchestration.checks import check_specs, result
+from cloud_assets.orchestration.config_schema import config_schema, from_config, option
+from cloud_assets.orchestration.metadata import Metadata, bullets, counts_table, figure
+from cloud_assets.orchestration.resources import Folders, Tracking
 from cloud_assets.scenes.inbox import scene_keys
 from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.product_checks import Finding
+from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.tasks import ALL_TASKS
 
 GROUP = "scenes"
@@ -21,41 +24,19 @@ SCENES = dg.DynamicPartitionsDefinition(name=GROUP)
 """One partition a scene, named as its file or folder in the inbox."""
 RAW_SCENES = dg.AssetKey([GROUP, "raw_scenes"])
 SCENE_PRODUCTS = dg.AssetKey([GROUP, "scene_products"])
+_TAGS, _OWNERS = {"domain": "earth_observation"}, ["team:remote-sensing"]
 _VERSION = "1"
 """Raised when products of the same options would come out differently than before."""
-_OPTIONS = SceneOptions()
-_PRODUCTS_CONFIG = {
-    **config_schema(_OPTIONS),
-    "bands": dg.Field(
-        dg.Noneable([str]),
-        default_value=None,
-        is_required=False,
-        description="Bands of raster files that do not tell them, in order.",
-    ),
-    "instrument": dg.Field(
-        dg.Noneable(str),
-        default_value=None,
-        is_required=False,
-        description="Instrument of raster files that do not tell it.",
-    ),
-    "scale": dg.Field(
-        dg.Noneable(float),
-        default_value=None,
-        is_required=False,
-        description="Reflectance a number of raster files that do not tell it.",
-    ),
-    "offset": dg.Field(
-        dg.Noneable(float), default_value=None, is_required=False, description="Added to it, in reflectance."
-    ),
-}
-
-
-class _Common(TypedDict):
-    group_name: str
-    tags: dict[str, str]
-    owners: list[str]
-    code_version: str
-    partitions_def: dg.DynamicPartitionsDefinition
+_SHOWN = (
+    "cloud_percentage",
+    "classifier_cloud_percentage",
+    "usable_fraction",
+    "valid_fraction",
+    "anomaly_score",
+    "synthetic_fraction",
+    "seconds",
+    "megapixels_per_second",
+)
 
 
 def scene_assets() -> list[dg.AssetsDefinition | dg.AssetSpec]:
@@ -64,13 +45,18 @@ def scene_assets() -> list[dg.AssetsDefinition | dg.AssetSpec]:
         RAW_SCENES,
         description="Scenes that lie in the inbox. People and other programs put them there; the sensor tells of them.",
         kinds={"gdal", "geotiff"},
-        **_common(""),
+        group_name=GROUP,
+        tags=_TAGS,
+        owners=_OWNERS,
+        code_version=code_version(_VERSION, ""),
+        partitions_def=SCENES,
     )
     return [raw_scenes, _scene_products()]
 
 
 def _scene_products() -> dg.AssetsDefinition:
     champion_keys = [dg.AssetKey([task.name, "champion"]) for task in ALL_TASKS]
+    defaults = SceneOptions()
 
     @dg.asset(
         key=SCENE_PRODUCTS,
@@ -80,10 +66,20 @@ def _scene_products() -> dg.AssetsDefinition:
             "them. Finished scenes are skipped until scene, models or options change."
         ),
         kinds={"geotiff", "pytorch", "stac"},
-        **_common(_OPTIONS.model_dump_json()),
+        group_name=GROUP,
+        tags=_TAGS,
+        owners=_OWNERS,
+        code_version=code_version(_VERSION, defaults.model_dump_json()),
+        partitions_def=SCENES,
         deps=[RAW_SCENES, *champion_keys],
-        config_schema=_PRODUCTS_CONFIG,
-        check_specs=scene_check_specs(SCENE_PRODUCTS),
+        config_schema={
+            **config_schema(defaults),
+            "bands": option(dg.Noneable([str]), None, "Bands of raster files that do not tell them, in order."),
+            "instrument": option(dg.Noneable(str), None, "Instrument of raster files that do not tell it."),
+            "scale": option(dg.Noneable(float), None, "Reflectance a number of raster files that do not tell it."),
+            "offset": option(dg.Noneable(float), None, "Added to it, in reflectance."),
+        },
+        check_specs=check_specs(SCENE_PRODUCTS, "scene_products"),
         # Each scene is reported as soon as it is finished, so there is nothing left to return at the end.
         output_required=False,
         # Many scenes, one load of the models.
@@ -103,7 +99,7 @@ def _scene_products() -> dg.AssetsDefinition:
             "instrument": config.pop("instrument"),
             "scaling": stated_by_user(config.pop("scale"), config.pop("offset")),
         }
-        options = from_config(_OPTIONS, config)
+        options = from_config(defaults, config)
         keys = _asked_for(context, folders)
         champions = registered_champions(tracking.tracker(), ALL_TASKS)
         context.log.info(f"{len(keys)} scenes with {', '.join(champions.versions)}")
@@ -125,7 +121,7 @@ def _scene_products() -> dg.AssetsDefinition:
             yield dg.AssetMaterialization(
                 SCENE_PRODUCTS,
                 partition=key,
-                metadata=scene_metadata(products, champions, findings[label]),
+                metadata=_metadata(products, champions, findings[label]),
                 tags=provenance_tags(
                     context.instance,
                     products.fingerprint,
@@ -133,7 +129,7 @@ def _scene_products() -> dg.AssetsDefinition:
                     {RAW_SCENES: key, **dict.fromkeys(champion_keys)},
                 ),
             )
-        yield from scene_check_results(findings)
+        yield from _check_results(findings)
         if failed:
             lines = "\n".join(f"  {scene}: {reason}" for scene, reason in failed.items())
             raise InvalidScene(
@@ -143,16 +139,6 @@ def _scene_products() -> dg.AssetsDefinition:
             )
 
     return scene_products
-
-
-def _common(settings: str) -> _Common:
-    return {
-        "group_name": GROUP,
-        "tags": {"domain": "earth_observation"},
-        "owners": ["team:remote-sensing"],
-        "code_version": hashlib.blake2b(f"{_VERSION}\n{settings}".encode(), digest_size=8).hexdigest(),
-        "partitions_def": SCENES,
-    }
 
 
 def _asked_for(context: dg.AssetExecutionContext, folders: Folders) -> list[str]:
@@ -169,3 +155,40 @@ def _asked_for(context: dg.AssetExecutionContext, folders: Folders) -> list[str]
     there = [key for key in keys if Path(key).name == key and (folders.incoming / key).exists()]
     context.instance.add_dynamic_partitions(GROUP, there)
     return keys
+
+
+def _metadata(products: SceneProducts, champions: RegisteredChampions, findings: Sequence[Finding]) -> Metadata:
+    """The products of one scene: pictures, numbers, files, models."""
+    from cloud_assets.imagery.writing.pictures import of_class_file, png
+
+    paths, statistics = products.paths, products.statistics
+    metadata: Metadata = {
+        "how": "made" if products.is_new else "unchanged: scene, models and options are as before",
+        "quicklook": figure(paths["quicklook"].read_bytes(), f"{products.name} as the eye sees it"),
+    }
+    if "mask" in paths:
+        metadata["mask"] = figure(png(of_class_file(paths["mask"])), f"cloud classes of {products.name}")
+    shown = {name: statistics[name] for name in _SHOWN if name in statistics}
+    return {
+        **metadata,
+        **{name: float(round(value, 4)) for name, value in shown.items() if value == value},
+        "page": paths["page"],
+        "stac_item": paths["stac"],
+        "files": counts_table({name: str(path) for name, path in paths.items()}, "product", "file"),
+        "models": counts_table(products.models, "model", "version"),
+        **bullets(
+            champions=[*champions.versions, *champions.left_out],
+            checks=[f"{'✓' if one.passed else '✗'} {one.check}: {one.said}" for one in findings],
+            notes=products.warnings,
+        ),
+        "scene": dg.MetadataValue.path(products.source),
+    }
+
+
+def _check_results(findings: Mapping[str, Sequence[Finding]]) -> Iterator[dg.AssetCheckResult]:
+    """One result of each check for all scenes of a run."""
+    for check in dict.fromkeys(one.check for several in findings.values() for one in several):
+        found = {scene: one for scene, several in findings.items() for one in several if one.check == check}
+        failed = [f"{scene}: {one.said}" for scene, one in found.items() if not one.passed]
+        said = counts_table({scene: one.said for scene, one in found.items()}, "scene", "found")
+        yield result(check, not failed, "; ".join(failed) or f"{len(found)} scenes", {"scenes": said})

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 
-from cloud_assets.orchestration.common.asset_parts import run_url
+from cloud_assets.orchestration.asset_parts import run_url
 from cloud_assets.settings import PREFIX, settings
 
 NAME = "run_failure_notification"
@@ -66,25 +66,17 @@ def notify(message: dict[str, object], warn: Callable[[str], None]) -> None:
             subprocess.run(shlex.split(command), input=body, text=True, timeout=_SECONDS, check=True)  # noqa: S603
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             warn(f"{COMMAND} failed: {error}")
-    if webhook:
-        _post(webhook.get_secret_value(), body, warn)
-
-
-def _post(webhook: str, body: str, warn: Callable[[str], None]) -> None:
-    import requests
-
-    if urlsplit(webhook).scheme not in ("http", "https"):
+    if webhook and urlsplit(webhook.get_secret_value()).scheme not in ("http", "https"):
         warn(f"{WEBHOOK} must begin with https:// or http://.")
-        return
-    try:
-        answer = requests.post(
-            webhook, data=body.encode(), headers={"Content-Type": "application/json"}, timeout=_SECONDS
-        )
-    except requests.RequestException as error:
-        warn(f"{WEBHOOK} cannot be reached ({type(error).__name__}).")
-        return
-    if not answer.ok:
-        warn(f"{WEBHOOK} answered {answer.status_code}.")
+    elif webhook:
+        import requests
+
+        try:
+            answer = requests.post(webhook.get_secret_value(), json=message, timeout=_SECONDS)
+            if not answer.ok:
+                warn(f"{WEBHOOK} answered {answer.status_code}.")
+        except requests.RequestException as error:
+            warn(f"{WEBHOOK} cannot be reached ({type(error).__name__}).")
 
 
 def _reason(context: dg.RunFailureSensorContext, steps: Sequence[dg.DagsterEvent]) -> str:

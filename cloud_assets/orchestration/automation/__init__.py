@@ -1,1 +1,0 @@
-"""Schedules, sensors and the jobs that they start."""

@@ -1,0 +1,275 @@
+"""The assets of the choice among variants: comparison, champion, its evaluation on the data of today, its export."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from cloud_assets.errors import InvalidReport
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.export_recipe import ExportRecipe
+from cloud_assets.lifecycle.promotion import Champion
+from cloud_assets.orchestration import checks
+from cloud_assets.orchestration.asset_parts import (
+    GPU_POOL,
+    RETRIES,
+    asset_key,
+    made,
+    only_outages_are_retried,
+    reference_inputs,
+    references,
+    report_inputs,
+    run_link,
+    task_asset,
+)
+from cloud_assets.orchestration.config_schema import from_config
+from cloud_assets.orchestration.metadata import (
+    Metadata,
+    comparison_metadata,
+    evaluation_metadata,
+    measured,
+    metric_values,
+    promotion_metadata,
+)
+from cloud_assets.orchestration.resources import AssetFolders, Folders, Tracking
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.comparison import Comparison, compare, present_evaluations
+from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.gate import Gate
+from cloud_assets.settings import settings
+from cloud_assets.tasks.task import Task
+
+if TYPE_CHECKING:
+    from cloud_assets.inference.onnx_export import ExportedModel
+
+CHAMPION_EVALUATION, EXPORTED = "champion_evaluation", "exported_model"
+_DATA = ("labeled_patches", "splits")
+
+
+def comparison_asset(task: Task) -> dg.AssetsDefinition:
+    """A task's variants, ranked."""
+    what = "The variants side by side, ranked by the gate's metric."
+
+    @task_asset(
+        task,
+        "comparison",
+        what,
+        task.gate,
+        {"pandas", "html"},
+        inputs=["splits"],
+        further_inputs=report_inputs(task),
+    )
+    def comparison(
+        context: dg.AssetExecutionContext, folders: Folders, splits: Splits, **reports: Evaluation | None
+    ) -> Iterator[dg.MaterializeResult[Comparison]]:
+        with measured() as cost:
+            found = {report.variant: report for report in reports.values() if report is not None}
+            present = present_evaluations(found, splits)
+            if len(present) < len(found):
+                earlier = ", ".join(variant for variant in found if variant not in present)
+                context.log.warning(f"Left out, for they were evaluated on other splits than the present: {earlier}")
+            gate = effective_gate(from_config(task.gate, context.op_execution_context.op_config))
+            compared = compare(present, gate)
+        metadata = {**comparison_metadata(compared, folders.report(task.name, "comparison")), **cost}
+        yield made(compared, compared.data_version, metadata, checks.check_comparison(compared))
+
+    return comparison
+
+
+def champion_asset(task: Task) -> dg.AssetsDefinition:
+    """A task's best model so far."""
+    what = "The task's best model so far, in MLflow's registry as champion."
+
+    @task_asset(
+        task,
+        "champion",
+        what,
+        task.gate,
+        {"mlflow", "pytorch"},
+        inputs=["comparison", *_DATA],
+        further_inputs=report_inputs(task),
+        # The gate is configured where the comparison applies it.
+        config_schema=None,
+        retry_policy=RETRIES,
+        # The default retraining is weekly.
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=22), warn_window=timedelta(days=8)),
+        deps=[asset_key(task, f"{variant}_model") for variant in task.variants],
+    )
+    def champion(
+        context: dg.AssetExecutionContext,
+        folders: Folders,
+        tracking: Tracking,
+        io_manager: dg.ResourceParam[AssetFolders],
+        comparison: Comparison,
+        labeled_patches: PatchStore,
+        splits: Splits,
+        **reports: Evaluation | None,
+    ) -> Iterator[dg.MaterializeResult[Champion]]:
+        from cloud_assets.lifecycle.promotion import CHAMPION, promote
+
+        # Only the best variant's model is opened: models are large.
+        model = io_manager.find([task.name, f"{comparison.best}_model"], ModelBundle)
+        bundle, evaluation = _together(task, comparison, model, reports[f"{comparison.best}_report"])
+        tracker = tracking.tracker()
+        with measured() as cost, only_outages_are_retried():
+            workspace = folders.workspace(bundle)
+            decided = promote(
+                replace(task, gate=comparison.gate), bundle, evaluation, workspace, labeled_patches, splits, tracker
+            )
+        context.log.info(decided.record.reason)
+        registered = tracker.version_at(task.name, CHAMPION)
+        found = checks.check_champion(
+            decided.bundle.version, registered.tags.get("model_version") if registered else None
+        )
+        metadata = {
+            **promotion_metadata(decided.record),
+            "load": dg.MetadataValue.md(f'`mlflow.pyfunc.load_model("models:/{task.name}@champion")`'),
+            **run_link(tracking, decided.record.run_id),
+            **cost,
+        }
+        yield made(decided, decided.data_version, metadata, found)
+
+    return champion
+
+
+def effective_gate(gate: Gate) -> Gate:
+    """The gate that the comparison records and promotion applies: the environment may ask for a person's approval."""
+    return gate.model_copy(update={"approval": "manual"}) if settings().approval == "manual" else gate
+
+
+def _together(
+    task: Task, comparison: Comparison, bundle: ModelBundle | None, evaluation: Evaluation | None
+) -> tuple[ModelBundle, Evaluation]:
+    """The best variant's model and its evaluation, if they and the comparison are of the same model."""
+    versions = {
+        "comparison": comparison.model_versions[comparison.best],
+        "model": None if bundle is None else bundle.version,
+        "report": None if evaluation is None else evaluation.model_version,
+    }
+    if bundle is None or evaluation is None or len(set(versions.values())) > 1:
+        raise InvalidReport(
+            f"{task.name}/{comparison.best}: trained model, evaluation and comparison are of different models "
+            f"({versions}). Materialise {comparison.best}_report and the comparison again."
+        )
+    return bundle, evaluation
+
+
+def champion_evaluation_asset(task: Task) -> dg.AssetsDefinition:
+    """The present champion's evaluation on the present test split."""
+    what = "How good the registered champion is on the present test split."
+
+    @task_asset(
+        task,
+        CHAMPION_EVALUATION,
+        what,
+        task.evaluation,
+        {"torchmetrics", "html"},
+        inputs=_DATA,
+        further_inputs=reference_inputs(task),
+        pool=GPU_POOL,
+        retry_policy=RETRIES,
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=3), warn_window=timedelta(hours=26)),
+        deps=[asset_key(task, "champion")],
+        # A champion that was promoted, approved or rolled back is judged without waiting for the night.
+        automation_condition=when_dependencies_change(optional=task.references),
+    )
+    def champion_evaluation(
+        context: dg.AssetExecutionContext,
+        folders: Folders,
+        tracking: Tracking,
+        labeled_patches: PatchStore,
+        splits: Splits,
+        **champions: Champion | None,
+    ) -> Iterator[dg.MaterializeResult[Evaluation]]:
+        from cloud_assets.lifecycle.registered_champions import evaluate_champion
+
+        evaluator = from_config(task.evaluation, context.op_execution_context.op_config)
+        with measured() as cost, only_outages_are_retried():
+            given = references(task, champions)
+            judged = evaluate_champion(task, evaluator, labeled_patches, splits, tracking.tracker(), **given)
+        context.log.info(judged.said)
+        evaluation = judged.evaluation
+        metadata = {
+            **evaluation_metadata(evaluation, folders.report(task.name, CHAMPION_EVALUATION)),
+            "champion_version": judged.version.version,
+            **({} if judged.promised is None else {"promised": float(judged.promised)}),
+            **run_link(tracking, judged.version.run_id),
+            **cost,
+        }
+        yield made(evaluation, evaluation.data_version, metadata, checks.check_champion_evaluation(judged, task.gate))
+
+    return champion_evaluation
+
+
+def exported_model_asset(task: Task, defaults: ExportRecipe) -> dg.AssetsDefinition:
+    """The exported champion of a task that declares how to export."""
+    what = "The champion for machines without PyTorch: ONNX, and in 8-bit integers."
+
+    @task_asset(
+        task,
+        EXPORTED,
+        what,
+        defaults,
+        {"onnx"},
+        inputs=["champion", *_DATA],
+        # A champion that was approved or rolled back by hand reaches its exported form, too.
+        automation_condition=when_dependencies_change(),
+    )
+    def exported_model(
+        context: dg.AssetExecutionContext,
+        folders: Folders,
+        champion: Champion,
+        labeled_patches: PatchStore,
+        splits: Splits,
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        from cloud_assets.lifecycle.export import export_model
+
+        recipe = from_config(defaults, context.op_execution_context.op_config)
+        with measured() as cost:
+            exported = export_model(task, recipe, champion.bundle, labeled_patches, splits)
+        made_of = f"{champion.bundle.version} {recipe.model_dump_json()}"
+        folder = dg.MetadataValue.path(str(folders.results.joinpath(task.name, EXPORTED)))
+        version = hashlib.blake2b(made_of.encode(), digest_size=16).hexdigest()
+        yield made(exported, version, {"folder": folder, **_export_metadata(exported), **cost})
+
+    return exported_model
+
+
+def _export_metadata(exported: "ExportedModel") -> Metadata:
+    """Sizes, parity, and what the 8-bit network loses."""
+    record = exported.record
+    int8 = {
+        "int8_size_mb": None if record.int8_bytes is None else round(record.int8_bytes / 1e6, 3),
+        "int8_milliseconds": record.int8_milliseconds,
+        "int8_agreement": record.int8_agreement,
+    }
+    return {
+        "variant": exported.card.variant,
+        "opset": record.opset,
+        "inputs_compared": record.inputs_compared,
+        "max_difference": record.max_difference,
+        "size_mb": round(record.bytes / 1e6, 3),
+        "milliseconds": record.milliseconds,
+        **metric_values(record.metrics),
+        **{name: value for name, value in int8.items() if value is not None},
+    }
+
+
+def when_dependencies_change(optional: Sequence[str] = ()) -> dg.AutomationCondition[Any]:
+    """Declarative automation: once another data version of a dependency is there and nothing upstream is running.
+
+    Args:
+        optional: Tasks whose champion may be missing.
+    """
+    condition = dg.AutomationCondition
+    champions = dg.AssetSelection.assets(*(dg.AssetKey([name, "champion"]) for name in optional))
+    return (
+        condition.any_deps_match(condition.data_version_changed()).since_last_handled()
+        & ~condition.in_progress()
+        & ~condition.any_deps_in_progress()
+        & ~(condition.any_deps_missing().ignore(champions) if optional else condition.any_deps_missing())
+    )

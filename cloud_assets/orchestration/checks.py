@@ -1,0 +1,250 @@
+"""Asset checks of a lineage, all cheap enough to run in the step that makes the asset."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import dagster as dg
+import numpy as np
+
+from cloud_assets.bands import CLASS_NAMES, UNLABELLED
+from cloud_assets.datasets.catalog import SceneCatalog
+from cloud_assets.families.classification.coverage_labels import percentage_mismatches
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.statistics import class_shares, implausible_values
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.comparison import Comparison
+from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.gate import Gate
+from cloud_assets.scenes.product_checks import CLOUD_COVER, GEOREFERENCE, NODATA
+
+if TYPE_CHECKING:
+    from cloud_assets.lifecycle.drift_report import DriftReport
+    from cloud_assets.lifecycle.registered_champions import ChampionReport
+    from cloud_assets.lifecycle.suspicious_labels import SuspiciousLabels
+
+MOST_BLANK = 0.6
+"""Share of nearly blank patches above which something is wrong; a third is usual where scenes lie slanted in a grid."""
+COVERAGE_TOLERANCE = 1.0
+"""Percentage points by which a mask's cloud cover may differ from what its data set states."""
+_LOOKED_AT = 500
+SMALLEST_CLASS = 0.02
+"""Share of a class below which it can hardly be learnt, nor its scores be believed."""
+FLOORS: Mapping[str, float] = {"iou": 0.3, "accuracy": 0.4, "auroc": 0.6, "psnr_gain": 0.0}
+"""Values below which nobody would use a model, whatever baselines reach; a gate's own minimum wins."""
+SUSPICION = 0.5
+"""From here on a label is a case for the labelling team: half of a patch's cloud is contradicted, or half a margin."""
+
+_WARNING, _ERROR, _BLOCKING = "warning", "error", "blocking"
+_CHECKS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
+    "raw_scenes": {
+        "complete": (_WARNING, "Everything that the data set lists can be used."),
+        "no_twins": (_WARNING, "No pixels are in the data set under two names."),
+    },
+    "labeled_patches": {
+        "class_codes": (_BLOCKING, "Masks hold cloud codes and 255 only."),
+        "blank_share": (_WARNING, f"At most {MOST_BLANK:.0%} of patches were blank."),
+        "duplicates": (_WARNING, "No two patches hold the same pixels."),
+        "stated_coverage": (
+            _WARNING,
+            f"Masks are within {COVERAGE_TOLERANCE:g} points of the cover that the data set states itself.",
+        ),
+        "every_scene_cut": (_WARNING, "Each scene has patches, or is accounted for."),
+        "value_ranges": (_ERROR, "Values are what the instrument measures; offsets were taken once."),
+        "class_balance": (_WARNING, f"No class has less than {SMALLEST_CLASS:.0%} of the labels."),
+    },
+    "splits": {
+        "no_leakage": (_BLOCKING, "No group is in two splits."),
+        "every_class": (_BLOCKING, "Each split has patches of each class."),
+        "no_shared_pixels": (_WARNING, "No pixels are in two splits under two names."),
+    },
+    "hyperparameter_study": {"has_a_best_trial": (_WARNING, "A trial came to its end, if any was asked for.")},
+    "report": {
+        "better_than_trivial": (_WARNING, "Better than rules without learning."),
+        "metric_floor": (_WARNING, "Good enough for anybody to use."),
+    },
+    # Not blocking: the champion's step turns an unfit challenger down, and notes why.
+    "comparison": {"best_passes_gate": (_ERROR, "The best variant is fit.")},
+    "champion": {"registry_agrees": (_BLOCKING, "The alias points to this model.")},
+    "champion_evaluation": {"still_passes_gate": (_WARNING, "Today's data would let the champion through.")},
+    "drift_report": {
+        "no_drift": (_WARNING, "New data look like the training data."),
+        "no_severe_drift": (
+            _ERROR,
+            "New data are not so different that the task should be trained again. The sensor "
+            "<task>_retraining_on_drift, if switched on, does that.",
+        ),
+    },
+    "suspicious_labels": {
+        "labels_agree": (_WARNING, f"No label is contradicted with a suspicion of {SUSPICION:g} or more.")
+    },
+    "scene_products": {
+        # A warning: an overcast scene looks like one that was misread.
+        CLOUD_COVER: (
+            _WARNING,
+            "The mask's cloud cover is the recorded one, not far from other estimates, and not nearly everything.",
+        ),
+        GEOREFERENCE: (_ERROR, "All rasters have the scene's coordinate reference system and lie on its pixels."),
+        NODATA: (_ERROR, "What was observed has a value in mask, probability and scores, and what was not has none."),
+    },
+}
+"""What is checked of each asset: name of the check -> what its failure means, and what it says of the asset.
+
+A blocking check that fails stops the run there, so that nothing downstream is made from data that are wrong.
+"""
+_GRADES: Final = {name: grade for checks in _CHECKS.values() for name, (grade, _) in checks.items()}
+
+
+def check_specs(asset: dg.AssetKey, kind: str) -> list[dg.AssetCheckSpec]:
+    """The checks of an asset; none for a kind of asset that has none."""
+    return [
+        dg.AssetCheckSpec(name, asset=asset, blocking=grade == _BLOCKING, description=said)
+        for name, (grade, said) in _CHECKS.get(kind, {}).items()
+    ]
+
+
+def result(name: str, passed: bool, said: str, metadata: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
+    """The result of one of the checks."""
+    severity = dg.AssetCheckSeverity.WARN if _GRADES[name] == _WARNING else dg.AssetCheckSeverity.ERROR
+    return dg.AssetCheckResult(
+        check_name=name, passed=bool(passed), severity=severity, description=said, metadata=metadata
+    )
+
+
+def check_scenes(catalog: SceneCatalog) -> list[dg.AssetCheckResult]:
+    """Results for raw scenes."""
+    left_out = [str(item) for item in catalog.skipped]
+    seen: dict[tuple[str, str], str] = {}
+    twins = []
+    for scene in catalog:
+        # Windows of one file share its hash; they are no twins.
+        windows = repr(sorted((name, band.index, band.window) for name, band in scene.bands.items()))
+        first = seen.setdefault((scene.content_hash, windows), scene.scene_id)
+        if first != scene.scene_id and scene.content_hash:
+            twins.append(f"{scene.scene_id} = {first}")
+    found = f"{len(catalog)} scenes, "
+    return [
+        result("complete", not left_out, found + _listed(left_out, "left out")),
+        result("no_twins", not twins, found + _listed(twins, "twins")),
+    ]
+
+
+def check_patches(store: PatchStore, catalog: SceneCatalog) -> list[dg.AssetCheckResult]:
+    """Results for labelled patches: masks, and what comes twice."""
+    found: set[int] = set()
+    if store.has_masks:
+        step = max(1, len(store) // _LOOKED_AT)
+        found = {int(code) for mask in store.masks[::step] for code in np.unique(mask)}
+    unknown = sorted(found - set(CLASS_NAMES) - {UNLABELLED})
+    dropped = store.manifest.dropped_blank
+    blank = dropped / max(1, dropped + len(store))
+    differing = [
+        f"{scene} {measured:.1f} % (stated {stated:.1f} %)"
+        for scene, measured, stated in percentage_mismatches(catalog, store, COVERAGE_TOLERANCE)
+    ]
+    hashes = store.index["content_hash"]
+    doubled = store.index.loc[hashes.duplicated(keep=False), "patch_id"].tolist()
+    return [
+        result("class_codes", not unknown, f"unknown codes {unknown}" if unknown else f"codes {sorted(found)}"),
+        result("blank_share", blank <= MOST_BLANK, f"{blank:.1%} of patches were blank"),
+        result("duplicates", not doubled, _listed(doubled, "patches hold the same pixels as another")),
+        result("stated_coverage", not differing, _listed(differing, "masks disagree with it")),
+    ]
+
+
+def check_values(store: PatchStore, catalog: SceneCatalog) -> list[dg.AssetCheckResult]:
+    """Results for labelled patches: whether they are all there, what they measure, and their classes."""
+    unreadable = {item for item, _ in store.manifest.skipped}
+    cut = set(store.index["scene_id"])
+    absent = [scene.scene_id for scene in catalog if scene.scene_id not in cut and scene.scene_id not in unreadable]
+    accounted = len(absent) <= store.manifest.dropped_blank
+    counts = (
+        f"{len(catalog)} scenes: {len(cut)} with {len(store)} patches, {len(unreadable)} unreadable, "
+        f"{store.manifest.dropped_blank} blank patches" + ("" if accounted else "; " + _listed(absent, "without any"))
+    )
+    problems = implausible_values(store)
+    shares = class_shares(store)
+    rare = [name for name, share in shares.items() if share < SMALLEST_CLASS]
+    said = ", ".join(f"{name} {share:.1%}" for name, share in shares.items()) or "these patches have no classes"
+    return [
+        result("every_scene_cut", accounted, counts),
+        result("value_ranges", not problems, " ".join(problems) or "plausible"),
+        result("class_balance", not rare, said),
+    ]
+
+
+def check_splits(splits: Splits, store: PatchStore) -> list[dg.AssetCheckResult]:
+    """Results for splits."""
+    leaking, lacking = splits.leaking_groups(), splits.class_problems()
+    hashes = store.index["content_hash"].to_numpy()[splits.table["position"].to_numpy()]
+    spread = splits.table.assign(content=hashes).groupby("content")["split"].nunique()
+    shared = int((spread > 1).sum())
+    return [
+        result("no_leakage", not leaking, _listed(leaking, "groups are in more than one split")),
+        result("every_class", not lacking, " ".join(lacking) or "all there"),
+        result("no_shared_pixels", not shared, f"{shared} patches have a twin in another split"),
+    ]
+
+
+def check_evaluation(evaluation: Evaluation, gate: Gate) -> list[dg.AssetCheckResult]:
+    """Results for an evaluation: against trivial rules, and against the metric's floor."""
+    value = evaluation.metrics.get(gate.metric)
+    rules = gate.trivial_values(evaluation.metrics)
+    floor = FLOORS.get(gate.metric) if gate.minimum is None else gate.minimum
+    measured = f"{gate.metric} {'was not measured' if value is None else format(value, '.4f')}"
+    beaten = value is not None and bool(rules) and all(gate.is_better(value, rule) for rule in rules.values())
+    against = ", ".join(f"{name} {rule:.4f}" for name, rule in rules.items()) or "no trivial rule was measured"
+    fit = value is not None and not (floor is not None and gate.is_better(floor, value))
+    needed = "no floor is known for it" if floor is None else f"the floor is {floor:g}"
+    return [
+        result("better_than_trivial", beaten, f"{measured}; {against}"),
+        result("metric_floor", fit, f"{measured}; {needed}"),
+    ]
+
+
+def check_comparison(comparison: Comparison) -> list[dg.AssetCheckResult]:
+    """Results for a comparison."""
+    decision = comparison.decision
+    said = f"{comparison.best}: {decision.reason}"
+    if not decision.accepted:
+        said += (
+            ". Train longer or on more data (the same recipe is trained again with retrain: true), or change the gate."
+        )
+    return [result("best_passes_gate", decision.accepted, said)]
+
+
+def check_champion(model_version: str, registered_version: str | None) -> list[dg.AssetCheckResult]:
+    """Results for a champion: the version of its bundle, and that behind the registry's alias (None: no alias)."""
+    said = f"champion {model_version}, alias {registered_version}"
+    return [result("registry_agrees", model_version == registered_version, said)]
+
+
+def check_champion_evaluation(judged: "ChampionReport", gate: Gate) -> list[dg.AssetCheckResult]:
+    """Results for the present champion on the labelled data of today."""
+    decision = gate.passes(judged.evaluation.metrics)
+    advice = "" if decision.accepted else f" {decision.reason}. Train again: its job, or the schedule."
+    return [result("still_passes_gate", decision.accepted, judged.said + advice)]
+
+
+def check_drift(report: "DriftReport") -> list[dg.AssetCheckResult]:
+    """Results for a drift report: what the last batches say, not older ones."""
+    said = "; ".join(
+        f"{batch.name}: {batch.level}, p {batch.p_value:.3g}, {batch.feature} D {batch.ks:.2f}, PSI {batch.psi:.2f}"
+        for batch in report.latest
+    )
+    said = said or " ".join(report.notes) or "nothing new"
+    severe = report.level == "severe"
+    advice = " Label some of the new data and train again: the same labels make the same model." if severe else ""
+    return [
+        result("no_drift", report.level == "steady" and not report.is_blind, said),
+        result("no_severe_drift", not severe, said + advice, {"retraining_requested": severe}),
+    ]
+
+
+def check_labels(labels: "SuspiciousLabels") -> list[dg.AssetCheckResult]:
+    """Results for a list of suspicious labels."""
+    doubted = labels.table.loc[labels.table["suspicion"] >= SUSPICION, "patch_id"].tolist()
+    return [result("labels_agree", not doubted, _listed(doubted, f"of {labels.looked_at} labels"))]
+
+
+def _listed(items: Sequence[str], what: str) -> str:
+    return f"{len(items)} {what}" + (f": {', '.join(items[:10])}" if items else "")

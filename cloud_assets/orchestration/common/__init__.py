@@ -1,1 +1,0 @@
-"""Resources, IO manager, run configuration, metadata and terminal output."""

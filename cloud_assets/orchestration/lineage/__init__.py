@@ -1,1 +1,0 @@
-"""The assets and checks of every task and of scenes."""

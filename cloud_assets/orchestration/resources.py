@@ -1,0 +1,250 @@
+"""Resources: the folders of data and results, MLflow, and the IO manager that keeps assets in these folders."""
+
+import json
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, get_args, runtime_checkable
+
+import dagster as dg
+from filelock import FileLock
+from pydantic import Field
+
+from cloud_assets.datasets.dataset import Dataset
+from cloud_assets.datasets.samples import SYNTHETIC_MARKER
+from cloud_assets.errors import DataNotFound
+from cloud_assets.reports.report import PAGE_FILE
+from cloud_assets.scenes.product_record import RECORD_FILE
+from cloud_assets.settings import settings
+from cloud_assets.storage import atomic_directory, recover_directory
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.tracking import Tracker
+
+Source = Literal["auto", "sample"]
+POINTER_FILE = "current.json"
+"""In an object store, which has no rename: names the folder of the complete version."""
+
+
+class Folders(dg.ConfigurableResource["Folders"]):
+    """Where raw data come from and where results go. Empty values follow the environment at the time of the run."""
+
+    data: str = Field(
+        default="", description="Folder of the raw data sets. Empty: CLOUD_ASSETS_DATA, else the embedded sample."
+    )
+    home: str = Field(
+        default="", description="Where results go: a folder or an object store. Empty: CLOUD_ASSETS_HOME, else data."
+    )
+    inbox: str = Field(
+        default="", description="Folder that scenes are dropped into. Empty: CLOUD_ASSETS_INBOX, else inbox at home."
+    )
+
+    @property
+    def results(self) -> "UPath":
+        """Where results go; absolute."""
+        from upath import UPath
+
+        place = UPath(self.home or settings().home)
+        return place.absolute() if is_local(place) else place
+
+    @property
+    def working(self) -> Path:
+        """A local folder for what outlives a run but is no asset: checkpoints, caches, the sample."""
+        results = self.results
+        return Path(results.path) if is_local(results) else Path("data").absolute()
+
+    @property
+    def incoming(self) -> Path:
+        """The folder that scenes are dropped into."""
+        given = Path(self.inbox).expanduser().absolute() if self.inbox else settings().inbox
+        return given or self.working / "inbox"
+
+    @property
+    def scenes(self) -> Path:
+        """Where the products of scenes are made; they are rasters, which need a file system of this machine."""
+        return self.working / "scenes"
+
+    def publish_scene(self, directory: Path) -> None:
+        """Copies the products of a scene to where results go, if that is not this machine; the record comes last."""
+        if is_local(self.results):
+            return
+        target = self.results / "scenes" / directory.name
+        for file in sorted(directory.iterdir(), key=lambda file: file.name == RECORD_FILE):
+            target.mkdir(parents=True, exist_ok=True)
+            target.fs.put_file(str(file), (target / file.name).path)
+
+    @property
+    def training(self) -> Path:
+        """Where the workspaces of trainings are."""
+        return self.working / ".training"
+
+    def report(self, task: str, name: str) -> str:
+        """The page of an asset that is a report."""
+        return str(self.results.joinpath(task, name, PAGE_FILE))
+
+    def workspace(self, bundle: "ModelBundle") -> Path:
+        """The workspace of the training that a model comes from."""
+        from cloud_assets.lifecycle.training import workspace_of
+
+        card = bundle.card
+        return workspace_of(self.training, card.task, card.variant, card.training.fingerprint)
+
+    @property
+    def _given_data(self) -> Path | None:
+        return Path(self.data).expanduser().absolute() if self.data else settings().data
+
+    def present_data(self, dataset: Dataset) -> Path:
+        """The data set's own folder that the next run would read; it may not be there yet."""
+        return dataset.place or (self._given_data or self.working / "sample") / dataset.folder
+
+    def raw_data(self, dataset: Dataset, source: Source, sample_scale: float) -> Path:
+        """The folder that holds the data set's own; makes the embedded sample if there is nothing else.
+
+        Args:
+            dataset: The data set.
+            source: ``sample`` for the embedded sample whatever there is.
+            sample_scale: Size of the sample relative to the embedded one.
+        """
+        if dataset.place is not None:
+            return dataset.place
+        if self._given_data and source == "auto":
+            return self._given_data
+        root = self.working / ("sample" if sample_scale == 1 else f"sample-{sample_scale:g}")
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{dataset.folder}.lock"):
+            if not (root / dataset.folder / SYNTHETIC_MARKER).is_file():
+                dataset.write_sample(root, scale=sample_scale)
+        return root
+
+
+class Tracking(dg.ConfigurableResource["Tracking"]):
+    """MLflow. Credentials come from MLflow's own environment variables, never from the configuration."""
+
+    uri: str = Field(
+        default="", description="Tracking server or store. Empty: MLFLOW_TRACKING_URI, or a SQLite store in mlflow/."
+    )
+
+    def tracker(self) -> "Tracker":
+        """The tracking store and registry."""
+        from cloud_assets.tracking import Tracker
+
+        return Tracker(self.uri or None)
+
+
+@runtime_checkable
+class DomainObject(Protocol):
+    """What assets take and return."""
+
+    def save(self, directory: Path) -> None:
+        """Writes the object into a folder."""
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Reads an object that :meth:`save` wrote."""
+
+
+Kind = TypeVar("Kind", bound=DomainObject)
+
+
+class AssetFolders(dg.UPathIOManager):
+    """Saves domain objects to ``<home>/<asset key>`` and opens them by the type of the input that asks for them.
+
+    Args:
+        home: Where results go: a folder, or the address of an object store that fsspec knows.
+        cache: Local folder that versions from an object store are downloaded to.
+    """
+
+    def __init__(self, home: "UPath", cache: Path) -> None:
+        super().__init__(base_path=home)
+        self._home, self._cache = home, cache
+
+    def dump_to_path(self, context: dg.OutputContext, obj: Any, path: "UPath") -> None:
+        """Writes an asset's new version and then, at once, puts it in the place of the old one."""
+        if not isinstance(obj, DomainObject):
+            name = context.asset_key.to_user_string()
+            raise TypeError(f"{name} returned a {type(obj).__name__}, which has no save and open.")
+        if is_local(path):
+            with atomic_directory(Path(path.path)) as temporary:
+                obj.save(temporary)
+            return
+        with atomic_directory(self._cache / "upload" / uuid.uuid4().hex) as temporary:
+            obj.save(temporary)
+            _publish(temporary, path)
+        shutil.rmtree(self._cache / "upload", ignore_errors=True)
+
+    def load_from_path(self, context: dg.InputContext, path: "UPath") -> Any:
+        """Opens an asset as the type that the input is annotated with; None if that is optional and nothing is there.
+
+        Raises:
+            DataNotFound: If the asset was never materialised, or not with this home.
+        """
+        wanted = context.dagster_type.typing_type
+        kind, *others = get_args(wanted) or (wanted,)
+        if not hasattr(kind, "open"):
+            raise TypeError(f"The input {context.name!r} needs a type with open(directory), not {wanted}.")
+        key = context.asset_key.path
+        return self.find(key, kind) if NoneType in others else kind.open(self._folder(key))
+
+    def find(self, key: Sequence[str], kind: type[Kind]) -> Kind | None:
+        """Opens an asset that may never have been materialised; None if this home does not hold it."""
+        try:
+            return kind.open(self._folder(key))
+        except DataNotFound:
+            return None
+
+    def _folder(self, key: Sequence[str]) -> Path:
+        """The local folder that holds an asset; of an object store, a copy."""
+        path = self._home.joinpath(*key)
+        if is_local(path):
+            recover_directory(Path(path.path))
+            if path.is_dir():
+                return Path(path.path)
+        elif (path / POINTER_FILE).exists():
+            return self._downloaded(path)
+        raise DataNotFound(
+            f"{'/'.join(key)} is not there: {path} holds nothing. Materialise it first (its job does, from the start "
+            "of the lineage), or set CLOUD_ASSETS_HOME to the folder that has it."
+        )
+
+    def _downloaded(self, path: "UPath") -> Path:
+        version: str = json.loads((path / POINTER_FILE).read_text(encoding="utf-8"))["version"]
+        target = self._cache / version
+        if not target.is_dir():
+            with atomic_directory(target) as temporary:
+                path.fs.get(f"{(path / version).path}/", str(temporary), recursive=True)
+        return target
+
+
+class AssetStore(dg.ConfigurableIOManagerFactory[AssetFolders]):
+    """Keeps each asset in its own folder of the results."""
+
+    folders: dg.ResourceDependency[Folders]
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> AssetFolders:
+        """Makes the IO manager for a run."""
+        return AssetFolders(self.folders.results, self.folders.working / ".downloads")
+
+
+def is_local(path: "UPath") -> bool:
+    """Whether a path is one of this machine, not one in an object store."""
+    return path.protocol in ("", "file", "local")
+
+
+def _publish(folder: Path, path: "UPath") -> None:
+    """Uploads a new version, switches the pointer to it, and removes all versions but the new and the previous one."""
+    pointer = path / POINTER_FILE
+    previous = json.loads(pointer.read_text(encoding="utf-8"))["version"] if pointer.exists() else None
+    version = uuid.uuid4().hex
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        target = path / version / file.relative_to(folder).as_posix()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.fs.put_file(str(file), target.path)
+    pointer.write_text(json.dumps({"version": version}), encoding="utf-8")
+    for old in path.iterdir():
+        if old.is_dir() and old.name not in (version, previous):
+            path.fs.rm(old.path, recursive=True)
