@@ -29,7 +29,7 @@ class RegisteredChampions:
     versions: tuple[str, ...]
     """``models:/<task>/<version>`` of each, in the same order, or that it comes with the package."""
     left_out: tuple[str, ...]
-    """A sentence for each task that has none."""
+    """Sentences about the tasks that have none."""
 
 
 def registered_champions(tracker: "Tracker", tasks: Sequence[Task]) -> RegisteredChampions:
@@ -37,11 +37,11 @@ def registered_champions(tracker: "Tracker", tasks: Sequence[Task]) -> Registere
 
     If no task has one, the model that comes with the package, which learnt from simulated scenes.
     """
-    bundles, versions, left_out = [], [], []
+    bundles, versions, left_out, without = [], [], [], []
     for task in tasks:
         version = tracker.version_at(task.name, CHAMPION)
         if version is None:
-            left_out.append(f"{task.name} has no champion yet; scenes go without it.")
+            without.append(task.name)
             continue
         try:
             bundles.append(tracker.download(version))
@@ -49,6 +49,8 @@ def registered_champions(tracker: "Tracker", tasks: Sequence[Task]) -> Registere
             left_out.append(f"The champion of {task.name} cannot be used; scenes go without it: {error}")
         else:
             versions.append(f"models:/{task.name}/{version.version}")
+    if without:
+        left_out.append(f"No champion yet, so scenes go without: {', '.join(without)}.")
     if not bundles:
         bundles, versions = [ModelBundle.open(SIMULATION_MODEL)], [_SHIPPED]
     return RegisteredChampions(tuple(bundles), tuple(versions), tuple(left_out))
