@@ -26,6 +26,7 @@ from cloud_assets.imagery.formats.container import file_fingerprint
 from cloud_assets.imagery.formats.scaling import stated_by_user
 from cloud_assets.imagery.formats.scene_formats import looks_like_scene, open_scene
 from cloud_assets.imagery.formats.scene_source import SceneSource
+from cloud_assets.imagery.formats.stac_scene import labelled_scenes
 from cloud_assets.imagery.geometry import footprint
 from cloud_assets.imagery.tiling.windows import Window
 from cloud_assets.storage import atomic_directory
@@ -65,7 +66,8 @@ class Pair:
     """An image and its mask."""
 
     name: str
-    image: Path
+    image: Path | str
+    """What :func:`~cloud_assets.imagery.formats.scene_formats.open_scene` opens: a path or an address."""
     mask: Path
     is_shared: bool = False
     """Whether one file of polygons is the mask of several images."""
@@ -150,11 +152,22 @@ class LabelledScenes(Dataset):
         """The images that have a mask, those that have several, and notes on what is left over.
 
         An image and its mask share their name but for words such as "mask"; where several files of one name lie in
-        sub-folders, they share these as well.
+        sub-folders, they share these as well. STAC items with labels name both.
 
         Raises:
             DataNotFound: If a folder is not there, or no image has a mask.
         """
+        if stated := list(_stac_pairs(folder)):
+            local = [pair for pair in stated if pair.mask.is_file()]
+            return (
+                local,
+                [
+                    Skipped(pair.name, f"has labels at {pair.mask}, which is no local file")
+                    for pair in stated
+                    if pair not in local
+                ],
+                [f"{len(stated)} STAC items with labels"],
+            )
         image_folder = self._subfolder(folder, self.images, _IMAGE_FOLDERS)
         mask_folder = self._subfolder(folder, self.masks, _MASK_FOLDERS)
         images = _images(image_folder)
@@ -255,6 +268,13 @@ class LabelledScenes(Dataset):
             content_hash=combined_digest([file_digest(str(image)), file_digest(str(truth))]),
         )
         return scene, source.grid
+
+
+def _stac_pairs(folder: Path) -> Iterator[Pair]:
+    """What STAC items with labels in a folder, or in folders of it, say."""
+    for path in sorted(path for pattern in ("*.json", "*.geojson") for path in folder.rglob(pattern)):
+        for place, (scene, labels) in enumerate(labelled_scenes(path)):
+            yield Pair(path.stem if place == 0 else f"{path.stem}_{place}", scene, Path(labels))
 
 
 def read_mask(

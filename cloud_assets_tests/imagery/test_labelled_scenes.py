@@ -237,3 +237,47 @@ def test_converted_scenes_are_kept_until_something_changes(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.tif")} == kept
     write_geotiff(tmp_path / "data" / "masks" / "a.tif", (1 - CLOUD)[None], None, nodata=None)
     assert catalog(tmp_path / "data", tmp_path).data_version != first.data_version
+
+
+def _stac_item(path, assets, links=(), **properties):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    item = {
+        "type": "Feature", "stac_version": "1.0.0", "id": path.stem, "geometry": None, "assets": assets,
+        "properties": {"datetime": "2021-07-01T10:00:00Z", **properties}, "links": list(links),
+    }  # fmt: skip
+    path.write_text(json.dumps(item))
+
+
+def _stac_source(folder, name):
+    write_geotiff(folder / f"{name}.tif", landsat_dn(REFLECTANCE))
+    bands = [{"name": band} for band in ("B4", "B3", "B2", "B5")]
+    _stac_item(
+        folder / f"{name}.json",
+        {"data": {"href": f"./{name}.tif", "type": "image/tiff; application=geotiff", "eo:bands": bands}},
+        platform="landsat-8",
+    )
+
+
+def test_stac_items_with_labels_name_their_scenes(tmp_path):
+    data = tmp_path / "data"
+    _stac_source(data / "source" / "one", "one")
+    write_geotiff(data / "labels" / "one_labels" / "labels.tif", CLOUD[None], None, nodata=None)
+    label = {"label:type": "raster", "label:properties": None, "label:description": "clouds"}
+    _stac_item(
+        data / "labels" / "one_labels" / "one_labels.json",
+        {"labels": {"href": "./labels.tif", "roles": ["data"], "type": "image/tiff"}},
+        [{"rel": "source", "href": "../../source/one/one.json", "type": "application/json", "label:assets": ["data"]}],
+        **label,
+    )
+    _stac_item(
+        data / "labels" / "gone.json",
+        {"labels": {"href": "https://labels.example/gone.tif"}},
+        [{"rel": "source", "href": "../source/one/one.json"}],
+        **label,
+    )
+    found = catalog(data, tmp_path, max_skipped_fraction=0.5)
+    (scene,) = found
+    assert scene.scene_id == "one_labels"
+    np.testing.assert_array_equal(scene.read_truth(), CLOUD)
+    np.testing.assert_allclose(scene.read(["red"])[0] * 2e-5 - 0.1, REFLECTANCE[0], atol=2e-5)
+    assert "no local file" in str(found.skipped[0])

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _PICTURES = frozenset({"overview", "thumbnail", "visual", "preview", "rendered_preview"})
 """Roles and keys of assets that hold no measurements."""
+_LABELS = frozenset({"labels", "label", "mask"})
 _SUFFIXES = frozenset({".tif", ".tiff", ".jp2"})
 _STATED = ("scale", "offset", "nodata")
 _PLATFORMS = (
@@ -143,6 +144,24 @@ def open_stac(location: Path | str, instrument: str | None = None, scaling: Scal
             **({STATED_CLOUD: str(cover)} if cover is not None else {}),
         },
     )
+
+
+def labelled_scenes(location: Path) -> list[tuple[str, str]]:
+    """The scenes that a STAC item has labels for, each with the address of its labels; none if it has no labels.
+
+    Labels are an asset named or with the role "labels", "label" or "mask"; they are those of the items that the item's
+    links of the label extension (https://github.com/stac-extensions/label) call its sources, else its own.
+    """
+    try:
+        item = _item(location)
+    except InvalidScene:
+        return []
+    assets = item.assets.items()
+    labels = next((asset for key, asset in assets if _LABELS.intersection([key.lower(), *(asset.roles or ())])), None)
+    if labels is None or (address := labels.get_absolute_href()) is None:
+        return []
+    sources = [link.absolute_href for link in item.get_links("source")] or [str(location)]
+    return [(source, address) for source in sources]
 
 
 @contextmanager
