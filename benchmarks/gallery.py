@@ -20,8 +20,8 @@ from pandas.api.types import is_numeric_dtype
 from PIL import Image
 
 from cloud_assets.errors import CloudAssetsError
-from cloud_assets.lifecycle.drift_report import CAPTIONS as DRIFT_CAPTIONS
-from cloud_assets.lifecycle.drift_report import DriftReport
+from cloud_assets.lifecycle.drift import CAPTIONS as DRIFT_CAPTIONS
+from cloud_assets.lifecycle.drift import DriftReport
 from cloud_assets.lifecycle.promotion import Champion
 from cloud_assets.lifecycle.suspicious_labels import CAPTIONS as LABEL_CAPTIONS
 from cloud_assets.lifecycle.suspicious_labels import SuspiciousLabels

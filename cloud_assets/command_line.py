@@ -159,8 +159,7 @@ def composite(
 
 def _bundles(references: list[str] | None) -> "list[ModelBundle]":
     """The models that are named, or every task's champion that learnt from real data."""
-    from cloud_assets.lifecycle.model_references import referenced_bundle
-    from cloud_assets.lifecycle.registered_champions import models_for_scenes
+    from cloud_assets.lifecycle.model_references import models_for_scenes, referenced_bundle
     from cloud_assets.tasks import ALL_TASKS
     from cloud_assets.tracking import Tracker
 

@@ -1,4 +1,4 @@
-"""Atomic writes of files and folders: a reader sees the old version or the new one, never a part.
+"""Atomic writes of files and folders: a reader sees the old version or the new one, never a part. Locks.
 
 Files and folders are written under a temporary name on the same file system and renamed when complete. Replacing a
 folder takes two renames; :func:`recover_directory` undoes the first one if the process died between them.
@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from cloud_assets.errors import AlreadyRunning
 
 _PREVIOUS = ".previous"
 
@@ -61,6 +63,27 @@ def recover_directory(path: Path) -> None:
         shutil.rmtree(previous, ignore_errors=True)
     else:
         previous.rename(path)
+
+
+@contextmanager
+def locked(path: Path, message: str, seconds: float = 0.0) -> Iterator[None]:
+    """Holds the lock file ``path``, which the operating system takes back from a killed process.
+
+    Raises:
+        AlreadyRunning: With the message, if another process holds it for so many seconds.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout as error:
+        raise AlreadyRunning(message) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _previous(path: Path) -> Path:

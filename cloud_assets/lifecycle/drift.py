@@ -1,10 +1,12 @@
-"""Drift of a task's data since its champion was trained: the reference in its card, and what came after it."""
+"""Drift of a task's data since its champion was trained: the reference in its card, what came after it, the report."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,16 +24,26 @@ from cloud_assets.inference.drift_reference import (
     reference_of,
 )
 from cloud_assets.learning.training_run import TrainingRun
-from cloud_assets.lifecycle.drift_report import BatchDrift, DriftReport, Kind, drawn
-from cloud_assets.lifecycle.drift_statistics import Drift, DriftDetector, DriftRecipe, Sample
+from cloud_assets.lifecycle.drift_statistics import Drift, DriftDetector, DriftRecipe, Level, Sample
 from cloud_assets.patches.statistics import band_positions, band_statistics
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.figures import BASELINE_COLOUR, CLASS_COLOURS, SERIES_COLOURS, figure_style, png
+from cloud_assets.reports.report import Page, Report, Tile
 from cloud_assets.scenes.prediction import observe_scene
 from cloud_assets.scenes.product_record import predicted_scenes
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Kind = Literal["scene", "recent scenes", "new patches"]
+_MARKERS: Mapping[Kind, str] = {"scene": "o", "recent scenes": "D", "new patches": "s"}
+_LEVEL_COLOURS: Mapping[Level, str] = {"steady": BASELINE_COLOUR, "warning": "#e69f00", "severe": "#c4261d"}
+CAPTIONS = {
+    "over_time": "Each dot is a batch, oldest left: a scene, all recent scenes together, or new patches. Above: how "
+    "unusual it is (1 in so many undisturbed batches looks like this). Below: the feature that moved most.",
+    "batches": "p_value: share of undisturbed batches of the same structure that are as unusual.",
+    "features": "The latest joint batch, most unusual feature first. excess: standard deviations above what is usual.",
+}
 IMAGES_SAMPLED = 300
 """Patches whose pixels are described."""
 ANSWERS_SAMPLED = 64
@@ -39,6 +51,110 @@ ANSWERS_SAMPLED = 64
 _KEPT = 500
 """Batches that a report remembers."""
 _INDEX_COLUMNS = ("batch", "seen")
+
+
+@dataclass(frozen=True)
+class BatchDrift:
+    """One batch and what the comparison found."""
+
+    name: str
+    kind: Kind
+    seen: str
+    """When it was looked at (UTC, ISO 8601)."""
+    level: Level
+    p_value: float
+    patches: int
+    groups: int
+    feature: str
+    """The feature that moved most."""
+    ks: float
+    psi: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftReport(Report):
+    """Drift of a task's data against its champion's training reference."""
+
+    file: ClassVar[str] = "drift.json"
+    remedy: ClassVar[str] = "Delete it; the next materialisation starts a new one."
+
+    task: str
+    model_version: str
+    """The champion's version; batches were compared with its reference."""
+    batches: Sequence[BatchDrift] = ()
+    """Oldest first."""
+    is_blind: bool = False
+    """The champion's card has no usable reference: drift cannot be measured."""
+
+    @property
+    def observations(self) -> pd.DataFrame | None:
+        """One row a window of a scene: ``batch``, ``seen``, and the features; what joint batches are made of."""
+        return self.tables.get("observations")
+
+    @property
+    def features(self) -> pd.DataFrame | None:
+        """The latest joint batch, feature by feature."""
+        return self.tables.get("features")
+
+    @property
+    def latest(self) -> tuple[BatchDrift, ...]:
+        """The findings that count now: the last joint batch of scenes and the last batch of new patches."""
+        return tuple({batch.kind: batch for batch in self.batches if batch.kind != "scene"}.values())
+
+    @property
+    def level(self) -> Level:
+        """The worst of :attr:`latest`."""
+        levels = [batch.level for batch in self.latest]
+        return "severe" if "severe" in levels else "warning" if "warning" in levels else "steady"
+
+    def page(self) -> Page:
+        """The latest findings, the batches and the features of the latest one."""
+        tables = {"batches": self.batch_table()} if self.batches else {}
+        return Page(
+            title=f"{self.task} / drift",
+            subtitle=f"New data against the training reference of model {self.model_version}",
+            tiles=[
+                Tile(one.kind, one.level, f"p {one.p_value:.3g}, {one.feature}: D {one.ks:.2f}, PSI {one.psi:.2f}")
+                for one in self.latest
+            ],
+            tables=tables if self.features is None else {**tables, "features": self.features},
+            captions=CAPTIONS,
+        )
+
+    def batch_table(self) -> pd.DataFrame:
+        """The batches, newest first."""
+        import pandas as pd
+
+        return pd.DataFrame(map(asdict, reversed(self.batches)))
+
+
+def drawn(batches: Sequence[BatchDrift]) -> dict[str, bytes]:
+    """The figure ``over_time`` as PNG image; nothing without a batch."""
+    if not batches:
+        return {}
+    from matplotlib.figure import Figure
+
+    with figure_style():
+        figure = Figure(figsize=(10, 5.2))
+        above, below = figure.subplots(2, 1, sharex=True)
+        places = range(len(batches))
+        for kind, marker in _MARKERS.items():
+            for level, colour in _LEVEL_COLOURS.items():
+                chosen = [n for n in places if (batches[n].kind, batches[n].level) == (kind, level)]
+                shown = {"marker": marker, "color": colour, "s": 34, "label": f"{kind}, {level}"}
+                if chosen:
+                    above.scatter(chosen, [1 / batches[n].p_value for n in chosen], **shown)
+        above.set(yscale="log", ylabel="unusual: 1 in …")
+        above.legend(loc="upper left", ncols=3)
+        below.plot(places, [batch.ks for batch in batches], color=CLASS_COLOURS["cloud"], label="Kolmogorov–Smirnov D")
+        below.plot(places, [batch.psi for batch in batches], color=SERIES_COLOURS[1], label="stability index (PSI)")
+        below.set_ylabel("largest distance")
+        below.set_ylim(bottom=0)
+        below.legend(loc="upper left", ncols=2)
+        step = max(1, len(batches) // 12)
+        below.set_xticks(places[::step], [f"{batches[n].seen[:10]}\n{batches[n].feature}" for n in places[::step]])
+        below.tick_params(axis="x", labelsize=8, rotation=30)
+        return {"over_time": png(figure)}
 
 
 def drift_report(
@@ -52,15 +168,8 @@ def drift_report(
     """Compares new scenes and new patches with the champion's training reference.
 
     Scenes that the previous report has seen are not looked at again. A new champion starts a new report: it has another
-    reference.
-
-    Args:
-        task: Name of the task.
-        bundle: Its champion.
-        store: Its labelled patches as they are now; those of groups that the champion's splits did not have are new.
-        scenes: Folder of the products of predicted scenes, searched at any depth.
-        previous: The report so far.
-        recipe: How drift is distinguished from chance.
+    reference. Of the labelled patches those are new whose groups the champion's splits did not have; ``scenes`` is the
+    folder of the products of predicted scenes, searched at any depth.
     """
     import pandas as pd
 
@@ -68,30 +177,39 @@ def drift_report(
     if previous is None or previous.model_version != version:
         previous = DriftReport(task=task, model_version=version)
     try:
-        judge = _Judge(reference_of(bundle.card), recipe)
+        reference = reference_of(bundle.card)
     except InvalidModel as error:
         return DriftReport(task=task, model_version=version, notes=[str(error)], is_blind=True)
-    observed, notes = _observe(task, bundle, scenes, previous, recipe)
+    known = {batch.name for batch in previous.batches if batch.kind == "scene"}
+    observed, notes = _observe(task, bundle, scenes, previous.observations, known, recipe)
+    troubles: list[str] = []
+    detectors = _detectors(reference, recipe, troubles)
     batches, features = list(previous.batches), previous.features
-    new = [name for name in dict.fromkeys(observed["batch"]) if name not in _known(previous)] if len(observed) else []
-    for name in new:
-        drift = judge(_windows(observed[observed["batch"] == name]))
-        batches += [] if drift is None else [_batch(name, "scene", drift, recipe)]
-    if new:
-        recent = list(dict.fromkeys(observed["batch"]))[-recipe.recent_scenes :]
-        drift = judge(_windows(observed[observed["batch"].isin(recent)]))
+
+    def judge(name: str, kind: Kind, batch: Sample) -> None:
+        nonlocal features
+        drift = _compared(detectors, batch, troubles)
         if drift is not None:
-            batches.append(_batch(f"{len(recent)} scenes up to {recent[-1]}", "recent scenes", drift, recipe))
-            features = pd.DataFrame(map(asdict, drift.features))
+            most, found = drift.features[0], (drift.level(recipe), drift.p_value, drift.patches, drift.groups)
+            batches.append(BatchDrift(name, kind, _now(), *found, most.name, most.ks, most.psi))
+            if kind != "scene":
+                features = pd.DataFrame(map(asdict, drift.features))
+
+    names = list(dict.fromkeys(observed["batch"]))
+    new = [name for name in names if name not in known]
+    for name in new:
+        judge(name, "scene", _windows(observed[observed["batch"] == name]))
+    if new:
+        recent = names[-recipe.recent_scenes :]
+        together = _windows(observed[observed["batch"].isin(recent)])
+        judge(f"{len(recent)} scenes up to {recent[-1]}", "recent scenes", together)
     patches = f"patches {store.data_version[:8]}"
     if patches not in {batch.name for batch in batches}:
-        fresh = _new_patches(judge.reference, bundle, store, recipe.patches)
-        drift = None if fresh is None else judge(fresh)
-        if drift is not None:
-            batches.append(_batch(patches, "new patches", drift, recipe))
-            features = pd.DataFrame(map(asdict, drift.features))
+        fresh = _new_patches(reference, bundle, store, recipe.patches)
+        if fresh is not None:
+            judge(patches, "new patches", fresh)
     kept = batches[-_KEPT:]
-    notes += judge.troubles
+    notes += troubles
     if not kept:
         notes.append("No scene was predicted and no new patch came in since the champion was trained.")
     return DriftReport(
@@ -104,18 +222,14 @@ def drift_report(
     )
 
 
-def _known(report: DriftReport) -> set[str]:
-    return {batch.name for batch in report.batches if batch.kind == "scene"}
-
-
 def _observe(
-    task: str, bundle: ModelBundle, scenes: Path, previous: DriftReport, recipe: DriftRecipe
-) -> "tuple[pd.DataFrame, list[str]]":
+    task: str, bundle: ModelBundle, scenes: Path, earlier: pd.DataFrame | None, known: set[str], recipe: DriftRecipe
+) -> tuple[pd.DataFrame, list[str]]:
     """The rows of scenes seen before and now; and what could not be looked at."""
     import pandas as pd
 
-    known, notes = _known(previous), []
-    parts = [] if previous.observations is None else [previous.observations]
+    notes = []
+    parts = [] if earlier is None else [earlier]
     for products in predicted_scenes(scenes, task):
         name = f"{products.name} {products.fingerprint[:8]}"
         if name in known:
@@ -132,7 +246,7 @@ def _observe(
     return table[table["batch"].isin(remembered)].reset_index(drop=True), notes
 
 
-def _windows(rows: "pd.DataFrame") -> Sample:
+def _windows(rows: pd.DataFrame) -> Sample:
     """Windows of scenes; each scene is a group."""
     groups = np.unique(rows["batch"].to_numpy(dtype=str), return_inverse=True)[1]
     names = [name for name in rows.columns if name not in _INDEX_COLUMNS]
@@ -150,52 +264,41 @@ def _new_patches(reference: TrainingReference, bundle: ModelBundle, store: Patch
     both = [row for row in images if row in answers]
     if not both:
         return None
-    names = [*images[both[0]], *answers[both[0]]]
-    described = {name: np.array([{**images[row], **answers[row]}[name] for row in both]) for name in names}
+    described = columns({**images[row], **answers[row]} for row in both)
     numbers = np.unique(groups.to_numpy(dtype=str)[both], return_inverse=True)[1]
-    return Sample(described, numbers.astype(np.int64))
+    return Sample({name: np.asarray(values) for name, values in described.items()}, numbers.astype(np.int64))
 
 
-class _Judge:
-    """Compares batches with both parts of a training reference: pixels and answers, which are of different patches."""
-
-    def __init__(self, reference: TrainingReference, recipe: DriftRecipe) -> None:
-        self.reference = reference
-        self.troubles: list[str] = []
-        self._detectors = []
-        for what, described, groups in (
-            ("pixels", reference.images, reference.image_groups),
-            ("answers", reference.answers, reference.answer_groups),
-        ):
-            features = {name: np.asarray(values, np.float64) for name, values in described.items()}
-            try:
-                self._detectors.append(DriftDetector(Sample(features, np.asarray(groups, np.int64)), recipe))
-            except NoUsablePatches as error:
-                self.troubles.append(f"{what}: {error}")
-
-    def __call__(self, batch: Sample) -> Drift | None:
-        """The more unusual of both findings; None if neither can be had."""
-        found = []
-        for detector in self._detectors:
-            try:
-                found.append(detector.compare(batch))
-            except NoUsablePatches as error:
-                self.troubles.append(str(error))
-        return _together(found) if found else None
+def _detectors(reference: TrainingReference, recipe: DriftRecipe, troubles: list[str]) -> list[DriftDetector]:
+    """One for pixels, one for answers, which are of different patches; why one cannot be had is added to troubles."""
+    detectors = []
+    for what, described, groups in (
+        ("pixels", reference.images, reference.image_groups),
+        ("answers", reference.answers, reference.answer_groups),
+    ):
+        features = {name: np.asarray(values, np.float64) for name, values in described.items()}
+        try:
+            detectors.append(DriftDetector(Sample(features, np.asarray(groups, np.int64)), recipe))
+        except NoUsablePatches as error:
+            troubles.append(f"{what}: {error}")
+    return detectors
 
 
-def _together(found: Sequence[Drift]) -> Drift:
-    """One finding of several; each had its chance of a false alarm, so p is multiplied by their number."""
+def _compared(detectors: Sequence[DriftDetector], batch: Sample, troubles: list[str]) -> Drift | None:
+    """The more unusual of all findings; None if none can be had."""
+    found = []
+    for detector in detectors:
+        try:
+            found.append(detector.compare(batch))
+        except NoUsablePatches as error:
+            troubles.append(str(error))
+    if not found:
+        return None
     worst = min(found, key=lambda drift: drift.p_value)
     others = [feature for drift in found if drift is not worst for feature in drift.features]
+    # Each had its chance of a false alarm.
     corrected = min(1.0, worst.p_value * len(found))
     return replace(worst, p_value=corrected, features=(*worst.features, *others))
-
-
-def _batch(name: str, kind: Kind, drift: Drift, recipe: DriftRecipe) -> BatchDrift:
-    most = drift.features[0]
-    found = (drift.level(recipe), drift.p_value, drift.patches, drift.groups)
-    return BatchDrift(name, kind, _now(), *found, most.name, most.ks, most.psi)
 
 
 def _now() -> str:

@@ -21,6 +21,7 @@ from cloud_assets.errors import NoUsablePatches
 
 Level = Literal["steady", "warning", "severe"]
 Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 BINS = 10
 _FEWEST_GROUPS = 4
@@ -143,19 +144,24 @@ class DriftDetector:
                 "the incoming data: do the scenes hold data in the model's bands?"
             )
         usual = self._usual_distances(batch.structure())
-        by_chance, found, details = [], [], []
+        by_chance, details = [], []
         for name in names:
             known, new = self._reference.features[name], batch.features[name]
-            observed = _observed_distances(known, new)
+            is_new = np.repeat([[False, True]], [len(known), len(new)], axis=1)
+            observed = _distances(known, np.concatenate([known, new]), is_new, ~is_new)[:, 0]
             centre, spread = usual[name].mean(axis=1), np.maximum(usual[name].std(axis=1), _SMALLEST_SPREAD)
             by_chance.append(((usual[name] - centre[:, None]) / spread[:, None]).max(axis=0))
-            found.append(float(((observed - centre) / spread).max()))
-            ks, psi = float(observed[0]), float(np.expm1(observed[1]))
-            details.append(FeatureDrift(name, float(np.median(known)), float(np.median(new)), ks, psi, found[-1]))
-        exceeded = np.max(by_chance, axis=0) >= max(found)
+            excess, ks, psi = (
+                float(((observed - centre) / spread).max()),
+                float(observed[0]),
+                float(np.expm1(observed[1])),
+            )
+            details.append(FeatureDrift(name, float(np.median(known)), float(np.median(new)), ks, psi, excess))
+        details.sort(key=lambda feature: -feature.excess)
+        exceeded = np.max(by_chance, axis=0) >= details[0].excess
         return Drift(
             p_value=float((1 + exceeded.sum()) / (1 + self._recipe.resamples)),
-            features=tuple(sorted(details, key=lambda feature: -feature.excess)),
+            features=tuple(details),
             patches=len(batch),
             groups=len(batch.structure()),
         )
@@ -165,7 +171,7 @@ class DriftDetector:
         if structure not in self._usual:
             drawn, rest = _draw(self._reference, structure, self._recipe)
             self._usual[structure] = {
-                name: _drawn_distances(values, drawn, rest) for name, values in self._reference.features.items()
+                name: _distances(values, values, drawn, rest) for name, values in self._reference.features.items()
             }
         return self._usual[structure]
 
@@ -178,9 +184,7 @@ def _thinned(sample: Sample, most: int) -> Sample:
     return Sample({name: values[rows] for name, values in sample.features.items()}, sample.groups[rows])
 
 
-def _draw(
-    reference: Sample, structure: Sequence[int], recipe: DriftRecipe
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def _draw(reference: Sample, structure: Sequence[int], recipe: DriftRecipe) -> tuple[Mask, Mask]:
     """Batches (R, N) of the wanted structure drawn from the reference, and what is left of it without their groups."""
     rng = np.random.default_rng(recipe.seed)
     members = [np.flatnonzero(reference.groups == group) for group in np.unique(reference.groups)]
@@ -195,33 +199,18 @@ def _draw(
     return drawn, rest
 
 
-def _edges(reference: Array) -> Array:
-    """Boundaries of bins with equally many reference patches."""
-    return np.unique(np.quantile(reference, np.arange(1, BINS) / BINS))
+def _distances(reference: Array, values: Array, batches: Mask, rest: Mask) -> Array:
+    """D and log(1 + PSI) of R batches and the rest, masks (R, N) of the (N,) values, (2, R).
+
+    The bins hold equally many reference patches; the logarithm tames the index's long tail.
+    """
+    edges = np.unique(np.quantile(reference, np.arange(1, BINS) / BINS))
+    members = np.eye(len(edges) + 1)[np.searchsorted(edges, values, side="right")]
+    indices = population_stability_index(rest @ members, batches @ members)
+    return np.stack([_kolmogorov_smirnov(values, batches, rest), np.log1p(indices)])
 
 
-def _observed_distances(reference: Array, batch: Array) -> Array:
-    """D and log(1 + PSI) of a batch, (2,); the logarithm tames the index's long tail."""
-    from scipy.stats import ks_2samp
-
-    edges = _edges(reference)
-    counts = [
-        np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1).astype(np.float64)
-        for values in (reference, batch)
-    ]
-    statistic = float(ks_2samp(reference, batch, method="asymp").statistic)
-    return np.array([statistic, np.log1p(float(population_stability_index(*counts)))])
-
-
-def _drawn_distances(reference: Array, drawn: npt.NDArray[np.bool_], rest: npt.NDArray[np.bool_]) -> Array:
-    """The same of R drawn batches and the rest of the reference, (2, R)."""
-    edges = _edges(reference)
-    members = np.eye(len(edges) + 1)[np.searchsorted(edges, reference, side="right")]
-    indices = population_stability_index(rest @ members, drawn @ members)
-    return np.stack([_kolmogorov_smirnov(reference, drawn, rest), np.log1p(indices)])
-
-
-def _kolmogorov_smirnov(values: Array, first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> Array:
+def _kolmogorov_smirnov(values: Array, first: Mask, second: Mask) -> Array:
     """(R,) D of pairs of subsets, (R, N) masks, of the same (N,) values; ``scipy.stats.ks_2samp`` takes one pair."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]

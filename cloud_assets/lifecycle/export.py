@@ -19,7 +19,7 @@ _SEVERAL = 16
 
 
 def export_model(
-    task: Task, recipe: ExportRecipe, bundle: ModelBundle, store: PatchStore, splits: Splits, *, progress: bool = True
+    task: Task, recipe: ExportRecipe, bundle: ModelBundle, store: PatchStore, splits: Splits
 ) -> ExportedModel:
     """Exports a model, compares it with the original, and scores the exported networks on the test split.
 
@@ -50,7 +50,7 @@ def export_model(
         forms["int8_"] = exported_predictor(exported, int8=True)
     metrics = {}
     for form, tested in forms.items():
-        judged = family.evaluate(task.evaluation, bundle, store, splits, predictor=tested, progress=progress)
+        judged = family.evaluate(task.evaluation, bundle, store, splits, predictor=tested)
         metrics[form + metric] = judged.metrics[metric]
     if exported.int8 is not None:
         metrics[f"int8_{metric}_loss"] = metrics[metric] - metrics[f"int8_{metric}"]

@@ -76,7 +76,6 @@ class HyperparameterStudy(Report):
     remedy: ClassVar[str] = "Materialise the study again: its finished trials are kept in its storage."
 
     task: str
-    """Name of the task."""
     variant: str
     """The variant whose recipe the trials started from."""
     name: str
@@ -94,15 +93,12 @@ class HyperparameterStudy(Report):
     best_trial: int | None
     """Number of the complete trial with the best value; None if there is none."""
     best_value: float | None
-    """Its value of the metric."""
     best_parameters: Mapping[str, Value]
     """Its values by dotted path."""
     importances: Mapping[str, float]
     """How much each parameter decides whether a trial is among the best, adding up to 1, largest first."""
     patches_version: str
-    """Data version of the patches."""
     splits_version: str
-    """Data version of the splits."""
     is_synthetic: bool
     """Whether the patches are simulated."""
     captions: Mapping[str, str] = field(default_factory=lambda: CAPTIONS)
@@ -149,10 +145,7 @@ class HyperparameterStudy(Report):
         return sum(count for state, count in self.counts.items() if state != "interrupted")
 
     def best_recipe(self, base: Recipe) -> Recipe:
-        """A recipe with the best trial's values; the recipe itself if there is no best trial.
-
-        Args:
-            base: Any recipe that has the searched fields, for example that of another variant.
+        """A recipe, perhaps of another variant, with the best trial's values; as it is if there is no best trial.
 
         Raises:
             InvalidRecipe: If it lacks a searched field or refuses a value.
@@ -205,7 +198,7 @@ class HyperparameterStudy(Report):
 def finished_trials(study: optuna.Study) -> list[Trial]:
     """All finished trials of a study, by number."""
     trials = study.get_trials(deepcopy=False)
-    repeated = interrupted(trials)
+    repeated = {number for trial in trials for number in retried(trial)}
     best = max if study.direction.name == "MAXIMIZE" else min
     found = []
     for trial in (one for one in trials if one.state.is_finished()):
@@ -232,11 +225,6 @@ def retried(trial: Any) -> Sequence[int]:
     return trial.system_attrs.get("retry_history", ())  # type: ignore[no-any-return]
 
 
-def interrupted(trials: Sequence[Any]) -> set[int]:
-    """Numbers of the trials that others repeat."""
-    return {number for trial in trials for number in retried(trial)}
-
-
 def _trials_table(trials: Sequence[Trial], metric: str, space: SearchSpace) -> pd.DataFrame:
     """One row a trial; parameters by the last part of their path, or the whole path where two would be called alike."""
     import pandas as pd
@@ -250,10 +238,7 @@ def _trials_table(trials: Sequence[Trial], metric: str, space: SearchSpace) -> p
             metric: trial.value,
             "epochs": len(trial.epochs),
             "seconds": trial.seconds,
-            **{
-                short[path]: value if isinstance(value, float) else str(value)
-                for path, value in trial.parameters.items()
-            },
+            **{short[path]: v if isinstance(v, float) else str(v) for path, v in trial.parameters.items()},
             "remark": trial.reason if trial.retry_of is None else f"repeats {trial.retry_of} {trial.reason}",
         }
         for trial in trials

@@ -9,17 +9,11 @@ from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import CARD_FILE, WEIGHTS_FILE, ModelBundle
 
-_WHOLE_EARTH = [-180.0, -90.0, 180.0, 90.0]
-_BATCH, _HEIGHT, _WIDTH = "batch", "height", "width"
-
 
 def model_item(bundle: ModelBundle, folder: str = ".", version: int | None = None) -> dict[str, Any]:
     """JSON content that describes a model for catalogues: what it reads, what it answers, where its files are.
 
-    Args:
-        bundle: The model.
-        folder: Where its files are, seen from the item.
-        version: Its version of the registered model.
+    ``folder`` is where these are, seen from the item; ``version`` that of the registered model.
     """
     import pystac
     from pystac.extensions.mlm import (
@@ -41,7 +35,7 @@ def model_item(bundle: ModelBundle, folder: str = ".", version: int | None = Non
     item = pystac.Item(
         id=f"{card.task}-{card.variant}-{bundle.version[:8]}",
         geometry={"type": "Polygon", "coordinates": [[[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]]},
-        bbox=_WHOLE_EARTH,
+        bbox=[-180.0, -90.0, 180.0, 90.0],
         datetime=card.created,
         properties={
             "description": f"{card.task}: {card.variant}, trained on {profile.name} {', '.join(card.bands)}.",
@@ -50,20 +44,18 @@ def model_item(bundle: ModelBundle, folder: str = ".", version: int | None = Non
             **{f"cloud_assets:validation_{name}": value for name, value in card.metrics.items() if value == value},
         },
     )
+    shape, axes = [-1, len(card.bands), side, side], ["batch", "bands", "height", "width"]
     reads = ModelInput.create(
         name="scene",
         bands=[ModelBand.create(name=profile.find(band).name) for band in card.bands],
-        input=InputStructure.create(
-            [-1, len(card.bands), side, side], [_BATCH, "bands", _HEIGHT, _WIDTH], DataType(profile.dtype)
-        ),
+        input=InputStructure.create(shape, axes, DataType(profile.dtype)),
         description=f"Digital numbers of {profile.name}; the model card's preprocessing scales them.",
     )
+    shape, axes = [-1, card.out_channels, side, side], ["batch", "classes", "height", "width"]
     answers = ModelOutput.create(
         name=card.task,
         tasks=[task],
-        result=ResultStructure.create(
-            [-1, card.out_channels, side, side], [_BATCH, "classes", _HEIGHT, _WIDTH], DataType.FLOAT32
-        ),
+        result=ResultStructure.create(shape, axes, DataType.FLOAT32),
         description=", ".join(card.classes) or None,
     )
     MLMExtension.ext(item, add_if_missing=True).apply(
@@ -76,12 +68,9 @@ def model_item(bundle: ModelBundle, folder: str = ".", version: int | None = Non
         framework_version=card.software.get("torch"),
         memory_size=bundle.size,
     )
-    weights = pystac.Asset(
-        f"{folder}/{WEIGHTS_FILE}", "Weights", None, "application/vnd.safetensors", ["mlm:model", "mlm:weights", "data"]
-    )
+    roles = ["mlm:model", "mlm:weights", "data"]
+    weights = pystac.Asset(f"{folder}/{WEIGHTS_FILE}", "Weights", None, "application/vnd.safetensors", roles)
     item.add_asset("model", weights)
     AssetGeneralMLMExtension.ext(weights, add_if_missing=True).apply(artifact_type="safetensors")
-    card_asset = pystac.Asset(f"{folder}/{CARD_FILE}", "Model card", None, "application/json", ["metadata"])
-    item.add_asset("card", card_asset)
-    content: dict[str, Any] = item.to_dict(include_self_link=False)
-    return content
+    item.add_asset("card", pystac.Asset(f"{folder}/{CARD_FILE}", "Model card", None, "application/json", ["metadata"]))
+    return dict(item.to_dict(include_self_link=False))

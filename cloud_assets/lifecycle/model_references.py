@@ -1,18 +1,27 @@
-"""Models by what users call them: a folder, ``simulation``, or ``models:/<task>@<alias>`` of the registry."""
+"""Models by what users call them: a folder, ``simulation``, or ``models:/<task>@<alias>``; the registered champions."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cloud_assets.errors import InvalidRecipe, NoModelForProduct
+from cloud_assets.errors import InvalidModel, InvalidRecipe, NoChampion, NoModelForProduct
+from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.lifecycle.promotion import CHAMPION, held_out_test
 from cloud_assets.networks.shipped import SIMULATION, SIMULATION_MODEL
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.evaluation import Evaluation, Evaluator
 from cloud_assets.scenes.prediction import Model
+from cloud_assets.tasks.task import Task
 
 if TYPE_CHECKING:
-    from cloud_assets.tracking import Tracker
+    from cloud_assets.tracking import RegisteredVersion, Tracker
 
 REGISTERED = "models:/"
 """How references to the registry begin."""
+_SHIPPED = f"the model that comes with the package (--model {SIMULATION})"
 
 
 def load_model(path_or_name: Path | str, device: str = "auto") -> Model:
@@ -39,12 +48,12 @@ def load_model(path_or_name: Path | str, device: str = "auto") -> Model:
     return Model(referenced_bundle(path_or_name), device)
 
 
-def referenced_bundle(reference: Path | str, tracker: "Tracker | None" = None) -> ModelBundle:
-    """The model that a reference names, in that registry or the one of the environment: see :func:`load_model`."""
+def referenced_bundle(reference: Path | str) -> ModelBundle:
+    """The model that a reference names: see :func:`load_model`."""
     if str(reference).startswith(REGISTERED):
         from cloud_assets.tracking import Tracker
 
-        registry = tracker or Tracker()
+        registry = Tracker()
         task, _, alias = str(reference).removeprefix(REGISTERED).partition("@")
         version = registry.version_at(task, alias)
         if version is None:
@@ -57,3 +66,93 @@ def referenced_bundle(reference: Path | str, tracker: "Tracker | None" = None) -
             f"{SIMULATION!r}."
         )
     return ModelBundle.open(folder)
+
+
+@dataclass(frozen=True)
+class RegisteredChampions:
+    """The champions that there are."""
+
+    bundles: tuple[ModelBundle, ...]
+    """One a task, in the order of the tasks."""
+    versions: tuple[str, ...]
+    """``models:/<task>/<version>`` of each, in the same order, or that it comes with the package."""
+    left_out: tuple[str, ...]
+    """Sentences about the tasks that have none."""
+
+
+def registered_champions(tracker: "Tracker", tasks: Sequence[Task]) -> RegisteredChampions:
+    """The champions of tasks, without those that this installation cannot read.
+
+    If no task has one, the model that comes with the package, which learnt from simulated scenes.
+    """
+    bundles, versions, left_out, without = [], [], [], []
+    for task in tasks:
+        version = tracker.version_at(task.name, CHAMPION)
+        if version is None:
+            without.append(task.name)
+            continue
+        try:
+            bundles.append(tracker.download(version))
+        except InvalidModel as error:
+            left_out.append(f"The champion of {task.name} cannot be used; scenes go without it: {error}")
+        else:
+            versions.append(f"models:/{task.name}/{version.version}")
+    if without:
+        left_out.append(f"No champion yet, so scenes go without: {', '.join(without)}.")
+    if not bundles:
+        bundles, versions = [ModelBundle.open(SIMULATION_MODEL)], [_SHIPPED]
+    return RegisteredChampions(tuple(bundles), tuple(versions), tuple(left_out))
+
+
+def models_for_scenes(tracker: "Tracker", tasks: Sequence[Task]) -> tuple[list[ModelBundle], list[str]]:
+    """The models for scenes where none are named: champions, but none that learnt from simulated patches of a sample.
+
+    Returns:
+        The models, with the one that comes with the package where no champion makes masks; and a sentence about each.
+    """
+    champions = registered_champions(tracker, tasks)
+    bundles, notes = [], []
+    for bundle, version in zip(champions.bundles, champions.versions, strict=True):
+        if version == _SHIPPED:
+            continue
+        if bundle.card.is_synthetic_training_data:
+            notes.append(f"{version} learnt from simulated patches and is left out; name it (--model) to use it.")
+        else:
+            bundles.append(bundle)
+            notes.append(f"{bundle.card.family} by {version} ({bundle.card.variant})")
+    shipped = ModelBundle.open(SIMULATION_MODEL)
+    if all(bundle.card.family != shipped.card.family for bundle in bundles):
+        bundles.append(shipped)
+        notes.append(f"{shipped.card.family} by {_SHIPPED}")
+    return bundles, notes
+
+
+@dataclass(frozen=True)
+class ChampionReport:
+    """The champion of today."""
+
+    version: "RegisteredVersion"
+    """Its version of the registered model."""
+    evaluation: Evaluation
+    """On the present test split, without the scenes that it was trained on."""
+    promised: float | None
+    """The gate's metric when it was registered."""
+    said: str
+    """One sentence."""
+
+
+def evaluate_champion(
+    task: Task, evaluator: Evaluator, store: PatchStore, splits: Splits, tracker: "Tracker", **references: Any
+) -> ChampionReport:
+    """Judges the registered champion."""
+    version = tracker.version_at(task.name, CHAMPION)
+    if version is None:
+        raise NoChampion(f"{task.name} has no champion to judge. Run its job once, or approve a challenger.")
+    fair, note = held_out_test(splits, version, tracker)
+    evaluation = family_of(evaluator).evaluate(evaluator, tracker.download(version), store, fair, **references)
+    metric = task.gate.metric
+    noted = version.tags.get(f"test_{metric}")
+    promised = None if noted is None else float(noted)
+    said = f"champion version {version.version}: {metric} {evaluation.metrics[metric]:.4f}"
+    said += "" if promised is None else f", {promised:.4f} when it was registered"
+    return ChampionReport(version, evaluation, promised, f"{said}. {note}".rstrip())

@@ -1,17 +1,12 @@
 """The commands ``cloud-assets models``: versions, and changes of champions by hand."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from cloud_assets.tracking import RegisteredVersion
-
 app = typer.Typer(help="Registered models: list, approve, reject, roll back.", no_args_is_help=True)
-_CONSOLE = Console()
-
 _Task = Annotated[str, typer.Argument(help="Name of the task.")]
 _Version = Annotated[int | None, typer.Option(help="A version; default: the challenger that waits for approval.")]
 _Reason = Annotated[str, typer.Option(help="Why; noted with the version.")]
@@ -28,34 +23,34 @@ def list_versions(
 
     tracker = Tracker()
     for name in [task] if task else [one.name for one in ALL_TASKS]:
-        aliases: dict[int, list[str]] = {}
-        for alias in (CHAMPION, CHALLENGER):
-            if found := tracker.version_at(name, alias):
-                aliases.setdefault(found.version, []).append(alias)
+        at = {alias: found.version for alias in (CHAMPION, CHALLENGER) if (found := tracker.version_at(name, alias))}
         table = Table("version", "alias", "variant", "champion since", "decision", title=name, title_justify="left")
         for version in tracker.versions(name):
-            table.add_row(*_row(version, aliases.get(version.version, [])))
-        _CONSOLE.print(table if table.row_count else f"{name}: no registered model in {tracker.uri}")
+            since = version.tags.get("champion_since", "")[:16].replace("T", " ")
+            aliases = ", ".join(alias for alias, number in at.items() if number == version.version)
+            variant, said = version.tags.get("variant", ""), version.tags.get("decision", "")
+            table.add_row(str(version.version), aliases, variant, since, said)
+        Console().print(table if table.row_count else f"{name}: no registered model in {tracker.uri}")
 
 
 @app.command()
 def approve(task: _Task, version: _Version = None) -> None:
     """Make the waiting challenger, or any version, champion."""
-    from cloud_assets.lifecycle.champion_changes import approve as approve_version
+    from cloud_assets.lifecycle.promotion import approve as approve_version
     from cloud_assets.tracking import Tracker
 
     now = approve_version(Tracker(), task, version)
-    _say(f"{task}: version {now.version} is champion.")
+    typer.echo(f"{task}: version {now.version} is champion.")
 
 
 @app.command()
 def reject(task: _Task, reason: _Reason = "no reason given", version: _Version = None) -> None:
     """Turn the waiting challenger, or any version, down; it is not promoted later."""
-    from cloud_assets.lifecycle.champion_changes import reject as reject_version
+    from cloud_assets.lifecycle.promotion import reject as reject_version
     from cloud_assets.tracking import Tracker
 
     turned_down = reject_version(Tracker(), task, reason, version)
-    _say(f"{task}: version {turned_down.version} is rejected; the champion stays.")
+    typer.echo(f"{task}: version {turned_down.version} is rejected; the champion stays.")
 
 
 @app.command()
@@ -65,19 +60,9 @@ def rollback(
     to: Annotated[int | None, typer.Option(help="Where to; default: the champion before the present one.")] = None,
 ) -> None:
     """Make the champion before the present one champion again; the present one is not promoted again by itself."""
-    from cloud_assets.lifecycle.champion_changes import rollback as roll_back
+    from cloud_assets.lifecycle.promotion import rollback as roll_back
     from cloud_assets.tracking import Tracker
 
     before, now = roll_back(Tracker(), task, reason, to)
     instead = "" if before is None else f" instead of version {before.version}"
-    _say(f"{task}: version {now.version} is champion{instead}.")
-
-
-def _say(text: str) -> None:
-    _CONSOLE.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _row(version: "RegisteredVersion", aliases: list[str]) -> tuple[str, ...]:
-    tags = version.tags
-    since = tags.get("champion_since", "")[:16].replace("T", " ")
-    return str(version.version), ", ".join(aliases), tags.get("variant", ""), since, tags.get("decision", "")
+    typer.echo(f"{task}: version {now.version} is champion{instead}.")

@@ -101,12 +101,10 @@ class Survey:
 
 
 def survey(dataset: LabelledScenes, cache: Path, kind: Kind = "segmentation") -> Survey:
-    """Looks at every image and mask.
+    """Looks at every image and mask; codes that the data set does not explain are guessed where that is safe.
 
-    Args:
-        dataset: Where they are; codes that it does not explain are guessed where that is safe.
-        cache: Where converted scenes are kept.
-        kind: Masks of cloud, masks of all classes, or classes of cloud cover that are counted in the masks.
+    The kind is masks of cloud, masks of all classes, or classes of cloud cover that are counted in the masks. Converted
+    scenes are kept in ``cache``.
 
     Raises:
         DataNotFound: If there is no image with a mask.
@@ -162,13 +160,7 @@ def check_name(name: str, *, force: bool = False) -> Path:
 
 
 def declaration(name: str, found: Survey, steps: int) -> dict[str, Any]:
-    """The component's file for a task, as plain values.
-
-    Args:
-        name: Name of the task.
-        found: What its data are.
-        steps: Steps of each training.
-    """
+    """The component's file for a task whose trainings have so many steps, as plain values."""
     optimisation = {"scheduler": "cosine", "steps": steps, "max_epochs": 1000, "patience": None}
     network = {"architecture": "unet", "width": 32}
     classes = "four" if found.kind == "classes" else "binary"
@@ -207,10 +199,7 @@ def declaration(name: str, found: Survey, steps: int) -> dict[str, Any]:
 
 
 def write_task(name: str, found: Survey, steps: int, *, force: bool = False) -> Path:
-    """Writes the declaration into the folder of own tasks.
-
-    Returns:
-        The file.
+    """Writes the declaration into the folder of own tasks and returns the file.
 
     Raises:
         InvalidRecipe: If the name cannot be a task's or is taken, or there is no folder for tasks.

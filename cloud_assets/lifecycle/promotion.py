@@ -4,6 +4,9 @@ The best variant is registered and becomes ``challenger``; it becomes ``champion
 than the present champion, which is evaluated on the same test split in the same way, without the scenes that it has
 learnt from where splits have changed since. The reason is noted with the version first, the alias is moved last: a run
 that is killed or loses MLflow in between has decided nothing, and decides again.
+
+Changes by hand (approve, reject, roll back) are noted with the version and take their turn. They change only the
+registry, and that at once; the champion's asset follows when it is materialised again.
 """
 
 import hashlib
@@ -73,15 +76,15 @@ class PromotionRecord(BaseModel):
     decided: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
 
+@dataclass(frozen=True)
 class Champion:
     """A task's best model so far and the decision that made or left it champion.
 
     Saved as a folder: ``model/`` is the model bundle, ``decision.json`` the record.
     """
 
-    def __init__(self, bundle: ModelBundle, record: PromotionRecord) -> None:
-        self.bundle = bundle
-        self.record = record
+    bundle: ModelBundle
+    record: PromotionRecord
 
     @property
     def data_version(self) -> str:
@@ -124,16 +127,6 @@ class PresentChampion:
     note: str = ""
     """What is particular about the test scenes."""
 
-    def loaded(self) -> ModelBundle:
-        """The champion's model, after the challenger was turned down."""
-        if self.bundle is None:
-            raise NoChampion(
-                f"the champion of {self.version.task}, version {self.version.version}, cannot be loaded "
-                f"({self.problem}), and the challenger does not take its place either. Train a better one, or return "
-                f"to an older version: cloud-assets models rollback {self.version.task}"
-            )
-        return self.bundle
-
 
 def seen_groups(splits: Splits) -> list[str]:
     """The groups of the training and validation patches."""
@@ -165,7 +158,6 @@ def _evaluate_present(
     store: PatchStore,
     splits: Splits,
     tracker: "Tracker",
-    progress: bool,
 ) -> PresentChampion:
     """Evaluates the present champion by the settings and references that the challenger's evaluation states.
 
@@ -180,9 +172,9 @@ def _evaluate_present(
     try:
         evaluator = type(task.evaluation).model_validate(evaluation.recipe)
         references = {name: _registered(tracker, name, version) for name, version in evaluation.references.items()}
-        champion = family.evaluate(evaluator, bundle, store, fair, references=references, progress=progress)
+        champion = family.evaluate(evaluator, bundle, store, fair, references=references)
         if fair is not splits:
-            evaluation = family.evaluate(evaluator, challenger, store, fair, references=references, progress=progress)
+            evaluation = family.evaluate(evaluator, challenger, store, fair, references=references)
     except InvalidModel as error:  # weights that do not fit their network show only now
         return PresentChampion(present, problem=str(error))
     except CloudAssetsError as error:
@@ -190,14 +182,17 @@ def _evaluate_present(
     return PresentChampion(present, bundle, champion, evaluation, note=note)
 
 
-def _decide_against(
-    task: Task, evaluation: Evaluation, present: PresentChampion | None
+def _decide(
+    task: Task, evaluation: Evaluation, challenger: "RegisteredVersion", present: PresentChampion | None
 ) -> "tuple[Decision, Interval | None]":
-    """Decides between a challenger and the present champion, if any.
-
-    Returns:
-        The decision, and the confidence interval of the paired difference if there is one.
-    """
+    """Decides between a challenger and the present champion, if any; also the interval of the paired difference."""
+    if ROLLED_BACK in challenger.tags or challenger.tags.get(APPROVAL) == REJECTED:
+        how = f"was rolled back: {challenger.tags[ROLLED_BACK]}" if ROLLED_BACK in challenger.tags else "was rejected"
+        reason = (
+            f"rejected: version {challenger.version} {how}. To make it champion all the same: cloud-assets models "
+            f"approve {task.name} --version {challenger.version}"
+        )
+        return Decision(False, reason), None
     gate = task.gate
     interval = model_interval(evaluation, gate.metric, gate.confidence)
     if present is None:
@@ -244,23 +239,12 @@ def promote(
     store: PatchStore,
     splits: Splits,
     tracker: "Tracker",
-    *,
-    progress: bool = True,
 ) -> Champion:
-    """Registers a model as challenger and decides whether it becomes champion.
+    """Registers a model, the best variant of this time, as challenger and decides whether it becomes champion.
 
     One process of a machine decides at a time. Should the champion change meanwhile all the same (on another machine,
-    by hand), the challenger is compared with the new one.
-
-    Args:
-        task: The task.
-        bundle: The best variant of this time.
-        evaluation: Its evaluation on the test split.
-        workspace: Its training's workspace; what an outage of MLflow kept from being logged is logged now.
-        store: The patches.
-        splits: Their splits; the present champion is judged on the same test split.
-        tracker: MLflow.
-        progress: Show progress bars.
+    by hand), the challenger is compared with the new one. What an outage of MLflow kept from being logged of the
+    training in the workspace is logged now.
 
     Raises:
         TrackingUnavailable: If MLflow is away; nothing is decided then.
@@ -278,17 +262,14 @@ def promote(
             version = tracker.version_at(task.name, CHAMPION)
             if version is not None and version.version == challenger.version:
                 return Champion(bundle, _kept(task, bundle, evaluation, version, tracker))
-            present = (
-                None
-                if version is None
-                else _evaluate_present(task, version, bundle, evaluation, store, splits, tracker, progress)
-            )
+            present = None
+            if version is not None:
+                present = _evaluate_present(task, version, bundle, evaluation, store, splits, tracker)
             decision, difference = _decide(task, evaluation, challenger, present)
             waits = decision.accepted and task.gate.approval == "manual"
             if waits:
-                decision = Decision(
-                    False, f"waits for approval (cloud-assets models approve {task.name}): {decision.reason}"
-                )
+                command = f"cloud-assets models approve {task.name}"
+                decision = Decision(False, f"waits for approval ({command}): {decision.reason}")
             tags: dict[str, str | None] = {
                 "decision": decision.reason,
                 "decided": datetime.now(UTC).isoformat(),
@@ -313,7 +294,13 @@ def promote(
     record = _record(task, evaluation, challenger, bundle, decision, present, difference)
     if decision.accepted or present is None:
         return Champion(bundle, record)
-    remaining = present.loaded()
+    remaining = present.bundle
+    if remaining is None:
+        raise NoChampion(
+            f"the champion of {task.name}, version {present.version.version}, cannot be loaded ({present.problem}), "
+            "and the challenger does not take its place either. Train a better one, or return to an older version: "
+            f"cloud-assets models rollback {task.name}"
+        )
     changes = {
         "variant": remaining.card.variant,
         "version": present.version.version,
@@ -331,20 +318,6 @@ def make_champion(tracker: "Tracker", version: "RegisteredVersion", expected: "R
     tracker.set_alias(version.task, CHAMPION, version.version)
     tracker.tag_version(version, {SINCE: datetime.now(UTC).isoformat()})
     return True
-
-
-def _decide(
-    task: Task, evaluation: Evaluation, challenger: "RegisteredVersion", present: PresentChampion | None
-) -> "tuple[Decision, Interval | None]":
-    """Decides; what a person has turned down is never taken without one."""
-    if ROLLED_BACK in challenger.tags or challenger.tags.get(APPROVAL) == REJECTED:
-        how = f"was rolled back: {challenger.tags[ROLLED_BACK]}" if ROLLED_BACK in challenger.tags else "was rejected"
-        reason = (
-            f"rejected: version {challenger.version} {how}. To make it champion all the same: cloud-assets models "
-            f"approve {task.name} --version {challenger.version}"
-        )
-        return Decision(False, reason), None
-    return _decide_against(task, evaluation, present)
 
 
 def _kept(
@@ -400,3 +373,123 @@ def _version_tags(task: Task, evaluation: Evaluation) -> dict[str, str]:
         "is_synthetic": str(evaluation.is_synthetic).lower(),
         **{_METRIC_TAG + name: repr(evaluation.metrics[name]) for name in names if name in evaluation.metrics},
     }
+
+
+def approve(tracker: "Tracker", task: str, version: int | None = None) -> "RegisteredVersion":
+    """Makes the waiting challenger champion, or any version that is named.
+
+    Raises:
+        NoChampion: If nothing waits, or there is no such version.
+        InvalidModel: If the version cannot be loaded any more.
+        AlreadyRunning: If the champion is another than the one that the challenger was compared with.
+    """
+    with tracker.deciding(task):
+        chosen, present = _chosen(tracker, task, version), tracker.version_at(task, CHAMPION)
+        before = "" if present is None else str(present.version)
+        if version is None and chosen.tags.get("compared_with", "") != before:
+            raise AlreadyRunning(
+                f"version {chosen.version} of {task} was compared with another champion than the present one. "
+                f"Materialise {task}/champion again, or name the version: cloud-assets models approve {task} --version "
+                f"{chosen.version}"
+            )
+        tracker.download(chosen)
+        said = f"approved by hand; before: {chosen.tags.get('decision', 'undecided')}"
+        _move(tracker, chosen, present, {APPROVAL: APPROVED, "decision": said, "decided": _now()})
+    return chosen
+
+
+def reject(tracker: "Tracker", task: str, reason: str, version: int | None = None) -> "RegisteredVersion":
+    """Turns the waiting challenger down, or any version that is not champion, for good; the reason is noted with it.
+
+    Raises:
+        NoChampion: If nothing waits, there is no such version, or it is champion.
+    """
+    with tracker.deciding(task):
+        chosen, present = _chosen(tracker, task, version), tracker.version_at(task, CHAMPION)
+        if present is not None and present.version == chosen.version:
+            raise NoChampion(
+                f"version {chosen.version} is the champion of {task}. Take it back with: cloud-assets models rollback "
+                f"{task}"
+            )
+        said = {APPROVAL: REJECTED, "decision": f"rejected by hand: {reason}", "decided": _now()}
+        tracker.tag_version(chosen, said)
+    return chosen
+
+
+def rollback(
+    tracker: "Tracker", task: str, reason: str, version: int | None = None
+) -> "tuple[RegisteredVersion | None, RegisteredVersion]":
+    """Makes an earlier champion champion again. The version that is taken back is not promoted again by itself.
+
+    Without a version to return to, that is the champion before the present one.
+
+    Returns:
+        The version that was taken back, with the reason (None if it had been deleted); and the champion now.
+
+    Raises:
+        NoChampion: If there is no earlier champion.
+        InvalidModel: If the earlier champion cannot be loaded any more; nothing is changed then.
+        AlreadyRunning: If another machine changes the champion at this moment.
+    """
+    with tracker.deciding(task):
+        present = tracker.version_at(task, CHAMPION)
+        target = _earlier(tracker, task, present) if version is None else _chosen(tracker, task, version)
+        if present is not None and target.version == present.version:
+            raise NoChampion(f"version {target.version} is the champion of {task} already.")
+        tracker.download(target)
+        if present is not None:
+            said = f"{_now()}, to version {target.version}: {reason}"
+            tracker.tag_version(present, {ROLLED_BACK: said, "decision": f"rolled back {said}"})
+        _move(tracker, target, present, {})
+    return present, target
+
+
+def _earlier(tracker: "Tracker", task: str, present: "RegisteredVersion | None") -> "RegisteredVersion":
+    """The champion before the present one: the last that became one before it and was not taken back."""
+    until = "~" if present is None else present.tags.get(SINCE, "~")
+    there = "" if present is None else f" before version {present.version}"
+    former = [
+        version
+        for version in tracker.versions(task)
+        if version.tags.get(SINCE, "~") < until
+        and ROLLED_BACK not in version.tags
+        and (present is None or version.version != present.version)
+    ]
+    if not former:
+        raise NoChampion(
+            f"{task} had no champion{there} that could be returned to. Name a version with --to; cloud-assets models "
+            f"list {task} shows them."
+        )
+    return max(former, key=lambda version: version.tags[SINCE])
+
+
+def _chosen(tracker: "Tracker", task: str, number: int | None) -> "RegisteredVersion":
+    """The version of that number, or the challenger that waits for approval."""
+    if number is None:
+        challenger = tracker.version_at(task, CHALLENGER)
+        if challenger is None or challenger.tags.get(APPROVAL) != WAITING:
+            raise NoChampion(
+                f"no challenger of {task} waits for approval. Name a version with --version; cloud-assets models list "
+                f"{task} shows them."
+            )
+        return challenger
+    found = {version.version: version for version in tracker.versions(task)}
+    if number not in found:
+        known = ", ".join(map(str, found)) or "no versions"
+        raise NoChampion(f"the registered model {task} has no version {number}. It has: {known}.")
+    return found[number]
+
+
+def _move(
+    tracker: "Tracker", version: "RegisteredVersion", present: "RegisteredVersion | None", tags: dict[str, str | None]
+) -> None:
+    """Notes why, forgets that the version was once taken back, and makes it champion."""
+    tracker.tag_version(version, {**tags, **({ROLLED_BACK: None} if ROLLED_BACK in version.tags else {})})
+    if not make_champion(tracker, version, present):
+        raise AlreadyRunning(
+            f"the champion of {version.task} was changed at this very moment. Look, then run this again."
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -143,16 +143,11 @@ def _learnt_from(bundle: ModelBundle, store: PatchStore, splits: Splits) -> tupl
 def _described(found: pd.DataFrame, store: PatchStore, splits: Splits, learnt: npt.NDArray[np.bool_]) -> pd.DataFrame:
     """The list with all that a labelling team needs to find the patch; unsuspected patches are left out."""
     rows = found["store_row"].to_numpy(dtype=np.int64)
-    place = dict(zip(splits.table["position"].tolist(), splits.table["split"].tolist(), strict=True))
-    index = store.index.iloc[rows]
+    index = store.index.iloc[rows].rename(columns={"col": "column"})
     table = found.assign(
-        patch_id=index["patch_id"].to_numpy(),
-        group=index["group"].to_numpy(),
-        split=[place.get(int(row), "") for row in rows],
+        **{name: index[name].to_numpy() for name in ("patch_id", "group", "row", "column", "source")},
+        split=splits.table.set_index("position")["split"].reindex(rows, fill_value="").to_numpy(),
         learnt_from=learnt[rows],
-        row=index["row"].to_numpy(),
-        column=index["col"].to_numpy(),
-        source=index["source"].to_numpy(),
     )
     first = ["patch_id", "suspicion"]
     last = ["split", "learnt_from", "group", "row", "column", "source", "store_row"]

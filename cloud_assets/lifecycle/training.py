@@ -7,12 +7,11 @@ model afterwards, and the id of its MLflow run.
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Any, Literal
 
 from cloud_assets.errors import AlreadyRunning, TrackingUnavailable
 from cloud_assets.families import family_of
@@ -23,7 +22,10 @@ from cloud_assets.lifecycle.drift import with_training_reference
 from cloud_assets.lifecycle.promotion import SEEN_FILE, seen_groups
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.tracking import Tracker
+from cloud_assets.storage import locked
+
+if TYPE_CHECKING:
+    from cloud_assets.tracking import Tracker
 
 MODEL_FOLDER = "model"
 """In a workspace: the finished model."""
@@ -43,6 +45,25 @@ class TrainedVariant:
     """Whether it was trained now, from the start or from a checkpoint, or had been before."""
 
 
+class RunLog:
+    """Logs to one MLflow run until MLflow is away; ``warn`` is told so, and what is missed is logged another time."""
+
+    def __init__(self, begin: Callable[[], str], warn: Callable[[str], None], work: str) -> None:
+        self.run_id: str | None = None
+        self._warn, self._work = warn, work
+        with _tolerating(warn):
+            self.run_id = begin()
+
+    def __call__(self, log: Callable[..., None], *content: Any) -> None:
+        """Calls ``log(run_id, *content)``."""
+        if self.run_id is not None:
+            try:
+                log(self.run_id, *content)
+            except TrackingUnavailable as error:
+                self._warn(f"{error} The {self._work} goes on.")
+                self.run_id = None
+
+
 def workspace_of(folder: Path, task: str, variant: str, training_fingerprint: str) -> Path:
     """The workspace of a training."""
     return folder / task / variant / training_fingerprint
@@ -55,7 +76,7 @@ def train_variant(
     store: PatchStore,
     splits: Splits,
     folder: Path,
-    tracker: Tracker,
+    tracker: "Tracker",
     *,
     tags: Mapping[str, str],
     warn: Callable[[str], None],
@@ -70,16 +91,16 @@ def train_variant(
     Args:
         task: Name of the task.
         variant: Name of the variant.
-        recipe: The recipe.
+        recipe: How to train.
         store: The labelled patches.
         splits: Their splits.
         folder: Where workspaces are kept.
         tracker: MLflow.
         tags: Noted with the MLflow run.
         warn: Called with one sentence if MLflow is away.
-        retrain: Train even if the same training is finished.
-        progress: Show progress bars.
-        keep: How many workspaces of the variant are kept, this one and those used last; none that is in use goes.
+        retrain: Whether to train although the same training is finished.
+        progress: Whether to show progress bars.
+        keep: Workspaces of the variant that are kept, this one and those used last; none that is in use goes.
 
     Raises:
         AlreadyRunning: If another process does the same at the moment.
@@ -88,7 +109,11 @@ def train_variant(
     identity = fingerprint(recipe, store, splits)
     workspace = workspace_of(folder, task, variant, identity)
     finished = workspace / MODEL_FOLDER
-    with _alone(workspace, f"{task}/{variant}"):
+    busy = (
+        f"{task}/{variant} is being trained by another process ({workspace}). Wait until it is finished; running this "
+        "again then reuses its model."
+    )
+    with locked(_lock_file(workspace), busy):
         if retrain:
             with _tolerating(warn):  # the earlier MLflow run stays, as killed if it never finished
                 tracker.end_unfinished(workspace)
@@ -115,12 +140,9 @@ def prune_workspaces(present: Path, keep: int) -> list[Path]:
     others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     removed = []
     for workspace in others[max(0, keep - 1) :]:
-        try:
-            with FileLock(_lock_file(workspace), timeout=0):
-                shutil.rmtree(workspace, ignore_errors=True)
-                removed.append(workspace)
-        except Timeout:
-            continue
+        with suppress(AlreadyRunning), locked(_lock_file(workspace), "in use"):
+            shutil.rmtree(workspace, ignore_errors=True)
+            removed.append(workspace)
     return removed
 
 
@@ -128,41 +150,22 @@ def _train(
     recipe: Recipe,
     run: TrainingRun,
     identity: str,
-    tracker: Tracker,
+    tracker: "Tracker",
     tags: Mapping[str, str],
     warn: Callable[[str], None],
 ) -> ModelBundle:
     run.workspace.mkdir(parents=True, exist_ok=True)
-    tracked: str | None = None
     versions = {"patches_version": run.store.data_version, "splits_version": run.splits.data_version}
-    with _tolerating(warn):
-        noted = {"task": run.task, "variant": run.variant, "fingerprint": identity, **versions, **tags}
-        tracked = tracker.begin(run.workspace, run.task, run.variant, recipe.model_dump(mode="json"), noted)
-
-    def tell(log: Callable[[str], None]) -> None:
-        """Logs to MLflow, and no longer once it is unavailable."""
-        nonlocal tracked
-        if tracked is not None:
-            try:
-                log(tracked)
-            except TrackingUnavailable as error:
-                warn(f"{error} The training goes on.")
-                tracked = None
-
-    def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
-        tell(lambda run_id: tracker.log_epoch(run_id, epoch, metrics))
-
-    def on_picture(epoch: int, name: str, png: bytes) -> None:
-        tell(lambda run_id: tracker.log_picture(run_id, epoch, name, png))
-
+    noted = {"task": run.task, "variant": run.variant, "fingerprint": identity, **versions, **tags}
+    settings = recipe.model_dump(mode="json")
+    log = RunLog(lambda: tracker.begin(run.workspace, run.task, run.variant, settings, noted), warn, "training")
+    told = replace(run, on_epoch=partial(log, tracker.log_epoch), on_picture=partial(log, tracker.log_picture))
     try:
-        told = replace(run, on_epoch=on_epoch, on_picture=on_picture)
-        bundle = family_of(recipe).train(recipe, told)
-        return with_training_reference(bundle, run)
+        return with_training_reference(family_of(recipe).train(recipe, told), run)
     except BaseException as error:
-        if tracked is not None:
+        if log.run_id is not None:
             with _tolerating(warn):
-                tracker.end(tracked, "FAILED" if isinstance(error, Exception) else "KILLED")
+                tracker.end(log.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
 
 
@@ -176,16 +179,3 @@ def _tolerating(warn: Callable[[str], None]) -> Iterator[None]:
 
 def _lock_file(workspace: Path) -> Path:
     return workspace.with_suffix(".lock")
-
-
-@contextmanager
-def _alone(workspace: Path, name: str) -> Iterator[None]:
-    workspace.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(_lock_file(workspace), timeout=0):
-            yield
-    except Timeout as error:
-        raise AlreadyRunning(
-            f"{name} is being trained by another process ({workspace}). Wait until it is finished; running this again "
-            "then reuses its model."
-        ) from error

@@ -185,7 +185,7 @@ def champion_evaluation_asset(task: Task) -> dg.AssetsDefinition:
         splits: Splits,
         **champions: Champion | None,
     ) -> Iterator[dg.MaterializeResult[Evaluation]]:
-        from cloud_assets.lifecycle.registered_champions import evaluate_champion
+        from cloud_assets.lifecycle.model_references import evaluate_champion
 
         evaluator = from_config(task.evaluation, context.op_execution_context.op_config)
         with measured() as cost, only_outages_are_retried():

@@ -18,8 +18,8 @@ from cloud_assets.reports.gate import Gate
 from cloud_assets.scenes.product_checks import CLOUD_COVER, GEOREFERENCE, NODATA
 
 if TYPE_CHECKING:
-    from cloud_assets.lifecycle.drift_report import DriftReport
-    from cloud_assets.lifecycle.registered_champions import ChampionReport
+    from cloud_assets.lifecycle.drift import DriftReport
+    from cloud_assets.lifecycle.model_references import ChampionReport
     from cloud_assets.lifecycle.suspicious_labels import SuspiciousLabels
 
 MOST_BLANK = 0.6

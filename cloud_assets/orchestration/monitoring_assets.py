@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import dagster as dg
 
 from cloud_assets.errors import InvalidReport
-from cloud_assets.lifecycle.drift_report import CAPTIONS as DRIFT_CAPTIONS
-from cloud_assets.lifecycle.drift_report import DriftReport, batch_table
+from cloud_assets.lifecycle.drift import CAPTIONS as DRIFT_CAPTIONS
+from cloud_assets.lifecycle.drift import DriftReport
 from cloud_assets.lifecycle.drift_statistics import DriftRecipe
 from cloud_assets.lifecycle.suspicious_labels import CAPTIONS as LABEL_CAPTIONS
 from cloud_assets.lifecycle.suspicious_labels import SuspicionRecipe, SuspiciousLabels
@@ -53,7 +53,7 @@ def drift_report_asset(task: Task) -> dg.AssetsDefinition:
         labeled_patches: PatchStore,
     ) -> Iterator[dg.MaterializeResult[DriftReport]]:
         from cloud_assets.lifecycle.drift import drift_report as report_on_drift
-        from cloud_assets.lifecycle.registered_champions import registered_champions
+        from cloud_assets.lifecycle.model_references import registered_champions
 
         recipe = from_config(defaults, context.op_execution_context.op_config)
         (champion,) = registered_champions(tracking.tracker(), [task]).bundles
@@ -71,7 +71,7 @@ def drift_report_asset(task: Task) -> dg.AssetsDefinition:
             "batches": len(report.batches),
             "smallest_p_value": float(min((batch.p_value for batch in report.latest), default=1.0)),
             "report": dg.MetadataValue.path(folders.report(task.name, DRIFT)),
-            **({"latest_batches": table(batch_table(report).head(_SHOWN_ROWS))} if report.batches else {}),
+            **({"latest_batches": table(report.batch_table().head(_SHOWN_ROWS))} if report.batches else {}),
             **({} if report.features is None else {"features": table(report.features.head(_SHOWN_ROWS))}),
             **figures(report.figures, DRIFT_CAPTIONS),
             **bullets(notes=report.notes),
@@ -103,7 +103,7 @@ def suspicious_labels_asset(task: Task) -> dg.AssetsDefinition:
         labeled_patches: PatchStore,
         splits: Splits,
     ) -> Iterator[dg.MaterializeResult[SuspiciousLabels]]:
-        from cloud_assets.lifecycle.registered_champions import registered_champions
+        from cloud_assets.lifecycle.model_references import registered_champions
         from cloud_assets.lifecycle.suspicious_labels import suspicious_labels as doubted
 
         recipe = from_config(defaults, context.op_execution_context.op_config)

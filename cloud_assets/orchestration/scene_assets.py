@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from cloud_assets.errors import InvalidScene
-from cloud_assets.lifecycle.registered_champions import RegisteredChampions
+from cloud_assets.lifecycle.model_references import RegisteredChampions
 from cloud_assets.orchestration.asset_parts import code_version, provenance_tags
 from cloud_assets.orchestration.checks import check_specs, result
 from cloud_assets.orchestration.config_schema import config_schema, from_config, option
@@ -89,7 +89,7 @@ def _scene_products() -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, folders: Folders, tracking: Tracking
     ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
         from cloud_assets.imagery.formats.scaling import stated_by_user
-        from cloud_assets.lifecycle.registered_champions import registered_champions
+        from cloud_assets.lifecycle.model_references import registered_champions
         from cloud_assets.scenes.inbox import process_inbox
         from cloud_assets.scenes.product_checks import check_products
 

@@ -10,8 +10,7 @@ from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.hyperparameter_study import HyperparameterStudy
 from cloud_assets.lifecycle.promotion import Champion
-from cloud_assets.lifecycle.study import STUDY, search, searched_variant, study_workspace
-from cloud_assets.lifecycle.study_trials import storage_url
+from cloud_assets.lifecycle.study import STUDY, search, searched_variant, storage_url, study_workspace
 from cloud_assets.orchestration.asset_parts import (
     GPU_POOL,
     RETRIES,

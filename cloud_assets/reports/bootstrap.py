@@ -5,7 +5,6 @@ Neighbouring pixels depend on each other, scenes hardly do.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from cloud_assets.reports.evaluation import Evaluation
 
-RESAMPLES = 2000
+RESAMPLES, _BATCH = 2000, 500
 _WEIGHTS = ("samples", "patches")
 _SCORE, _TRUTH = "distance_to_threshold", "truth"
 
@@ -33,9 +32,7 @@ class Interval:
     estimate: float
     """The value on the test split itself."""
     low: float
-    """Lower end of the interval."""
     high: float
-    """Upper end of the interval."""
     confidence: float
     """Share of repetitions whose interval would hold the true value, e.g. 0.95."""
     groups: int
@@ -43,41 +40,31 @@ class Interval:
     unit: str = "scenes"
     """What was resampled."""
 
-    def __str__(self) -> str:
-        return f"{self.estimate:.4f} [{self.low:.4f}, {self.high:.4f}]"
+    @classmethod
+    def of(
+        cls, estimate: float, drawn: npt.NDArray[np.float64], confidence: float, groups: int, unit: str = "scenes"
+    ) -> Interval:
+        """The percentiles of the drawn values; those that are no number are left out."""
+        tail = 100 * (1 - confidence) / 2
+        low, high = np.nanpercentile(drawn, [tail, 100 - tail])
+        return cls(estimate, float(low), float(high), confidence, groups, unit)
 
 
 def metric_interval(per_scene: pd.DataFrame, metric: str, confidence: float = 0.95, seed: int = 0) -> Interval | None:
-    """Confidence interval of a metric over scenes.
+    """Confidence interval of a metric over the scenes of an evaluation's ``per_scene`` table; None for fewer than two.
 
-    Args:
-        per_scene: An evaluation's ``per_scene`` table. With confusion counts the metric is that of all resampled
-            scenes' pixels together, else the mean of the table's column of that name, each scene counting as much as
-            it has ``samples`` or ``patches``.
-        metric: Name of the metric.
-        confidence: Confidence level.
-        seed: Seed of the resampling.
-
-    Returns:
-        The interval; None for fewer than two scenes.
+    With confusion counts the metric is that of all resampled scenes' pixels together, else the mean of the table's
+    column of that name, each scene counting as much as it has ``samples`` or ``patches``.
     """
     return _interval(_Pooled(per_scene, metric), None, confidence, seed)
 
 
 def paired_difference(
-    candidate: pd.DataFrame, champion: pd.DataFrame, metric: str, confidence: float = 0.95, seed: int = 0
+    candidate: pd.DataFrame, champion: pd.DataFrame, metric: str, confidence: float = 0.95
 ) -> Interval | None:
-    """Confidence interval of candidate minus champion; the same scenes are drawn for both.
+    """Confidence interval of candidate minus champion by their ``per_scene`` tables; None for fewer than two scenes.
 
-    Args:
-        candidate: The candidate's ``per_scene`` table.
-        champion: The champion's on the same test split.
-        metric: Name of the metric.
-        confidence: Confidence level.
-        seed: Seed of the resampling.
-
-    Returns:
-        The interval; None for fewer than two scenes.
+    The same scenes are drawn for both.
 
     Raises:
         InvalidReport: If the two tables are about different scenes.
@@ -88,7 +75,7 @@ def paired_difference(
             "The candidate's and the champion's per-scene tables are about different scenes. Evaluate both on the same "
             "test split."
         )
-    return _interval(_Pooled(candidate, metric), _Pooled(champion, metric), confidence, seed)
+    return _interval(_Pooled(candidate, metric), _Pooled(champion, metric), confidence)
 
 
 def model_interval(evaluation: Evaluation, metric: str, confidence: float = 0.95) -> Interval | None:
@@ -101,7 +88,7 @@ def model_interval(evaluation: Evaluation, metric: str, confidence: float = 0.95
 
 
 def model_difference(
-    candidate: Evaluation, champion: Evaluation, metric: str, confidence: float = 0.95, seed: int = 0
+    candidate: Evaluation, champion: Evaluation, metric: str, confidence: float = 0.95
 ) -> Interval | None:
     """Confidence interval of candidate minus champion by a paired bootstrap: the same samples are drawn for both.
 
@@ -112,10 +99,10 @@ def model_difference(
     scenes = [evaluation.tables.get("per_scene") for evaluation in (candidate, champion)]
     try:
         if scenes[0] is not None and scenes[1] is not None:
-            return paired_difference(scenes[0], scenes[1], metric, confidence, seed)
+            return paired_difference(scenes[0], scenes[1], metric, confidence)
         pictures = [evaluation.tables.get("per_patch") for evaluation in (candidate, champion)]
         if metric == "auroc" and pictures[0] is not None and pictures[1] is not None:
-            return _auroc_difference(pictures[0], pictures[1], confidence, seed)
+            return _auroc_difference(pictures[0], pictures[1], confidence)
     except InvalidReport:
         return None
     return None
@@ -141,14 +128,7 @@ class _Pooled:
         self.counted = counted
 
     def __call__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """The metric of each selection.
-
-        Args:
-            rows: (…, scenes) rows of the table.
-
-        Returns:
-            (…) values.
-        """
+        """The metric (…) of each selection (…, scenes) of rows of the table."""
         drawn = self.values[rows]
         if self.counted:
             return ratios(drawn.sum(axis=-2))[self.metric]
@@ -157,31 +137,20 @@ class _Pooled:
             return np.asarray((np.nan_to_num(values) * weights).sum(axis=-1) / weights.sum(axis=-1))
 
 
-def _interval(first: _Pooled, second: _Pooled | None, confidence: float, seed: int) -> Interval | None:
-    from scipy.stats import DegenerateDataWarning, bootstrap
-
+def _interval(first: _Pooled, second: _Pooled | None, confidence: float, seed: int = 0) -> Interval | None:
     if first.size < 2:
         return None
 
-    def statistic(rows: npt.NDArray[np.int64], axis: int = -1) -> npt.NDArray[np.float64]:
-        rows = np.moveaxis(rows, axis, -1)
+    def statistic(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         return first(rows) if second is None else first(rows) - second(rows)
 
-    scenes = np.arange(first.size)
-    estimate = float(statistic(scenes))
-    with warnings.catch_warnings():
-        # A draw of clear scenes only has no IoU. The percentiles below leave such draws out.
-        warnings.simplefilter("ignore", DegenerateDataWarning)
-        result = bootstrap(
-            (scenes,), statistic, n_resamples=RESAMPLES, batch=500, vectorized=True, confidence_level=confidence,
-            method="percentile", rng=np.random.default_rng(seed),
-        )  # fmt: skip
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.nanpercentile(result.bootstrap_distribution, [tail, 100 - tail])
-    return Interval(estimate, float(low), float(high), confidence, first.size)
+    rng = np.random.default_rng(seed)
+    drawn = [statistic(rng.integers(0, first.size, (_BATCH, first.size))) for _ in range(RESAMPLES // _BATCH)]
+    # A draw of clear scenes only has no IoU, and is left out.
+    return Interval.of(float(statistic(np.arange(first.size))), np.concatenate(drawn), confidence, first.size)
 
 
-def _auroc_difference(first: pd.DataFrame, second: pd.DataFrame, confidence: float, seed: int) -> Interval | None:
+def _auroc_difference(first: pd.DataFrame, second: pd.DataFrame, confidence: float) -> Interval | None:
     """Normal and anomalous pictures are drawn apart, so that each draw has both."""
     columns = {"patch_id", _TRUTH, _SCORE}
     if not columns <= set(first.columns) & set(second.columns):
@@ -190,20 +159,13 @@ def _auroc_difference(first: pd.DataFrame, second: pd.DataFrame, confidence: flo
     if first["patch_id"].tolist() != second["patch_id"].tolist():
         raise InvalidReport("The two evaluations are about different pictures.")
     is_anomalous = first[_TRUTH].to_numpy() == CLOUDY
-    wins = [_wins(table[_SCORE].to_numpy(dtype=np.float64), is_anomalous) for table in (first, second)]
-    anomalous, normal = wins[0].shape
-    if not anomalous or not normal:
+    if is_anomalous.all() or not is_anomalous.any():
         return None
+    scores = [table[_SCORE].to_numpy(dtype=np.float64) for table in (first, second)]
+    # (anomalous, normal): 1 where the anomalous picture has the higher score, a half where they are equal.
+    wins = [np.heaviside(score[is_anomalous][:, None] - score[~is_anomalous][None], 0.5) for score in scores]
     difference = wins[0] - wins[1]
-    rng = np.random.default_rng(seed)
-    drawn = [rng.multinomial(size, np.full(size, 1 / size), RESAMPLES) / size for size in (anomalous, normal)]
+    rng = np.random.default_rng(0)
+    drawn = [rng.multinomial(size, np.full(size, 1 / size), RESAMPLES) / size for size in difference.shape]
     values = ((drawn[0] @ difference) * drawn[1]).sum(axis=1)
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(values, [tail, 100 - tail])
-    return Interval(float(difference.mean()), float(low), float(high), confidence, len(first), "pictures")
-
-
-def _wins(score: npt.NDArray[np.float64], is_anomalous: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """(anomalous, normal) 1 where the anomalous picture has the higher score, a half where they are equal."""
-    above = score[is_anomalous][:, None] - score[~is_anomalous][None]
-    return np.where(above > 0, 1.0, np.where(above == 0, 0.5, 0.0))
+    return Interval.of(float(difference.mean()), values, confidence, len(first), "pictures")

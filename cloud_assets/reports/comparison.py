@@ -29,7 +29,6 @@ class Comparison(Report):
     remedy: ClassVar[str] = "Compare the variants again."
 
     task: str
-    """Name of the task."""
     gate: Gate
     """The gate that ranks the variants and that promotion applies."""
     ranking: Sequence[str]
@@ -39,9 +38,8 @@ class Comparison(Report):
     model_versions: Mapping[str, str]
     """Each variant's model version."""
     patches_version: str
-    """Data version of the patch store that all were evaluated on."""
     splits_version: str
-    """Data version of the splits that all were evaluated on."""
+    """Of the patches and splits that all were evaluated on."""
     is_synthetic: bool
     """True if the test data are simulated."""
     best_interval: Interval | None = None
@@ -98,14 +96,7 @@ def present_evaluations(evaluations: Mapping[str, Evaluation], splits: Splits) -
 
 
 def compare(evaluations: Mapping[str, Evaluation], gate: Gate) -> Comparison:
-    """Ranks a task's variants by the metric of its gate.
-
-    Args:
-        evaluations: Each variant's evaluation, all of one task and on one test split.
-        gate: The task's gate.
-
-    Returns:
-        The comparison; variants with equal values keep their order.
+    """Ranks a task's variants, evaluated on one test split, by its gate's metric; equal ones keep their order.
 
     Raises:
         InvalidReport: If there is none, if they differ in task, splits or the settings of the evaluation, or if one

@@ -19,15 +19,7 @@ Counts = npt.NDArray[np.int64]
 
 
 def confusion_counts(truth: npt.NDArray[np.bool_], predicted: npt.NDArray[np.bool_]) -> Counts:
-    """Counts the four outcomes.
-
-    Args:
-        truth: Any shape; True where there is cloud.
-        predicted: The same shape; True where cloud was predicted.
-
-    Returns:
-        (4,) counts.
-    """
+    """(4,) counts of the four outcomes of two masks of one shape, True where cloud is and where it was said to be."""
     outcomes = np.bincount(truth.ravel() * np.uint8(2) + predicted.ravel(), minlength=4)
     return outcomes[[3, 1, 2, 0]].astype(np.int64)
 
@@ -36,9 +28,6 @@ def ratios(counts: npt.NDArray[np.integer]) -> dict[str, npt.NDArray[np.float64]
     """Ratios of confusion counts for any number of scenes at once.
 
     The same numbers as scikit-learn's functions give for one scene; those cannot take ten thousand bootstrap samples.
-
-    Args:
-        counts: (…, 4) counts.
 
     Returns:
         Arrays (…) in [0, 1] by name of the ratio; NaN where a ratio is undefined, e.g. recall where there is no cloud.
@@ -58,11 +47,7 @@ def ratios(counts: npt.NDArray[np.integer]) -> dict[str, npt.NDArray[np.float64]
 
 
 def scene_table(groups: Sequence[str], counts: Counts) -> pd.DataFrame:
-    """Adds up patches by scene.
-
-    Args:
-        groups: The group (scene, region) of each of N patches.
-        counts: (N, 4) counts of the patches.
+    """Adds up the counts (N, 4) of N patches by their groups (scenes, regions).
 
     Returns:
         One row a group, worst IoU first: ``group``, ``patches``, ``valid_pixels``, ratios, ``cloud_truth_percentage``,
@@ -94,10 +79,7 @@ def scene_table(groups: Sequence[str], counts: Counts) -> pd.DataFrame:
 def histogram_samples(
     histogram: npt.NDArray[np.int64],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """A histogram as weighted samples, the form that scikit-learn takes.
-
-    Args:
-        histogram: (2, bins) pixels by truth and bin.
+    """A histogram (2, bins) of pixels by truth and bin as weighted samples, the form that scikit-learn takes.
 
     Returns:
         Truth (0 or 1), lower edge of the bin as a share of the range, and number of pixels, each (2 * bins,).

@@ -60,12 +60,8 @@ def quantised(probability: npt.NDArray[np.float32]) -> Levels:
 def pixel_thresholds(truths: Sequence[Truth], levels: Sequence[Levels]) -> tuple[float, float]:
     """How sure the model is on average of clear where clear is the label, and of cloud where cloud is.
 
-    Args:
-        truths: Masks (H, W) of cloud codes, 255 unlabelled.
-        levels: The model's cloud probability of the same pixels, 0 to 255.
-
-    Returns:
-        Thresholds of the probability of clear and of cloud, at least 0.9 each; 1 for a class that no label has.
+    Of masks (H, W) of cloud codes, 255 unlabelled, and the model's cloud probability of the same pixels, 0 to 255; at
+    least 0.9 each, 1 for a class that no label has.
     """
     sums, counts = np.zeros(2), np.zeros(2)
     for truth, level in zip(truths, levels, strict=True):
@@ -79,16 +75,7 @@ def pixel_thresholds(truths: Sequence[Truth], levels: Sequence[Levels]) -> tuple
 
 
 def doubt_mask(truth: Truth, level: Levels, thresholds: tuple[float, float]) -> PatchDoubt:
-    """How much of a mask the model confidently contradicts.
-
-    Args:
-        truth: (H, W) cloud codes, 255 unlabelled.
-        level: (H, W) the model's cloud probability, 0 to 255.
-        thresholds: From :func:`pixel_thresholds`.
-
-    Returns:
-        The doubt.
-    """
+    """How much of a mask (H, W) the model confidently contradicts; arguments as of :func:`pixel_thresholds`."""
     from scipy.ndimage import binary_opening
 
     is_cloud, labelled = _is_cloud(truth), truth != UNLABELLED
@@ -105,11 +92,7 @@ def doubt_mask(truth: Truth, level: Levels, thresholds: tuple[float, float]) -> 
 def doubt_classes(
     probability: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """How much the model confidently contradicts the labels of whole samples.
-
-    Args:
-        probability: (N, K) of each class.
-        labels: (N,) class numbers.
+    """How much the model's probability (N, K) of each class confidently contradicts the labels (N,) of whole samples.
 
     Returns:
         (N,) the normalised margin of Northcutt et al., the best confident class' probability less the label's, 0 where

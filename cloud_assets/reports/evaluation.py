@@ -57,18 +57,14 @@ class Evaluation(Report):
     remedy: ClassVar[str] = "Evaluate the model again."
 
     task: str
-    """Name of the task."""
     variant: str
-    """Name of the task's variant."""
     metrics: Mapping[str, float]
     """Flat: the test split's metrics by their standard names, the validation split's with ``validation_`` before them,
     those of trivial rules with a prefix of :data:`~cloud_assets.reports.gate.TRIVIAL_RULES`."""
     model_version: str
     """Version of the :class:`ModelBundle` that was evaluated."""
     patches_version: str
-    """Data version of the patch store."""
     splits_version: str
-    """Data version of the splits."""
     is_synthetic: bool
     """True if the test data are simulated: the numbers then say nothing about real imagery."""
     recipe: Mapping[str, Any] = field(default_factory=dict)

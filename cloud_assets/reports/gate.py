@@ -69,15 +69,9 @@ class Gate(BaseModel):
         return {name: metrics[name] for name in names if name in metrics}
 
     def passes(self, candidate: Mapping[str, float], interval: "Interval | None" = None) -> Decision:
-        """Decides whether a candidate is good enough at all.
+        """Decides whether a candidate, with these metrics and this interval of the gate's, is good enough at all.
 
-        Args:
-            candidate: The candidate's metrics on the test split, with those of trivial rules.
-            interval: Confidence interval of the candidate's metric; None if there is none.
-
-        Returns:
-            The decision. A metric that is absent or not finite never passes, nor does one that no trivial rule has a
-            value of.
+        A metric that is absent or not finite never passes, nor does one that no trivial rule has a value of.
         """
         value = candidate.get(self.metric, math.nan)
         if not math.isfinite(value):
@@ -109,16 +103,10 @@ class Gate(BaseModel):
         difference: "Interval | None" = None,
         interval: "Interval | None" = None,
     ) -> Decision:
-        """Decides whether a candidate takes the champion's place.
+        """Decides whether a candidate takes the place of the champion, if any, by the metrics on the same test split.
 
-        Args:
-            candidate: The candidate's metrics on the test split.
-            champion: The present champion's metrics on the same test split; None if there is no champion yet.
-            difference: Confidence interval of candidate minus champion in this metric; None if there is none.
-            interval: Confidence interval of the candidate's metric; None if there is none.
-
-        Returns:
-            The decision. A champion stays if its metric is absent or not finite.
+        ``difference`` is the confidence interval of candidate minus champion, ``interval`` that of the candidate alone.
+        A champion stays if its metric is absent or not finite.
         """
         passed = self.passes(candidate, interval)
         if not passed.accepted:
@@ -127,13 +115,10 @@ class Gate(BaseModel):
             return Decision(True, f"{passed.reason}; there is no champion yet")
         value, reference = candidate[self.metric], champion.get(self.metric, math.nan)
         if not math.isfinite(reference):
-            return Decision(
-                False,
-                f"rejected: the champion has no value for {self.metric!r}, so nothing shows that the candidate is not "
-                "worse; evaluate the champion on this test split",
-            )
+            why = "so nothing shows that the candidate is not worse; evaluate the champion on this test split"
+            return Decision(False, f"rejected: the champion has no value for {self.metric!r}, {why}")
         sign = 1 if self.mode == "max" else -1
-        gain, least = sign * (value - reference), sign * (value - reference)
+        gain = least = sign * (value - reference)
         compared = f"{self.metric} {value:.4f} against the champion's {reference:.4f}"
         if difference is not None:
             gain, ends = sign * difference.estimate, sorted((sign * difference.low, sign * difference.high))

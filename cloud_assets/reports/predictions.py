@@ -40,19 +40,7 @@ def predict_patches(
     progress: bool,
     role: str = IMAGES,
 ) -> Iterator[Batch]:
-    """Predicts patches in the order given.
-
-    Args:
-        predictor: The model; it is handed the bands that its card names, in the card's order.
-        store: The patches.
-        indices: (N,) rows of the store.
-        batch_size: Patches a call.
-        title: What the progress bar says.
-        progress: Whether to show one.
-        role: Which array of the store the model reads.
-
-    Yields:
-        The batches.
+    """Predicts patches in the order of their rows (N,), by the bands that the model's card names in the card's order.
 
     Raises:
         NoUsablePatches: If the store lacks a band of the model.
@@ -70,10 +58,7 @@ def predict_patches(
 
 
 def band_channels(role: Role, bands: Sequence[str]) -> list[int]:
-    """Positions of bands in a role's array, by own or common name.
-
-    Returns:
-        One channel number a band.
+    """Channel numbers of bands in a role's array, by own or common name.
 
     Raises:
         NoUsablePatches: If the role does not hold one of them.

@@ -4,16 +4,7 @@ Every method reaches the store at once or raises :class:`TrackingUnavailable`; w
 caller's decision. Only :mod:`cloud_assets.tracking.store` imports mlflow; the other layers get plain Python.
 """
 
-from cloud_assets.tracking.registry import RegisteredVersion, Registry
-from cloud_assets.tracking.runs import RUN_FILE, Runs, flattened
 from cloud_assets.tracking.store import default_uri
+from cloud_assets.tracking.tracker import RUN_FILE, RegisteredVersion, Tracker, flattened
 
 __all__ = ["RUN_FILE", "RegisteredVersion", "Tracker", "default_uri", "flattened"]
-
-
-class Tracker(Runs, Registry):
-    """The runs and the registered models behind one URI.
-
-    Args:
-        uri: Tracking URI; default :func:`default_uri`.
-    """

@@ -12,7 +12,7 @@ from cloud_assets.families import FAMILIES, MODULES, family_of, load_predictor
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.export_recipe import ExportRecipe
 from cloud_assets.inference.onnx_export import ExportedModel
-from cloud_assets.lifecycle.drift_report import DriftReport
+from cloud_assets.lifecycle.drift import DriftReport
 from cloud_assets.lifecycle.export import exported_predictor
 from cloud_assets.lifecycle.promotion import Champion
 from cloud_assets.lifecycle.suspicious_labels import SuspiciousLabels

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import ks_2samp
 
 from cloud_assets.errors import InvalidReport, NoUsablePatches
-from cloud_assets.lifecycle.drift_report import BatchDrift, DriftReport, drawn
+from cloud_assets.lifecycle.drift import BatchDrift, DriftReport, drawn
 from cloud_assets.lifecycle.drift_statistics import (
     DriftDetector,
     DriftRecipe,

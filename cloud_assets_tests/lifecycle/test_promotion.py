@@ -15,8 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from cloud_assets.errors import AlreadyRunning, InvalidModel, NoChampion, NoUsablePatches, TrackingUnavailable
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.lifecycle.champion_changes import approve, reject, rollback
-from cloud_assets.lifecycle.promotion import Champion, promote
+from cloud_assets.lifecycle.promotion import Champion, approve, promote, reject, rollback
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation, Evaluator

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cloud_assets.lifecycle.registered_champions import models_for_scenes
+from cloud_assets.lifecycle.model_references import models_for_scenes
 from cloud_assets.tasks import ALL_TASKS
 from cloud_assets.tracking import Tracker
 from cloud_assets_tests.orchestration.scene_place import make_champions

@@ -144,7 +144,7 @@ def test_study_serves_any_recipe_that_trains(
     from cloud_assets.families.segmentation.recipe import Segmentation
     from cloud_assets.learning.recipe import Optimisation
     from cloud_assets.lifecycle.hyperparameter_study import finished_trials
-    from cloud_assets.lifecycle.study_trials import run_study
+    from cloud_assets.lifecycle.study import run_study
     from cloud_assets.networks.specifications import UNet
     from cloud_assets.patches.augmentation import Augmentation
 

@@ -17,7 +17,7 @@ import pytest
 from cloud_assets.errors import AlreadyRunning, InvalidRecipe, SourceUnreachable, TrainingFailed
 from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace, StudyRecipe
 from cloud_assets.learning.training_run import TrainingRun
-from cloud_assets.lifecycle import study_trials
+from cloud_assets.lifecycle import study
 from cloud_assets.lifecycle.hyperparameter_study import Trial, finished_trials
 from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit
@@ -55,7 +55,7 @@ def training_run(data: Path, workspace: Path) -> TrainingRun:
 
 
 def run_study(recipe: StudyRecipe, space: SearchSpace, base: Any, run: TrainingRun, **listener: Any) -> list[Trial]:
-    return finished_trials(study_trials.run_study(recipe, space, base, run, **listener))
+    return finished_trials(study.run_study(recipe, space, base, run, **listener))
 
 
 def states(trials: list[Trial]) -> Counter[str]:
@@ -182,7 +182,7 @@ def test_other_search_space_metric_or_data_under_the_same_name_are_refused(
 def test_without_a_name_another_recipe_is_another_study(bowl: Any, data: Path, tmp_path: Path) -> None:
     run = training_run(data, tmp_path)
     bases = (bowl(), bowl(seconds=0.1), bowl(shape="square"))
-    names = [study_trials.study_name(study_trials.study_identity(StudyRecipe(), SPACE, base, run)) for base in bases]
+    names = [study.study_name(study.study_identity(StudyRecipe(), SPACE, base, run)) for base in bases]
     assert names[0] == names[2] != names[1]
 
 
@@ -216,7 +216,7 @@ def test_trial_that_always_kills_its_process_is_given_up(bowl: Any, data: Path, 
 def test_hanging_trial_is_killed_and_slow_one_cut_short(
     bowl: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study_trials, "_START_SECONDS", 2.0)
+    monkeypatch.setattr(study, "_START_SECONDS", 2.0)
     space = SearchSpace({"fault": Choice(options=("none", "hang"))})
     limited = StudyRecipe(trials=3, trial_minutes=0.005, pruner="none", sampler="random", seed=1, retries=0)
     by_fault: dict[object, set[tuple[str, str, int]]] = {"none": set(), "hang": set()}
@@ -233,7 +233,7 @@ def test_metric_that_no_epoch_has_is_named(bowl: Any, data: Path, tmp_path: Path
 def test_second_process_is_kept_out(bowl: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from filelock import FileLock
 
-    monkeypatch.setattr(study_trials, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(study, "_LOCK_SECONDS", 0.1)
     with FileLock(tmp_path / "study.lock"), pytest.raises(AlreadyRunning, match="Another process"):
         run_study(StudyRecipe(trials=1), SPACE, bowl(), training_run(data, tmp_path))
 
@@ -242,7 +242,7 @@ def test_shared_storage_repeats_a_trial_that_falls_silent(
     bowl: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever else uses the storage may be at work: only its heartbeat tells."""
-    monkeypatch.setattr(study_trials, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(study, "HEARTBEAT_SECONDS", 1)
     recipe = StudyRecipe(trials=2, pruner="none", storage=f"sqlite:///{tmp_path}/study.db")
     trials = run_study(recipe, SPACE, bowl(fault="die_once"), training_run(data, tmp_path / "work"))
     assert states(trials) == {"complete": 2, "interrupted": 2}

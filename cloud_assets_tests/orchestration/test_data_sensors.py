@@ -7,8 +7,7 @@ import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
-from cloud_assets.lifecycle.champion_changes import rollback
-from cloud_assets.lifecycle.promotion import Champion
+from cloud_assets.lifecycle.promotion import Champion, rollback
 from cloud_assets.orchestration.automation import CAUSE_TAG, sensors
 from cloud_assets.orchestration.jobs import TASK_TAG
 from cloud_assets.reports.evaluation import Evaluation

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cloud_assets.definitions import defs
-from cloud_assets.lifecycle.drift_report import BatchDrift, DriftReport
+from cloud_assets.lifecycle.drift import BatchDrift, DriftReport
 from cloud_assets.lifecycle.suspicious_labels import LIST, SuspiciousLabels
 from cloud_assets.orchestration.checks import check_drift, check_labels
 from cloud_assets.orchestration.jobs import monitoring_job_name

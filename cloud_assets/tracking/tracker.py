@@ -1,14 +1,23 @@
-"""MLflow runs: one a training, resumed with it and completed afterwards if MLflow was unavailable meanwhile."""
+"""MLflow runs and the model registry.
 
+There is one run a training, resumed with it and completed afterwards if MLflow was unavailable meanwhile; and one
+registered model a task, with aliases for the challenger and the champion.
+"""
+
+import hashlib
 import json
+import os
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.storage import atomic_file
+from cloud_assets.errors import InvalidModel
+from cloud_assets.inference.bundle import CARD_FILE, ModelBundle
+from cloud_assets.storage import atomic_file, locked
 from cloud_assets.tracking.store import Client, Store, log_metrics, log_parameters, log_series, unless
 
 if TYPE_CHECKING:
@@ -23,10 +32,29 @@ EVALUATION_TAG = "evaluation_version"
 
 _PARENT_TAG = "mlflow.parentRunId"
 _CREATION_TAG = "creation"
+_TAG_LENGTH = 4000
+_PATIENCE_SECONDS = 3600
 
 
-class Runs(Store):
-    """The runs of a store."""
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """One version of a registered model."""
+
+    task: str
+    """Name of the registered model."""
+    version: int
+    """From 1."""
+    run_id: str
+    """The training run that it comes from."""
+    tags: Mapping[str, str]
+
+
+class Tracker(Store):
+    """The runs and the registered models behind one URI.
+
+    Args:
+        uri: Tracking URI; default :func:`default_uri`.
+    """
 
     def begin(
         self, workspace: Path, task: str, variant: str, recipe: Mapping[str, Any], tags: Mapping[str, str]
@@ -127,15 +155,9 @@ class Runs(Store):
         tags: Mapping[str, str],
         status: str,
     ) -> None:
-        """Logs a finished piece of a run's work as a run of its own below it, once.
+        """Logs a finished piece of a run's work as a run of its own below it, once for each name.
 
-        Args:
-            parent: The run that it belongs to.
-            name: Identifies the nested run within its parent.
-            parameters: Values by name.
-            series: Metrics by name, each by step.
-            tags: Tags.
-            status: ``FINISHED``, ``FAILED`` or ``KILLED``.
+        The metrics of ``series`` are given by step; ``status`` is ``FINISHED``, ``FAILED`` or ``KILLED``.
         """
         with self.reached() as client:
             experiment = client.get_run(parent).info.experiment_id
@@ -145,12 +167,11 @@ class Runs(Store):
             # A piece that was being logged when the process was killed is still open: it is filled up.
             if known and known[0].info.status != "RUNNING":
                 return
-            run = (
-                known[0] if known else client.create_run(experiment, tags={_PARENT_TAG: parent, **tags}, run_name=name)
-            )
-            log_series(client, run.info.run_id, series)
-            log_parameters(client, run.info.run_id, {path: str(value) for path, value in parameters.items()})
-            client.set_terminated(run.info.run_id, status)
+            made = known or [client.create_run(experiment, tags={_PARENT_TAG: parent, **tags}, run_name=name)]
+            run_id = made[0].info.run_id
+            log_series(client, run_id, series)
+            log_parameters(client, run_id, {path: str(value) for path, value in parameters.items()})
+            client.set_terminated(run_id, status)
 
     def log_folder(self, run_id: str, folder: Path, name: str, metrics: Mapping[str, float]) -> None:
         """Logs some metrics and the files of a folder, as artifact ``name``, to a run, which is then finished."""
@@ -185,6 +206,86 @@ class Runs(Store):
         with self.reached() as client:
             experiment = client.get_run(run_id).info.experiment_id
         return f"{self.uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+
+    def register(self, run_id: str, bundle: ModelBundle, tags: Mapping[str, str]) -> RegisteredVersion:
+        """Registers the model of a published run under its task's name, once; tags are noted each time.
+
+        Returns:
+            The new version, or the one that holds the same model already.
+        """
+        card = bundle.card
+        with self.reached() as client:
+            unless("RESOURCE_ALREADY_EXISTS", lambda: client.create_registered_model(card.task))
+            same = {"model_version": bundle.version, "variant": card.variant}
+            for found in client.search_model_versions(f"name = '{card.task}'"):
+                if same.items() <= found.tags.items():
+                    version = found
+                    break
+            else:
+                model_id = client.get_run(run_id).data.tags[MODEL_TAG]
+                version = client.create_model_version(
+                    card.task, f"models:/{model_id}", run_id, tags=same, model_id=model_id
+                )
+            for name, value in tags.items():
+                client.set_model_version_tag(card.task, version.version, name, value)
+            return _registered(client.get_model_version(card.task, version.version))
+
+    def versions(self, task: str) -> list[RegisteredVersion]:
+        """All versions of a task's registered model, newest first; none if it was never registered."""
+        with self.reached() as client:
+            found = client.search_model_versions(f"name = '{task}'")
+            return sorted((_registered(version) for version in found), key=lambda version: -version.version)
+
+    def set_alias(self, task: str, alias: str, version: int) -> None:
+        """Points an alias (``challenger``, ``champion``) to a version of a task's registered model."""
+        with self.reached() as client:
+            client.set_registered_model_alias(task, alias, str(version))
+
+    def version_at(self, task: str, alias: str) -> RegisteredVersion | None:
+        """The version that an alias points to; None if there is no such alias, or that version was deleted."""
+        with self.reached() as client:
+            # SQLite stores say "invalid" where servers say "absent".
+            found = unless(
+                "INVALID_PARAMETER_VALUE",
+                lambda: unless("RESOURCE_DOES_NOT_EXIST", lambda: client.get_model_version_by_alias(task, alias)),
+            )
+            return None if found is None else _registered(found)
+
+    def tag_version(self, version: RegisteredVersion, tags: Mapping[str, str | None]) -> None:
+        """Notes something about a registered version; what is None is forgotten."""
+        with self.reached() as client:
+            for name, value in tags.items():
+                number = str(version.version)
+                if value is None:
+                    client.delete_model_version_tag(version.task, number, name)
+                else:
+                    client.set_model_version_tag(version.task, number, name, value[:_TAG_LENGTH])
+
+    def deciding(self, task: str) -> AbstractContextManager[None]:
+        """Holds all other processes of this machine back from changing a task's champion.
+
+        Raises:
+            AlreadyRunning: If another process takes longer than an hour.
+            TrackingUnavailable: If the store's folder cannot be written to.
+        """
+        folder = self.store_folder or Path(tempfile.gettempdir()) / f"cloud-assets-{os.getuid()}"
+        server = "" if self.store_folder else f"-{hashlib.blake2b(self.uri.encode(), digest_size=6).hexdigest()}"
+        with self.reached():
+            folder.mkdir(parents=True, exist_ok=True)
+        said = (
+            f"Another process has been deciding on the champion of {task} for {_PATIENCE_SECONDS} s. Wait until it is "
+            "done, or end it, and run this again: nothing was changed."
+        )
+        return locked(folder / f"{task}{server}.decision.lock", said, _PATIENCE_SECONDS)
+
+    def download(self, version: RegisteredVersion) -> ModelBundle:
+        """Gets a registered model; :class:`InvalidModel` if it is none that this installation can read."""
+        with self.reached(), tempfile.TemporaryDirectory() as temporary:
+            source = f"models:/{version.task}/{version.version}"
+            cards = sorted(self.download_model(source, Path(temporary)).rglob(CARD_FILE))
+            if not cards:
+                raise InvalidModel(f"{source} holds no model card, so it was not registered by Cloud Assets.")
+            return ModelBundle.open(cards[0].parent)
 
     def _known_run(self, client: Client, workspace: Path) -> str | None:
         path = workspace / RUN_FILE
@@ -223,3 +324,7 @@ def _log_missing_epochs(client: Client, run_id: str, history: Sequence[Mapping[s
         missing = {name: value for name, value in metrics.items() if epoch not in known[name]}
         if missing:
             log_metrics(client, run_id, missing, epoch)
+
+
+def _registered(version: Any) -> RegisteredVersion:
+    return RegisteredVersion(version.name, int(version.version), version.run_id, dict(version.tags))
