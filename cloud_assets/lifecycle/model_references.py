@@ -127,6 +127,14 @@ def models_for_scenes(tracker: "Tracker", tasks: Sequence[Task]) -> tuple[list[M
     return bundles, notes
 
 
+def champion_of(tracker: "Tracker", task: Task) -> "tuple[RegisteredVersion, ModelBundle]":
+    """The champion of one task; :class:`NoChampion` if it has none."""
+    version = tracker.version_at(task.name, CHAMPION)
+    if version is None:
+        raise NoChampion(f"{task.name} has no champion to judge. Run its job once, or approve a challenger.")
+    return version, tracker.download(version)
+
+
 @dataclass(frozen=True)
 class ChampionReport:
     """The champion of today."""
@@ -145,11 +153,9 @@ def evaluate_champion(
     task: Task, evaluator: Evaluator, store: PatchStore, splits: Splits, tracker: "Tracker", **references: Any
 ) -> ChampionReport:
     """Judges the registered champion."""
-    version = tracker.version_at(task.name, CHAMPION)
-    if version is None:
-        raise NoChampion(f"{task.name} has no champion to judge. Run its job once, or approve a challenger.")
+    version, bundle = champion_of(tracker, task)
     fair, note = held_out_test(splits, version, tracker)
-    evaluation = family_of(evaluator).evaluate(evaluator, tracker.download(version), store, fair, **references)
+    evaluation = family_of(evaluator).evaluate(evaluator, bundle, store, fair, **references)
     metric = task.gate.metric
     noted = version.tags.get(f"test_{metric}")
     promised = None if noted is None else float(noted)

@@ -53,10 +53,10 @@ def drift_report_asset(task: Task) -> dg.AssetsDefinition:
         labeled_patches: PatchStore,
     ) -> Iterator[dg.MaterializeResult[DriftReport]]:
         from cloud_assets.lifecycle.drift import drift_report as report_on_drift
-        from cloud_assets.lifecycle.model_references import registered_champions
+        from cloud_assets.lifecycle.model_references import champion_of
 
         recipe = from_config(defaults, context.op_execution_context.op_config)
-        (champion,) = registered_champions(tracking.tracker(), [task]).bundles
+        _, champion = champion_of(tracking.tracker(), task)
         try:
             previous = io_manager.find([task.name, DRIFT], DriftReport)
         except InvalidReport as error:
@@ -103,11 +103,11 @@ def suspicious_labels_asset(task: Task) -> dg.AssetsDefinition:
         labeled_patches: PatchStore,
         splits: Splits,
     ) -> Iterator[dg.MaterializeResult[SuspiciousLabels]]:
-        from cloud_assets.lifecycle.model_references import registered_champions
+        from cloud_assets.lifecycle.model_references import champion_of
         from cloud_assets.lifecycle.suspicious_labels import suspicious_labels as doubted
 
         recipe = from_config(defaults, context.op_execution_context.op_config)
-        (champion,) = registered_champions(tracking.tracker(), [task]).bundles
+        _, champion = champion_of(tracking.tracker(), task)
         with measured() as cost:
             labels = doubted(champion, labeled_patches, splits, recipe)
         metadata = {

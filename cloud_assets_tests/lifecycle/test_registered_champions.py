@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-from cloud_assets.lifecycle.model_references import models_for_scenes
+import pytest
+
+from cloud_assets.errors import NoChampion
+from cloud_assets.lifecycle.model_references import champion_of, models_for_scenes
 from cloud_assets.tasks import ALL_TASKS
 from cloud_assets.tracking import Tracker
 from cloud_assets_tests.orchestration.scene_place import make_champions
@@ -22,3 +25,8 @@ def test_a_champion_of_a_simulated_sample_is_not_taken_in_silence(tmp_path: Path
     bundles, notes = models_for_scenes(tracker, ALL_TASKS)
     assert [bundle.card.variant for bundle in bundles] == ["wider"]
     assert notes == ["segmentation by models:/landsat_segmentation/2 (wider)"]
+
+
+def test_another_model_does_not_stand_in_for_a_champion_that_is_to_be_judged(tmp_path: Path) -> None:
+    with pytest.raises(NoChampion, match="no champion to judge"):
+        champion_of(Tracker(f"sqlite:///{tmp_path}/mlflow.db"), ALL_TASKS[0])

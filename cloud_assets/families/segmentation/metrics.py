@@ -112,7 +112,7 @@ def _class_ious(table: Counts, names: Sequence[str]) -> dict[str, float]:
         return {}
     iou = correct[present] / (true + table.sum(axis=0) - correct)[present]
     return {"miou": float(np.mean(iou))} | {
-        f"iou_{_key(names[code])}": float(score) for code, score in zip(present, iou, strict=True)
+        f"iou_{_key(names[code])}": float(score) for code, score in zip(present.tolist(), iou, strict=True)
     }
 
 
