@@ -18,10 +18,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud_assets.errors import AlreadyRunning, CloudAssetsError, InvalidModel, InvalidReport, NoChampion
+from cloud_assets.errors import (
+    AlreadyRunning,
+    CloudAssetsError,
+    InvalidModel,
+    InvalidReport,
+    NoChampion,
+    TrackingUnavailable,
+)
 from cloud_assets.families import family_of
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.lifecycle.model_item import model_item
+from cloud_assets.lifecycle.export import model_item
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.bootstrap import model_difference, model_interval
@@ -163,22 +170,20 @@ def _evaluate_present(
 
     Test scenes that the champion was trained on are left out for both.
     """
+    fair, note = held_out_test(splits, present, tracker)
+    family, bundle = family_of(task.evaluation), None
     try:
         bundle = tracker.download(present)
-    except InvalidModel as error:
-        return PresentChampion(present, problem=str(error))
-    fair, note = held_out_test(splits, present, tracker)
-    family = family_of(task.evaluation)
-    try:
         evaluator = type(task.evaluation).model_validate(evaluation.recipe)
         references = {name: _registered(tracker, name, version) for name, version in evaluation.references.items()}
         champion = family.evaluate(evaluator, bundle, store, fair, references=references)
         if fair is not splits:
             evaluation = family.evaluate(evaluator, challenger, store, fair, references=references)
-    except InvalidModel as error:  # weights that do not fit their network show only now
-        return PresentChampion(present, problem=str(error))
+    except TrackingUnavailable:
+        raise
     except CloudAssetsError as error:
-        return PresentChampion(present, bundle, problem=str(error))
+        # Weights that do not fit their network show only when it predicts.
+        return PresentChampion(present, None if isinstance(error, InvalidModel) else bundle, problem=str(error))
     return PresentChampion(present, bundle, champion, evaluation, note=note)
 
 
@@ -251,6 +256,30 @@ def promote(
         NoChampion: If the challenger is turned down or has to be approved, and there is no other champion.
         AlreadyRunning: If other processes keep changing the champion.
     """
+
+    def record(decision: Decision, present: PresentChampion | None, difference: "Interval | None") -> PromotionRecord:
+        """As if the challenger were champion now."""
+        variant, metric = bundle.card.variant, task.gate.metric
+        return PromotionRecord(
+            task=task.name,
+            variant=variant,
+            version=challenger.version,
+            run_id=challenger.run_id,
+            challenger_variant=variant,
+            challenger_version=challenger.version,
+            promoted=decision.accepted,
+            reason=decision.reason,
+            metric=metric,
+            challenger_value=evaluation.metrics.get(metric),
+            previous_version=None if present is None else present.version.version,
+            previous_value=present.evaluation.metrics.get(metric) if present and present.evaluation else None,
+            difference_low=None if difference is None else difference.low,
+            difference_high=None if difference is None else difference.high,
+            patches_version=evaluation.patches_version,
+            splits_version=evaluation.splits_version,
+            is_synthetic=evaluation.is_synthetic,
+        )
+
     run_id = tracker.publish(workspace, bundle)
     tracker.log_evaluation(run_id, evaluation)
     challenger = tracker.register(run_id, bundle, _version_tags(task, evaluation))
@@ -261,7 +290,10 @@ def promote(
         for _ in range(_ATTEMPTS):
             version = tracker.version_at(task.name, CHAMPION)
             if version is not None and version.version == challenger.version:
-                return Champion(bundle, _kept(task, bundle, evaluation, version, tracker))
+                if SINCE not in version.tags:  # the process that made it champion was killed
+                    tracker.tag_version(version, {SINCE: datetime.now(UTC).isoformat()})
+                kept = Decision(False, f"kept: the best variant is the champion already, version {version.version}")
+                return Champion(bundle, record(kept, PresentChampion(version, bundle, evaluation), None))
             present = None
             if version is not None:
                 present = _evaluate_present(task, version, bundle, evaluation, store, splits, tracker)
@@ -291,9 +323,9 @@ def promote(
             f"{task.name} has no champion yet, and {bundle.card.variant}, version {challenger.version}, does not "
             f"become one: {decision.reason}.{remedy}"
         )
-    record = _record(task, evaluation, challenger, bundle, decision, present, difference)
+    decided = record(decision, present, difference)
     if decision.accepted or present is None:
-        return Champion(bundle, record)
+        return Champion(bundle, decided)
     remaining = present.bundle
     if remaining is None:
         raise NoChampion(
@@ -307,7 +339,7 @@ def promote(
         "run_id": present.version.run_id,
         "waits_for_approval": waits,
     }
-    return Champion(remaining, record.model_copy(update=changes))
+    return Champion(remaining, decided.model_copy(update=changes))
 
 
 def make_champion(tracker: "Tracker", version: "RegisteredVersion", expected: "RegisteredVersion | None") -> bool:
@@ -318,49 +350,6 @@ def make_champion(tracker: "Tracker", version: "RegisteredVersion", expected: "R
     tracker.set_alias(version.task, CHAMPION, version.version)
     tracker.tag_version(version, {SINCE: datetime.now(UTC).isoformat()})
     return True
-
-
-def _kept(
-    task: Task, bundle: ModelBundle, evaluation: Evaluation, present: "RegisteredVersion", tracker: "Tracker"
-) -> PromotionRecord:
-    """The decision if the best variant is the champion already; what a killed run could not note is noted."""
-    if SINCE not in present.tags:
-        tracker.tag_version(present, {SINCE: datetime.now(UTC).isoformat()})
-    decision = Decision(False, f"kept: the best variant is the champion already, version {present.version}")
-    return _record(task, evaluation, present, bundle, decision, PresentChampion(present, bundle, evaluation), None)
-
-
-def _record(
-    task: Task,
-    evaluation: Evaluation,
-    challenger: "RegisteredVersion",
-    bundle: ModelBundle,
-    decision: Decision,
-    present: PresentChampion | None,
-    difference: "Interval | None",
-) -> PromotionRecord:
-    """The record of a decision, as if the challenger were champion now."""
-    metric = task.gate.metric
-    previous = None if present is None or present.evaluation is None else present.evaluation.metrics.get(metric)
-    return PromotionRecord(
-        task=task.name,
-        variant=bundle.card.variant,
-        version=challenger.version,
-        run_id=challenger.run_id,
-        challenger_variant=bundle.card.variant,
-        challenger_version=challenger.version,
-        promoted=decision.accepted,
-        reason=decision.reason,
-        metric=metric,
-        challenger_value=evaluation.metrics.get(metric),
-        previous_version=None if present is None else present.version.version,
-        previous_value=previous,
-        difference_low=None if difference is None else difference.low,
-        difference_high=None if difference is None else difference.high,
-        patches_version=evaluation.patches_version,
-        splits_version=evaluation.splits_version,
-        is_synthetic=evaluation.is_synthetic,
-    )
 
 
 def _version_tags(task: Task, evaluation: Evaluation) -> dict[str, str]:

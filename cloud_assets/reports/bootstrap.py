@@ -5,8 +5,9 @@ Neighbouring pixels depend on each other, scenes hardly do.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from cloud_assets.reports.evaluation import Evaluation
 
 RESAMPLES, _BATCH = 2000, 500
+Statistic = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]]
 _WEIGHTS = ("samples", "patches")
 _SCORE, _TRUTH = "distance_to_threshold", "truth"
 
@@ -56,7 +58,7 @@ def metric_interval(per_scene: pd.DataFrame, metric: str, confidence: float = 0.
     With confusion counts the metric is that of all resampled scenes' pixels together, else the mean of the table's
     column of that name, each scene counting as much as it has ``samples`` or ``patches``.
     """
-    return _interval(_Pooled(per_scene, metric), None, confidence, seed)
+    return _interval(_pooled(per_scene, metric), len(per_scene), confidence, seed)
 
 
 def paired_difference(
@@ -75,7 +77,8 @@ def paired_difference(
             "The candidate's and the champion's per-scene tables are about different scenes. Evaluate both on the same "
             "test split."
         )
-    return _interval(_Pooled(candidate, metric), _Pooled(champion, metric), confidence)
+    first, second = _pooled(candidate, metric), _pooled(champion, metric)
+    return _interval(lambda rows: first(rows) - second(rows), len(candidate), confidence)
 
 
 def model_interval(evaluation: Evaluation, metric: str, confidence: float = 0.95) -> Interval | None:
@@ -108,46 +111,34 @@ def model_difference(
     return None
 
 
-class _Pooled:
-    """A metric of any selection of scenes, in the order of their names."""
+def _pooled(per_scene: pd.DataFrame, metric: str) -> Statistic:
+    """The metric (…) of any selections (…, scenes) of the scenes in the order of their names."""
+    table = per_scene.sort_values("group", ignore_index=True)
+    if set(COUNT_COLUMNS) <= set(table.columns) and metric in ratios(np.zeros(4, np.int64)):
+        counts = table[list(COUNT_COLUMNS)].to_numpy()
+        return lambda rows: ratios(counts[rows].sum(axis=-2))[metric]
+    if metric not in table.columns:
+        raise InvalidReport(
+            f"The per-scene table has no column {metric!r} and no confusion counts. It has: {', '.join(table.columns)}."
+        )
+    values = table[metric].to_numpy(dtype=np.float64)
+    sizes = next((table[name].to_numpy(dtype=np.float64) for name in _WEIGHTS if name in table), np.ones(len(table)))
+    weights, weighted = np.where(np.isnan(values), 0.0, sizes), np.nan_to_num(values) * sizes
 
-    def __init__(self, per_scene: pd.DataFrame, metric: str) -> None:
-        table = per_scene.sort_values("group", ignore_index=True)
-        self.metric = metric
-        self.size = len(table)
-        counted = set(COUNT_COLUMNS) <= set(table.columns) and metric in ratios(np.zeros(4, np.int64))
-        if not counted and metric not in table.columns:
-            raise InvalidReport(
-                f"The per-scene table has no column {metric!r} and no confusion counts. "
-                f"It has: {', '.join(table.columns)}."
-            )
-        weights = next((table[name] for name in _WEIGHTS if name in table.columns), None)
-        self.weights = np.ones(len(table)) if weights is None else weights.to_numpy(dtype=np.float64)
-        columns = list(COUNT_COLUMNS) if counted else [metric]
-        self.values: npt.NDArray[Any] = table[columns].to_numpy()
-        self.counted = counted
-
-    def __call__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """The metric (…) of each selection (…, scenes) of rows of the table."""
-        drawn = self.values[rows]
-        if self.counted:
-            return ratios(drawn.sum(axis=-2))[self.metric]
-        values, weights = drawn[..., 0], np.where(np.isnan(drawn[..., 0]), 0.0, self.weights[rows])
+    def mean(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         with np.errstate(invalid="ignore"):
-            return np.asarray((np.nan_to_num(values) * weights).sum(axis=-1) / weights.sum(axis=-1))
+            return np.asarray(weighted[rows].sum(axis=-1) / weights[rows].sum(axis=-1))
+
+    return mean
 
 
-def _interval(first: _Pooled, second: _Pooled | None, confidence: float, seed: int = 0) -> Interval | None:
-    if first.size < 2:
+def _interval(statistic: Statistic, scenes: int, confidence: float, seed: int = 0) -> Interval | None:
+    if scenes < 2:
         return None
-
-    def statistic(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        return first(rows) if second is None else first(rows) - second(rows)
-
     rng = np.random.default_rng(seed)
-    drawn = [statistic(rng.integers(0, first.size, (_BATCH, first.size))) for _ in range(RESAMPLES // _BATCH)]
+    drawn = [statistic(rng.integers(0, scenes, (_BATCH, scenes))) for _ in range(RESAMPLES // _BATCH)]
     # A draw of clear scenes only has no IoU, and is left out.
-    return Interval.of(float(statistic(np.arange(first.size))), np.concatenate(drawn), confidence, first.size)
+    return Interval.of(float(statistic(np.arange(scenes))), np.concatenate(drawn), confidence, scenes)
 
 
 def _auroc_difference(first: pd.DataFrame, second: pd.DataFrame, confidence: float) -> Interval | None:

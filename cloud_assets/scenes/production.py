@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cloud_assets.errors import AlreadyRunning, InvalidScene
+from cloud_assets.errors import InvalidScene
 from cloud_assets.families.scene_product import SceneWork
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.writing.pictures import legend_colours, natural_colours, of_codes, of_measurements, png
@@ -20,7 +20,7 @@ from cloud_assets.scenes.options import SceneOptions, declared_products, declare
 from cloud_assets.scenes.planning import SceneModels, ScenePlan, plan_scene
 from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.scenes.stac import STAC_FILE, stac_item
-from cloud_assets.storage import atomic_directory
+from cloud_assets.storage import atomic_directory, locked
 from cloud_assets.version import __version__
 
 _BLOCK_CACHE_BYTES = 256 << 20
@@ -61,27 +61,16 @@ def scene_products(
         InvalidData: If a part of the scene cannot be read.
         StorageFull: If the disk is full.
     """
-    from filelock import FileLock, Timeout
-
     chosen = options or SceneOptions()
     plan = plan_scene(source, models, chosen, radar)
-    out_dir.mkdir(parents=True, exist_ok=True)
     directory = out_dir / source.name
-    lock = FileLock(out_dir / f".{source.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise AlreadyRunning(
-            f"another process is making {directory}; wait for it, or write to another folder."
-        ) from error
-    try:
+    busy = f"another process is making {directory}; wait for it, or write to another folder."
+    with locked(out_dir / f".{source.name}.lock", busy):
         finished = _finished(directory, plan, chosen)
         if finished is not None:
             return finished
         _remove_left_over(directory)
         return _produce(plan, models, directory, chosen, progress or (lambda _: None))
-    finally:
-        lock.release()
 
 
 def _finished(directory: Path, plan: ScenePlan, options: SceneOptions) -> SceneProducts | None:

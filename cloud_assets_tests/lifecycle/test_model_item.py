@@ -6,7 +6,7 @@ import pystac
 import pytest
 from pystac.extensions.mlm import MLMExtension
 
-from cloud_assets.lifecycle.model_item import model_item
+from cloud_assets.lifecycle.export import model_item
 from cloud_assets.lifecycle.model_references import referenced_bundle
 from cloud_assets_tests.scenes.fakes import make_bundle
 
