@@ -46,7 +46,7 @@ from cloud_assets.patches.cutting import cut_patches
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.statistics import band_positions
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.prediction import predict_array, predict_scene
 from cloud_assets.simulation.patch import simulate_patch
 from cloud_assets.tasks import ALL_TASKS

@@ -19,7 +19,7 @@ from cloud_assets import load_model, predict_scene
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.imagery.formats.geotiff import open_geotiff
 from cloud_assets.scenes.composite import METHODS, Observation, make_composite
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.simulation.clouds import CLEAR_SKY, CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe, simulate_ground
 from cloud_assets.simulation.patch import SimulationRecipe, observe, patch_generator

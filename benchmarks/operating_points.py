@@ -23,7 +23,7 @@ from cloud_assets.families.segmentation.threshold import ThresholdSearch, points
 from cloud_assets.inference.bundle import ModelBundle, Threshold
 from cloud_assets.lifecycle.model_references import load_model, referenced_bundle
 from cloud_assets.patches.cutting import cut_patches
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.prediction import predict_array
 from cloud_assets.tasks.landsat_segmentation import TASK
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cloud_assets import load_model, predict_scene
 from cloud_assets.families.segmentation.products import MASK_COLOURS
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneOptions
 
 WIDTH = 400
 

@@ -184,7 +184,7 @@ def _card() -> "object":
 
 
 def _options(arguments: argparse.Namespace) -> "object":
-    from cloud_assets.scenes.options import SceneOptions
+    from cloud_assets.scenes.planning import SceneOptions
 
     chosen = {"window": arguments.window, "overlap": arguments.overlap}
     return SceneOptions(

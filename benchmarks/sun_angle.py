@@ -12,7 +12,7 @@ import numpy as np
 
 from cloud_assets import load_model, predict_array
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.patch import SimulationRecipe, patch_generator, simulate_patch
 from cloud_assets.simulation.sensor import SensorRecipe

@@ -16,8 +16,7 @@ from cloud_assets.version import __version__
 
 if TYPE_CHECKING:
     from cloud_assets.lifecycle.model_references import load_model
-    from cloud_assets.scenes.dataarray import predict_dataarray
-    from cloud_assets.scenes.prediction import predict_array, predict_scene
+    from cloud_assets.scenes.prediction import predict_array, predict_dataarray, predict_scene
     from cloud_assets.tasks import TASKS
 
 __all__ = ["TASKS", "__version__", "load_model", "predict_array", "predict_dataarray", "predict_scene"]
@@ -26,7 +25,7 @@ _MODULES = {
     "TASKS": "cloud_assets.tasks",
     "load_model": "cloud_assets.lifecycle.model_references",
     "predict_array": "cloud_assets.scenes.prediction",
-    "predict_dataarray": "cloud_assets.scenes.dataarray",
+    "predict_dataarray": "cloud_assets.scenes.prediction",
     "predict_scene": "cloud_assets.scenes.prediction",
 }
 

@@ -88,7 +88,7 @@ def predict(
 
     from cloud_assets.imagery.formats.scaling import stated_by_user
     from cloud_assets.scenes.batch import SceneBatch
-    from cloud_assets.scenes.options import SceneOptions
+    from cloud_assets.scenes.planning import SceneOptions
     from cloud_assets.scenes.predict_command import parsed_bands, parsed_products, run_batch
 
     try:
@@ -137,7 +137,7 @@ def composite(
     buffer: Annotated[float, typer.Option(help="Unusable surroundings of clouds and shadows, metres.")] = 150.0,
 ) -> None:
     """Make one cloud-free picture of several dates, with the number of clear dates and the date of each pixel."""
-    from cloud_assets.scenes.options import SceneOptions
+    from cloud_assets.scenes.planning import SceneOptions
     from cloud_assets.scenes.predict_command import parsed_bands, run_composite
 
     options = SceneOptions(validity_buffer_metres=buffer, products=("mask", "validity"))

@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.patches.from_arrays import role_of
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import Patch, PatchStoreWriter, StoreOrigin
+from cloud_assets.patches.store_writer import Patch, PatchStoreWriter, StoreOrigin, role_of
 
 OPTICAL = ("B04", "B03", "B02", "B08")
 SPLITS = ("train",) * 8 + ("validation",) * 3 + ("test",) * 3

@@ -11,7 +11,7 @@ from cloud_assets import load_model, predict_array, predict_scene
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.lifecycle import model_references
 from cloud_assets.scenes import prediction
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets_tests.scenes.fakes import cloudy_reflectance, landsat_dn, make_bundle, write_geotiff
 
 

@@ -13,8 +13,8 @@ from cloud_assets.orchestration.checks import check_specs, result
 from cloud_assets.orchestration.config_schema import config_schema, from_config, option
 from cloud_assets.orchestration.metadata import Metadata, bullets, counts_table, figure
 from cloud_assets.orchestration.resources import Folders, Tracking
-from cloud_assets.scenes.inbox import scene_keys
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.batch import scene_keys
+from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.product_checks import Finding
 from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.tasks import ALL_TASKS
@@ -90,7 +90,7 @@ def _scene_products() -> dg.AssetsDefinition:
     ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
         from cloud_assets.imagery.formats.scaling import stated_by_user
         from cloud_assets.lifecycle.model_references import registered_champions
-        from cloud_assets.scenes.inbox import process_inbox
+        from cloud_assets.scenes.batch import process_inbox
         from cloud_assets.scenes.product_checks import check_products
 
         config = dict(context.op_execution_context.op_config)

@@ -36,7 +36,7 @@ def inbox_sensor() -> dg.SensorDefinition:
         **OFF,
     )
     def inbox(context: dg.SensorEvaluationContext, folders: Folders) -> dg.SensorResult:
-        from cloud_assets.scenes.inbox import look_into
+        from cloud_assets.scenes.batch import look_into
 
         found = look_into(folders.incoming, context.cursor, LONGEST_LOOK_SECONDS)
         ready = [key for key in found.ready if not any(part in key for part in _NEVER_IN_A_KEY)]

@@ -142,12 +142,7 @@ def _moved(field: CloudField, rng: np.random.Generator, shape: tuple[int, ...]) 
         turned = array.T if is_turned else array
         return np.asarray(turned.take(rows, axis=0).take(cols, axis=1))
 
-    return replace(
-        field,
-        droplets=moved(field.droplets),
-        ice=None if field.ice is None else moved(field.ice),
-        optical_depth=moved(field.optical_depth),
-        shade=None if field.shade is None else moved(field.shade),
-        albedo=None if field.albedo is None else moved(field.albedo),
-        mask=moved(field.mask),
-    )
+    arrays: dict[str, Any] = {
+        name: moved(array) for name, array in vars(field).items() if isinstance(array, np.ndarray)
+    }
+    return replace(field, **arrays)

@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,9 @@ from cloud_assets.errors import (
     UnknownBand,
     too_many_skipped,
 )
-from cloud_assets.patches.from_arrays import role_of
 from cloud_assets.patches.recipe import PatchRecipe
-from cloud_assets.patches.resizing import resize, resize_codes
 from cloud_assets.patches.store import PatchStore, Role
-from cloud_assets.patches.store_writer import Patch, PatchStoreWriter, StoreOrigin
+from cloud_assets.patches.store_writer import Patch, PatchStoreWriter, StoreOrigin, role_of
 
 _FATAL = (InvalidRecipe, UnknownBand)
 """Errors that concern every scene alike; all others leave out one scene."""
@@ -55,19 +54,12 @@ def cut_patches(
     max_skipped_fraction: float = 0.05,
     threads: int = 2,
 ) -> PatchStore:
-    """Cuts scenes into a grid of patches.
+    """Cuts scenes into a grid of patches, a store in ``directory``.
 
     Windows start at a scene's first pixel; the last ones are filled up with nodata (255 in the mask). Scenes are read a
     few ahead of the writer, so memory holds at most ``threads + 3`` scenes however large the data set is. Until the
-    last patch is written, an older store in ``directory`` stays as it is.
-
-    Args:
-        catalog: The scenes.
-        recipe: Bands, size and validity of the patches.
-        directory: Where the store is put.
-        progress: Whether to show a progress bar.
-        max_skipped_fraction: Share of the scenes that may be unreadable; they are listed in the store's manifest.
-        threads: Reading threads.
+    last patch is written, an older store stays as it is. A share ``max_skipped_fraction`` of the scenes may be
+    unreadable; they are listed in the store's manifest.
 
     Raises:
         InvalidData: If more scenes are unreadable than tolerated; if scenes differ in data type, instrument or (without
@@ -241,3 +233,41 @@ def _scaled(grid: Grid, size: tuple[int, int]) -> Grid:
     a, b, c, d, e, f = grid.transform
     tall, wide = grid.height / size[0], grid.width / size[1]
     return Grid(size[0], size[1], grid.crs, (a * wide, b * tall, c, d * wide, e * tall, f))
+
+
+def resize(
+    image: npt.NDArray[Any], valid: npt.NDArray[np.bool_], size: tuple[int, int], nodata: float
+) -> npt.NDArray[Any]:
+    """Resizes an image (C, H, W) linearly, averaging over the source pixels of each target pixel when it shrinks.
+
+    Target pixels most of whose source pixels are not ``valid`` (H, W) become ``nodata``; the data type stays.
+    """
+    down, right = _weights(image.shape[-2], size[0]), _weights(image.shape[-1], size[1])
+    weight = down @ valid.astype(np.float32) @ right.T
+    there = weight >= 0.5
+    pixels = np.where(valid, image, 0).astype(np.float32)
+    resized = down @ pixels @ right.T
+    resized /= np.maximum(weight, 1e-6)
+    if np.issubdtype(image.dtype, np.integer):
+        limits = np.iinfo(image.dtype)
+        resized = np.clip(np.rint(resized), limits.min, limits.max)
+    return np.where(there, resized, nodata).astype(image.dtype)
+
+
+def resize_codes(codes: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Resizes a mask (H, W) to the nearest pixels, because codes cannot be averaged."""
+    rows, cols = (
+        ((np.arange(target) + 0.5) * (source / target)).astype(int)
+        for source, target in zip(codes.shape, size, strict=True)
+    )
+    return codes[np.ix_(rows, cols)]
+
+
+@lru_cache(maxsize=32)
+def _weights(source: int, target: int) -> npt.NDArray[np.float32]:
+    """(target, source) weights of a triangle filter as wide as a target pixel, rows adding up to 1."""
+    scale = source / target
+    centres = (np.arange(target)[:, None] + 0.5) * scale
+    distance = np.abs(np.arange(source)[None] + 0.5 - centres) / max(scale, 1.0)
+    weights = np.clip(1 - distance, 0, None)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)

@@ -111,17 +111,7 @@ class Preprocessing(BaseModel):
         return self.normalise(physical, valid), valid
 
     def to_physical(self, dn: npt.NDArray[Any]) -> tuple[Pixels, Flags]:
-        """First half of the preprocessing: digital numbers to unclipped physical units. Augmentation happens after it.
-
-        Args:
-            dn: (…, C, H, W) digital numbers.
-
-        Returns:
-            (…, C, H, W) float32 in the instrument's unit, 0 where there is no data; and (…, H, W) bool.
-
-        Raises:
-            InvalidRecipe: If the number of channels is not the number of bands.
-        """
+        """First half of :meth:`__call__`: to unclipped physical units (float32). Augmentation happens after it."""
         if dn.ndim < 3 or dn.shape[-3] != len(self.bands):
             raise InvalidRecipe(
                 f"these pixels have the shape {dn.shape}; expected (…, {len(self.bands)}, height, width) "
@@ -133,11 +123,7 @@ class Preprocessing(BaseModel):
         return physical, valid
 
     def normalise(self, physical: Pixels, valid: Flags) -> Pixels:
-        """Second half of the preprocessing: clips and brings to a network's scale.
-
-        Args:
-            physical: (…, C, H, W) float32 in the instrument's unit; not changed.
-            valid: (…, H, W) bool.
+        """Second half of :meth:`__call__`: clips and brings to a network's scale; ``physical`` is not changed.
 
         Returns:
             (…, channels, H, W) float32, 0 where not valid.
@@ -161,9 +147,6 @@ class Preprocessing(BaseModel):
     def denormalise(self, scaled: Pixels) -> Pixels:
         """Inverse of :meth:`normalise` (but for what was clipped): a network's scale to physical units.
 
-        Args:
-            scaled: (…, C, H, W) float32.
-
         Raises:
             InvalidRecipe: For ``patch_standardise``, which forgets the patch's mean and standard deviation.
         """
@@ -178,11 +161,6 @@ class Preprocessing(BaseModel):
 
     def for_instrument(self, name: str, offset: float | None = None, nodata: float | None = None) -> "Preprocessing":
         """The same scaling for pixels of another instrument, bands matched by their common names.
-
-        Args:
-            name: The other instrument, for example ``sentinel2_l2a``.
-            offset: Offset of the product in physical units; empty: the instrument's own.
-            nodata: Digital number of missing pixels; empty: the instrument's own.
 
         Raises:
             InvalidRecipe: If there is no such instrument or it measures something else (dB, not reflectance).

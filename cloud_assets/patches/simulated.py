@@ -13,10 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import InvalidData, InvalidRecipe
-from cloud_assets.patches.from_arrays import role_of
 from cloud_assets.patches.recipe import IMAGES, PatchRecipe
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import Patch, PatchStoreWriter, StoreOrigin
+from cloud_assets.patches.store_writer import Patch, PatchStoreWriter, StoreOrigin, role_of
 from cloud_assets.simulation import PHYSICS_VERSION
 from cloud_assets.simulation.patch import SimulationRecipe, patch_generator, simulate_patch
 from cloud_assets.worker_processes import map_in_processes
@@ -93,9 +92,8 @@ def _simulate(order: SimulationOrder, count: int, directory: Path, version: str,
     profile = INSTRUMENTS[order.instrument]
     role = role_of(order.instrument, order.bands, profile.dtype, (len(order.bands), order.size, order.size))
     origin = StoreOrigin("simulation", version, True, (NOTE,))
-    work = partial(_simulated, order)
     patches = map_in_processes(
-        work, range(count), count, workers=workers, label="Simulating patches", progress=progress
+        partial(_simulated, order), range(count), count, workers=workers, label="Simulating patches", progress=progress
     )
     with closing(patches), PatchStoreWriter(directory, recipe, {IMAGES: role}, True, origin) as writer:
         for number, (attributes, pixels, mask) in enumerate(patches):

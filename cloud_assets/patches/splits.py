@@ -354,13 +354,8 @@ def assign_groups(
 ) -> Integers:
     """Assigns each patch (N) the number of a split such that patches of a group stay together.
 
-    Args:
-        column: Name of the index column that ``groups`` comes from, for the error message.
-        groups: (N,) group of each patch.
-        strata: (N,) stratum of each patch, such as its coverage bin.
-        presence: (N, K) whether class k occurs in the patch.
-        fractions: Share of each split; a split with share 0 stays empty.
-        seed: Seed of the shuffling.
+    ``strata`` (N,) are coverage bins, for example; ``presence`` (N, K) tells whether class k occurs in the patch. A
+    split whose fraction is 0 stays empty. ``column`` is what the groups come from, for the error message.
 
     Raises:
         InvalidRecipe: If there are fewer groups than splits with a share above 0.

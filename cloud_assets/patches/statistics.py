@@ -57,16 +57,11 @@ def band_statistics(
     role: str = IMAGES,
     clip: tuple[float, float] | None = None,
 ) -> BandStatistics:
-    """Computes statistics in one pass with memory for a few patches.
+    """Computes statistics of some rows (default: all) in one pass with memory for a few patches.
 
     Digital numbers are counted in histograms: exactly for integers, in bins of 0.012 dB for radar. So sums over very
-    many pixels lose no precision.
-
-    Args:
-        store: The patches.
-        indices: Rows to look at, usually those of the training split; default: all.
-        role: The array to look at.
-        clip: Physical range that values are clipped to first, as the preprocessing will.
+    many pixels lose no precision. ``clip`` is the physical range that values are clipped to first, as the preprocessing
+    will.
 
     Raises:
         NoUsablePatches: If no pixel is valid.
@@ -109,17 +104,9 @@ def fitted_preprocessing(
     scaled_to: tuple[float, float] = (0.0, 1.0),
     texture: bool = False,
 ) -> Preprocessing:
-    """The preprocessing of a store's role; ``standardise`` takes its statistics from the given patches.
+    """The preprocessing of some bands (default: all) of a store's role; settings as in :class:`Preprocessing`.
 
-    Args:
-        store: The patches.
-        indices: Rows of the training split; default: all.
-        role: The array that will be preprocessed.
-        bands: Bands to use, named as in the store; default: all of the role's.
-        normalisation: As in :class:`Preprocessing`, like the arguments after it.
-        clip: Physical range that is kept.
-        scaled_to: What ``range`` maps it onto.
-        texture: Whether channels of fine texture follow.
+    ``standardise`` takes its statistics from the rows ``indices``, those of the training split (default: all).
 
     Raises:
         UnknownBand: If the store does not hold one of the bands.

@@ -37,68 +37,39 @@ COVERAGE_NAMES: Final = MappingProxyType(
 
 
 class Role(BaseModel):
-    """What one array of a store holds.
-
-    Attributes:
-        bands: Band names in channel order, as the recipe named them.
-        instrument: Name of the instrument that the digital numbers belong to.
-        nodata: Digital number that marks missing pixels, None if there is none (NaN always is missing).
-        dtype: NumPy data type of the digital numbers.
-        shape: (C, H, W) of a patch.
-    """
+    """What one array of a store holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bands: tuple[str, ...]
-    instrument: str
-    nodata: float | None
+    bands: tuple[str, ...]  # in channel order, as the recipe named them
+    instrument: str  # that the digital numbers belong to
+    nodata: float | None  # digital number that marks missing pixels, None if there is none (NaN always is missing)
     dtype: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, int, int]  # (C, H, W) of a patch
 
 
 class StoreManifest(BaseModel):
-    """The content of ``store.json``.
-
-    Attributes:
-        schema_version: Version of the folder's layout.
-        dataset: Name of the data set.
-        count: Number of patches.
-        roles: One entry an array.
-        has_masks: Whether there is a ``masks.npy``.
-        recipe: The recipe that the patches were cut by.
-        catalog_version: Data version of the catalogue of scenes.
-        is_synthetic: Whether the pixels are simulated.
-        skipped: (item, reason) of the scenes that could not be read.
-        dropped_blank: How many patches held too few valid pixels.
-        dropped_blank_patches: Names of the first of them.
-        notes: Anything a reader of a report should know.
-        data_version: Hash over patch names, their content and grouping, and the recipe.
-    """
+    """The content of ``store.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = 1  # of the folder's layout
     dataset: str
-    count: int
-    roles: Mapping[str, Role]
-    has_masks: bool
+    count: int  # number of patches
+    roles: Mapping[str, Role]  # one entry an array
+    has_masks: bool  # whether there is a masks.npy
     recipe: PatchRecipe
-    catalog_version: str
-    is_synthetic: bool
-    skipped: tuple[tuple[str, str], ...] = ()
-    dropped_blank: int = 0
-    dropped_blank_patches: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    data_version: str
+    catalog_version: str  # data version of the catalogue of scenes
+    is_synthetic: bool  # whether the pixels are simulated
+    skipped: tuple[tuple[str, str], ...] = ()  # (item, reason) of the scenes that could not be read
+    dropped_blank: int = 0  # how many patches held too few valid pixels
+    dropped_blank_patches: tuple[str, ...] = ()  # names of the first of them
+    notes: tuple[str, ...] = ()  # anything a reader of a report should know
+    data_version: str  # hash over patch names, their content and grouping, and the recipe
 
 
 class PatchStore:
-    """Patches of one task, read from a folder.
-
-    Args:
-        directory: The store's folder.
-        manifest: Its manifest.
-    """
+    """Patches of one task, read from a folder."""
 
     def __init__(self, directory: Path, manifest: StoreManifest) -> None:
         self.directory = directory

@@ -1,4 +1,4 @@
-"""Writes a patch store patch by patch, with memory that does not grow with the number of patches.
+"""Writes patch stores with memory that does not grow with the number of patches, from patches or from arrays.
 
 Rows are appended to the ``.npy`` files and the headers are set right at the end. (Mapping a file of the largest
 possible size instead would crash the process with a bus error when the disk runs full; an append raises an error.)
@@ -6,7 +6,7 @@ possible size instead would crash the process with a bus error when the disk run
 
 import errno
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -17,10 +17,10 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.bands import UNLABELLED
+from cloud_assets.bands import INSTRUMENTS, UNLABELLED
 from cloud_assets.errors import InvalidData, NoUsablePatches, StorageFull
-from cloud_assets.patches.recipe import PatchRecipe
-from cloud_assets.patches.store import COVERAGE_NAMES, Role, StoreManifest
+from cloud_assets.patches.recipe import IMAGES, PatchRecipe
+from cloud_assets.patches.store import COVERAGE_NAMES, PatchStore, Role, StoreManifest
 from cloud_assets.storage import atomic_directory
 
 if TYPE_CHECKING:
@@ -83,20 +83,6 @@ def coverage(mask: npt.NDArray[np.uint8]) -> dict[str, float]:
     return {f"{name}_percentage": share for name, share in shares.items()}
 
 
-def _index_row(
-    patch: Patch, valid_fraction: float, mask: npt.NDArray[np.uint8] | None, content_hash: str
-) -> dict[str, Any]:
-    """The row of a patch in ``index.parquet``; ``mask`` as it is stored."""
-    unlabelled = np.full((1, 1), UNLABELLED, np.uint8)
-    return {
-        **{name: getattr(patch, name) for name in (*_TEXT, *_PLACE, "source", "transform")},
-        "valid_fraction": valid_fraction,
-        "content_hash": content_hash,
-        "attributes": json.dumps(dict(patch.attributes)),
-        **coverage(unlabelled if mask is None else mask),
-    }
-
-
 @dataclass(frozen=True)
 class StoreOrigin:
     """What the manifest says about where a store's patches come from."""
@@ -111,12 +97,8 @@ class StoreOrigin:
 class PatchStoreWriter:
     """Context manager that appends patches to a new store and puts it in place when the block ends without an error.
 
-    Args:
-        directory: The store's folder; an older store there stays until the new one is complete.
-        recipe: The recipe that the patches follow.
-        roles: Bands, instrument, data type and shape of each array.
-        has_masks: Whether every patch gets a row in ``masks.npy``.
-        origin: Where the patches come from; its list of skipped scenes may grow while writing.
+    An older store in ``directory`` stays until then. Where ``has_masks``, every patch gets a row in ``masks.npy``. The
+    list of skipped scenes in ``origin`` may grow while writing.
     """
 
     def __init__(
@@ -180,7 +162,13 @@ class PatchStoreWriter:
                     )
                 content.update(array.data)
                 self._files[name].write(array.data)
-            row = _index_row(patch, valid_fraction, arrays.get("masks"), content.hexdigest())
+            row = {
+                **{name: getattr(patch, name) for name in (*_TEXT, *_PLACE, "source", "transform")},
+                "valid_fraction": valid_fraction,
+                "content_hash": content.hexdigest(),
+                "attributes": json.dumps(dict(patch.attributes)),
+                **coverage(arrays.get("masks", np.full(1, UNLABELLED, np.uint8))),
+            }
             self._rows.append(row)
             if len(self._rows) >= _ROWS_A_GROUP:
                 self._flush_rows()
@@ -252,3 +240,72 @@ def _told_when_full(directory: Path) -> Iterator[None]:
             f"the disk is full while patches are written to {directory}; free some space and run again "
             "(the old patches are kept)",
         ) from error
+
+
+def store_arrays(
+    directory: Path,
+    images: npt.NDArray[Any],
+    masks: npt.NDArray[np.uint8] | None = None,
+    *,
+    bands: Sequence[str],
+    instrument: str,
+    groups: Sequence[str] | None = None,
+    official_splits: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    minimum_valid: float = 0.0,
+    dataset: str = "arrays",
+    is_synthetic: bool = False,
+    notes: Sequence[str] = (),
+) -> PatchStore:
+    """Writes arrays as a patch store.
+
+    Args:
+        directory: The store's folder.
+        images: (N, C, H, W) digital numbers of ``instrument``.
+        masks: (N, H, W) uint8 cloud codes, or None without truth.
+        bands: C band names.
+        instrument: Name of the instrument profile.
+        groups: N names of what a split must not cut; default: every patch is its own group.
+        official_splits: N times train, validation or test.
+        labels: N image-level labels.
+        minimum_valid: Patches with a smaller share of valid pixels are left out.
+        dataset: Name of the data set.
+        is_synthetic: Whether the pixels are simulated.
+        notes: Anything a reader of a report should know.
+
+    Raises:
+        InvalidData: If the arrays do not fit each other or the bands.
+    """
+    if images.ndim != 4 or images.shape[1] != len(bands):
+        raise InvalidData(f"images of shape {images.shape} are not (patches, {len(bands)} bands, height, width).")
+    if masks is not None and masks.shape != (len(images), *images.shape[2:]):
+        raise InvalidData(f"masks of shape {masks.shape} do not fit images of shape {images.shape}.")
+    recipe = PatchRecipe(bands=tuple(bands), minimum_valid=minimum_valid)
+    role = role_of(instrument, tuple(bands), images.dtype, images.shape[1:])
+    origin = StoreOrigin(dataset, "in memory", is_synthetic, tuple(notes))
+    width = len(str(len(images)))
+    with PatchStoreWriter(directory, recipe, {IMAGES: role}, masks is not None, origin) as writer:
+        for number, image in enumerate(images):
+            name = f"{dataset}_{number:0{width}d}"
+            patch = Patch(
+                patch_id=name,
+                scene_id=name,
+                group=name if groups is None else groups[number],
+                images={IMAGES: image},
+                valid=INSTRUMENTS[instrument].valid(image),
+                mask=None if masks is None else masks[number],
+                official_split=None if official_splits is None else official_splits[number],
+                label=None if labels is None else labels[number],
+            )
+            writer.append(patch)
+    return PatchStore.open(directory)
+
+
+def role_of(instrument: str, bands: tuple[str, ...], dtype: npt.DTypeLike, shape: Sequence[int]) -> Role:
+    """Describes an array of an instrument's digital numbers, (C, H, W) a patch."""
+    nodata = INSTRUMENTS[instrument].nodata
+    known = None if nodata is None or np.isnan(nodata) else float(nodata)
+    channels, height, width = (int(length) for length in shape)
+    return Role(
+        bands=bands, instrument=instrument, nodata=known, dtype=str(np.dtype(dtype)), shape=(channels, height, width)
+    )

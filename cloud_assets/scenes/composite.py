@@ -18,7 +18,7 @@ from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.tiling.windows import Window
 from cloud_assets.imagery.writing.pictures import natural_colours, png
 from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm, storage_errors, write_cog
-from cloud_assets.scenes.stac import PROCESSING, placed_item, timestamp
+from cloud_assets.scenes.product_record import PROCESSING, placed_item, timestamp
 from cloud_assets.storage import atomic_directory
 from cloud_assets.version import __version__
 
@@ -47,10 +47,8 @@ class Composite:
     """What was made."""
 
     directory: Path
-    covered: float
-    """Share of the pixels that some scene covers which were clear at one date at least."""
-    clear_dates: float
-    """Mean number of clear dates of a pixel that has one."""
+    covered: float  # share of the pixels that some scene covers which were clear at one date at least
+    clear_dates: float  # mean number of clear dates of a pixel that has one
 
 
 def make_composite(

@@ -1,23 +1,77 @@
-"""The models that scenes are processed with, and what can be made of a scene with them."""
+"""Options of scene products, the models that scenes are processed with, and what can be made of a scene with them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import CloudAssetsError, InvalidRecipe, InvalidScene, NoModelForProduct
 from cloud_assets.families import FAMILIES, family_of
-from cloud_assets.families.scene_product import SceneProduct
+from cloud_assets.families.scene_product import ProductSettings, SceneProduct
 from cloud_assets.imagery.formats.scene_source import SceneSource, level_of
 from cloud_assets.inference.bundle import ModelBundle, ModelCard
+from cloud_assets.inference.device import BackEndName
 from cloud_assets.inference.predictor import Predictor
 from cloud_assets.patches.preprocessing import Preprocessing
-from cloud_assets.scenes.options import SceneOptions, declared_products
 from cloud_assets.version import __version__
+
+
+class SceneOptions(ProductSettings):
+    """How scenes are processed and which products are wanted."""
+
+    products: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Products to make, such as mask, coverage or anomaly. Unset: all that the given models can make.",
+    )
+    resolution_metres: float | None = Field(
+        default=None, gt=0, description="Process and write at this coarser resolution. Unset: the scene's own."
+    )
+    back_end: BackEndName = Field(default="auto", description="Library that runs segmentation networks.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="'auto' takes a GPU if there is one.")
+    accept_other_level: bool = Field(
+        default=False, description="Run a model on another processing level than it was trained on."
+    )
+    overwrite: bool = Field(default=False, description="Make the products again even if they are up to date.")
+
+    @model_validator(mode="after")
+    def _check_products(self) -> Self:
+        if self.products:
+            known_products(self.products)
+        return self
+
+
+def declared_products() -> dict[str, SceneProduct]:
+    """The products that can be asked for, by name, in the order in which they are made."""
+    return {product.name: product for family in FAMILIES.values() for product in family.products}
+
+
+def known_products(names: Collection[str]) -> tuple[str, ...]:
+    """The products of these names, in the order in which they are made.
+
+    Raises:
+        InvalidRecipe: If there is no such product.
+    """
+    known = declared_products()
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InvalidRecipe(f"no such product: {', '.join(unknown)}; there are {', '.join(known)}.")
+    return tuple(name for name in known if name in names)
+
+
+def declared_rasters() -> dict[str, SceneProduct]:
+    """All products by name, those that come with others too."""
+    products = declared_products()
+    return {**products, **{one.name: one for product in products.values() for one in product.companions}}
+
 
 _Key = tuple[str, str, tuple[str, ...]]
 """Family, instrument and bands of a model."""
+# They change how fast the answer comes, not what it is.
+_INDIFFERENT = frozenset({"overwrite", "back_end", "device", "batch_megapixels"})
 
 
 class SceneModels:
@@ -139,10 +193,6 @@ def _strangeness(card: ModelCard, source: SceneSource) -> int:
     return 0 if own == source.instrument else 1 if platform else 2
 
 
-# They change how fast the answer comes, not what it is.
-_INDIFFERENT = frozenset({"overwrite", "back_end", "device", "batch_megapixels"})
-
-
 @dataclass(frozen=True)
 class ScenePlan:
     """The work on one scene."""
@@ -159,11 +209,6 @@ class ScenePlan:
     """"task/variant" -> version of each model that takes part."""
     warnings: tuple[str, ...]
     fingerprint: str
-
-    @property
-    def megapixels(self) -> float:
-        """Pixels of the scene, in millions."""
-        return self.source.megapixels
 
     @property
     def passes(self) -> int:
@@ -206,15 +251,11 @@ def plan_scene(
     return ScenePlan(source, radar, products, steps, versions, source.warnings, fingerprint)
 
 
-@dataclass
 class _Inputs:
     """What there is to make products of."""
 
-    source: SceneSource
-    radar: SceneSource | None
-    models: SceneModels
-
-    def __post_init__(self) -> None:
+    def __init__(self, source: SceneSource, radar: SceneSource | None, models: SceneModels) -> None:
+        self.source, self.radar, self.models = source, radar, models
         self.products = declared_products()
 
     def reason(self, product: SceneProduct) -> CloudAssetsError | None:
@@ -245,8 +286,7 @@ class _Inputs:
         bundles = [
             self.models.suited(step.family, self._read_by(step))[0] for step in steps if self.models.has(step.family)
         ]
-        named = {f"{bundle.card.task}/{bundle.card.variant}": bundle for bundle in bundles}
-        return {name: bundle.version for name, bundle in named.items()}
+        return {_named(bundle.card): bundle.version for bundle in bundles}
 
     def _check(self, product: SceneProduct) -> None:
         source = self._read_by(product)

@@ -10,9 +10,8 @@ from cloud_assets.imagery.formats.scene_formats import open_scene, scene_paths
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.batch import SceneBatch, SceneOutcome
 from cloud_assets.scenes.composite import Method, Observation, make_composite
-from cloud_assets.scenes.options import SceneOptions, known_products
-from cloud_assets.scenes.product_record import SceneProducts
-from cloud_assets.scenes.stac import write_collection
+from cloud_assets.scenes.planning import SceneOptions, known_products
+from cloud_assets.scenes.product_record import SceneProducts, write_collection
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,8 +68,7 @@ def run_composite(
     observations = [found for found in opened.values() if found is not None]
     if not observations:
         raise InvalidScene("none of the scenes could be masked: see the reasons above.")
-    megapixels = sum(one.source.megapixels for one in observations[:1])
-    with tqdm(total=megapixels, unit="MP", desc="composite", disable=None) as bar:
+    with tqdm(total=observations[0].source.megapixels, unit="MP", desc="composite", disable=None) as bar:
         made = make_composite(
             observations,
             out / "composite",

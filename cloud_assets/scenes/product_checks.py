@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.errors import CloudAssetsError
@@ -15,7 +14,7 @@ from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource
 from cloud_assets.imagery.geometry import thumbnail_shape
-from cloud_assets.scenes.options import declared_rasters
+from cloud_assets.scenes.planning import declared_rasters
 from cloud_assets.scenes.product_record import SceneProducts
 
 if TYPE_CHECKING:
@@ -100,8 +99,8 @@ def _georeference(products: SceneProducts, source: SceneSource) -> tuple[bool, s
             continue
         own = raster.transform
         pixel = max(abs(own.a), abs(own.b), abs(own.d), abs(own.e))
-        corners = _corners(own, raster.height, raster.width), _corners(place, grid.height, grid.width)
-        near, far = (max(abs(x - u), abs(y - v)) / pixel for (x, y), (u, v) in zip(*corners, strict=True))
+        corners = (own * (0, 0), place * (0, 0)), (own * raster.shape[::-1], place * (grid.width, grid.height))
+        near, far = (max(abs(x - u), abs(y - v)) / pixel for (x, y), (u, v) in corners)
         # The corner is the scene's own; the far edge may reach over it by less than a (coarse) pixel.
         if near > _ROUNDING or far >= 1 + _ROUNDING:
             problems.append(f"{name} lies {max(near, far):.2f} of its pixels off the scene")
@@ -109,11 +108,14 @@ def _georeference(products: SceneProducts, source: SceneSource) -> tuple[bool, s
 
 
 def _nodata(products: SceneProducts, source: SceneSource) -> tuple[bool, str]:
+    from scipy.ndimage import binary_erosion
+
     shape = thumbnail_shape(source.grid, _LOOKED_AT)
     bands = tuple(source.bands)[:3]
     with source.open(bands) as reader:
         seen = reader.valid(reader.thumbnail(_LOOKED_AT))
-    inside, outside = _eroded(seen), _eroded(~seen)
+    # Without the edges, where a small picture cannot be exact.
+    inside, outside = (binary_erosion(area, iterations=_MARGIN, border_value=1) for area in (seen, ~seen))
     problems = []
     comparable = {name for name, product in declared_rasters().items() if product.shares_nodata}
     for name, raster in _rasters(products):
@@ -137,11 +139,6 @@ def _rasters(products: SceneProducts) -> "Iterator[tuple[str, DatasetReader]]":
                 yield name, raster
 
 
-def _corners(transform: Any, height: int, width: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    a, b, c, d, e, f = transform[:6]
-    return (c, f), (a * width + b * height + c, d * width + e * height + f)
-
-
 def _counted(mask: Path) -> float | None:
     """Percentage of cloud in the pixels of a mask that are not nodata; None if all are."""
     import rasterio
@@ -152,14 +149,6 @@ def _counted(mask: Path) -> float | None:
             counts += np.bincount(raster.read(1, window=window).ravel(), minlength=256)
     seen = counts.sum() - counts[UNLABELLED]
     return float(100 * counts[[THICK_CLOUD, THIN_CLOUD]].sum() / seen) if seen else None
-
-
-def _eroded(area: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The area without its edge, where a small picture of it cannot be exact."""
-    from scipy.ndimage import binary_erosion
-
-    smaller: npt.NDArray[np.bool_] = binary_erosion(area, iterations=_MARGIN, border_value=1)
-    return smaller
 
 
 def _number(text: str | None) -> float | None:

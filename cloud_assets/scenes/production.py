@@ -16,10 +16,15 @@ from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.writing.pictures import legend_colours, natural_colours, of_codes, of_measurements, png
 from cloud_assets.imagery.writing.raster_files import storage_errors, write_cog
 from cloud_assets.inference.device import threads_of_each_call
-from cloud_assets.scenes.options import SceneOptions, declared_products, declared_rasters
-from cloud_assets.scenes.planning import SceneModels, ScenePlan, plan_scene
-from cloud_assets.scenes.product_record import SceneProducts
-from cloud_assets.scenes.stac import STAC_FILE, stac_item
+from cloud_assets.scenes.planning import (
+    SceneModels,
+    SceneOptions,
+    ScenePlan,
+    declared_products,
+    declared_rasters,
+    plan_scene,
+)
+from cloud_assets.scenes.product_record import STAC_FILE, SceneProducts, stac_item
 from cloud_assets.storage import atomic_directory, locked
 from cloud_assets.version import __version__
 
@@ -114,13 +119,9 @@ def _produce(
         exhibits = _exhibits(plan, work, products)
         tags = _tags(plan, work)
         with ThreadPoolExecutor(work.share.workers) as pool:
-            writing = [
-                pool.submit(write_cog, draft, folder / products.files[product], tags) for product, draft in kept.items()
-            ]
-            for one in writing:
-                one.result()
+            list(pool.map(lambda one: write_cog(kept[one], folder / products.files[one], tags), kept))
         seconds = time.monotonic() - started
-        speed = {"seconds": seconds, "megapixels_per_second": plan.megapixels / seconds}
+        speed = {"seconds": seconds, "megapixels_per_second": plan.source.megapixels / seconds}
         products = replace(products, statistics={**products.statistics, **speed})
         (folder / _OTHER_FILES["quicklook"]).write_bytes(exhibits[0].png)
         (folder / _OTHER_FILES["page"]).write_text(_page(plan.source, products, exhibits), encoding="utf-8")

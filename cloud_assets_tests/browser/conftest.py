@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit
+from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.tracking import Tracker
 

@@ -11,10 +11,10 @@ from cloud_assets.families.segmentation.recipe import SegmentationEvaluation
 from cloud_assets.families.segmentation.stitched_scenes import Cloud38StitchedScenes
 from cloud_assets.inference.bundle import ModelCard, Threshold, TrainingRecord
 from cloud_assets.networks.specifications import UNet
-from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets_tests.any_family import evaluate_by
 

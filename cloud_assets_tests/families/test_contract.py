@@ -28,7 +28,7 @@ from cloud_assets.lifecycle.suspicious_labels import SuspicionRecipe, suspicious
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.statistics import band_positions
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.prediction import observe_scene, predict_scene
 from cloud_assets_tests.any_family import evaluate_by
 from cloud_assets_tests.families.samples import SAMPLES, FamilySample

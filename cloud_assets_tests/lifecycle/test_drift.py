@@ -12,9 +12,9 @@ from cloud_assets.inference.drift_reference import group_hash, reference_of
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.lifecycle.drift import drift_report, with_training_reference
 from cloud_assets.lifecycle.drift_statistics import DriftRecipe
-from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.scenes.product_record import SceneProducts
 
 RECIPE = DriftRecipe(resamples=199, warning=0.05, severe=0.02, windows=4)

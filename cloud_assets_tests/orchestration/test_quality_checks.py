@@ -11,9 +11,9 @@ import pytest
 from cloud_assets.datasets.catalog import SceneCatalog, Skipped
 from cloud_assets.datasets.scene import RasterBand, Scene
 from cloud_assets.orchestration.checks import check_evaluation, check_scenes, check_values
-from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.statistics import implausible_values
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.reports.gate import Gate
 from cloud_assets_tests.reports.test_evaluation import make_evaluation
 

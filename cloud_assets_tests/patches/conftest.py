@@ -13,8 +13,8 @@ from rasterio.transform import from_origin
 from cloud_assets.datasets.catalog import SceneCatalog
 from cloud_assets.datasets.rasters import file_digest
 from cloud_assets.datasets.scene import RasterBand, Scene
-from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.patches.store_writer import store_arrays
 
 BANDS = ("red", "green", "blue", "nir")
 

@@ -11,9 +11,9 @@ from PIL import Image
 from cloud_assets.errors import DataNotFound, InvalidData, InvalidRecipe
 from cloud_assets.families.classification.class_folder_export import export_class_folders, label_masks
 from cloud_assets.families.classification.coverage_labels import CoverageClasses
-from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.patches.store_writer import store_arrays
 
 NAMES = CoverageClasses().names
 

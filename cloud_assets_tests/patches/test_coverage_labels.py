@@ -14,8 +14,8 @@ from cloud_assets.families.classification.coverage_labels import (
     label_windows,
     percentage_mismatches,
 )
-from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.patches.store_writer import store_arrays
 
 CLASSES = CoverageClasses()
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cloud_assets.patches.resizing import resize, resize_codes
+from cloud_assets.patches.cutting import resize, resize_codes
 
 EVERYWHERE = np.ones((40, 60), bool)
 

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import InvalidData, NoUsablePatches, StorageFull
-from cloud_assets.patches.from_arrays import role_of
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import Patch, PatchStoreWriter, StoreOrigin, coverage
+from cloud_assets.patches.store_writer import Patch, PatchStoreWriter, StoreOrigin, coverage, role_of
 from cloud_assets_tests.patches.conftest import BANDS
 
 SIZE = 32

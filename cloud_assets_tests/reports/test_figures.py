@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from cloud_assets.families.segmentation.figures import Example, class_names, outcome_map, patch_panels
-from cloud_assets.patches.from_arrays import role_of
+from cloud_assets.patches.store_writer import role_of
 from cloud_assets.reports.figures import (
     CLASS_COLOURS,
     FALSE_COLOUR,

@@ -11,8 +11,7 @@ import pytest
 from cloud_assets.families import FAMILIES
 from cloud_assets.inference import back_ends
 from cloud_assets.inference.bundle import ModelBundle, ModelCard
-from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.planning import SceneModels
+from cloud_assets.scenes.planning import SceneModels, SceneOptions
 from cloud_assets_tests.scenes.fakes import FakeBackEnd, bright_is_cloud, make_bundle
 
 

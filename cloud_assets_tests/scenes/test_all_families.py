@@ -8,8 +8,7 @@ import torch
 from cloud_assets.inference.bundle import ModelBundle, Threshold
 from cloud_assets.networks.specifications import Classifier, ConvAutoencoder, ResNetGenerator, UNet
 from cloud_assets.patches.preprocessing import Preprocessing
-from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.planning import SceneModels
+from cloud_assets.scenes.planning import SceneModels, SceneOptions
 from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets_tests.imagery.layouts import CORNER, write_safe
 from cloud_assets_tests.scenes.fakes import cloudy_reflectance, make_card, write_geotiff

@@ -10,8 +10,7 @@ import torch
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.preprocessing import Preprocessing
-from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.planning import SceneModels
+from cloud_assets.scenes.planning import SceneModels, SceneOptions
 from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets.tasks.landsat_segmentation import TASK
 from cloud_assets_tests.scenes.fakes import cloudy_reflectance, landsat_dn, make_card, write_geotiff

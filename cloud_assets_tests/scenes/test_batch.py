@@ -15,7 +15,7 @@ from cloud_assets.command_line import app
 from cloud_assets.errors import InvalidRecipe, InvalidScene, StorageFull
 from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.scenes.batch import SceneBatch
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.predict_command import parsed_products, run_batch
 from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets_tests.imagery.test_scene_reader import corrupt
@@ -168,7 +168,7 @@ import resource, sys, time
 from pathlib import Path
 import numpy as np
 from cloud_assets.inference import back_ends
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets_tests.scenes.fakes import FakeBackEnd, bright_is_cloud, make_bundle
 

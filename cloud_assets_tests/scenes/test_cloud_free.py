@@ -8,7 +8,7 @@ from cloud_assets.families.translation.products import translated_bands
 from cloud_assets.inference.bundle import ModelCard
 from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.preprocessing import Preprocessing
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets_tests.scenes.fakes import RGBN, landsat_dn, make_bundle, make_card, write_geotiff
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import InvalidData, InvalidRecipe
-from cloud_assets.scenes.dataarray import predict_dataarray
-from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.prediction import predict_array
+from cloud_assets.scenes.planning import SceneOptions
+from cloud_assets.scenes.prediction import predict_array, predict_dataarray
 from cloud_assets_tests.scenes.fakes import RGBN, cloudy_reflectance, landsat_dn, make_bundle
 
 xr = pytest.importorskip("xarray")

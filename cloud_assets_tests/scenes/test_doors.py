@@ -10,7 +10,7 @@ import pytest
 
 from cloud_assets import load_model, predict_scene
 from cloud_assets.imagery.formats.scaling import Scaling
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.patch import SimulationRecipe, patch_generator, simulate_patch
 from cloud_assets.simulation.sensor import SensorRecipe

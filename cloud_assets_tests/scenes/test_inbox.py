@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import InvalidScene
-from cloud_assets.scenes.inbox import look_into, scene_path
+from cloud_assets.scenes.batch import look_into, scene_path
 from cloud_assets_tests.imagery.layouts import write_landsat, write_safe
 from cloud_assets_tests.scenes.fakes import write_geotiff
 

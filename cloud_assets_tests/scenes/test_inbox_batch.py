@@ -9,8 +9,8 @@ import numpy as np
 from filelock import FileLock
 
 from cloud_assets.errors import StorageFull
-from cloud_assets.scenes.inbox import NOT_TRIED, InboxOutcome, process_inbox
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.batch import NOT_TRIED, InboxOutcome, process_inbox
+from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets_tests.imagery.layouts import write_landsat
 from cloud_assets_tests.scenes.fakes import make_bundle, write_geotiff
 

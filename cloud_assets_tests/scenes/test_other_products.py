@@ -8,7 +8,7 @@ from cloud_assets.families.classification.products import classify_cells, percen
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.inference.bundle import ModelCard, Threshold
 from cloud_assets.networks.specifications import UNet
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets_tests.scenes.conftest import FakePredictor
 from cloud_assets_tests.scenes.fakes import RGBN, cloudy_reflectance, landsat_dn, make_bundle, make_card, write_geotiff

@@ -13,7 +13,7 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.networks.shipped import SIMULATION_MODEL
 from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.preprocessing import Preprocessing
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.prediction import predict_array
 from cloud_assets_tests.scenes.fakes import RGBN, cloudy_reflectance, landsat_dn, make_bundle
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets.scenes.product_checks import CLOUD_COVER, GEOREFERENCE, NODATA, Finding, check_products
 from cloud_assets.scenes.product_record import SceneProducts

@@ -10,8 +10,7 @@ from cloud_assets.families.scene_product import SceneProduct
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.imagery.tiling.windows import Window
 from cloud_assets.imagery.writing.raster_files import RasterForm
-from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.planning import SceneModels, plan_scene
+from cloud_assets.scenes.planning import SceneModels, SceneOptions, plan_scene
 from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets_tests.made_up_family import MadeUpFamily
 from cloud_assets_tests.scenes.fakes import RGBN, make_bundle, write_geotiff
@@ -83,7 +82,7 @@ def test_the_plan_changes_with_everything_that_changes_the_answer(landsat, make_
 
 def test_a_plan_counts_its_pixels(landsat, make_models):
     plan = plan_scene(landsat, make_models(), SceneOptions())
-    assert plan.megapixels == pytest.approx(81e-6)
+    assert plan.source.megapixels == pytest.approx(81e-6)
     assert plan.passes == 1
     assert plan.products == ("mask", "probability", "validity", "coverage")
     assert make_bundle().card.bands == RGBN

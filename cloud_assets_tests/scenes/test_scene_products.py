@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from cloud_assets.errors import AlreadyRunning, InvalidData, InvalidScene, NoModelForProduct
 from cloud_assets.imagery.formats.scene_formats import open_scene
-from cloud_assets.scenes.options import SceneOptions
+from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.scenes.production import scene_products

@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 from cloud_assets.command_line import app
 from cloud_assets.errors import InvalidRecipe, NoModelForProduct
 from cloud_assets.imagery.formats.scene_formats import open_scene
-from cloud_assets.scenes.options import SceneOptions
-from cloud_assets.scenes.planning import SceneModels, plan_scene
+from cloud_assets.scenes.planning import SceneModels, SceneOptions, plan_scene
 from cloud_assets.scenes.prediction import predict_array, predict_scene
 from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets_tests.prediction.test_translation import make_bundle

@@ -12,9 +12,9 @@ from cloud_assets.bands import CLEAR, INSTRUMENTS, THICK_CLOUD, THIN_CLOUD, UNLA
 from cloud_assets.learning.numbered_batches import NumberedBatches, OrderedBatches, Sample, padded, random_window
 from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.compositor import CloudCompositor
+from cloud_assets.patches.cutting import resize
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.patches.resizing import resize
 from cloud_assets.patches.store import PatchStore
 
 

@@ -18,7 +18,7 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.device import autocast
 from cloud_assets.inference.predictor import Predictor, check_input, reflect_pad
 from cloud_assets.networks.autoencoders import Autoencoder
-from cloud_assets.patches.resizing import resize
+from cloud_assets.patches.cutting import resize
 
 
 class AnomalyPredictor(Predictor):

@@ -11,9 +11,9 @@ from cloud_assets.families.classification.coverage_labels import CoverageClasses
 from cloud_assets.families.classification.predictor import fit_size
 from cloud_assets.learning.numbered_batches import REAL, NumberedBatches, OrderedBatches, Sample
 from cloud_assets.patches.augmenter import Augmenter
+from cloud_assets.patches.cutting import resize, resize_codes
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.patches.resizing import resize, resize_codes
 from cloud_assets.patches.store import PatchStore
 
 COVER_CELLS = 16

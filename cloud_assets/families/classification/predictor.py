@@ -12,7 +12,7 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.predictor import Predictor, check_input
 from cloud_assets.networks.classifiers import class_probability
 from cloud_assets.networks.specifications import Classifier
-from cloud_assets.patches.resizing import resize
+from cloud_assets.patches.cutting import resize
 
 REFUSED = 255
 """Class of a patch with too few valid pixels to tell."""

@@ -19,10 +19,10 @@ from cloud_assets.families.anomaly.normal_split import NormalSplit
 from cloud_assets.families.anomaly.recipe import AnomalyEvaluation
 from cloud_assets.inference.bundle import ModelBundle, ModelCard, Threshold, TrainingRecord
 from cloud_assets.networks.specifications import ConvAutoencoder
-from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets_tests.any_family import evaluate_by
 

@@ -21,9 +21,9 @@ from cloud_assets.families.classification.metrics import (
 from cloud_assets.families.classification.recipe import ClassificationEvaluation
 from cloud_assets.inference.bundle import ModelBundle, ModelCard
 from cloud_assets.networks.specifications import Classifier, UNet
-from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets_tests.any_family import evaluate_by
 from cloud_assets_tests.families.conftest import make_card

@@ -28,10 +28,10 @@ from cloud_assets.networks.classifiers import STAGES
 from cloud_assets.networks.specifications import Classifier
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.augmenter import Augmenter
-from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.statistics import fitted_preprocessing
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets_tests.any_family import train_by
 
 BANDS = ("red", "green", "blue")

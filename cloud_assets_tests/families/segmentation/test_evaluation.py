@@ -8,10 +8,10 @@ import pytest
 from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.segmentation.metrics import SegmentationScores
 from cloud_assets.families.segmentation.recipe import SegmentationEvaluation
-from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets_tests.any_family import evaluate_by
 from cloud_assets_tests.families.conftest import BANDS, RulePredictor, make_card, red_is_probability

@@ -16,8 +16,8 @@ from cloud_assets.learning.recipe import FocalDice
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.networks.specifications import AttentionUNet, EfficientNetUNet, UNet
 from cloud_assets.patches.augmentation import Augmentation
-from cloud_assets.patches.from_arrays import store_arrays
 from cloud_assets.patches.splits import GroupedSplit
+from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.simulation import PHYSICS_VERSION
 from cloud_assets_tests.any_family import train_by
 from cloud_assets_tests.toy_task import BANDS, bright_squares
