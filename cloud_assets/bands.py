@@ -64,6 +64,13 @@ class Instrument:
     """Whether reflectance was divided by the sine of the sun's elevation, so that white is white however low it is."""
 
     @property
+    def level(self) -> str:
+        """Where the signal is from: "surface" or "top of atmosphere"; for radar "backscatter"."""
+        if self.unit != "reflectance":
+            return "backscatter"
+        return "surface" if self.name.endswith(("_l2", "_l2a")) else "top of atmosphere"
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The instrument's own band names, in file order."""
         return tuple(band.name for band in self.bands)

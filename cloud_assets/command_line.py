@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from cloud_assets.imagery.formats.file_names import located
+from cloud_assets.imagery.formats.names import located
 from cloud_assets.lifecycle.models_command import app as models_app
 from cloud_assets.settings import settings
 

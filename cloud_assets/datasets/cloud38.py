@@ -53,7 +53,6 @@ class _Half:
         return sorted(set().union(*self.bands.values(), self.truths))
 
     def scene_mask(self, name: str) -> Path:
-        """Mask of the whole scene that a patch was cut from."""
         scene = match["scene"] if (match := _NAME.fullmatch(name)) else name
         return self.folder / "Entire_scene_gts" / f"edited_corrected_gts_{scene}{_SUFFIX}"
 
@@ -130,10 +129,18 @@ class Cloud38(Dataset):
         return found
 
     def _collect_half(self, half: _Half, progress: bool) -> Collection:
-        listed, notes = self._listed(half)
-        names = half.names if listed is None else listed
-        if listed is not None and (extra := len(set(half.names) - set(listed))):
-            notes.append(f"{extra} patches in {half.folder.name} are not in its list and were left out.")
+        filtered = self.nonempty_only and not half.is_test
+        wanted = f"{'test' if half.is_test else 'training'}_patches_38-{'cloud_nonempty' if filtered else 'Cloud'}.csv"
+        path, names, notes = half.folder / wanted, half.names, []
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8-sig") as stream:
+                listed = [row[0].strip() for row in csv.reader(stream) if row and row[0].strip() not in ("", "name")]
+            names = list(dict.fromkeys(listed))
+            notes = [f"Patches of {half.folder.name} are those of {wanted}."]
+            if extra := len(set(half.names) - set(names)):
+                notes.append(f"{extra} patches in {half.folder.name} are not in its list and were left out.")
+        elif filtered:
+            raise InvalidData(f"nonempty_only needs the list {path}. Put it there or switch the option off.")
         if half.is_test:
             has_mask = {name: half.scene_mask(name).is_file() for name in names}
             names = [name for name in names if has_mask[name]]
@@ -142,19 +149,6 @@ class Cloud38(Dataset):
             notes.append("The official test scenes are the test split.")
         scenes, skipped = check_all(names, half.scene, str, f"{self.title} ({half.prefix})", progress)
         return Collection(scenes, skipped, notes)
-
-    def _listed(self, half: _Half) -> tuple[list[str] | None, list[str]]:
-        """Names in the half's official list, or None without one; and notes."""
-        filtered = self.nonempty_only and not half.is_test
-        wanted = f"{'test' if half.is_test else 'training'}_patches_38-{'cloud_nonempty' if filtered else 'Cloud'}.csv"
-        path = half.folder / wanted
-        if not path.is_file():
-            if filtered:
-                raise InvalidData(f"nonempty_only needs the list {path}. Put it there or switch the option off.")
-            return None, []
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            names = [row[0].strip() for row in csv.reader(stream) if row and row[0].strip() not in ("", "name")]
-        return list(dict.fromkeys(names)), [f"Patches of {half.folder.name} are those of {wanted}."]
 
 
 def _files(folder: Path, colour: str) -> dict[str, Path]:
@@ -189,16 +183,9 @@ def _scene_mask(path: str, changed: int) -> tuple[RasterHeader, str]:
 
 
 def _window_in_scene(row: int, column: int, patch: RasterHeader, scene: RasterHeader) -> tuple[int, int, int, int]:
-    """Where a patch lies in its scene: scenes were zero-padded around their centre to whole patches before cutting.
+    """(first column, first row, width, height) of a patch in its scene; it reaches past the scene at its edges.
 
-    Args:
-        row: Row of the patch, counted from 1.
-        column: Column of the patch, counted from 1.
-        patch: Header of the patch.
-        scene: Header of the scene's mask.
-
-    Returns:
-        (first column, first row, width, height) in the scene; it reaches past the scene at its edges.
+    Scenes were zero-padded around their centre to whole patches before cutting; rows and columns count from 1.
     """
     rows, columns = -(-scene.height // patch.height), -(-scene.width // patch.width)
     if row > rows or column > columns:

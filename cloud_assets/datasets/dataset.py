@@ -13,10 +13,9 @@ from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cloud_assets.datasets.catalog import SceneCatalog, Skipped
 from cloud_assets.datasets.samples import SYNTHETIC_MARKER
 from cloud_assets.datasets.samples.sample_writer import write_sample
-from cloud_assets.datasets.scene import Scene
+from cloud_assets.datasets.scene import Scene, SceneCatalog, Skipped
 from cloud_assets.errors import CloudAssetsError, DataNotFound, InvalidData, too_many_skipped
 
 SPLIT_LIST = "splits.csv"
@@ -127,14 +126,10 @@ class Dataset(BaseModel, ABC):
 
 
 def apply_split_list(path: Path, scenes: Iterable[Scene]) -> tuple[list[Scene], list[str]]:
-    """Gives scenes the split (and the group) that a local list states.
+    """Gives scenes the split (and the group) that a local list states, and notes on what the two do not share.
 
-    Args:
-        path: Table with the columns ``name`` and ``split``, and maybe ``scene_id`` for the group. It may be absent.
-        scenes: The scenes; a list's name is a scene's id or the last part of it, with or without suffix.
-
-    Returns:
-        The scenes, and notes on what the list and the scenes do not share.
+    The list may be absent; it has the columns ``name`` and ``split``, and maybe ``scene_id`` for the group. A name is a
+    scene's id or the last part of it, with or without suffix.
 
     Raises:
         InvalidData: The list lacks a column or names a split that there is not.
@@ -198,17 +193,11 @@ def named_group(name: str, pattern: str | re.Pattern[str] | None) -> str:
 def check_all(
     items: Sequence[Item], check: Callable[[Item], Result], name: Callable[[Item], str], what: str, progress: bool
 ) -> tuple[list[Result], list[Skipped]]:
-    """Applies a check to every item in a pool of threads, in order.
-
-    Args:
-        items: What to look at.
-        check: Returns what it found, or raises a :class:`CloudAssetsError` that says why the item is unusable.
-        name: How to call an item in the list of skipped ones.
-        what: Label of the progress bar.
-        progress: Whether to show the bar.
+    """Applies a check to every item in a pool of threads, in order, with a progress bar labelled ``what``.
 
     Returns:
-        The findings of the usable items, and the unusable ones with their reasons.
+        What the check found in the usable items; the names of those for which it raised a
+        :class:`CloudAssetsError`, with that reason.
     """
     found: list[Result] = []
     skipped: list[Skipped] = []

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def look_at(
     seconds: float = 10.0,
     key_of: Callable[[str], str] = str,
 ) -> FolderLook:
-    """Looks which of the things in a folder are new or changed, and whole.
+    """Looks which of the things in a folder are new or changed, and whole; only the end of a round finds any ready.
 
     Something is ready when two rounds in a row find it in the same state: nothing is reported of what is still being
     copied. What was taken away and comes back is ready again. A round that takes longer than a look goes on in the
@@ -65,12 +66,15 @@ def look_at(
         cursor: What the last look returned; None at the first.
         seconds: After this long the look ends, but it looks at one item at least.
         key_of: What an item belongs to; the states of the items of a key are added up.
-
-    Returns:
-        What was found; only a look that ends a round finds something ready.
     """
     until = time.monotonic() + seconds
-    memory = _read(cursor)
+    try:
+        memory = _Memory(**json.loads(cursor or "{}"))
+        for name in ("states", "before", "told"):
+            states = getattr(memory, name).items()
+            setattr(memory, name, {key: (int(one), int(two), int(three)) for key, (one, two, three) in states})
+    except (ValueError, TypeError, AttributeError):
+        memory = _Memory()  # a cursor of another version
     if not memory.pending:
         memory.pending, memory.states = sorted(items(), reverse=True), {}
     while memory.pending:
@@ -97,31 +101,27 @@ def look_at(
 def look_at_data(folder: Path, cursor: str | None, seconds: float = 10.0) -> FolderLook:
     """Looks whether the files in a folder, at any depth, are others than before; see :func:`look_at`.
 
-    Args:
-        folder: The folder; it is one single thing, with the key :data:`DATA`. Hidden files are left out and links to
-            folders not followed. A missing folder is an empty one.
-        cursor: What the last look returned; None at the first.
-        seconds: After this long the look ends, at the end of the folder that it is in.
-
-    Returns:
-        What was found.
+    The folder is one single thing, with the key :data:`DATA`. Hidden files are left out and links to folders not
+    followed. A missing folder is an empty one. The look ends at the end of the folder that it is in.
     """
-    return look_at(
-        lambda: _folders(folder),
-        lambda name: files_state(_files(folder / name), folder),
-        cursor,
-        seconds,
-        lambda _: DATA,
-    )
+
+    def folders() -> Iterator[str]:
+        for place, inner, _ in os.walk(folder):
+            inner[:] = [name for name in inner if not name.startswith(".")]
+            yield str(Path(place).relative_to(folder))
+
+    def files(name: str) -> Iterator[Path]:
+        """Files and links that lie in a folder itself; none if it is gone."""
+        with suppress(OSError), os.scandir(folder / name) as entries:
+            for entry in entries:
+                if not entry.name.startswith(".") and not entry.is_dir(follow_symlinks=False):
+                    yield Path(entry.path)
+
+    return look_at(folders, lambda name: files_state(files(name), folder), cursor, seconds, lambda _: DATA)
 
 
 def files_state(files: Iterable[Path], root: Path) -> State | None:
-    """The state of some files; None if there are none.
-
-    Args:
-        files: The files; those that are gone do not count.
-        root: Folder that their names are relative to.
-    """
+    """The state of some files, their names relative to ``root``; None if there are none. Those gone do not count."""
     total: State = (0, 0, 0)
     for file in files:
         try:
@@ -134,33 +134,5 @@ def files_state(files: Iterable[Path], root: Path) -> State | None:
     return total if total[0] else None
 
 
-def _folders(folder: Path) -> Iterator[str]:
-    for place, inner, _ in os.walk(folder):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        yield str(Path(place).relative_to(folder))
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Files and links that lie in a folder itself; none if it is gone."""
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith(".") and not entry.is_dir(follow_symlinks=False):
-                    yield Path(entry.path)
-    except OSError:
-        return
-
-
 def _sum(one: State, other: State) -> State:
     return one[0] + other[0], one[1] + other[1], (one[2] + other[2]) % _MODULUS
-
-
-def _read(cursor: str | None) -> _Memory:
-    try:
-        memory = _Memory(**json.loads(cursor or "{}"))
-        for name in ("states", "before", "told"):
-            states = getattr(memory, name).items()
-            setattr(memory, name, {key: (int(one), int(two), int(three)) for key, (one, two, three) in states})
-        return memory
-    except (ValueError, TypeError, AttributeError):
-        return _Memory()  # a cursor of another version

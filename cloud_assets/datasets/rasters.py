@@ -46,11 +46,9 @@ class RasterHeader:
 
 @contextmanager
 def open_raster(path: str, *, with_sidecars: bool = False) -> "Iterator[DatasetReader]":
-    """Opens a raster for reading.
+    """Opens a file or a GDAL path such as ``/vsisubfile/200_4711,file.taco`` for reading.
 
-    Args:
-        path: A file or a GDAL path such as ``/vsisubfile/200_4711,file.taco``.
-        with_sidecars: Whether masks, nodata and scales in files beside it count (``.msk``, ``.aux.xml``).
+    With sidecars, masks, nodata and scales in files beside it count (``.msk``, ``.aux.xml``).
 
     Raises:
         InvalidData: It cannot be opened, or reading from it inside the block fails.
@@ -70,11 +68,7 @@ def open_raster(path: str, *, with_sidecars: bool = False) -> "Iterator[DatasetR
 
 
 def read_header(path: str, *, with_sidecars: bool = False) -> RasterHeader:
-    """Reads a file's header and makes sure that all blocks it promises are inside the file.
-
-    Args:
-        path: As for :func:`open_raster`.
-        with_sidecars: Likewise.
+    """Reads the header of what :func:`open_raster` opens, and makes sure that all blocks it promises are there.
 
     Raises:
         InvalidData: The file is missing, no raster, without bands, of mixed data types, or truncated.
@@ -104,16 +98,9 @@ def read_header(path: str, *, with_sidecars: bool = False) -> RasterHeader:
 
 
 def read_bands(path: str, indexes: Sequence[int], window: Window | None, fill: float | None) -> npt.NDArray[Any]:
-    """Reads bands of one file.
+    """Reads bands (from 1) of one file, all of it or a window: (bands, height, width) in the file's data type.
 
-    Args:
-        path: The file.
-        indexes: Band numbers, counted from 1.
-        window: What to read; None: all of it. Pixels outside the raster get ``fill``.
-        fill: Value outside the raster; None is 0.
-
-    Returns:
-        (bands, height, width) array in the file's data type.
+    Pixels outside the raster get the value ``fill``; None is 0.
 
     Raises:
         InvalidData: The file cannot be read or has fewer bands.

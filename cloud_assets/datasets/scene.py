@@ -1,9 +1,11 @@
-"""One raw scene: files of its bands and truth, group, split, and reading."""
+"""Raw scenes: files of bands and truth, group, split, and reading; the catalogue of a data set's usable ones."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from cloud_assets.errors import InvalidData, UnknownBand
 
 CANONICAL_CODES: Mapping[int, int] = {0: 0, 1: 1, 2: 2, 3: 3, UNLABELLED: UNLABELLED}
 """Truth that is in the project's own cloud codes already."""
+_TABLE, _MANIFEST = "scenes.parquet", "catalog.json"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,13 @@ class Grid:
     """Coordinate reference system as "EPSG:32633" or WKT; None where the data set has no georeference."""
     transform: tuple[float, float, float, float, float, float]
     """Affine pixel-to-map coefficients (a, b, c, d, e, f)."""
+
+    @property
+    def raster_options(self) -> dict[str, Any]:
+        """What rasterio is told of a raster, or of a view of one, on this grid."""
+        from rasterio import Affine
+
+        return {"height": self.height, "width": self.width, "crs": self.crs, "transform": Affine(*self.transform)}
 
 
 @dataclass(frozen=True)
@@ -110,22 +120,22 @@ class Scene:
                 read, or sizes disagree.
         """
         names = [self.resolve(band) for band in bands]
-        by_source: dict[tuple[str, Window | None], list[int]] = {}
-        for position, name in enumerate(names):
+        by_source: dict[tuple[str, Window | None], list[str]] = {}
+        for name in dict.fromkeys(names):
             raster = self.bands[name]
-            by_source.setdefault((raster.path, raster.window), []).append(position)
-        layers: dict[int, npt.NDArray[Any]] = {}
-        for (path, window), positions in by_source.items():
-            indexes = [self.bands[names[position]].index for position in positions]
-            nodata = self.band_instrument(names[positions[0]]).nodata
-            layers.update(zip(positions, read_bands(path, indexes, window, nodata), strict=True))
-        ordered = [layers[position] for position in range(len(names))]
-        described = [f"{name}: {layer.dtype} {layer.shape}" for name, layer in zip(names, ordered, strict=True)]
-        if len({layer.dtype for layer in ordered}) > 1:
-            raise InvalidData(f"The bands of scene {self.scene_id} differ in data type: {'; '.join(described)}.")
-        if len({layer.shape for layer in ordered}) > 1:
-            raise InvalidData(f"The bands of scene {self.scene_id} differ in size: {'; '.join(described)}.")
-        return np.stack(ordered)
+            by_source.setdefault((raster.path, raster.window), []).append(name)
+        layers: dict[str, npt.NDArray[Any]] = {}
+        for (path, window), own in by_source.items():
+            indexes = [self.bands[name].index for name in own]
+            layers.update(zip(own, read_bands(path, indexes, window, self.band_instrument(own[0]).nodata), strict=True))
+        described = "; ".join(f"{name}: {layers[name].dtype} {layers[name].shape}" for name in names)
+        for what, kinds in (
+            ("data type", {a.dtype for a in layers.values()}),
+            ("size", {a.shape for a in layers.values()}),
+        ):
+            if len(kinds) > 1:
+                raise InvalidData(f"The bands of scene {self.scene_id} differ in {what}: {described}.")
+        return np.stack([layers[name] for name in names])
 
     def read_truth(self) -> npt.NDArray[np.uint8]:
         """Reads the truth.
@@ -162,8 +172,8 @@ class Scene:
     def to_record(self) -> dict[str, str | None]:
         """The scene as a flat row of text, for a table."""
         record = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        record["bands"] = {name: _parts(raster) for name, raster in self.bands.items()}
-        record["truth"] = None if self.truth is None else _parts(self.truth)
+        record["bands"] = {name: astuple(raster) for name, raster in self.bands.items()}
+        record["truth"] = None if self.truth is None else astuple(self.truth)
         return {name: value if isinstance(value, str | None) else json.dumps(value) for name, value in record.items()}
 
     @classmethod
@@ -172,10 +182,115 @@ class Scene:
         values: dict[str, Any] = dict(record)
         for name in ("bands", "truth", "truth_codes", "attributes", "band_instruments"):
             values[name] = None if values[name] is None else json.loads(values[name])
-        values["bands"] = {band: _raster_band(*parts) for band, parts in values["bands"].items()}
-        values["truth"] = None if values["truth"] is None else _raster_band(*values["truth"])
+
+        def raster_band(path: str, index: int, window: Sequence[int] | None) -> RasterBand:
+            return RasterBand(path, index, None if window is None else (window[0], window[1], window[2], window[3]))
+
+        values["bands"] = {band: raster_band(*parts) for band, parts in values["bands"].items()}
+        values["truth"] = None if values["truth"] is None else raster_band(*values["truth"])
         values["truth_codes"] = {int(raw): code for raw, code in values["truth_codes"].items()}
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that could not be used."""
+
+    item: str
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason if self.reason.startswith(self.item) else f"{self.item}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class SceneCatalog:
+    """All scenes of a data set that can be used; the first domain object of every lineage."""
+
+    dataset: str
+    """Title of the data set."""
+    scenes: tuple[Scene, ...]
+    skipped: tuple[Skipped, ...] = ()
+    is_synthetic: bool = False
+    """Whether the pixels were simulated by the sample writer."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the catalog should know, such as bands that the files do not hold."""
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __iter__(self) -> Iterator[Scene]:
+        return iter(self.scenes)
+
+    @cached_property
+    def data_version(self) -> str:
+        """Hash over the scenes: changes with any pixel, label, group or split, not with where the files lie."""
+        return combined_digest([str(self.is_synthetic), *sorted(scene.identity for scene in self.scenes)])
+
+    def save(self, directory: Path) -> None:
+        """Writes ``scenes.parquet`` and ``catalog.json`` into an existing folder."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names = list(Scene.__dataclass_fields__)
+        records = [scene.to_record() for scene in self.scenes]
+        columns = {name: pa.array([record[name] for record in records], pa.string()) for name in names}
+        pq.write_table(pa.table(columns), directory / _TABLE, compression="zstd")
+        manifest = {
+            "dataset": self.dataset,
+            "data_version": self.data_version,
+            "is_synthetic": self.is_synthetic,
+            "notes": list(self.notes),
+            "skipped": [asdict(skipped) for skipped in self.skipped],
+        }
+        (directory / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+
+    @classmethod
+    def open(cls, directory: Path) -> "SceneCatalog":
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            InvalidData: The folder holds no catalog, or its two files do not belong together.
+        """
+        import pyarrow.parquet as pq
+
+        try:
+            manifest = json.loads((directory / _MANIFEST).read_text(encoding="utf-8"))
+            records = pq.read_table(directory / _TABLE).to_pylist()
+        except (OSError, ValueError) as error:
+            raise InvalidData(f"{directory} holds no readable scene catalog ({error}). Catalog it again.") from error
+        catalog = cls(
+            dataset=manifest["dataset"],
+            scenes=tuple(Scene.from_record(record) for record in records),
+            skipped=tuple(Skipped(**skipped) for skipped in manifest["skipped"]),
+            is_synthetic=manifest["is_synthetic"],
+            notes=tuple(manifest["notes"]),
+        )
+        if catalog.data_version != manifest["data_version"]:
+            raise InvalidData(f"{directory}: {_TABLE} is not the table that {_MANIFEST} describes. Catalog it again.")
+        return catalog
+
+    def summary(self) -> dict[str, Any]:
+        """Counts for reports: scenes, groups, skipped, and how many scenes each split, label and label type has."""
+
+        def count(name: str) -> dict[str, int]:
+            values = (getattr(scene, name) for scene in self.scenes)
+            return dict(sorted(Counter(value for value in values if value is not None).items()))
+
+        return {
+            "dataset": self.dataset,
+            "scenes": len(self.scenes),
+            "groups": len({scene.group for scene in self.scenes}),
+            "skipped": len(self.skipped),
+            "bands": list(dict.fromkeys(band for scene in self.scenes for band in scene.bands)),
+            "instruments": count("instrument"),
+            "splits": count("split"),
+            "labels": count("label"),
+            "label_types": count("label_type"),
+            "with_truth": sum(scene.truth is not None for scene in self.scenes),
+            "is_synthetic": self.is_synthetic,
+            "notes": list(self.notes),
+        }
 
 
 def read_truth(truth: RasterBand, codes: Mapping[int, int]) -> npt.NDArray[np.uint8]:
@@ -210,11 +325,3 @@ def read_truth(truth: RasterBand, codes: Mapping[int, int]) -> npt.NDArray[np.ui
 def bands_of_file(path: str, names: Iterable[str], window: Window | None = None) -> dict[str, RasterBand]:
     """Bands that lie one after the other in one file, from its first band on."""
     return {name: RasterBand(path, index, window) for index, name in enumerate(names, start=1)}
-
-
-def _parts(raster: RasterBand) -> tuple[str, int, Window | None]:
-    return raster.path, raster.index, raster.window
-
-
-def _raster_band(path: str, index: int, window: list[int] | None) -> RasterBand:
-    return RasterBand(path, index, None if window is None else (window[0], window[1], window[2], window[3]))

@@ -158,7 +158,17 @@ def _check_pair(pair: _Pair, split: str | None) -> Scene:
         places.append((header.height, header.width, header.crs, header.transform))
     if places[0] != places[1]:
         raise InvalidData(f"{paths['s1']} and {paths['s2']} differ in size or georeference: {places[0]}, {places[1]}")
-    _check_backscatter(paths["s1"])
+    power = read_bands(paths["s1"], (1, 2), None, None)
+    if unusable := int((~np.isfinite(power)).sum()):
+        raise InvalidData(f"{paths['s1']} holds {unusable} backscatter values that are NaN or infinite")
+    if not power.any():
+        raise InvalidData(f"{paths['s1']} is blank")
+    if power.min() >= 0:
+        # No place on Earth scatters back more than it receives in every pixel: positive throughout is not decibel.
+        raise InvalidData(
+            f"{paths['s1']} holds linear power (all values from {power.min():.3g} to {power.max():.3g} are positive), "
+            "not decibel; convert it by 10 * log10"
+        )
     if not read_bands(paths["s2"], range(1, len(_BANDS["s2"]) + 1), None, 0).any():
         raise InvalidData(f"{paths['s2']} is blank")
     return Scene(
@@ -171,20 +181,6 @@ def _check_pair(pair: _Pair, split: str | None) -> Scene:
         content_hash=combined_digest([file_digest(path) for path in paths.values()]),
         band_instruments=dict.fromkeys(_BANDS["s1"], "sentinel1_grd"),
     )
-
-
-def _check_backscatter(path: str) -> None:
-    values = read_bands(path, (1, 2), None, None)
-    if unusable := int((~np.isfinite(values)).sum()):
-        raise InvalidData(f"{path} holds {unusable} backscatter values that are NaN or infinite")
-    if not values.any():
-        raise InvalidData(f"{path} is blank")
-    if values.min() >= 0:
-        # No place on Earth scatters back more than it receives in every pixel: positive throughout is not decibel.
-        raise InvalidData(
-            f"{path} holds linear power (all values from {values.min():.3g} to {values.max():.3g} are positive), "
-            "not decibel; convert it by 10 * log10"
-        )
 
 
 def unpack(archive: Path, target: Path, progress: bool) -> None:

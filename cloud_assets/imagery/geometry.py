@@ -1,55 +1,13 @@
-"""Georeference of a scene: footprint, pixel size."""
+"""Geometry of scenes: grids and footprints, sums over cells, distances to marked pixels."""
 
-import math
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from cloud_assets.datasets.rasters import read_header
+import numpy as np
+import numpy.typing as npt
+
 from cloud_assets.datasets.scene import Grid
-from cloud_assets.errors import InvalidData
-
-_METRES_A_DEGREE = 111_320.0
-
-
-def pixel_metres(grid: Grid) -> float | None:
-    """Side of a pixel in metres, the longer one.
-
-    For geographic coordinates the length at the grid's middle latitude.
-
-    Returns:
-        None without a coordinate reference system.
-    """
-    if grid.crs is None:
-        return None
-    from rasterio.crs import CRS
-
-    crs = CRS.from_user_input(grid.crs)
-    a, b, _, d, e, f = grid.transform
-    if crs.is_geographic:
-        latitude = f + d * grid.width / 2 + e * grid.height / 2
-        east = _METRES_A_DEGREE * math.cos(math.radians(latitude))
-        return max(math.hypot(a * east, d * _METRES_A_DEGREE), math.hypot(b * east, e * _METRES_A_DEGREE))
-    factor = float(crs.linear_units_factor[1])
-    return max(math.hypot(a, d), math.hypot(b, e)) * factor
-
-
-def finest_grid(paths: Sequence[str]) -> Grid:
-    """The grid with the smallest pixels among some rasters; those that cannot be read are left to whoever reads them.
-
-    Raises:
-        InvalidData: If none of them can be read.
-    """
-    headers, problems = [], []
-    for path in paths:
-        try:
-            headers.append(read_header(path))
-        except InvalidData as error:
-            problems.append(error)
-    if not headers:
-        raise problems[0]
-    finest = min(headers, key=lambda header: abs(header.transform[0]))
-    return Grid(finest.height, finest.width, finest.crs, finest.transform)
+from cloud_assets.imagery.tiling.windows import Window
 
 
 def footprint(grid: Grid) -> tuple[dict[str, Any], tuple[float, float, float, float]] | None:
@@ -89,3 +47,37 @@ def thumbnail_shape(grid: Grid, longest: int) -> tuple[int, int]:
     """Height and width of a picture of the whole grid of which neither is above ``longest`` pixels."""
     factor = min(1.0, longest / max(grid.height, grid.width))
     return max(1, round(grid.height * factor)), max(1, round(grid.width * factor))
+
+
+def add_by_cell(total: npt.NDArray[Any], values: npt.NDArray[Any], window: Window, cell: int) -> None:
+    """Adds the values (…, h, w) of a window's pixels to the cells that they lie in.
+
+    Args:
+        total: (…, rows, columns), one number a cell; changed in place.
+        values: Of the pixels.
+        window: Where they lie; inside the scene.
+        cell: Side of a cell, pixels, counted from the scene's upper left corner.
+    """
+    rows = np.arange(window.row, window.row + window.height) // cell
+    columns = np.arange(window.column, window.column + window.width) // cell
+    first_rows, first_columns = (np.flatnonzero(np.r_[True, np.diff(index) > 0]) for index in (rows, columns))
+    sums = np.add.reduceat(np.add.reduceat(values, first_rows, axis=-2), first_columns, axis=-1)
+    total[..., rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] += sums.astype(total.dtype)
+
+
+def grow(spots: npt.NDArray[np.bool_], radius: float) -> npt.NDArray[np.bool_]:
+    """Enlarges spots (H, W) by a disc of a radius in pixels."""
+    return spots if radius < 1 else distance_within(spots, radius) <= radius
+
+
+def distance_within(spots: npt.NDArray[np.bool_], reach: float) -> npt.NDArray[np.float32]:
+    """(H, W) pixels to the nearest spot, 0 on a spot, infinite where no spot is within ``reach``."""
+    import cv2
+
+    if not spots.any():
+        return np.full(spots.shape, np.inf, np.float32)
+    # Squares of distances are whole numbers; OpenCV's are off by a rounding error.
+    distance = cv2.distanceTransform((~spots).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    exact: npt.NDArray[np.float32] = np.sqrt(np.rint(np.square(distance)))
+    exact[exact > reach] = np.inf
+    return exact

@@ -17,10 +17,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
-from cloud_assets.datasets.catalog import Skipped
 from cloud_assets.datasets.dataset import Collection, Dataset, check_all, named_group, official_split
 from cloud_assets.datasets.rasters import combined_digest, file_digest, open_raster
-from cloud_assets.datasets.scene import Grid, RasterBand, Scene
+from cloud_assets.datasets.scene import Grid, RasterBand, Scene, Skipped, bands_of_file
 from cloud_assets.errors import DataNotFound, InvalidData, InvalidRecipe
 from cloud_assets.imagery.formats.container import file_fingerprint
 from cloud_assets.imagery.formats.scaling import stated_by_user
@@ -126,19 +125,16 @@ class LabelledScenes(Dataset):
     def collect(self, folder: Path, cache: Path, progress: bool) -> Collection:
         """Pairs, checks and converts every image and its mask."""
         pairs, skipped, notes = self.pairs(folder)
-        legend = self.legend()
-        store = cache / self.folder
-
-        def convert(pair: Pair) -> tuple[Scene, Grid]:
-            return self._converted(pair, store, legend)
-
-        found, refused = check_all(pairs, convert, lambda pair: str(pair.image), self.title, progress)
-        instruments = Counter(scene.instrument for scene, _ in found).most_common(1)
-        kept = [(scene, grid) for scene, grid in found if scene.instrument == instruments[0][0]]
+        store, legend = cache / self.folder, self.legend()
+        found, refused = check_all(
+            pairs, lambda pair: self._converted(pair, store, legend), lambda pair: str(pair.image), self.title, progress
+        )
+        usual = Counter(scene.instrument for scene, _ in found).most_common(1)
+        kept = [(scene, grid) for scene, grid in found if scene.instrument == usual[0][0]]
         refused += [
-            Skipped(scene.scene_id, f"is of {scene.instrument}, most images are of {instruments[0][0]}")
+            Skipped(scene.scene_id, f"is of {scene.instrument}, most images are of {usual[0][0]}")
             for scene, _ in found
-            if scene.instrument != instruments[0][0]
+            if scene.instrument != usual[0][0]
         ]
         groups = _groups([scene.scene_id for scene, _ in kept], [grid for _, grid in kept], self.group_pattern)
         scenes = [replace(scene, group=group) for (scene, _), group in zip(kept, groups, strict=True)]
@@ -158,16 +154,9 @@ class LabelledScenes(Dataset):
             DataNotFound: If a folder is not there, or no image has a mask.
         """
         if stated := list(_stac_pairs(folder)):
-            local = [pair for pair in stated if pair.mask.is_file()]
-            return (
-                local,
-                [
-                    Skipped(pair.name, f"has labels at {pair.mask}, which is no local file")
-                    for pair in stated
-                    if pair not in local
-                ],
-                [f"{len(stated)} STAC items with labels"],
-            )
+            remote = [pair for pair in stated if not pair.mask.is_file()]
+            skipped = [Skipped(pair.name, f"has labels at {pair.mask}, which is no local file") for pair in remote]
+            return [pair for pair in stated if pair not in remote], skipped, [f"{len(stated)} STAC items with labels"]
         image_folder = self._subfolder(folder, self.images, _IMAGE_FOLDERS)
         mask_folder = self._subfolder(folder, self.masks, _MASK_FOLDERS)
         images = _images(image_folder)
@@ -261,7 +250,7 @@ class LabelledScenes(Dataset):
             scene_id=pair.name,
             group=pair.name,
             instrument=source.instrument,
-            bands={name: RasterBand(str(image), index) for index, name in enumerate(names, start=1)},
+            bands=bands_of_file(str(image), names),
             truth=RasterBand(str(truth)),
             label_type="own",
             split=pair.split,
@@ -285,18 +274,15 @@ def read_mask(
     outside: str = "clear",
     is_shared: bool = False,
 ) -> npt.NDArray[np.uint8]:
-    """A mask on the grid of its image.
+    """A mask, a raster of codes or a file of polygons, on the grid of its image: (H, W) cloud codes, 255 unlabelled.
 
     Args:
-        path: Raster of codes, or file of polygons.
+        path: The mask.
         grid: The image's.
         legend: Code or class -> cloud code; None: the project's own.
         attribute: Of polygons, names the class.
         outside: What lies outside of all polygons, ``clear`` or ``unlabelled``.
         is_shared: Whether polygons are those of several images, so that this one may have none.
-
-    Returns:
-        (H, W) cloud codes, 255 where unlabelled.
 
     Raises:
         InvalidData: If it cannot be read, does not lie on the image, or holds a code that the legend lacks.
@@ -318,7 +304,8 @@ def mask_values(path: Path, attribute: str | None = None) -> Counter[str]:
         return Counter(str(value) for _, value in _polygons(path, attribute)[0])
     with open_raster(str(path)) as raster:
         values, counts = np.unique(raster.read(1), return_counts=True)
-    return Counter({_code(value): int(count) for value, count in zip(values, counts, strict=True)})
+    codes = [str(int(value)) if np.isfinite(value) and value == int(value) else str(value) for value in values]
+    return Counter(dict(zip(codes, counts.tolist(), strict=True)))
 
 
 def is_drawn(mask: Path) -> bool:
@@ -346,10 +333,6 @@ def meaning(value: str, legend: Mapping[str, int] | None) -> int | None:
     return own.get(value, _MEANINGS.get(value.lower()))
 
 
-def _code(value: Any) -> str:
-    return str(int(value)) if np.isfinite(value) and value == int(value) else str(value)
-
-
 def _explained(value: str, legend: Mapping[str, int] | None, path: Path) -> int:
     found = meaning(value, legend)
     if found is None:
@@ -363,7 +346,6 @@ def _explained(value: str, legend: Mapping[str, int] | None, path: Path) -> int:
 
 def _codes_of(path: Path, grid: Grid) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
     """Codes (H, W) on the image's grid, and where the mask has any."""
-    from rasterio import Affine
     from rasterio.enums import Resampling
     from rasterio.vrt import WarpedVRT
 
@@ -385,10 +367,7 @@ def _codes_of(path: Path, grid: Grid) -> tuple[npt.NDArray[Any], npt.NDArray[np.
             has_nodata = raster.nodata not in (None, 0)
             with WarpedVRT(
                 raster,
-                crs=grid.crs,
-                transform=Affine(*grid.transform),
-                height=grid.height,
-                width=grid.width,
+                **grid.raster_options,
                 resampling=Resampling.nearest,
                 add_alpha=not has_nodata and raster.count == 1,
                 **({} if has_nodata else {"src_nodata": None, "nodata": None}),
@@ -460,14 +439,10 @@ def _rasterised(
 def _write(source: SceneSource, names: Sequence[str], mask: npt.NDArray[np.uint8], folder: Path) -> None:
     """Writes ``image.tif`` and ``mask.tif``; where the image has no data there is no label."""
     import rasterio
-    from rasterio import Affine
 
     grid = source.grid
-    options: dict[str, Any] = {
-        "driver": "GTiff", "height": grid.height, "width": grid.width, "crs": grid.crs,
-        "transform": Affine(*grid.transform), "tiled": True, "blockxsize": 256, "blockysize": 256,
-        "compress": "deflate", "bigtiff": "if_safer",
-    }  # fmt: skip
+    options = {**grid.raster_options, "driver": "GTiff", "compress": "deflate", "bigtiff": "if_safer"}
+    options |= {"tiled": True, "blockxsize": 256, "blockysize": 256}
     profile = source.profile
     with (
         source.open(names) as reader,
@@ -477,17 +452,12 @@ def _write(source: SceneSource, names: Sequence[str], mask: npt.NDArray[np.uint8
         rasterio.open(folder / "mask.tif", "w", count=1, dtype="uint8", **options) as truth,
     ):
         image.descriptions = tuple(names)
-        for window in _strips(grid):
+        for row in range(0, grid.height, _ROWS):
+            window = Window(row, 0, _ROWS, grid.width).inside(grid.height, grid.width)
             dn = reader.read(window)
-            where = tuple((part.start, part.stop) for part in window.slices)
             labels = np.where(reader.valid(dn), mask[window.slices], np.uint8(UNLABELLED))
-            image.write(dn, window=where)
-            truth.write(labels, 1, window=where)
-
-
-def _strips(grid: Grid) -> Iterator[Window]:
-    for row in range(0, grid.height, _ROWS):
-        yield Window(row, 0, _ROWS, grid.width).inside(grid.height, grid.width)
+            image.write(dn, window=window.slices)
+            truth.write(labels, 1, window=window.slices)
 
 
 def _images(folder: Path) -> list[Path]:

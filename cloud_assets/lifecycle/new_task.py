@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cloud_assets.bands import CLASS_NAMES, INSTRUMENTS, UNLABELLED
-from cloud_assets.datasets.catalog import SceneCatalog
+from cloud_assets.datasets.scene import SceneCatalog
 from cloud_assets.errors import InvalidData, InvalidRecipe
 from cloud_assets.imagery.labelled_scenes import (
     LabelledScenes,

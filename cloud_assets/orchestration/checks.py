@@ -7,7 +7,7 @@ import dagster as dg
 import numpy as np
 
 from cloud_assets.bands import CLASS_NAMES, UNLABELLED
-from cloud_assets.datasets.catalog import SceneCatalog
+from cloud_assets.datasets.scene import SceneCatalog
 from cloud_assets.families.classification.coverage_labels import percentage_mismatches
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.statistics import class_shares, implausible_values

@@ -7,7 +7,7 @@ from typing import get_args
 
 import dagster as dg
 
-from cloud_assets.datasets.catalog import SceneCatalog
+from cloud_assets.datasets.scene import SceneCatalog
 from cloud_assets.orchestration import checks
 from cloud_assets.orchestration.asset_parts import RETRIES, made, only_outages_are_retried, task_asset
 from cloud_assets.orchestration.config_schema import from_config, option

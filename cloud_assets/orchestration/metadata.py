@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from cloud_assets.datasets.catalog import SceneCatalog
+from cloud_assets.datasets.scene import SceneCatalog
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.comparison import Comparison

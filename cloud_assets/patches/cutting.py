@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import INSTRUMENTS, UNLABELLED, Instrument
-from cloud_assets.datasets.catalog import SceneCatalog
-from cloud_assets.datasets.scene import Grid, Scene
+from cloud_assets.datasets.scene import Grid, Scene, SceneCatalog
 from cloud_assets.errors import (
     CloudAssetsError,
     InvalidData,

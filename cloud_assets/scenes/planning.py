@@ -11,7 +11,7 @@ from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import CloudAssetsError, InvalidRecipe, InvalidScene, NoModelForProduct
 from cloud_assets.families import FAMILIES, family_of
 from cloud_assets.families.scene_product import ProductSettings, SceneProduct
-from cloud_assets.imagery.formats.scene_source import SceneSource, level_of
+from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.inference.bundle import ModelBundle, ModelCard
 from cloud_assets.inference.device import BackEndName
 from cloud_assets.inference.predictor import Predictor
@@ -169,10 +169,10 @@ def fitted_preprocessing(card: ModelCard, source: SceneSource, accept_other_leve
     # Also on its own instrument: a reader hands out the profile's numbers, whatever the training products' offset.
     fitted = own.for_instrument(source.read_as(own.instrument).instrument)
     source.resolve(fitted.bands)
-    trained_on = level_of(INSTRUMENTS[own.instrument])
-    if trained_on != source.level and not accept_other_level:
+    trained_on = INSTRUMENTS[own.instrument].level
+    if trained_on != source.profile.level and not accept_other_level:
         raise InvalidScene(
-            f"{source.location} holds {source.level} reflectance, {_named(card)} was trained on {trained_on} "
+            f"{source.location} holds {source.profile.level} reflectance, {_named(card)} was trained on {trained_on} "
             f"reflectance ({own.instrument}). Give the other level of the scene, or accept a less certain result "
             "(--accept-other-level)."
         )
@@ -236,7 +236,7 @@ def plan_scene(
     refusals = {name: reason for name, reason in reasons.items() if reason is not None}
     if refusals and (options.products is not None or not products):
         # That a radar scene has no cloud mask is no news; why it does not become what radar scenes become is.
-        expected = [name for name in refusals if inputs.products[name].level == source.level]
+        expected = [name for name in refusals if inputs.products[name].level == source.profile.level]
         raise refusals[(expected or list(refusals))[0]]
     steps = inputs.steps(products)
     versions = inputs.versions(steps)
@@ -290,10 +290,10 @@ class _Inputs:
 
     def _check(self, product: SceneProduct) -> None:
         source = self._read_by(product)
-        if product.level not in (None, source.level):
+        if product.level not in (None, source.profile.level):
             raise NoModelForProduct(
-                f"{source.location} holds {source.level} reflectance already: {product.name!r} is made of scenes of "
-                f"{product.level}."
+                f"{source.location} holds {source.profile.level} reflectance already: {product.name!r} is made of "
+                f"scenes of {product.level}."
             )
         for name in product.needs:
             self._check(self.products[name])

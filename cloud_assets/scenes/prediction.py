@@ -14,13 +14,11 @@ from cloud_assets.datasets.scene import Grid, RasterBand
 from cloud_assets.errors import InvalidData, InvalidRecipe, InvalidScene
 from cloud_assets.families import family_of
 from cloud_assets.families.scene_product import DEFAULT_PATCH
-from cloud_assets.imagery.formats.array_reader import ArrayReader
-from cloud_assets.imagery.formats.band_names import find_band
-from cloud_assets.imagery.formats.file_names import located
+from cloud_assets.imagery.formats.names import find_band, located
 from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside
-from cloud_assets.imagery.formats.scene_reader import SceneBand
-from cloud_assets.imagery.formats.scene_source import SceneSource
+from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource
+from cloud_assets.imagery.tiling.pipeline import ArrayReader
 from cloud_assets.imagery.tiling.windows import Tiling
 from cloud_assets.inference.bundle import ModelBundle, ModelCard
 from cloud_assets.inference.device import Parallelism, threads_of_each_call

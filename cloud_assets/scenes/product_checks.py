@@ -9,7 +9,7 @@ import numpy as np
 
 from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.errors import CloudAssetsError
-from cloud_assets.imagery.formats.file_names import located
+from cloud_assets.imagery.formats.names import located
 from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource

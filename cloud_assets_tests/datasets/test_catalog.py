@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cloud_assets.datasets.catalog import SceneCatalog, Skipped
 from cloud_assets.datasets.dataset import Collection, Dataset, apply_split_list, official_split
 from cloud_assets.datasets.samples import SYNTHETIC_MARKER
-from cloud_assets.datasets.scene import RasterBand, Scene
+from cloud_assets.datasets.scene import RasterBand, Scene, SceneCatalog, Skipped
 from cloud_assets.errors import DataNotFound, InvalidData
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud_assets.datasets.catalog import SceneCatalog
 from cloud_assets.datasets.cloud38 import Cloud38
+from cloud_assets.datasets.scene import SceneCatalog
 from cloud_assets.errors import DataNotFound, InvalidData
 
 NAMES = [f"patch_{index}_{row}_by_1_LC08_00{scene}" for index, (row, scene) in enumerate([(1, 1), (2, 1), (1, 2)])]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cloud_assets.datasets.catalog import SceneCatalog
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
+from cloud_assets.datasets.scene import SceneCatalog
 from cloud_assets.errors import DataNotFound, InvalidData
 
 Taco = Callable[..., Path]

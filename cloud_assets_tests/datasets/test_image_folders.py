@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from cloud_assets.datasets.catalog import SceneCatalog
 from cloud_assets.datasets.image_folders import ImageFolders
+from cloud_assets.datasets.scene import SceneCatalog
 from cloud_assets.errors import DataNotFound, InvalidData, NoUsablePatches
 
 DRIVERS = {".png": "PNG", ".jpg": "JPEG", ".tif": "GTiff", ".TIFF": "GTiff", ".jpeg": "JPEG"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud_assets.datasets.catalog import SceneCatalog
+from cloud_assets.datasets.scene import SceneCatalog
 from cloud_assets.datasets.sen12ms import Sen12MS
 from cloud_assets.errors import DataNotFound, InvalidData
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from cloud_assets.datasets import taco
-from cloud_assets.datasets.catalog import SceneCatalog
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
+from cloud_assets.datasets.scene import SceneCatalog
 from cloud_assets.datasets.taco import ByteRange, localise, localised_path, read_range
 from cloud_assets.errors import DataNotFound, InvalidData, SourceUnreachable
 

@@ -1,7 +1,7 @@
 import pytest
 
 from cloud_assets.bands import INSTRUMENTS
-from cloud_assets.imagery.formats.band_names import find_band
+from cloud_assets.imagery.formats.names import find_band
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cloud_assets.imagery.writing.distances import distance_within, grow
+from cloud_assets.imagery.geometry import distance_within, grow
 
 
 def spots(seed: int, density: float = 0.003, shape: tuple[int, int] = (130, 170)) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 import rasterio
 
 from cloud_assets.errors import InvalidData, InvalidRecipe, InvalidScene, UnknownBand
-from cloud_assets.imagery.formats.file_names import safe_name, time_from_name
+from cloud_assets.imagery.formats.names import safe_name, time_from_name
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.imagery.tiling.windows import Window
 from cloud_assets_tests.scenes.fakes import RGBN, write_geotiff

@@ -9,9 +9,8 @@ LENGTHS = [1, 2, 31, 32, 33, 100, 127, 129, 1000]
 
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize(("size", "overlap"), [(32, 0), (64, 8), (64, 33), (128, 127), (96, 31)])
-@pytest.mark.parametrize("taper", ["cosine", "gradient"])
-def test_weights_of_all_windows_add_up_to_one_at_each_pixel(length, size, overlap, taper):
-    axis = Axis.plan(length, size, overlap, multiple=8, fixed=False, taper=taper)
+def test_weights_of_all_windows_add_up_to_one_at_each_pixel(length, size, overlap):
+    axis = Axis.plan(length, size, overlap, multiple=8, fixed=False)
     total = np.zeros(axis.starts[-1] + axis.size - axis.starts[0])
     for start, weights in zip(axis.starts, axis.weights, strict=True):
         assert (weights >= 0).all()
@@ -22,7 +21,7 @@ def test_weights_of_all_windows_add_up_to_one_at_each_pixel(length, size, overla
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize(("size", "overlap"), [(32, 0), (64, 8), (128, 127), (96, 31)])
 def test_windows_cover_the_scene_and_its_margin_and_become_final_exactly_once(length, size, overlap):
-    axis = Axis.plan(length, size, overlap, multiple=8, fixed=False, taper="cosine")
+    axis = Axis.plan(length, size, overlap, multiple=8, fixed=False)
     assert axis.starts[0] <= -(overlap // 2) + 0
     assert axis.starts[-1] + axis.size >= length + overlap // 2
     assert axis.size <= size
@@ -33,19 +32,19 @@ def test_windows_cover_the_scene_and_its_margin_and_become_final_exactly_once(le
 
 
 def test_windows_shrink_to_what_the_scene_needs_unless_the_network_takes_one_size_only():
-    assert Axis.plan(100, 1024, 32, multiple=32, fixed=False, taper="cosine").size == 160
-    assert Axis.plan(100, 1024, 32, multiple=32, fixed=True, taper="cosine").size == 1024
+    assert Axis.plan(100, 1024, 32, multiple=32, fixed=False).size == 160
+    assert Axis.plan(100, 1024, 32, multiple=32, fixed=True).size == 1024
 
 
 def test_inner_pixels_have_one_window_with_weight_one():
-    axis = Axis.plan(1000, 128, 16, multiple=8, fixed=True, taper="cosine")
+    axis = Axis.plan(1000, 128, 16, multiple=8, fixed=True)
     assert (axis.weights[3][30:-30] == 1).all()
 
 
 @pytest.mark.parametrize(("length", "size", "overlap"), [(0, 64, 8), (10, 64, 64), (10, 64, -1), (10, 0, 0)])
 def test_impossible_windows_are_refused(length, size, overlap):
     with pytest.raises(InvalidRecipe, match="larger than the overlap"):
-        Axis.plan(length, size, overlap, multiple=8, fixed=False, taper="cosine")
+        Axis.plan(length, size, overlap, multiple=8, fixed=False)
 
 
 def test_what_lies_outside_is_the_scene_mirrored_at_its_border():

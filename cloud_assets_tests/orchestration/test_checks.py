@@ -6,7 +6,7 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from cloud_assets.datasets.catalog import SceneCatalog
+from cloud_assets.datasets.scene import SceneCatalog
 from cloud_assets.orchestration.checks import (
     check_champion,
     check_comparison,

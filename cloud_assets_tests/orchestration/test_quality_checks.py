@@ -8,8 +8,7 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from cloud_assets.datasets.catalog import SceneCatalog, Skipped
-from cloud_assets.datasets.scene import RasterBand, Scene
+from cloud_assets.datasets.scene import RasterBand, Scene, SceneCatalog, Skipped
 from cloud_assets.orchestration.checks import check_evaluation, check_scenes, check_values
 from cloud_assets.patches.statistics import implausible_values
 from cloud_assets.patches.store import PatchStore

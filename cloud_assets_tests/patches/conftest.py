@@ -10,9 +10,8 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from cloud_assets.datasets.catalog import SceneCatalog
 from cloud_assets.datasets.rasters import file_digest
-from cloud_assets.datasets.scene import RasterBand, Scene
+from cloud_assets.datasets.scene import RasterBand, Scene, SceneCatalog
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.patches.store_writer import store_arrays
 

@@ -116,8 +116,8 @@ def test_patch_with_few_labelled_pixels_is_refused(tmp_path: Path) -> None:
 
 
 def test_percentages_that_disagree_with_the_masks_are_listed(tmp_path: Path, real_data: Path) -> None:
-    from cloud_assets.datasets.catalog import SceneCatalog
     from cloud_assets.datasets.cloudsen12 import CloudSEN12
+    from cloud_assets.datasets.scene import SceneCatalog
     from cloud_assets.patches.cutting import cut_patches
     from cloud_assets.patches.recipe import PatchRecipe
 

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud_assets.datasets.catalog import SceneCatalog
-from cloud_assets.datasets.scene import RasterBand
+from cloud_assets.datasets.scene import RasterBand, SceneCatalog
 from cloud_assets.errors import InvalidData, InvalidRecipe, NoUsablePatches, UnknownBand
 from cloud_assets.patches.cutting import cut_patches
 from cloud_assets.patches.recipe import PatchRecipe

@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.families.scene_product import SceneProduct, SceneWork
-from cloud_assets.imagery.tiling.dense_prediction import predict_densely
-from cloud_assets.imagery.tiling.pipeline import WindowResult
+from cloud_assets.imagery.tiling.pipeline import WindowResult, predict_densely
 from cloud_assets.imagery.writing.raster_files import RasterForm
 
 SCORE = "score"

@@ -17,7 +17,7 @@ from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.patches.store import PatchStore
 
 if TYPE_CHECKING:
-    from cloud_assets.datasets.catalog import SceneCatalog
+    from cloud_assets.datasets.scene import SceneCatalog
 
 Integers = npt.NDArray[np.int64]
 _CANDIDATES = 6

@@ -14,7 +14,7 @@ from cloud_assets.datasets.scene import Grid
 from cloud_assets.families.classification.coverage_labels import CLASSES, CoverageClasses
 from cloud_assets.families.classification.recipe import ClassificationSection
 from cloud_assets.families.scene_product import DEFAULT_PATCH, SceneProduct, SceneWork
-from cloud_assets.imagery.tiling.cells import add_by_cell
+from cloud_assets.imagery.geometry import add_by_cell
 from cloud_assets.imagery.tiling.pipeline import WindowReader, predict_windows
 from cloud_assets.imagery.tiling.windows import Axis, Tiling, Window
 from cloud_assets.imagery.writing.pictures import percentages
@@ -53,7 +53,7 @@ def classify_cells(
 ) -> npt.NDArray[np.uint8]:
     """Asks the classifier for the class of each cell, (rows, columns); 255 where too little was observed to tell."""
     cells = _cell_grid(grid, cell)
-    axes = (Axis(side, cell, tuple(range(0, side, cell)), 0, "gradient") for side in (grid.height, grid.width))
+    axes = (Axis(side, cell, tuple(range(0, side, cell)), 0) for side in (grid.height, grid.width))
     classes = np.full((cells.height, cells.width), UNKNOWN, np.uint8)
 
     def infer(dn: npt.NDArray[Any], _: Sequence[tuple[slice, slice]]) -> dict[str, npt.NDArray[Any]]:

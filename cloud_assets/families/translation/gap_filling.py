@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import CLEAR, UNLABELLED
-from cloud_assets.imagery.tiling.cells import add_by_cell
+from cloud_assets.imagery.geometry import add_by_cell, distance_within
 from cloud_assets.imagery.tiling.windows import Window
-from cloud_assets.imagery.writing.distances import distance_within
 
 Reflectance = npt.NDArray[np.float32]
 

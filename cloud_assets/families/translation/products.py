@@ -26,10 +26,8 @@ from cloud_assets.families.translation.gap_filling import (
     fill_weight,
 )
 from cloud_assets.families.translation.recipe import TranslationSection
-from cloud_assets.imagery.formats.scene_reader import SceneReader
-from cloud_assets.imagery.formats.scene_source import SceneSource
-from cloud_assets.imagery.tiling.dense_prediction import predict_densely
-from cloud_assets.imagery.tiling.pipeline import WindowReader
+from cloud_assets.imagery.formats.scene_source import SceneReader, SceneSource
+from cloud_assets.imagery.tiling.pipeline import WindowReader, predict_densely
 from cloud_assets.imagery.tiling.windows import Tiling, Window
 from cloud_assets.imagery.writing.pictures import of_optical, of_reflectance
 from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm

@@ -1,5 +1,6 @@
-"""Containers of a scene's files: a folder, a zip or a tar archive, read in place."""
+"""Containers of a scene's files (a folder, a zip or a tar archive, read in place); XML that need not be trusted."""
 
+import re
 import stat
 import tarfile
 import zipfile
@@ -11,6 +12,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import IO
+from xml.etree.ElementTree import Element, ParseError, fromstring
 
 from cloud_assets.errors import InvalidData, InvalidScene
 
@@ -73,10 +75,7 @@ class Container:
         return b"".join(self._chunks(member))
 
     def verify(self, gdal_paths: Sequence[str]) -> None:
-        """Reads members of an archive to their end once a process, because GDAL passes over wrong checksums.
-
-        Args:
-            gdal_paths: As :meth:`gdal_path` gave them.
+        """Reads members (GDAL paths) of an archive once a process, because GDAL passes over wrong checksums.
 
         Raises:
             InvalidData: If one of them is damaged.
@@ -135,10 +134,8 @@ def open_container(path: Path) -> Container:
     """Lists what a folder or an archive holds.
 
     Links in a folder are followed, as caches of catalogues use them; archives may hold plain files below their root
-    only. Files that macOS adds are left out. An archive that holds nothing but another one is that other one.
-
-    Args:
-        path: A folder, a zip archive or an uncompressed tar archive.
+    only, and a tar archive is uncompressed. Files that macOS adds are left out. An archive that holds nothing but
+    another one is that other one.
 
     Raises:
         InvalidData: If an archive is damaged, encrypted, or holds a member that is a link or leads out of it.
@@ -215,8 +212,20 @@ def _check_name(name: str, path: Path) -> None:
 
 
 def _without_macos(members: Mapping[str, int]) -> dict[str, int]:
-    def is_extra(name: str) -> bool:
-        parts = PurePosixPath(name).parts
-        return parts[0] == "__MACOSX" or parts[-1].startswith("._") or parts[-1] == ".DS_Store"
+    extra = re.compile(r"__MACOSX/.*|(.*/)?(\._[^/]*|\.DS_Store)")
+    return {name: size for name, size in members.items() if not extra.fullmatch(name)}
 
-    return {name: size for name, size in members.items() if not is_extra(name)}
+
+def parsed_xml(content: bytes, where: str) -> Element:
+    """Parses a metadata file, which messages call ``where``.
+
+    Raises:
+        InvalidData: If it declares entities, which could name other files or grow without end.
+        InvalidScene: If it is damaged.
+    """
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+        raise InvalidData(f"{where} declares XML entities; no product does. Do not use it.")
+    try:
+        return fromstring(content)  # noqa: S314  entities are refused above
+    except ParseError as error:
+        raise InvalidScene(f"{where} is damaged ({error}). Download the product again.") from error

@@ -1,5 +1,6 @@
-"""Scenes in one raster file: GeoTIFF, COG, JPEG 2000, or an 8-bit picture."""
+"""Scenes as plain raster files: one GeoTIFF, COG, JPEG 2000 or 8-bit picture; a folder of one file a band."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -11,20 +12,20 @@ from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.datasets.rasters import RasterHeader, combined_digest, open_raster, read_header
 from cloud_assets.datasets.scene import Grid, RasterBand
 from cloud_assets.errors import InvalidRecipe, InvalidScene
-from cloud_assets.imagery.formats.band_names import PLACEHOLDERS, find_band
-from cloud_assets.imagery.formats.container import file_fingerprint
-from cloud_assets.imagery.formats.file_names import (
+from cloud_assets.imagery.formats.container import Container, file_fingerprint, parsed_xml
+from cloud_assets.imagery.formats.names import (
+    PLACEHOLDERS,
     bands_from_name,
+    find_band,
     gdal_path,
     instrument_from_name,
     is_address,
+    known_instrument,
     safe_name,
     time_from_name,
 )
-from cloud_assets.imagery.formats.safe_xml import parsed_xml
-from cloud_assets.imagery.formats.scaling import Scaling, band_scaling, of_one_product
-from cloud_assets.imagery.formats.scene_reader import SceneBand
-from cloud_assets.imagery.formats.scene_source import SceneSource
+from cloud_assets.imagery.formats.scaling import Scaling, band_scaling, sampled, scaled_bands
+from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource, finest_grid
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
 _DRIVERS = ("GTiff", "COG", "JP2OpenJPEG", "PNG", "JPEG")
 """Formats with pixels of their own. A virtual raster could name any file of this machine as its source."""
 _INSTRUMENT_TAG = "CLOUD_ASSETS_INSTRUMENT"
-_SAMPLED_SIDE = 256
+_BAND_SUFFIXES = frozenset({".tif", ".tiff", ".jp2"})
+_PATCH_COLOURS = {"red": "B4", "green": "B3", "blue": "B2", "nir": "B5"}
+_PATCH_FOLDER = re.compile(r"(train|test)_(red|green|blue|nir)")
+_PATCH_FILE = re.compile(r"(red|green|blue|nir)_(patch_\d+_.+)", re.IGNORECASE)
+_NO_GRID = "has no coordinate reference system: products are in pixels."
 
 
 def open_geotiff(
@@ -41,17 +46,11 @@ def open_geotiff(
     instrument: str | None = None,
     scaling: Scaling | None = None,
 ) -> SceneSource:
-    """Describes a scene in one raster file.
+    """Describes a scene in one raster file, or at its address.
 
     Which band is which is taken from ``bands``, else from the file's band descriptions, else from a file name that
     lists them (``…_red_green_blue_nir.tif``). The instrument is taken from ``instrument``, else from the file's tags,
-    else from a file name as the space agencies give it.
-
-    Args:
-        path: The file, or its address.
-        bands: Own or common names of the file's bands, in their order; ``-`` for one that is not used.
-        instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`.
-        scaling: From the file's numbers to physical units, where the file does not tell.
+    else from a file name as the space agencies give it. ``scaling`` is given where the file does not tell.
 
     Raises:
         InvalidData: If the file is truncated or is no raster.
@@ -67,24 +66,24 @@ def open_geotiff(
     with open_raster(file, with_sidecars=isinstance(path, Path)) as raster:
         profile = _profile(path, stem, raster, header, instrument)
         names = _band_names(path, stem, raster, profile, bands)
-        if profile.unit == "dB":
-            _check_decibels(path, raster)
+        # Radar power that was not turned into decibels has no negative number at all.
+        if profile.unit == "dB" and (sample := sampled(raster, 1)).size and sample.min() >= 0:
+            raise InvalidRecipe(
+                f"{path}: no backscatter below 0, so this is linear power or amplitude. Convert to decibels first: "
+                "10 * log10(power), 20 * log10(amplitude)."
+            )
         found = {
-            name: band_scaling(raster, index, profile, scaling, (stem,))
+            name: (RasterBand(file, index), band_scaling(raster, index, profile, scaling, (stem,)))
             for index, name in enumerate(names, start=1)
             if name is not None
         }
-    scaled = of_one_product(found)
-    notes = {note for band in scaled.values() for note in band.notes}
+    scaled, notes = scaled_bands(found)
     if not header.crs:
-        notes.add("The scene has no coordinate reference system: products are in pixels.")
+        notes.append(f"The scene {_NO_GRID}")
     return SceneSource(
         name=safe_name(stem),
         instrument=profile.name,
-        bands={
-            name: SceneBand(RasterBand(file, names.index(name) + 1), band.scale, band.offset, band.nodata)
-            for name, band in scaled.items()
-        },
+        bands=scaled,
         grid=Grid(header.height, header.width, header.crs, header.transform),
         location=str(path),
         # What lies at an address is known by its header alone.
@@ -130,17 +129,14 @@ def _profile(
             f"{path}: nothing tells which instrument took this scene. Say so (--instrument), one of "
             f"{', '.join(INSTRUMENTS)}; or keep the name that the space agency gave the file."
         )
-    if name not in INSTRUMENTS:
-        raise InvalidScene(f"{path}: there is no instrument {name!r}; there are {', '.join(INSTRUMENTS)}.")
-    if (name, header.dtype) == ("landsat8_l1", "uint8"):
-        name = "landsat8_l1_8bit"
-    profile = INSTRUMENTS[name]
+    profile = known_instrument("landsat8_l1_8bit" if (name, header.dtype) == ("landsat8_l1", "uint8") else name, path)
     wanted = np.dtype(profile.dtype)
     is_integer = np.issubdtype(np.dtype(header.dtype), np.integer)
     if is_integer and header.dtype not in (wanted.name, "int16"):
         raise InvalidScene(
-            f"{path} holds {header.dtype}; {name} has digital numbers of {wanted.name}. Name the right instrument "
-            "(--instrument), or convert the file to the digital numbers of the product, or to reflectance as float32."
+            f"{path} holds {header.dtype}; {profile.name} has digital numbers of {wanted.name}. Name the right "
+            "instrument (--instrument), or convert the file to the digital numbers of the product, or to reflectance "
+            "as float32."
         )
     return profile
 
@@ -186,13 +182,87 @@ def _sidecars(path: Path) -> list[Path]:
     return [file for name in names if (file := path.with_name(name)).is_file()]
 
 
-def _check_decibels(path: Path | str, raster: "DatasetReader") -> None:
-    """Radar power that was not turned into decibels has no negative number at all."""
-    side = min(_SAMPLED_SIDE, raster.height), min(_SAMPLED_SIDE, raster.width)
-    sample = raster.read(1, out_shape=side).astype(np.float64)
-    sample = sample[np.isfinite(sample) & (sample != 0)]
-    if sample.size and sample.min() >= 0:
-        raise InvalidRecipe(
-            f"{path}: no backscatter below 0, so this is linear power or amplitude. Convert to decibels first: "
-            "10 * log10(power), 20 * log10(amplitude)."
+def open_band_folder(folder: Container, instrument: str | None = None, scaling: Scaling | None = None) -> SceneSource:
+    """Describes a scene of one file a band, all in one folder, brought to the finest grid among them.
+
+    Instrument and scaling are given where the files' names and tags do not tell.
+
+    Raises:
+        InvalidScene: If nothing tells the instrument, or no file is named by one of its bands; the message lists the
+            files that were found.
+        InvalidData: If no file can be read.
+    """
+    files = [n for n in folder.members if PurePosixPath(n).suffix.lower() in _BAND_SUFFIXES and "/" not in n]
+    stems = [PurePosixPath(name).stem for name in files]
+    key = instrument or next(filter(None, map(instrument_from_name, (folder.name, *stems))), None)
+    listed = ", ".join(sorted(files)[:20]) or "no raster file"
+    if key is None:
+        raise InvalidScene(
+            f"{folder.location} is no product that is known by its metadata. If it holds one file a band, say which "
+            f"instrument took it (--instrument), one of {', '.join(INSTRUMENTS)}. Found: {listed}."
         )
+    profile = known_instrument(key, folder.location)
+    named: dict[str, str] = {}
+    for file, stem in sorted(zip(files, stems, strict=True)):
+        # The ends of a file name that may name its band: "SR_B4" and "B4" of "LC08_…_SR_B4".
+        words = re.split(r"[_.]", stem)
+        parts = (stem, "_".join(words[-2:]), words[-1])
+        band = next((name for part in parts if (name := find_band(part, profile)) is not None), None)
+        if band is not None:
+            named.setdefault(band, file)
+    if not named:
+        raise InvalidScene(
+            f"{folder.location}: no file is named by a band of {key} ({', '.join(profile.names)}). Found: {listed}. "
+            "Rename the files, or stack them into one GeoTIFF and name its bands (--bands)."
+        )
+    found = {}
+    for name in filter(named.__contains__, profile.names):
+        band_file = RasterBand(folder.gdal_path(named[name]))
+        with open_raster(band_file.path) as raster:
+            found[name] = band_file, band_scaling(raster, 1, profile, scaling, (folder.name, *stems))
+    bands, notes = scaled_bands(found)
+    return SceneSource(
+        name=safe_name(folder.name),
+        instrument=key,
+        bands=bands,
+        grid=finest_grid(bands, profile),
+        location=str(folder.location),
+        fingerprint=folder.fingerprint,
+        acquired=next(filter(None, map(time_from_name, (folder.name, *sorted(stems)))), None),
+        warnings=tuple(sorted(notes)),
+        container=folder,
+    )
+
+
+def is_patch(path: Path) -> bool:
+    """Whether a file lies and is named as 38-Cloud's bands are."""
+    return _PATCH_FOLDER.fullmatch(path.parent.name) is not None and _PATCH_FILE.fullmatch(path.stem) is not None
+
+
+def open_patch(path: Path) -> SceneSource:
+    """Describes the 38-Cloud patch that the file of one of its bands belongs to: four files in four folders.
+
+    Bands whose file is missing are left out.
+
+    Raises:
+        InvalidData: If the file cannot be read.
+    """
+    folder, file = _PATCH_FOLDER.fullmatch(path.parent.name), _PATCH_FILE.fullmatch(path.stem)
+    if folder is None or file is None:
+        raise ValueError(f"{path} is no band of a 38-Cloud patch")
+    header = read_header(str(path))
+    bands, files = {}, []
+    for colour, name in _PATCH_COLOURS.items():
+        candidate = path.parent.parent / f"{folder[1]}_{colour}" / f"{colour}_{file[2]}{path.suffix}"
+        if candidate.is_file():
+            bands[name] = SceneBand(RasterBand(str(candidate)))
+            files.append(candidate)
+    return SceneSource(
+        name=safe_name(file[2]),
+        instrument="landsat8_l1_8bit" if header.dtype == "uint8" else "landsat8_l1",
+        bands=bands,
+        grid=Grid(header.height, header.width, header.crs, header.transform),
+        location=str(path),
+        fingerprint=file_fingerprint(files),
+        warnings=() if header.crs else (f"The patch {_NO_GRID}",),
+    )

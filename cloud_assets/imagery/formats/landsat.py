@@ -11,11 +11,9 @@ from cloud_assets.datasets.rasters import read_header
 from cloud_assets.datasets.scene import Grid, RasterBand
 from cloud_assets.errors import InvalidData
 from cloud_assets.imagery.formats.container import Container
-from cloud_assets.imagery.formats.file_names import safe_name
 from cloud_assets.imagery.formats.landsat_metadata import metadata_files, read_metadata
-from cloud_assets.imagery.formats.scene_reader import SceneBand
-from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource
-from cloud_assets.imagery.formats.sun import sun_corrected, sun_notes
+from cloud_assets.imagery.formats.names import safe_name
+from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneBand, SceneSource, sun_corrected, sun_notes
 
 _INSTRUMENT = {"OLI": "landsat8", "ETM": "landsat_etm", "TM": "landsat_tm"}
 

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from cloud_assets.errors import InvalidScene
-from cloud_assets.imagery.formats.safe_xml import parsed_xml
+from cloud_assets.imagery.formats.container import parsed_xml
 
 SUFFIXES: Final = ("_MTL.txt", "_MTL.xml", "_MTL.json")
 """How metadata files end, the preferred one first: all three say the same."""

@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import Instrument
+from cloud_assets.datasets.scene import RasterBand
 from cloud_assets.errors import InvalidRecipe, InvalidScene
+from cloud_assets.imagery.formats.scene_source import SceneBand
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -20,8 +22,8 @@ _BRIGHTEST_REFLECTANCE = 3.0
 _SMALLEST_DN = 20.0
 """Floating-point numbers above are digital numbers."""
 _HLS = re.compile(r"HLS\.[LS]30\.")
-_OFFSET_SINCE = (4, 0)
-_SENTINEL2_OFFSET = -1000
+SENTINEL2_OFFSET_SINCE = (4, 0)
+SENTINEL2_OFFSET = -1000.0
 """Digital numbers, of Sentinel-2 products from processing baseline 04.00 on."""
 
 
@@ -63,14 +65,9 @@ class BandScaling:
 def band_scaling(
     raster: "DatasetReader", index: int, profile: Instrument, given: Scaling | None, names: Sequence[str]
 ) -> BandScaling:
-    """Finds out how a band is scaled: as stated, by the file's own tags, or by what its name and numbers show.
+    """Finds out how a band (from 1) is scaled: as the user states, by the file's tags, or by its name and numbers.
 
-    Args:
-        raster: The opened file.
-        index: Number of the band, from 1.
-        profile: The instrument.
-        given: What the user states.
-        names: Names of the file and of what holds it, which may tell the processing baseline.
+    The names of the file and of what holds it may tell the processing baseline.
 
     Raises:
         InvalidScene: If floating-point numbers are neither reflectance nor digital numbers.
@@ -98,38 +95,35 @@ def stated_scaling(
     """The scaling that a catalogue states, but for offsets of Sentinel-2 that the numbers do not have.
 
     Catalogues state the offset of processing baseline 04.00 also for files whose numbers were harmonised, and their
-    own flag for it is wrong at times (Element84/earth-search issues 66 and 71), so the numbers decide.
-
-    Args:
-        raster: The opened file.
-        index: Number of the band, from 1.
-        profile: The instrument.
-        stated: ``scale``, ``offset``, ``nodata`` as stated.
-        is_harmonised: Whether the catalogue says that the offset was applied already.
+    own flag for it (``is_harmonised``) is wrong at times (Element84/earth-search issues 66 and 71), so the numbers of
+    the band, ``index`` counting from 1, decide. Stated are ``scale``, ``offset``, ``nodata``.
     """
     nodata = stated.get("nodata", raster.nodatavals[index - 1])
     scale, offset = stated.get("scale", profile.scale), stated.get("offset", 0.0)
-    if profile.name.startswith("sentinel2") and offset < 0:
-        sample = _sample(raster, index, nodata)
-        if is_harmonised or (sample.size and float(np.percentile(sample, 1)) < 0.9 * -offset / scale):
-            note = f"The catalogue states an offset of {offset:g}, which the numbers do not have: read as harmonised."
-            return BandScaling(scale, 0.0, nodata, (note,), is_harmonised=True)
+    may_lack_it = profile.name.startswith("sentinel2") and offset < 0
+    if may_lack_it and (is_harmonised or _goes_below(raster, index, nodata, -offset / scale)):
+        note = f"The catalogue states an offset of {offset:g}, which the numbers do not have: read as harmonised."
+        return BandScaling(scale, 0.0, nodata, (note,), is_harmonised=True)
     return BandScaling(scale, offset, nodata)
 
 
-def of_one_product(bands: Mapping[str, BandScaling]) -> dict[str, BandScaling]:
-    """The scaling of all bands, where one of them shows that the product was harmonised: bright bands cannot."""
-    shown = next((band for band in bands.values() if band.is_harmonised), None)
-    if shown is None:
-        return dict(bands)
-    return {name: replace(band, offset=shown.offset, notes=shown.notes) for name, band in bands.items()}
+def scaled_bands(found: Mapping[str, tuple[RasterBand, BandScaling]]) -> tuple[dict[str, SceneBand], list[str]]:
+    """Bands of one product, and what was assumed: harmonised if one of them shows it, for bright bands cannot."""
+    shown = next((scaling for _, scaling in found.values() if scaling.is_harmonised), None)
+    bands: dict[str, SceneBand] = {}
+    notes: list[str] = []
+    for name, (raster, scaling) in found.items():
+        offset, noted = (scaling.offset, scaling.notes) if shown is None else (shown.offset, shown.notes)
+        bands[name] = SceneBand(raster, scaling.scale, offset, scaling.nodata)
+        notes += noted
+    return bands, list(dict.fromkeys(notes))
 
 
 def _floating(raster: "DatasetReader", index: int, profile: Instrument, nodata: float | None) -> BandScaling:
     """Reflectance or digital numbers as floating point; 0 is missing, for no ground reflects nothing at all."""
     if not np.issubdtype(np.dtype(profile.dtype), np.integer):
         return BandScaling(None, None, nodata)
-    sample = _sample(raster, index, nodata)
+    sample = sampled(raster, index, nodata)
     high = float(np.percentile(sample, 99)) if sample.size else 0.0
     missing = 0.0 if nodata is None else nodata
     if high <= _BRIGHTEST_REFLECTANCE:
@@ -147,20 +141,26 @@ def _states_offset(raster: "DatasetReader", names: Sequence[str]) -> bool:
     stated = tags.get("PROCESSING_BASELINE") or tags.get("S2:PROCESSING_BASELINE") or ""
     texts = [f"_N{stated}", *names, tags.get("PRODUCT_URI", ""), tags.get("PRODUCT_ID", "")]
     found = [match for text in texts if (match := re.search(r"_N(\d{2})\.?(\d{2})(?![0-9])", text))]
-    return any((int(match[1]), int(match[2])) >= _OFFSET_SINCE for match in found)
+    return any((int(match[1]), int(match[2])) >= SENTINEL2_OFFSET_SINCE for match in found)
 
 
 def _with_offset(raster: "DatasetReader", index: int, profile: Instrument, nodata: float | None) -> BandScaling:
     """A stack of baseline 04.00 or later: its numbers have the offset, unless they were harmonised meanwhile."""
-    sample = _sample(raster, index, nodata)
-    if sample.size and float(np.percentile(sample, 1)) < 0.9 * -_SENTINEL2_OFFSET:
+    if _goes_below(raster, index, nodata, -SENTINEL2_OFFSET):
         note = "The numbers go below 1000 although the processing baseline is 04.00 or later: read as harmonised."
         return BandScaling(None, 0.0, nodata, (note,), is_harmonised=True)
     note = "The processing baseline is 04.00 or later: an offset of -1000 was applied (other: --offset)."
-    return BandScaling(None, _SENTINEL2_OFFSET * profile.scale, nodata, (note,))
+    return BandScaling(None, SENTINEL2_OFFSET * profile.scale, nodata, (note,))
 
 
-def _sample(raster: "DatasetReader", index: int, nodata: float | None) -> npt.NDArray[np.float64]:
+def _goes_below(raster: "DatasetReader", index: int, nodata: float | None, offset: float) -> bool:
+    """Whether the numbers of a band are too low to have been raised by an offset."""
+    sample = sampled(raster, index, nodata)
+    return bool(sample.size) and float(np.percentile(sample, 1)) < 0.9 * offset
+
+
+def sampled(raster: "DatasetReader", index: int, nodata: float | None = None) -> npt.NDArray[np.float64]:
+    """(N,) some of a band's numbers that are neither missing nor 0."""
     shape = min(_SAMPLED_SIDE, raster.height), min(_SAMPLED_SIDE, raster.width)
     values = raster.read(index, out_shape=shape).astype(np.float64)
     there = np.isfinite(values) & (values != 0)

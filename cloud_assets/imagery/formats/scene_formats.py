@@ -5,17 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from cloud_assets.errors import InvalidScene
-from cloud_assets.imagery.formats.band_folder import open_band_folder
-from cloud_assets.imagery.formats.cloud38_patch import is_patch, open_patch
 from cloud_assets.imagery.formats.container import Container, is_archive, open_container
-from cloud_assets.imagery.formats.file_names import located
-from cloud_assets.imagery.formats.geotiff import open_geotiff
+from cloud_assets.imagery.formats.geotiff import is_patch, open_band_folder, open_geotiff, open_patch
 from cloud_assets.imagery.formats.landsat import open_landsat
 from cloud_assets.imagery.formats.landsat_metadata import metadata_files
+from cloud_assets.imagery.formats.names import located
 from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.formats.sentinel2 import METADATA, TILE_METADATA, open_product, open_tile
-from cloud_assets.imagery.formats.stac_scene import is_stac, open_stac, stac_scenes
+from cloud_assets.imagery.formats.stac_scene import open_stac, stac_scenes
 
 RASTER_SUFFIXES = frozenset({".tif", ".tiff", ".vrt", ".jp2", ".png", ".jpg", ".jpeg"})
 _ARCHIVE_SUFFIXES = frozenset({".zip", ".tar"})
@@ -107,8 +105,7 @@ def open_scene(
         granule = path.name if path.parent.name == "GRANULE" else None
         return _open_container(open_container(path.parents[1] if granule else path), granule, instrument, scaling)
     if metadata_files([path.name]) or METADATA.fullmatch(path.name) or path.name == TILE_METADATA:
-        container = open_container(path.parent)
-        return _open_member(container, path.name, None)
+        return _open_member(open_container(path.parent), path.name, None)
     if path.suffix.lower() in _ARCHIVE_SUFFIXES:
         raise InvalidScene(f"{path} is damaged or no {path.suffix} archive at all. Download it again.")
     raise InvalidScene(f"{path} is no scene: expected {ACCEPTED}.")
@@ -117,7 +114,7 @@ def open_scene(
 def _names_stac(path: Path | str) -> bool:
     """Whether a path or address is a STAC file by its name, and no metadata file of a product."""
     name = PurePosixPath(str(path).partition("#")[0]).name
-    return is_stac(path) and not metadata_files([name]) and name != TILE_METADATA
+    return name.lower().endswith((".json", ".geojson")) and not metadata_files([name]) and name != TILE_METADATA
 
 
 def _open_container(

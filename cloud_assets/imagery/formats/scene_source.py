@@ -1,23 +1,51 @@
-"""A scene on disk, described but not opened, so that any thread or process can open it for itself."""
+"""A scene on disk: described, so that any thread or process can open it for itself, and the reader of its windows.
 
-from collections.abc import Mapping, Sequence
+Windows have all bands on one grid, as the digital numbers of the instrument's profile.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
 
 from cloud_assets.bands import INSTRUMENTS, Instrument
-from cloud_assets.datasets.scene import Grid
+from cloud_assets.datasets.rasters import read_header
+from cloud_assets.datasets.scene import Grid, RasterBand
 from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.container import Container
-from cloud_assets.imagery.formats.file_names import is_address
-from cloud_assets.imagery.formats.scene_reader import SceneBand, SceneReader
-from cloud_assets.imagery.formats.sun import before_correction
-from cloud_assets.imagery.geometry import pixel_metres
+from cloud_assets.imagery.formats.names import is_address
+from cloud_assets.imagery.geometry import thumbnail_shape
+from cloud_assets.imagery.tiling.windows import Window
 
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+    from rasterio.vrt import WarpedVRT
+
+DN = npt.NDArray[Any]
 STATED_CLOUD = "stated_cloud_percentage"
 """Attribute of a scene whose metadata tell how cloudy it is, by the agency's own rule of thumb."""
-_SURFACE = ("_l2", "_l2a")
-"""How the names of instruments end whose products are of the surface."""
+_LOW_SUN = 5.0
+"""Degrees above the horizon below which a warning is given."""
+_METRES_A_DEGREE = 111_320.0
+
+
+@dataclass(frozen=True)
+class SceneBand:
+    """One band of a scene, and how this very product scales it."""
+
+    raster: RasterBand
+    scale: float | None = None
+    """Physical units a digital number in this product; None: as in the instrument's profile."""
+    offset: float | None = None
+    """Physical units, as STAC's ``raster:bands.offset``; None: as in the profile."""
+    nodata: float | None = None
+    """Digital number of missing pixels in this file; None: as in the profile."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +80,6 @@ class SceneSource:
         return INSTRUMENTS[self.instrument]
 
     @property
-    def level(self) -> str:
-        """Where the signal is from: "surface" or "top of atmosphere"; for radar "backscatter"."""
-        return level_of(self.profile)
-
-    @property
     def address(self) -> str:
         """The same from any working folder: an address, or an absolute path."""
         return self.location if is_address(self.location) else str(Path(self.location).absolute())
@@ -69,7 +92,16 @@ class SceneSource:
     @property
     def pixel_metres(self) -> float | None:
         """Side of a pixel in metres, the longer one; None without a coordinate reference system."""
-        return pixel_metres(self.grid)
+        if self.grid.crs is None:
+            return None
+        from rasterio.crs import CRS
+
+        crs = CRS.from_user_input(self.grid.crs)
+        a, b, _, d, e, f = self.grid.transform
+        east = north = _METRES_A_DEGREE if crs.is_geographic else float(crs.linear_units_factor[1])
+        if crs.is_geographic:  # at the grid's middle latitude
+            east *= math.cos(math.radians(f + d * self.grid.width / 2 + e * self.grid.height / 2))
+        return max(math.hypot(a * east, d * north), math.hypot(b * east, e * north))
 
     def resolve(self, bands: Sequence[str]) -> tuple[str, ...]:
         """Own names of bands asked for by own or common names.
@@ -94,21 +126,14 @@ class SceneSource:
         return known.issuperset(bands)
 
     def read_as(self, instrument: str) -> "SceneSource":
-        """The scene as a model reads it that learnt from an instrument: level 1 before the correction for the sun too.
-
-        Args:
-            instrument: What the model learnt from, a key in :data:`cloud_assets.bands.INSTRUMENTS`.
-        """
+        """The scene for a model that learnt from an instrument: level 1 before the correction for the sun too."""
         if INSTRUMENTS[instrument].is_sun_corrected or self.sun_elevation is None:
             return self
-        name, bands = before_correction(self.instrument, self.bands, self.sun_elevation)
-        return replace(self, instrument=name, bands=bands, sun_elevation=None)
+        bands = _times(self.instrument, self.bands, math.sin(math.radians(self.sun_elevation)))
+        return replace(self, instrument=self.instrument.replace("_toa", "_l1"), bands=bands, sun_elevation=None)
 
-    def open(self, bands: Sequence[str]) -> SceneReader:
-        """Opens the files of some bands for reading; to be closed, or used in a ``with`` block.
-
-        Args:
-            bands: Own or common names; the order in which the reader hands them out.
+    def open(self, bands: Sequence[str]) -> "SceneReader":
+        """Opens the files of some bands (own or common names, in that order) for reading, in a ``with`` block.
 
         Raises:
             UnknownBand: The instrument has no such band.
@@ -117,10 +142,7 @@ class SceneSource:
         return SceneReader(self, self.resolve(bands))
 
     def at_resolution(self, metres: float) -> "SceneSource":
-        """The same scene on a coarser grid of the same corner.
-
-        Args:
-            metres: Wanted side of a pixel; not finer than the scene's own.
+        """The same scene on a coarser grid of the same corner, of pixels of so many metres.
 
         Raises:
             InvalidScene: If the scene has no coordinate reference system, or is coarser than that already.
@@ -138,8 +160,239 @@ class SceneSource:
         return replace(self, grid=Grid(height, width, self.grid.crs, transform))
 
 
-def level_of(instrument: Instrument) -> str:
-    """Where an instrument's signal is from: "surface" or "top of atmosphere"; for radar "backscatter"."""
-    if instrument.unit != "reflectance":
-        return "backscatter"
-    return "surface" if instrument.name.endswith(_SURFACE) else "top of atmosphere"
+def finest_grid(bands: Mapping[str, SceneBand], profile: Instrument) -> Grid:
+    """The grid with the smallest pixels among some bands; those that cannot be read are left to whoever reads them.
+
+    Raises:
+        InvalidData: If none of them can be read.
+    """
+    # The panchromatic band has a grid of its own, twice as fine.
+    names = [name for name in bands if profile.find(name).common_name != "pan"] or list(bands)
+    headers, problems = [], []
+    for name in names:
+        try:
+            headers.append(read_header(bands[name].raster.path))
+        except InvalidData as error:
+            problems.append(error)
+    if not headers:
+        raise problems[0]
+    finest = min(headers, key=lambda header: abs(header.transform[0]))
+    return Grid(finest.height, finest.width, finest.crs, finest.transform)
+
+
+def sun_notes(location: str, elevation: float | None) -> tuple[str, ...]:
+    """What the height of the sun above the horizon (degrees; None: unknown) makes uncertain.
+
+    Raises:
+        InvalidScene: If the sun was below the horizon: there is no reflected light to see clouds by.
+    """
+    if elevation is None:
+        return ()
+    if elevation <= 0:
+        raise InvalidScene(
+            f"{location}: the sun was {-elevation:.1f} degrees below the horizon. Cloud masks need reflected "
+            "sunlight; night scenes are not masked."
+        )
+    if elevation < _LOW_SUN:
+        return (f"The sun was only {elevation:.1f} degrees above the horizon: clouds and shadows are hard to tell.",)
+    return ()
+
+
+def sun_corrected(
+    instrument: str, bands: Mapping[str, SceneBand], elevation: float | None
+) -> tuple[str, dict[str, SceneBand]]:
+    """Level 1 as reflectance at the top of the atmosphere, where the height of the sun (degrees) is known.
+
+    Landsat's level 1 states reflectance as if the sun stood overhead; divided by the sine of its elevation it is the
+    reflectance at the top of the atmosphere (Landsat 8 Data Users Handbook, section 5.2).
+
+    Returns:
+        Key of the instrument whose numbers a reader hands out now, and the bands.
+    """
+    corrected = instrument.replace("_l1", "_toa")
+    if elevation is None or INSTRUMENTS[instrument].is_sun_corrected or corrected not in INSTRUMENTS:
+        return instrument, dict(bands)
+    return corrected, _times(instrument, bands, 1 / math.sin(math.radians(elevation)))
+
+
+def _times(instrument: str, bands: Mapping[str, SceneBand], factor: float) -> dict[str, SceneBand]:
+    profile = INSTRUMENTS[instrument]
+    return {
+        name: replace(
+            band,
+            scale=(profile.scale if band.scale is None else band.scale) * factor,
+            offset=(profile.offset if band.offset is None else band.offset) * factor,
+        )
+        for name, band in bands.items()
+    }
+
+
+class SceneReader:
+    """Opened files of a scene, its bands (own names) handed out in this order. Belongs to one thread at a time."""
+
+    def __init__(self, source: SceneSource, bands: Sequence[str]) -> None:
+        self.source = source
+        self.bands = tuple(bands)
+        profile = source.profile
+        # Bands in which the number for nodata cannot be an observation: pictures have black pixels, and over dry air
+        # the cirrus band sees nothing.
+        can_be_zero = profile.nodata is None or not np.isfinite(profile.nodata) or profile.bands[0].resolution_m is None
+        self._required = [
+            place
+            for place, name in enumerate(self.bands)
+            if not can_be_zero and profile.find(name).common_name != "cirrus"
+        ]
+        if source.container is not None:
+            source.container.verify([source.bands[name].raster.path for name in self.bands])
+        grouped: dict[str, list[int]] = {}
+        for place, name in enumerate(self.bands):
+            grouped.setdefault(source.bands[name].raster.path, []).append(place)
+        with ExitStack() as files:
+            self._files = [
+                (places, _BandFile(source, [source.bands[self.bands[place]] for place in places], files))
+                for places in grouped.values()
+            ]
+            self._open = files.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def read(self, window: Window) -> npt.NDArray[Any]:
+        """Reads (C, height, width) digital numbers of a window as in the instrument's profile, nodata too.
+
+        The window must touch the scene; what lies outside is the scene reflected at its border.
+
+        Raises:
+            InvalidData: If the pixels cannot be read; the message names the window and the file.
+        """
+        inside = window.inside(self.source.grid.height, self.source.grid.width)
+        return window.mirrored(self._read(inside, (inside.height, inside.width)), inside)
+
+    def thumbnail(self, longest: int) -> npt.NDArray[Any]:
+        """Like :meth:`read`, the whole scene scaled so that neither height nor width is above ``longest``."""
+        grid = self.source.grid
+        return self._read(Window(0, 0, grid.height, grid.width), thumbnail_shape(grid, longest))
+
+    def valid(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Which pixels (…, height, width) of (…, C, height, width) digital numbers were observed."""
+        return self.source.profile.valid(dn)
+
+    def _read(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
+        values = np.empty((len(self.bands), *shape), self.source.profile.dtype)
+        for places, file in self._files:
+            values[places] = file.read(window, shape)
+        if self._required:
+            # At staggered edges of a swath some bands end before others: what lacks one is no observation.
+            lacking = (values[self._required] == self.source.profile.nodata).any(axis=0)
+            values[:, lacking] = self.source.profile.nodata
+        return values
+
+
+class _BandFile:
+    """The bands of a scene that lie in one file, opened until the stack is closed."""
+
+    def __init__(self, source: SceneSource, bands: Sequence[SceneBand], files: ExitStack) -> None:
+        import rasterio
+        from rasterio.enums import ColorInterp, MaskFlags
+        from rasterio.errors import RasterioError
+
+        self._source = source
+        self._bands = bands
+        self._path = bands[0].raster.path
+        self._indexes = [band.raster.index for band in bands]
+        try:
+            # Files beside a raster hold masks and nodata; archives and servers are not listed for them.
+            listing = "EMPTY_DIR" if self._path.startswith("/vsi") else "FALSE"
+            with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN=listing):
+                raster = files.enter_context(rasterio.open(self._path))
+            self._raster = self._on_grid(raster, files)
+        except RasterioError as error:
+            raise InvalidData(
+                f"{self._path} cannot be opened: missing, truncated or no raster file ({error})."
+            ) from error
+        is_plain = self._raster is raster
+        self._has_mask = MaskFlags.per_dataset in raster.mask_flag_enums[0] and is_plain
+        # GDAL takes alpha for a mask in files of two or four bands only.
+        alpha = [index for index, kind in enumerate(raster.colorinterp, start=1) if kind is ColorInterp.alpha]
+        self._alpha = alpha[0] if alpha and is_plain and not self._has_mask else None
+        native = np.dtype(raster.dtypes[self._indexes[0] - 1])
+        self._conversions = [_conversion(band, source.profile, native) for band in bands]
+
+    def read(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
+        """Reads a window inside the scene as (bands, *shape), in the profile's digital numbers."""
+        from rasterio.errors import RasterioError
+
+        where, is_missing = window.slices, None
+        try:
+            if self._has_mask:
+                is_missing = self._raster.dataset_mask(window=where, out_shape=shape) == 0
+            elif self._alpha is not None:
+                is_missing = self._raster.read(self._alpha, window=where, out_shape=shape) == 0
+            converted: npt.NDArray[Any] = self._raster.read(
+                self._indexes, window=where, out_shape=(len(self._indexes), *shape)
+            )
+        except RasterioError as error:
+            raise InvalidData(
+                f"{self._source.location}: {window} cannot be read from {self._path} ({error}). "
+                "The file is damaged there: copy or download it again."
+            ) from error
+        if any(self._conversions):
+            both = zip(self._conversions, converted, strict=True)
+            converted = np.stack([band if convert is None else convert(band) for convert, band in both])
+        if is_missing is not None:
+            converted[:, is_missing] = self._source.profile.nodata
+        return converted
+
+    def _on_grid(self, raster: "DatasetReader", files: ExitStack) -> "DatasetReader | WarpedVRT":
+        """The file itself if it lies on the scene's grid, else a view of it resampled to that grid."""
+        from rasterio.enums import Resampling
+        from rasterio.vrt import WarpedVRT
+
+        grid = self._source.grid
+        if (raster.height, raster.width) == (grid.height, grid.width):
+            tolerance = 1e-3 * max(abs(grid.transform[0]), abs(grid.transform[1]))
+            shift = np.abs(np.subtract(raster.transform[:6], grid.transform)).max()
+            has_one_system = raster.crs is None or grid.crs is None or raster.crs.to_string() == grid.crs
+            if shift <= tolerance and has_one_system:
+                return raster
+        if raster.crs is None or grid.crs is None:
+            raise InvalidScene(
+                f"{self._path} measures {raster.width} x {raster.height} pixels, not {grid.width} x {grid.height}; "
+                "without a coordinate reference system in both their relative position is unknown."
+            )
+        is_coarser = abs(grid.transform[0]) > abs(raster.transform.a) * 1.001
+        nodata = self._bands[0].nodata if self._bands[0].nodata is not None else self._source.profile.nodata
+        resampling = Resampling.average if is_coarser else Resampling.bilinear
+        return files.enter_context(
+            WarpedVRT(raster, **grid.raster_options, resampling=resampling, src_nodata=nodata, nodata=nodata)
+        )
+
+
+def _conversion(band: SceneBand, profile: Instrument, native: np.dtype[Any]) -> Callable[[DN], DN] | None:
+    """From the digital numbers of one product to those of the instrument's profile; None where they are the same."""
+    scale = profile.scale if band.scale is None else band.scale
+    offset = profile.offset if band.offset is None else band.offset
+    nodata = profile.nodata if band.nodata is None else band.nodata
+    is_integer = np.issubdtype(native, np.integer)
+    # Beside the file's own number, the instrument's marks missing pixels in its digital numbers.
+    missing = [n for n in (nodata, profile.nodata if is_integer else None) if n is not None and np.isfinite(n)]
+    is_profile = (scale, offset, native) == (profile.scale, profile.offset, np.dtype(profile.dtype))
+    if is_profile and (nodata == profile.nodata or nodata not in missing):
+        return None
+
+    def convert(values: DN) -> DN:
+        physical = values.astype(np.float64) * scale + offset
+        physical[~np.isfinite(values)] = np.nan
+        for number in missing:
+            physical[values == number] = np.nan
+        return profile.to_dn(physical)
+
+    if not is_integer or native.itemsize > 2:
+        return convert
+    # A table of all numbers there are: exact, and faster than arithmetic on every pixel.
+    lowest = int(np.iinfo(native).min)
+    table = convert(np.arange(lowest, np.iinfo(native).max + 1))
+    return lambda values: table[values.astype(np.int32) - lowest if lowest else values]

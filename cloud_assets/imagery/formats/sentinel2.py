@@ -7,7 +7,7 @@ December 2016 a product held many granules (tiles), each of them a scene, and lo
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Final
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.datasets.scene import RasterBand
 from cloud_assets.errors import InvalidData, InvalidScene
-from cloud_assets.imagery.formats.container import Container
-from cloud_assets.imagery.formats.file_names import safe_name
-from cloud_assets.imagery.formats.safe_xml import parsed_xml
-from cloud_assets.imagery.formats.scene_reader import SceneBand
-from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource
-from cloud_assets.imagery.geometry import finest_grid
+from cloud_assets.imagery.formats.container import Container, parsed_xml
+from cloud_assets.imagery.formats.names import safe_name
+from cloud_assets.imagery.formats.scaling import SENTINEL2_OFFSET, SENTINEL2_OFFSET_SINCE
+from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneBand, SceneSource, finest_grid
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -32,10 +30,6 @@ TILE_METADATA: Final = "tileInfo.json"
 _IMAGE = re.compile(r"(?:.*/)?[^/]*?(?P<band>B\d[0-9A])(?:_(?P<metres>\d0)m)?\.(jp2|tif|tiff)")
 _QUANTIFICATION = 10_000.0
 _QUANTIFICATION_TAGS = ("QUANTIFICATION_VALUE", "BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE")
-_OFFSET_SINCE = 4.0
-"""Processing baseline from which on digital numbers have an offset of -1000."""
-_OFFSET = -1000.0
-_NO_DATA = 0
 _BAND_IDS = {name: str(index) for index, name in enumerate(INSTRUMENTS["sentinel2_l1c"].names)}
 """The numbers under which the metadata list the bands, B8A being the ninth."""
 
@@ -43,10 +37,7 @@ _BAND_IDS = {name: str(index) for index, name in enumerate(INSTRUMENTS["sentinel
 def open_product(product: Container, metadata: str, granule: str | None = None) -> SceneSource:
     """Describes a Sentinel-2 product; all bands are brought to its finest grid.
 
-    Args:
-        product: The ``.SAFE`` folder, in whatever holds it.
-        metadata: Its member with the metadata.
-        granule: Name of the granule, of a product with several.
+    The product is the ``.SAFE`` folder in whatever holds it, and one granule of it where it has several.
 
     Raises:
         InvalidScene: If metadata are missing or damaged, or the product holds several granules and none is named.
@@ -56,19 +47,35 @@ def open_product(product: Container, metadata: str, granule: str | None = None) 
     match = METADATA.fullmatch(metadata)
     level = (match[1] or match[2]).lower() if match else "1c"
     tree = parsed_xml(product.read(metadata), where)
-    quantification = _number(tree, _QUANTIFICATION_TAGS, where)
+    texts = [text for tag in _QUANTIFICATION_TAGS if (text := _text(tree, tag)) is not None]
+    try:
+        quantification = float(texts[0])
+    except (IndexError, ValueError) as error:
+        tags = " or ".join(_QUANTIFICATION_TAGS[:2])
+        raise InvalidScene(f"{where} holds no number {tags}. Download the product again.") from error
+    if not 0 < quantification < float("inf"):
+        raise InvalidScene(
+            f"{where}: the quantification value is {quantification}, which is impossible. Download it again."
+        )
+    try:  # none in products of before baseline 04.00
+        offsets = {
+            element.get("band_id", ""): float(element.text or "")
+            for tag in ("RADIO_ADD_OFFSET", "BOA_ADD_OFFSET")
+            for element in tree.iter(tag)
+        }
+    except ValueError as error:
+        raise InvalidScene(f"{where}: an offset is no number ({error}). Download the product again.") from error
     name, images = _granule(product, granule, level)
-    baseline = _text(tree, "PROCESSING_BASELINE") or "unknown"
     return _source(
         product,
         name,
         level,
         images,
         quantification,
-        _offsets(tree, where),
+        offsets,
         _time(_text(tree, "PRODUCT_START_TIME")),
         {
-            "processing_baseline": baseline,
+            "processing_baseline": _text(tree, "PROCESSING_BASELINE") or "unknown",
             "satellite": _text(tree, "SPACECRAFT_NAME") or "unknown",
             **({STATED_CLOUD: stated} if (stated := _text(tree, "Cloud_Coverage_Assessment")) else {}),
         },
@@ -80,9 +87,6 @@ def open_tile(tile: Container) -> SceneSource:
 
     Its metadata give no scale and offset: these follow from the level and the processing baseline in the product's
     name.
-
-    Args:
-        tile: The folder with ``tileInfo.json``.
 
     Raises:
         InvalidScene: If the metadata are damaged or name no product.
@@ -99,8 +103,8 @@ def open_tile(tile: Container) -> SceneSource:
         match = re.search(r"_(1C|2A)_.*?_N(\d{2})\.(\d{2})", f"{product}_{content.get('datastrip', {}).get('id', '')}")
     if match is None:
         raise InvalidScene(f"{where}: {product} tells no level and processing baseline. Download the SAFE product.")
-    baseline = float(f"{match[2]}.{match[3]}")
-    offsets = dict.fromkeys(_BAND_IDS.values(), _OFFSET) if baseline >= _OFFSET_SINCE else {}
+    has_offset = (int(match[2]), int(match[3])) >= SENTINEL2_OFFSET_SINCE
+    offsets = dict.fromkeys(_BAND_IDS.values(), SENTINEL2_OFFSET) if has_offset else {}
     attributes = {"processing_baseline": f"{match[2]}.{match[3]}", "satellite": f"Sentinel-2{product[2]}"}
     if "cloudyPixelPercentage" in content:
         attributes[STATED_CLOUD] = str(content["cloudyPixelPercentage"])
@@ -157,7 +161,7 @@ def _source(
             RasterBand(product.gdal_path(finest[band][1])),
             1 / quantification,
             offsets.get(_BAND_IDS[band], 0.0) / quantification,
-            _NO_DATA,
+            nodata=0,
         )
         for band in profile.names
         if band in finest
@@ -170,36 +174,13 @@ def _source(
         name=safe_name(name),
         instrument=profile.name,
         bands=bands,
-        grid=finest_grid([band.raster.path for band in bands.values()]),
+        grid=finest_grid(bands, profile),
         location=str(product.location),
         fingerprint=product.fingerprint,
         acquired=acquired,
         attributes=dict(attributes),
         container=product,
     )
-
-
-def _offsets(tree: "Element", where: str) -> dict[str, float]:
-    """Band number -> offset in digital numbers; empty for products of before baseline 04.00."""
-    try:
-        return {
-            element.get("band_id", ""): float(element.text or "")
-            for tag in ("RADIO_ADD_OFFSET", "BOA_ADD_OFFSET")
-            for element in tree.iter(tag)
-        }
-    except ValueError as error:
-        raise InvalidScene(f"{where}: an offset is no number ({error}). Download the product again.") from error
-
-
-def _number(tree: "Element", tags: Sequence[str], where: str) -> float:
-    texts = [text for tag in tags if (text := _text(tree, tag)) is not None]
-    try:
-        value = float(texts[0])
-    except (IndexError, ValueError) as error:
-        raise InvalidScene(f"{where} holds no number {' or '.join(tags[:2])}. Download the product again.") from error
-    if not 0 < value < float("inf"):
-        raise InvalidScene(f"{where}: the quantification value is {value}, which is impossible. Download it again.")
-    return value
 
 
 def _text(tree: "Element", tag: str) -> str | None:

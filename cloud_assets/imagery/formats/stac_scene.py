@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,14 +17,17 @@ from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.datasets.rasters import combined_digest, open_raster
 from cloud_assets.datasets.scene import RasterBand
 from cloud_assets.errors import InvalidScene
-from cloud_assets.imagery.formats.band_names import find_band
 from cloud_assets.imagery.formats.container import file_fingerprint
-from cloud_assets.imagery.formats.file_names import gdal_path, instrument_from_name, is_address, safe_name
-from cloud_assets.imagery.formats.scaling import BandScaling, Scaling, band_scaling, of_one_product, stated_scaling
-from cloud_assets.imagery.formats.scene_reader import SceneBand
-from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource
-from cloud_assets.imagery.formats.sun import sun_corrected, sun_notes
-from cloud_assets.imagery.geometry import finest_grid
+from cloud_assets.imagery.formats.names import (
+    find_band,
+    gdal_path,
+    instrument_from_name,
+    is_address,
+    known_instrument,
+    safe_name,
+)
+from cloud_assets.imagery.formats.scaling import BandScaling, Scaling, band_scaling, scaled_bands, stated_scaling
+from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource, finest_grid, sun_corrected, sun_notes
 
 if TYPE_CHECKING:
     from pystac import Asset, Item
@@ -43,19 +47,11 @@ _LEVEL = re.compile(r"(?<![A-Za-z0-9])(?:S2MSI|L)([12])(?:[AC]|SP|SR|TP|GT|GS)?(
 _LEVEL_FIELDS = ("processing:level", "s2:product_type", "product:type", "landsat:correction")
 
 
-def is_stac(location: Path | str) -> bool:
-    """Whether a file or address is named as STAC's JSON files are."""
-    return str(location).partition("#")[0].lower().endswith((".json", ".geojson"))
-
-
 def stac_scenes(location: Path | str) -> list[Path | str]:
     """The scenes that a STAC file holds or leads to: itself if it is an item.
 
-    Args:
-        location: An item, a list of items as a search answers (``FeatureCollection``), a collection or a catalogue.
-
-    Returns:
-        Where the items are; those of a list as ``<file>#<id of the item>``.
+    Else a list of items as a search answers (``FeatureCollection``), a collection or a catalogue. Items of a list are
+    called ``<file>#<id of the item>``.
 
     Raises:
         InvalidScene: If it is no STAC file, cannot be read, or leads to no item.
@@ -82,12 +78,8 @@ def stac_scenes(location: Path | str) -> list[Path | str]:
 def open_stac(location: Path | str, instrument: str | None = None, scaling: Scaling | None = None) -> SceneSource:
     """Describes the scene of a STAC item.
 
-    A file that the item gives by address and that lies beside the item is read there.
-
-    Args:
-        location: Path or address of the item; or ``<list of items>#<id>``.
-        instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`, where the item does not tell.
-        scaling: From the numbers of the assets to physical units, in place of what the item states.
+    A file that the item gives by address and that lies beside the item is read there. The instrument is given where
+    the item does not tell, the scaling in place of what it states.
 
     Raises:
         InvalidScene: If it is no item, nothing tells the instrument, the sun was below the horizon, or no asset is a
@@ -98,34 +90,26 @@ def open_stac(location: Path | str, instrument: str | None = None, scaling: Scal
     profile = _instrument(item, location, instrument)
     stated_elevation = item.properties.get("view:sun_elevation")
     elevation = None if stated_elevation is None else float(stated_elevation)
-    notes = list(sun_notes(str(location), elevation))
-    rasters: dict[str, RasterBand] = {}
-    found: dict[str, BandScaling] = {}
+    sun = sun_notes(str(location), elevation)
+    found: dict[str, tuple[RasterBand, BandScaling]] = {}
     for path, index, name, stated in _rasters(item, location, profile):
-        if name in rasters:
+        if name in found:
             continue
-        rasters[name] = RasterBand(path, index)
         with open_raster(path) as raster:
             if scaling is None and ("scale" in stated or "offset" in stated):
                 is_harmonised = item.properties.get("earthsearch:boa_offset_applied") is True
-                found[name] = stated_scaling(raster, index, profile, stated, is_harmonised)
+                scaled = stated_scaling(raster, index, profile, stated, is_harmonised)
             else:
                 baseline = f"_N{item.properties.get('s2:processing_baseline', '')}"
-                texts = (item.id, PurePosixPath(path).name, baseline)
-                found[name] = band_scaling(raster, index, profile, scaling, texts)
-    bands = {
-        name: SceneBand(rasters[name], scaled.scale, scaled.offset, scaled.nodata)
-        for name, scaled in of_one_product(found).items()
-    }
-    notes += dict.fromkeys(note for scaled in of_one_product(found).values() for note in scaled.notes)
+                scaled = band_scaling(raster, index, profile, scaling, (item.id, PurePosixPath(path).name, baseline))
+        found[name] = RasterBand(path, index), scaled
+    bands, notes = scaled_bands(found)
     if not bands:
         raise InvalidScene(
             f"{location}: no asset is a band of {profile.name} ({', '.join(profile.names)}). Found: "
             f"{', '.join(item.assets) or 'no asset'}."
         )
     key, bands = sun_corrected(profile.name, bands, elevation)
-    # The panchromatic band has a grid of its own, twice as fine.
-    on_grid = [name for name in bands if profile.find(name).common_name != "pan"] or list(bands)
     local = [Path(band.raster.path) for band in bands.values() if not band.raster.path.startswith("/vsi")]
     text = json.dumps(item.to_dict(include_self_link=False, transform_hrefs=False), sort_keys=True, default=str)
     cover = item.properties.get("eo:cloud_cover")
@@ -133,12 +117,12 @@ def open_stac(location: Path | str, instrument: str | None = None, scaling: Scal
         name=safe_name(item.id),
         instrument=key,
         bands={name: bands[name] for name in profile.names if name in bands},
-        grid=finest_grid([bands[name].raster.path for name in on_grid]),
+        grid=finest_grid(bands, profile),
         location=str(location),
         fingerprint=combined_digest([text, file_fingerprint(local)]),
         acquired=item.datetime or item.common_metadata.start_datetime,
         sun_elevation=None if key == profile.name else elevation,
-        warnings=tuple(notes),
+        warnings=(*sun, *notes),
         attributes={
             "satellite": str(item.properties.get("platform", "")),
             **({STATED_CLOUD: str(cover)} if cover is not None else {}),
@@ -212,21 +196,17 @@ def _instrument(item: "Item", location: Path | str, given: str | None) -> Instru
             f"{item.properties.get('platform')}, collection {item.collection_id}). Say so (--instrument), one of "
             f"{', '.join(INSTRUMENTS)}."
         )
-    if key not in INSTRUMENTS:
-        raise InvalidScene(f"{location}: there is no instrument {key!r}; there are {', '.join(INSTRUMENTS)}.")
-    return INSTRUMENTS[key]
+    return known_instrument(key, location)
 
 
 def _by_platform(item: "Item") -> str | None:
-    texts = [str(item.properties.get(name, "")) for name in ("platform", "constellation")]
-    texts += [item.collection_id or "", item.id]
-    platform = next((key for text in texts for pattern, key in _PLATFORMS if pattern.search(text)), None)
-    if platform is None:
-        return None
-    levels = [str(item.properties.get(name, "")) for name in _LEVEL_FIELDS]
-    levels += [item.collection_id or "", item.id]
-    level = next((match[1] for text in levels if (match := _LEVEL.search(text))), None)
-    if level is None:
+    def texts(*fields: str) -> list[str]:
+        return [*(str(item.properties.get(name, "")) for name in fields), item.collection_id or "", item.id]
+
+    platforms = texts("platform", "constellation")
+    platform = next((key for text in platforms for pattern, key in _PLATFORMS if pattern.search(text)), None)
+    level = next((match[1] for text in texts(*_LEVEL_FIELDS) if (match := _LEVEL.search(text))), None)
+    if platform is None or level is None:
         return None
     return f"sentinel2_l{level}{'c' if level == '1' else 'a'}" if platform == "sentinel2" else f"{platform}_l{level}"
 
@@ -273,10 +253,10 @@ def _fields(asset: "Asset") -> list[dict[str, Any]]:
     if "nodata" in own:
         whole["raster:nodata"] = own["nodata"]
     bands = []
-    for place in range(max(len(described), len(rasters), 1)):
-        fields = {**whole, **(described[place] if place < len(described) else {})}
+    nothing: Mapping[str, Any] = {}
+    for band, raster in zip_longest(described or [{}], rasters, fillvalue=nothing):
+        fields = {**whole, **band}
         if "nodata" in fields:
             fields["raster:nodata"] = fields["nodata"]
-        raster = rasters[place] if place < len(rasters) else {}
         bands.append({**fields, **{f"raster:{what}": raster[what] for what in _STATED if what in raster}})
     return bands

@@ -8,14 +8,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.errors import InvalidRecipe
-
-Taper = Literal["cosine", "gradient"]
 
 
 @dataclass(frozen=True)
@@ -41,15 +39,7 @@ class Window:
         return slice(top, top + self.height), slice(left, left + self.width)
 
     def mirrored(self, values: npt.NDArray[Any], inside: "Window") -> npt.NDArray[Any]:
-        """Fills the window: what lies outside the scene is the scene reflected at its border.
-
-        Args:
-            values: (C, h, w) pixels of the part inside.
-            inside: That part, as :meth:`inside` gave it.
-
-        Returns:
-            (C, height, width).
-        """
+        """(C, height, width) of (C, h, w) pixels of the part inside: the scene is reflected at its border."""
         rows = inside.row - self.row, self.row + self.height - inside.row - inside.height
         columns = inside.column - self.column, self.column + self.width - inside.column - inside.width
         return np.pad(values, ((0, 0), rows, columns), mode="reflect") if any(rows + columns) else values
@@ -76,12 +66,9 @@ class Axis:
     """First pixel of each window, ascending; the first one is not positive."""
     taper_length: int
     """Pixels over which a window's weight rises from 0 to 1 at each of its ends."""
-    taper: Taper
 
     @classmethod
-    def plan(
-        cls, length: int, size: int, overlap: int, *, border: int = 0, multiple: int, fixed: bool, taper: Taper
-    ) -> "Axis":
+    def plan(cls, length: int, size: int, overlap: int, *, border: int = 0, multiple: int, fixed: bool) -> "Axis":
         """Places as few windows as possible and spreads them evenly.
 
         Half an overlap of reflected border is added at each end, or more where a model needs more, so that no pixel of
@@ -94,7 +81,6 @@ class Axis:
             border: Smallest reflected border at each end, pixels.
             multiple: Window sizes are multiples of this number of pixels.
             fixed: Keep ``size`` even where smaller windows would do, for networks that take no other.
-            taper: Shape of the weight's rise.
 
         Raises:
             InvalidRecipe: If the numbers do not fit together.
@@ -119,7 +105,7 @@ class Axis:
             count = max(1, math.ceil((span - overlap) / (size - overlap)))
         gap = (span - size) / (count - 1) if count > 1 else 0.0
         starts = tuple(round(index * gap) - margin for index in range(count))
-        return cls(length, size, starts, overlap, taper)
+        return cls(length, size, starts, overlap)
 
     def final(self, index: int) -> slice:
         """Pixels of the scene that no window after this one can change, and every one before it already has."""
@@ -130,17 +116,13 @@ class Axis:
     @cached_property
     def weights(self) -> tuple[npt.NDArray[np.float32], ...]:
         """One weight vector (size,) a window; over all windows they add up to 1 at every pixel."""
-        bump = self._bump()
+        from_edge = np.minimum(np.arange(self.size), np.arange(self.size)[::-1]) + 0.5
+        bump = np.sin(np.minimum(from_edge / max(self.taper_length, 1), 1.0) * (np.pi / 2)) ** 2
         end = self.starts[-1] + self.size
         total = np.zeros(end - self.starts[0])
         for start in self.starts:
             total[start - self.starts[0] :][: self.size] += bump
         return tuple((bump / total[start - self.starts[0] :][: self.size]).astype(np.float32) for start in self.starts)
-
-    def _bump(self) -> npt.NDArray[Any]:
-        from_edge = np.minimum(np.arange(self.size), np.arange(self.size)[::-1]) + 0.5
-        rise = np.minimum(from_edge / max(self.taper_length, 1), 1.0)
-        return np.sin(rise * (np.pi / 2)) ** 2 if self.taper == "cosine" else rise
 
 
 @dataclass(frozen=True)
@@ -161,26 +143,11 @@ class Tiling:
         border: int = 0,
         multiple: int = 32,
         fixed: bool = False,
-        taper: Taper = "cosine",
     ) -> "Tiling":
-        """Plans both axes; see :meth:`Axis.plan`.
-
-        Args:
-            height: Rows of the scene.
-            width: Columns of the scene.
-            size: Largest side of a window, pixels.
-            overlap: Smallest overlap of neighbouring windows, pixels.
-            border: Smallest reflected border around the scene, pixels.
-            multiple: Window sides are multiples of this number.
-            fixed: Keep ``size`` for all windows.
-            taper: "cosine" (smooth) or "gradient" (linear).
-
-        Raises:
-            InvalidRecipe: If the numbers do not fit together.
-        """
+        """Plans both axes; see :meth:`Axis.plan`."""
         return cls(
-            Axis.plan(height, size, overlap, border=border, multiple=multiple, fixed=fixed, taper=taper),
-            Axis.plan(width, size, overlap, border=border, multiple=multiple, fixed=fixed, taper=taper),
+            Axis.plan(height, size, overlap, border=border, multiple=multiple, fixed=fixed),
+            Axis.plan(width, size, overlap, border=border, multiple=multiple, fixed=fixed),
         )
 
     def __len__(self) -> int:

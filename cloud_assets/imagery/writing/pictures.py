@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,6 @@ from cloud_assets.datasets.scene import Grid
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.geometry import thumbnail_shape
 from cloud_assets.imagery.writing.raster_files import RasterDraft
-
-if TYPE_CHECKING:
-    from rasterio.enums import Resampling
 
 Picture = npt.NDArray[np.uint8]
 """(4, H, W) red, green, blue, opacity."""
@@ -70,13 +67,9 @@ def of_class_file(path: Path) -> Picture:
 
 
 def of_measurements(draft: RasterDraft, low: float | None = None, high: float | None = None, band: int = 0) -> Picture:
-    """A raster of measurements as a picture, dark blue for low and yellow for high.
+    """A band (from 0) of measurements as a picture, dark blue for low and yellow for high.
 
-    Args:
-        draft: Finished draft.
-        low: What is darkest; None: the 2nd percentile.
-        high: What is brightest; None: the 98th percentile.
-        band: Which band, from 0.
+    Darkest and brightest are ``low`` and ``high``, by default the 2nd and the 98th percentile.
     """
     values = thumbnail(draft)[band].astype(np.float64)
     nodata = draft.form.nodata
@@ -112,7 +105,7 @@ def thumbnail(draft: RasterDraft) -> npt.NDArray[Any]:
 
     shape = thumbnail_shape(draft.grid, LONGEST_SIDE)
     with rasterio.open(draft.path) as raster:
-        values: npt.NDArray[Any] = raster.read(out_shape=(raster.count, *shape), resampling=_nearest())
+        values: npt.NDArray[Any] = raster.read(out_shape=(raster.count, *shape))
     return values
 
 
@@ -136,9 +129,3 @@ def png(picture: Picture) -> bytes:
 def legend_colours(colours: Mapping[int, tuple[int, int, int, int]]) -> dict[int, str]:
     """A colour table as hexadecimal RRGGBB."""
     return {code: f"{red:02X}{green:02X}{blue:02X}" for code, (red, green, blue, _) in colours.items()}
-
-
-def _nearest() -> "Resampling":
-    from rasterio.enums import Resampling
-
-    return Resampling.nearest

@@ -45,13 +45,7 @@ class RasterForm:
 
 
 class RasterDraft:
-    """A raster that is being written: tiled and uncompressed, so that blocks may come in any order and size.
-
-    Args:
-        path: The file to make.
-        grid: Size and georeference.
-        form: What it holds.
-    """
+    """A raster that is being written: tiled and uncompressed, so that blocks may come in any order and size."""
 
     def __init__(self, path: Path, grid: Grid, form: RasterForm) -> None:
         self.path = path
@@ -61,27 +55,32 @@ class RasterDraft:
 
     def __enter__(self) -> Self:
         import rasterio
-        from rasterio import Affine
 
         with storage_errors(self.path):
             self._raster = rasterio.open(
                 self.path,
                 "w",
                 driver="GTiff",
-                height=self.grid.height,
-                width=self.grid.width,
+                **self.grid.raster_options,
                 count=len(self.form.bands),
                 dtype=self.form.dtype,
                 nodata=self.form.nodata,
-                crs=self.grid.crs,
-                transform=Affine(*self.grid.transform),
                 tiled=True,
                 blockxsize=_BLOCK,
                 blockysize=_BLOCK,
                 interleave="pixel",
                 bigtiff="if_safer",
             )
-            self._describe(self._raster)
+            for index, name in enumerate(self.form.bands, start=1):
+                self._raster.set_band_description(index, name)
+                if self.form.unit:
+                    self._raster.set_band_unit(index, self.form.unit)
+            if self.form.colours and len(self.form.bands) == 1:
+                self._raster.write_colormap(1, dict(self.form.colours))
+            if self.form.scale is not None:
+                self._raster.scales = [self.form.scale] * len(self.form.bands)
+            if self.form.offset is not None:
+                self._raster.offsets = [self.form.offset] * len(self.form.bands)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -90,23 +89,14 @@ class RasterDraft:
             return
         with storage_errors(self.path):
             raster.close()
-        if kind is None:
-            self._check_size()
-
-    def _check_size(self) -> None:
-        """Closing writes the last blocks, but does not tell when that fails."""
+        # Closing writes the last blocks, but does not tell when that fails.
         tiles = math.ceil(self.grid.height / _BLOCK) * math.ceil(self.grid.width / _BLOCK)
         expected = tiles * _BLOCK**2 * len(self.form.bands) * np.dtype(self.form.dtype).itemsize
-        found = self.path.stat().st_size
-        if found < expected:
+        if kind is None and (found := self.path.stat().st_size) < expected:
             raise _storage_full(self.path, f"{found} of {expected} bytes were written")
 
     def write(self, block: Window, values: npt.NDArray[Any]) -> None:
-        """Writes a block.
-
-        Args:
-            block: Where it lies in the scene.
-            values: (bands, height, width), or (height, width) for a single band.
+        """Writes the values of a block: (bands, height, width), or (height, width) for a single band.
 
         Raises:
             StorageFull: If the disk is full.
@@ -115,26 +105,20 @@ class RasterDraft:
             raise ValueError(f"{self.path} is not open for writing.")
         if 0 in values.shape:
             return
-        rows, columns = block.slices
-        window = ((rows.start, rows.stop), (columns.start, columns.stop))
         layers = values if values.ndim == 3 else values[np.newaxis]
         with storage_errors(self.path):
-            self._raster.write(layers.astype(self.form.dtype, copy=False), window=window)
+            self._raster.write(layers.astype(self.form.dtype, copy=False), window=block.slices)
 
     def read(self, window: Window) -> npt.NDArray[Any]:
         """Reads (bands, height, width) of a finished draft; the window lies inside the scene."""
         import rasterio
 
-        rows, columns = window.slices
         with rasterio.open(self.path) as raster:
-            pixels: npt.NDArray[Any] = raster.read(window=((rows.start, rows.stop), (columns.start, columns.stop)))
+            pixels: npt.NDArray[Any] = raster.read(window=window.slices)
         return pixels
 
     def blocks(self, halo: int = 0) -> Iterator[tuple[Window, Window, npt.NDArray[Any]]]:
-        """Reads a finished draft block by block.
-
-        Args:
-            halo: Pixels around each block that are read too, as far as the scene goes.
+        """Reads a finished draft block by block, each with a halo of so many pixels, as far as the scene goes.
 
         Yields:
             The block; the window read, which is the block and its halo; that window's (bands, height, width) pixels.
@@ -147,27 +131,11 @@ class RasterDraft:
                 wide = Window(row - halo, column - halo, side, side).inside(height, width)
                 yield block, wide, self.read(wide)
 
-    def _describe(self, raster: "DatasetWriter") -> None:
-        for index, name in enumerate(self.form.bands, start=1):
-            raster.set_band_description(index, name)
-            if self.form.unit:
-                raster.set_band_unit(index, self.form.unit)
-        if self.form.colours and len(self.form.bands) == 1:
-            raster.write_colormap(1, dict(self.form.colours))
-        if self.form.scale is not None:
-            raster.scales = [self.form.scale] * len(self.form.bands)
-        if self.form.offset is not None:
-            raster.offsets = [self.form.offset] * len(self.form.bands)
-
 
 def write_cog(draft: RasterDraft, path: Path, tags: Mapping[str, str], threads: int = 1) -> None:
-    """Turns a finished draft into a Cloud-Optimised GeoTIFF and makes sure that it is one.
+    """Turns a finished draft, which stays, into a Cloud-Optimised GeoTIFF and makes sure that it is one.
 
-    Args:
-        draft: The draft; it stays.
-        path: The file to make. It is the caller's to make this atomic.
-        tags: Metadata of the file.
-        threads: Threads that compress.
+    It is the caller's to make this atomic.
 
     Raises:
         StorageFull: If the disk is full.
@@ -181,11 +149,14 @@ def write_cog(draft: RasterDraft, path: Path, tags: Mapping[str, str], threads: 
     is_float = np.issubdtype(np.dtype(draft.form.dtype), np.floating)
     # Neighbouring class codes have nothing to do with each other; neighbouring measurements differ little.
     predictor = "FLOATING_POINT" if is_float else "STANDARD" if np.dtype(draft.form.dtype).itemsize > 1 else "NO"
+    factors = [2]  # halvings until the raster fits one block
+    while max(draft.grid.height, draft.grid.width) * 2 > _BLOCK * factors[-1]:
+        factors.append(factors[-1] * 2)
     with storage_errors(path):
         # Built from uncompressed blocks here, overviews cost half of what the conversion would need for them.
         with rasterio.Env(GDAL_TIFF_OVR_BLOCKSIZE=_BLOCK), rasterio.open(draft.path, "r+") as raster:
             raster.update_tags(**tags)
-            raster.build_overviews(_overview_factors(draft.grid), Resampling[draft.form.overviews])
+            raster.build_overviews(factors[:-1], Resampling[draft.form.overviews])
         rasterio.shutil.copy(
             draft.path,
             path,
@@ -204,15 +175,6 @@ def write_cog(draft: RasterDraft, path: Path, tags: Mapping[str, str], threads: 
         raise _storage_full(path, "the file is not whole") from error
     if not is_valid:
         raise InvalidData(f"{path} was not written as a Cloud-Optimised GeoTIFF: {'; '.join(errors)}.")
-
-
-def _overview_factors(grid: Grid) -> list[int]:
-    """Halvings of a raster until it fits one block."""
-    factors, factor = [], 2
-    while max(grid.height, grid.width) * 2 > _BLOCK * factor:
-        factors.append(factor)
-        factor *= 2
-    return factors
 
 
 @contextmanager
@@ -235,12 +197,9 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def _storage_full(path: Path, reason: str) -> StorageFull:
-    return StorageFull(
-        f"{path.name} cannot be written ({reason}). {_free_bytes(path) / 1e6:.0f} MB are free on its disk: free some "
-        "space, raise a quota, or choose another folder. Nothing half-written is left behind.",
-    )
-
-
-def _free_bytes(path: Path) -> int:
     folder = next((parent for parent in path.absolute().parents if parent.is_dir()), Path())
-    return shutil.disk_usage(folder).free
+    free = shutil.disk_usage(folder).free / 1e6
+    return StorageFull(
+        f"{path.name} cannot be written ({reason}). {free:.0f} MB are free on its disk: "
+        "free some space, raise a quota, or choose another folder. Nothing half-written is left behind.",
+    )

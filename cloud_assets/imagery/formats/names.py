@@ -1,12 +1,12 @@
-"""Instrument, bands and time from the names of scene files, addresses, and safe names for products."""
+"""Names: instrument, bands and time that they tell, spellings of bands, addresses, and safe names for products."""
 
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cloud_assets.bands import Instrument
-from cloud_assets.errors import UnknownBand
+from cloud_assets.bands import INSTRUMENTS, Instrument
+from cloud_assets.errors import InvalidScene, UnknownBand
 
 _INSTRUMENTS = (
     (re.compile(r"S2[A-D]_(OPER_\w+_)?MSI_?L1C"), "sentinel2_l1c"),
@@ -27,6 +27,21 @@ _INSTRUMENTS = (
 )
 _FILE_SYSTEMS = {"http": "/vsicurl/http://", "https": "/vsicurl/https://", "s3": "/vsis3/", "gs": "/vsigs/"}
 """GDAL's prefix of addresses by their scheme."""
+PLACEHOLDERS = frozenset({"-", "_"})
+"""What stands for a band that is not used where bands are named in their order."""
+_METRES = re.compile(r"_\d{2}m$")
+_PREFIX = re.compile(r"^(sr|toa|rho|refl)_")
+_NUMBER = re.compile(r"(?<![a-z0-9])b(?:and)?[ _-]?0*(\d{1,2}a?)(?![a-z0-9])")
+_SPELT_OUT = {
+    "near infrared": "nir",
+    "near-infrared": "nir",
+    "coastal aerosol": "coastal",
+    "nir1": "nir",
+    "nir narrow": "nir08",
+    "rededge1": "rededge071",
+    "rededge2": "rededge075",
+    "rededge3": "rededge078",
+}
 _LONGEST_NAME = 120
 _LONGEST_BYTES = 200
 
@@ -36,17 +51,44 @@ def instrument_from_name(name: str) -> str | None:
     return next((instrument for pattern, instrument in _INSTRUMENTS if pattern.match(name)), None)
 
 
-def bands_from_name(name: str, count: int, profile: Instrument) -> tuple[str, ...] | None:
-    """Band names that a file name lists one after the other, such as ``…_red_green_blue_nir_…``.
+def known_instrument(key: str, location: Path | str) -> Instrument:
+    """The instrument of a key that a user or a file gives.
 
-    Args:
-        name: The file name.
-        count: How many bands the file holds; the list must have that very length.
-        profile: The instrument that knows the names.
-
-    Returns:
-        The instrument's own names, or None.
+    Raises:
+        InvalidScene: If there is none.
     """
+    if key not in INSTRUMENTS:
+        raise InvalidScene(f"{location}: there is no instrument {key!r}; there are {', '.join(INSTRUMENTS)}.")
+    return INSTRUMENTS[key]
+
+
+def find_band(text: str, profile: Instrument) -> str | None:
+    """The instrument's own name of a band as ESA, USGS, GDAL, QGIS and Earth Engine spell it.
+
+    Such as ``B4``, ``SR_B4``, ``Band 4``, ``B04_10m``, ``red (B04)``, ``B4, central wavelength 665 nm``. None for what
+    is no band of the instrument (quality, thermal, alpha).
+    """
+    plain = text.strip().lower()
+    first = re.split(r"[,(\[]", plain, maxsplit=1)[0].strip()
+    inside = re.findall(r"[(\[]([^)\]]*)[)\]]", plain)
+    for candidate in (plain, *inside, first):
+        name = _PREFIX.sub("", _METRES.sub("", candidate.strip()))
+        for spelling in (name, _SPELT_OUT.get(name, name), name.replace(" ", "")):
+            try:
+                return profile.find(spelling).name
+            except UnknownBand:
+                continue
+    numbers = {match[1] for match in _NUMBER.finditer(plain)}
+    if len(numbers) == 1:
+        try:
+            return profile.find(f"b{numbers.pop()}").name
+        except UnknownBand:
+            return None
+    return None
+
+
+def bands_from_name(name: str, count: int, profile: Instrument) -> tuple[str, ...] | None:
+    """Own names of ``count`` bands that a file name lists one after the other, ``…_red_green_blue_nir_…``; or None."""
     tokens = re.split(r"[_\-. ]+", name)
     runs: list[list[str]] = [[]]
     for token in tokens:
