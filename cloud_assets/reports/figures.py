@@ -75,7 +75,7 @@ _SETTINGS: dict[str, Any] = {
 _RELIABILITY_BINS = 20
 _SMALLEST_RANGE, _NODATA_GREY, _GAMMA = 0.1, 0.5, 0.7
 _MOST_SCENES, _LONGEST_NAME = 30, 44
-_UNIT = (-0.02, 1.02)
+UNIT = (-0.02, 1.02)
 
 Picture = npt.NDArray[np.float32]
 """(H, W, 3) in [0, 1]."""
@@ -267,7 +267,7 @@ def precision_recall_figure(
         for marker, (name, point) in zip("sD^v", baselines.items(), strict=False):
             axes.plot(*point, marker, color=BASELINE_COLOUR, markersize=8, label=name)
         found, right = "recall (share of the cloud that is found)", "precision (share of what is found that is cloud)"
-        axes.set(xlim=_UNIT, ylim=_UNIT, xlabel=found, ylabel=right)
+        axes.set(xlim=UNIT, ylim=UNIT, xlabel=found, ylabel=right)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         return png(figure)
 
@@ -288,7 +288,7 @@ def reliability_figure(histogram: npt.NDArray[np.int64]) -> bytes | None:
     with drawing(*HALVES_SIZE, 1, 2) as (figure, (left, right)):
         left.plot([0, 1], [0, 1], color=BASELINE_COLOUR, linestyle="--", linewidth=1.3, label="perfectly calibrated")
         left.plot(centres[seen], coarse[1][seen] / total[seen], marker="o", markersize=4, label="model")
-        left.set(xlim=_UNIT, ylim=_UNIT, xlabel=stated, ylabel="share of these pixels that is cloud")
+        left.set(xlim=UNIT, ylim=UNIT, xlabel=stated, ylabel="share of these pixels that is cloud")
         left.legend(loc="upper left")
         right.bar(centres, total / total.sum(), width=0.9 / _RELIABILITY_BINS, color=SERIES_COLOURS[0])
         right.set(xlabel=stated, ylabel="share of all pixels")

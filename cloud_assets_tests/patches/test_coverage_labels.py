@@ -64,7 +64,7 @@ def test_label_is_that_of_the_windows_own_pixels(tmp_path: Path) -> None:
     assert len(windows) == 100
     for position in range(len(windows)):
         mask = windows.read(store, position, "masks")
-        assert mask.shape == (windows.heights[position], windows.widths[position])
+        assert mask.shape == tuple(windows.boxes[position, 2:])
         assert windows.percentages[position] == pytest.approx(float(cloud_percentage(mask)))
         assert windows.labels[position] == CLASSES.classify(windows.percentages[position])
         assert windows.read(store, position, "images").shape == (2, *mask.shape)
@@ -88,15 +88,15 @@ def test_large_split_is_left_whole(tmp_path: Path) -> None:
     store = gradient_store(tmp_path / "store")
     windows = label_windows(store, np.arange(8), CLASSES, count=8)
     assert windows.rows.tolist() == list(range(8))
-    assert set(windows.heights.tolist()) == {32}
+    assert set(windows.boxes[:, 2].tolist()) == {32}
     assert windows.percentages == pytest.approx(store.index["cloud_percentage"].to_numpy())
 
 
 def test_same_seed_same_windows(tmp_path: Path) -> None:
     store = gradient_store(tmp_path / "store")
     first, again, other = (label_windows(store, np.arange(8), CLASSES, count=30, seed=seed) for seed in (1, 1, 2))
-    assert (first.tops == again.tops).all()
-    assert not np.array_equal(first.tops, other.tops)
+    assert (first.boxes == again.boxes).all()
+    assert not np.array_equal(first.boxes, other.boxes)
 
 
 def test_patch_with_few_labelled_pixels_is_refused(tmp_path: Path) -> None:

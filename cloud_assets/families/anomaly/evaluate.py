@@ -1,12 +1,11 @@
 """Evaluation of an anomaly model on normal and anomalous test pictures, beside rules without learning."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from cloud_assets.datasets.image_folders import NORMAL
 from cloud_assets.errors import NoUsablePatches
@@ -19,26 +18,20 @@ from cloud_assets.families.anomaly.metrics import (
     decision_metrics,
     ranking_metrics,
     robust_outliers,
+    score_patches,
 )
 from cloud_assets.families.anomaly.normal_split import ANOMALOUS, classes_of
 from cloud_assets.families.anomaly.recipe import AnomalyEvaluation, AnomalySection
 from cloud_assets.families.anomaly.scores import DISCRIMINATION, UNITS
-from cloud_assets.reports.evaluation import EvaluationRun, Findings, evaluation_of
-from cloud_assets.reports.predictions import predict_patches
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from cloud_assets.inference.bundle import ModelCard
-    from cloud_assets.patches.store import PatchStore
-    from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.inference.bundle import ModelCard
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.evaluation import Evaluation, EvaluationRun, Findings, evaluation_of
 
 HEADLINE = (
     "auroc", "f1", "precision", "recall", "average_precision", "false_alarm_rate", "false_alarms_at_95_recall",
     "hard_auroc",
 )  # fmt: skip
 CONSTANT = "everything anomalous"
-_SHARED_SCORES = ("score", "is_anomaly", "error_map")
 
 
 def evaluate(recipe: AnomalyEvaluation, run: EvaluationRun) -> Evaluation:
@@ -52,7 +45,7 @@ def evaluate(recipe: AnomalyEvaluation, run: EvaluationRun) -> Evaluation:
             f"{int(is_anomalous.sum())} anomalous pictures; both are needed, and a model with a threshold. Look at the "
             "splits and the data."
         )
-    scores = _scores(run, rows, "Testing")
+    scores = score_patches(run.predictor, store, rows, "Testing", run.progress)
     there = np.isfinite(scores["score"])
     rows, is_anomalous = rows[there], is_anomalous[there]
     scores = {name: values[there] for name, values in scores.items()}
@@ -60,7 +53,7 @@ def evaluate(recipe: AnomalyEvaluation, run: EvaluationRun) -> Evaluation:
     threshold = card.threshold.value
     metrics = ranking_metrics(labelled) | decision_metrics(labelled, threshold)
     metrics["auroc_low"], metrics["auroc_high"] = auroc_interval(labelled)
-    for name in sorted(scores.keys() - {*_SHARED_SCORES}):
+    for name in sorted(scores.keys() - {"score"}):
         metrics[f"auroc_{name}"] = ranking_metrics(LabelledScores(scores[name], is_anomalous))["auroc"]
     if (promised := AnomalySection.of(card).promised_false_alarm_rate) is not None:
         metrics["promised_false_alarm_rate"] = promised
@@ -101,16 +94,6 @@ def evaluate(recipe: AnomalyEvaluation, run: EvaluationRun) -> Evaluation:
     return evaluation_of(recipe, run, found)
 
 
-def _scores(run: EvaluationRun, rows: npt.NDArray[np.int64], title: str) -> dict[str, Scores]:
-    """(N,) scores by name."""
-    found: dict[str, list[Any]] = {}
-    for batch in predict_patches(run.predictor, run.store, rows, batch_size=4, title=title, progress=run.progress):
-        for name, values in batch.answer.items():
-            if values.ndim == 1 and values.dtype != bool:
-                found.setdefault(name, []).append(values)
-    return {name: np.concatenate(parts).astype(np.float64) for name, parts in found.items()}
-
-
 def _patch_table(
     store: PatchStore,
     rows: npt.NDArray[np.int64],
@@ -120,8 +103,6 @@ def _patch_table(
     scores: Mapping[str, Scores],
 ) -> pd.DataFrame:
     """One row a test picture, the worst mistakes first; ``place`` is where it stands among the rows."""
-    import pandas as pd
-
     distance = labelled.score - threshold
     table = pd.DataFrame(
         {
@@ -129,7 +110,7 @@ def _patch_table(
             "kind": kinds,
             "truth": np.where(labelled.is_anomalous, ANOMALOUS, NORMAL),
             "called": np.where(labelled.score >= threshold, ANOMALOUS, NORMAL),
-            **{name: values for name, values in scores.items() if name not in _SHARED_SCORES},
+            **{name: values for name, values in scores.items() if name != "score"},
             "distance_to_threshold": distance,
             "place": np.arange(len(rows)),
         }
@@ -140,8 +121,6 @@ def _patch_table(
 
 def _kind_table(recipe: AnomalyEvaluation, per_patch: pd.DataFrame, labelled: LabelledScores) -> pd.DataFrame:
     """One row a kind of normal picture, hardest first: how often called anomalous, AUROC against all anomalies."""
-    import pandas as pd
-
     rows = []
     for kind, part in per_patch[per_patch["truth"] == NORMAL].groupby("kind"):
         places = np.r_[part["place"].to_numpy(), np.flatnonzero(labelled.is_anomalous)]
@@ -161,9 +140,7 @@ def _kind_table(recipe: AnomalyEvaluation, per_patch: pd.DataFrame, labelled: La
 
 def _suspicious(recipe: AnomalyEvaluation, run: EvaluationRun, known: npt.NDArray[np.int64]) -> pd.DataFrame:
     """Pictures among those trained on whose score lies far above the others': maybe not cloud-free after all."""
-    import pandas as pd
-
-    score = _scores(run, known, "Looking for outliers")["score"]
+    score = score_patches(run.predictor, run.store, known, "Looking for outliers", run.progress)["score"]
     known, score = known[np.isfinite(score)], score[np.isfinite(score)]
     far = robust_outliers(score, recipe.outlier_deviations)
     table = pd.DataFrame({"patch_id": run.store.index["patch_id"].to_numpy()[known[far]], "score": score[far]})

@@ -1,27 +1,21 @@
 """Anomaly scores as a family of models."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.datasets.image_folders import NORMAL
 from cloud_assets.errors import NoUsablePatches
-from cloud_assets.families.anomaly.metrics import robust_deviation
 from cloud_assets.families.anomaly.normal_split import ANOMALOUS
 from cloud_assets.families.anomaly.products import PRODUCTS
 from cloud_assets.families.anomaly.recipe import AnomalyEvaluation, AnomalyRecipe, AnomalySection
 from cloud_assets.families.family import Family
 from cloud_assets.inference.drift_reference import rounded
+from cloud_assets.inference.predictor import Predictor
+from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.doubts import Doubts, without_masks
-from cloud_assets.reports.predictions import predict_patches
-
-if TYPE_CHECKING:
-    from cloud_assets.inference.predictor import Predictor
-    from cloud_assets.patches.store import PatchStore
 
 
 class AnomalyFamily(Family):
@@ -47,11 +41,12 @@ class AnomalyFamily(Family):
         """How far scores are on the wrong side of the threshold, in robust deviations of the normals' scores."""
         import pandas as pd
 
+        from cloud_assets.families.anomaly.metrics import robust_deviation, score_patches
+
         threshold = predictor.card.threshold
         if threshold is None:
             raise NoUsablePatches(f"{predictor.card.task}: a model without a threshold contradicts no label.")
-        batches = predict_patches(predictor, store, rows, batch_size=1, title="Comparing labels", progress=progress)
-        scores = np.array([float(batch.answer["score"][0]) for batch in batches])
+        scores = score_patches(predictor, store, rows, "Comparing labels", progress)["score"]
         labels = store.index["label"].to_numpy()[rows]
         normal = scores[(labels == NORMAL) & np.isfinite(scores)]
         spread = robust_deviation(normal) if len(normal) else 0.0

@@ -1,24 +1,30 @@
 """Figures of anomaly scores: distributions by class, decisions, score maps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from cloud_assets.families.anomaly.metrics import LabelledScores, Scores
-from cloud_assets.families.anomaly.recipe import AnomalySection
+from cloud_assets.families.anomaly.recipe import AnomalyEvaluation, AnomalySection
 from cloud_assets.families.anomaly.scores import UNITS
+from cloud_assets.inference.predictor import Predictor
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.reports.figures import BASELINE_COLOUR, SERIES_COLOURS, Picture, confusion_figure, figure_style, png
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.figures import (
+    BASELINE_COLOUR,
+    CURVE_SIZE,
+    SERIES_COLOURS,
+    UNIT,
+    Picture,
+    confusion_figure,
+    drawing,
+    png,
+    without_ticks,
+)
 from cloud_assets.reports.predictions import band_channels
-
-if TYPE_CHECKING:
-    from cloud_assets.families.anomaly.recipe import AnomalyEvaluation
-    from cloud_assets.inference.predictor import Predictor
-    from cloud_assets.patches.store import PatchStore
 
 CAPTIONS = {
     "score_histogram": "A good score leaves a gap; the threshold was chosen on validation normals alone.",
@@ -33,8 +39,6 @@ CAPTIONS = {
     "per_patch": "Test pictures, the worst mistakes first.",
     "splits": "Anomalous pictures are in the test split only.",
 }
-_SIZE = (8.6, 4.3)
-_UNIT = (-0.02, 1.02)
 _BINS = 24
 _MAP_COLOURS = "magma"
 
@@ -49,8 +53,6 @@ def anomaly_figures(
     rules: Mapping[str, LabelledScores],
 ) -> dict[str, bytes | None]:
     """PNG images by name; None for those that the data do not allow."""
-    from sklearn.metrics import confusion_matrix
-
     card = predictor.card
     counts = np.asarray(confusion_matrix(labelled.is_anomalous, labelled.score >= threshold, labels=[False, True]))
     falling = np.argsort(-labelled.score, kind="stable")
@@ -73,12 +75,8 @@ def anomaly_figures(
 
 def _score_histogram(labelled: LabelledScores, threshold: float, unit: str) -> bytes:
     """Scores of both classes with the threshold."""
-    from matplotlib.figure import Figure
-
     edges = np.histogram_bin_edges(labelled.score, _BINS)
-    with figure_style():
-        figure = Figure(figsize=_SIZE)
-        axes = figure.add_subplot()
+    with drawing(*CURVE_SIZE) as (figure, axes):
         for scores, colour, name in (
             (labelled.normal, SERIES_COLOURS[2], "normal"),
             (labelled.anomalous, SERIES_COLOURS[0], "anomalous"),
@@ -93,12 +91,7 @@ def _score_histogram(labelled: LabelledScores, threshold: float, unit: str) -> b
 
 def _roc_figure(labelled: LabelledScores, threshold: float, baselines: Mapping[str, LabelledScores]) -> bytes:
     """ROC curve of the model and of the trivial rules."""
-    from matplotlib.figure import Figure
-    from sklearn.metrics import roc_auc_score, roc_curve
-
-    with figure_style():
-        figure = Figure(figsize=_SIZE)
-        axes = figure.add_subplot()
+    with drawing(*CURVE_SIZE) as (figure, axes):
         styles: list[Any] = [
             {"linestyle": line, "color": BASELINE_COLOUR, "linewidth": 1.5} for line in ("-", "--", ":")
         ]
@@ -109,7 +102,7 @@ def _roc_figure(labelled: LabelledScores, threshold: float, baselines: Mapping[s
             axes.plot(wrong, right, label=f"{name}, area {area:.3f}", **style)
         point = (labelled.normal >= threshold).mean(), (labelled.anomalous >= threshold).mean()
         axes.plot(*point, "o", color=SERIES_COLOURS[1], markersize=9, label="the model's threshold")
-        axes.set(aspect="equal", xlim=_UNIT, ylim=_UNIT)
+        axes.set(aspect="equal", xlim=UNIT, ylim=UNIT)
         axes.set(xlabel="share of the normals called anomalous", ylabel="share of the anomalies found")
         axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
         return png(figure)
@@ -119,8 +112,6 @@ def _panels_figure(
     predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], scores: Scores
 ) -> bytes | None:
     """One column a picture: original, reconstruction if there is one, error map; all maps share one scale."""
-    from matplotlib.figure import Figure
-
     if not len(rows):
         return None
     preprocessing = predictor.card.preprocessing
@@ -133,18 +124,17 @@ def _panels_figure(
         pictures["reconstruction"] = [_shown(reconstruct(dn)[0]) for dn in patches]
     names = [*pictures, "error map"]
     highest = max(float(np.nanpercentile(error, 99.5)) for error in maps)
-    with figure_style():
-        figure = Figure(figsize=(1.75 * len(rows) + 0.9, 1.9 * len(names) + 0.6))
-        grid = figure.subplots(len(names), len(rows), squeeze=False)
+    shape = len(names), len(rows)
+    with drawing(1.75 * shape[1] + 0.9, 1.9 * shape[0] + 0.6, *shape) as (figure, grid):
+        grid = grid.reshape(shape)
         for column, (row, score) in enumerate(zip(rows, scores, strict=True)):
             for axes, shown in zip(grid[:, column], pictures.values(), strict=False):
                 axes.imshow(shown[column], vmin=0, vmax=1)
             drawn = grid[-1, column].imshow(maps[column], cmap=_MAP_COLOURS, vmin=0, vmax=max(highest, 1e-6))
             name = str(store.index["patch_id"].iloc[row]).split("/")[-1]
             grid[0, column].set_title(f"{name}\n{score:.3g}", fontsize=8)
-        for axes in grid.ravel():
-            axes.set(xticks=[], yticks=[])
-            axes.grid(visible=False)
+        for axes in grid.flat:
+            without_ticks(axes)
         for axes, name in zip(grid[:, 0], names, strict=True):
             axes.set_ylabel(name)
         figure.colorbar(drawn, ax=grid[-1].tolist(), shrink=0.9)

@@ -1,19 +1,19 @@
 """Metrics of anomaly scores, and rules without learning that a model has to beat: brightness and contrast."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import uniform_filter
+from scipy.stats import binomtest
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
+from cloud_assets.inference.predictor import Predictor
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.reports.predictions import instrument_of
-
-if TYPE_CHECKING:
-    from cloud_assets.patches.store import PatchStore
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.predictions import instrument_of, predict_patches
 
 Scores = npt.NDArray[np.float64]
 _RESAMPLES = 1000
@@ -42,6 +42,18 @@ class LabelledScores:
         return self.score[self.is_anomalous]
 
 
+def score_patches(
+    predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], title: str, progress: bool
+) -> dict[str, Scores]:
+    """(N,) scores of patches by name, NaN without any valid pixel; ``score`` is the one that decides."""
+    found: dict[str, list[npt.NDArray[np.float32]]] = {}
+    for batch in predict_patches(predictor, store, rows, batch_size=4, title=title, progress=progress):
+        for name, values in batch.answer.items():
+            if values.ndim == 1 and values.dtype != bool:
+                found.setdefault(name, []).append(values)
+    return {name: np.concatenate(parts).astype(np.float64) for name, parts in found.items()}
+
+
 def ranking_metrics(labelled: LabelledScores) -> dict[str, float]:
     """What does not depend on a threshold.
 
@@ -50,8 +62,6 @@ def ranking_metrics(labelled: LabelledScores) -> dict[str, float]:
         score that 95 % of the anomalies reach), ``f1_best`` (at the best threshold for these very pictures: an upper
         bound, no result).
     """
-    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
-
     truth, score = labelled.is_anomalous, labelled.score
     precision, recall, _ = precision_recall_curve(truth, score)
     reached = np.quantile(labelled.anomalous, 0.05, method="lower")
@@ -70,8 +80,6 @@ def decision_metrics(labelled: LabelledScores, threshold: float) -> dict[str, fl
         ``f1``, ``precision``, ``recall``, ``accuracy``, ``false_alarm_rate`` and its 95 % interval (Clopper & Pearson
         1934) as ``false_alarm_rate_low`` and ``…_high``, and the counts ``tp``, ``fp``, ``fn``, ``tn``.
     """
-    from scipy.stats import binomtest
-
     called = labelled.score >= threshold
     tp, fp = int((called & labelled.is_anomalous).sum()), int((called & ~labelled.is_anomalous).sum())
     fn, tn = len(labelled.anomalous) - tp, len(labelled.normal) - fp
@@ -111,8 +119,6 @@ def robust_outliers(score: Scores, deviations: float) -> npt.NDArray[np.bool_]:
 
 
 def _local_contrast(brightness: Scores, valid: npt.NDArray[np.bool_]) -> float:
-    from scipy.ndimage import uniform_filter
-
     mean = uniform_filter(brightness, _WINDOW)
     variance = uniform_filter(brightness * brightness, _WINDOW) - mean * mean
     return float(np.sqrt(np.clip(variance, 0, None))[valid].mean())

@@ -41,13 +41,9 @@ class Score:
 def reconstruction_scores(
     network: nn.Module, images: Tensor, valid: Tensor, section: AnomalySection
 ) -> dict[str, Score]:
-    """Scores by how badly an autoencoder reproduces pictures, and how unusual its latent code is.
+    """Scores by how badly an :class:`Autoencoder` reproduces pictures, and how unusual its latent code is.
 
-    Args:
-        network: An :class:`Autoencoder`.
-        images: (N, C, H, W) in [0, 1], 0 without data.
-        valid: (N, H, W) bool.
-        section: Holds ``latent``, from :func:`latent_reference`.
+    ``images`` are (N, C, H, W) in [0, 1], 0 without data; ``valid`` is (N, H, W) bool.
 
     Returns:
         ``rmse``, ``mae``, ``dissimilarity`` (Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861) and
@@ -73,11 +69,8 @@ def discrimination_scores(
 ) -> dict[str, Score]:
     """``cloud_likeness``: what a network that was taught with synthetic anomalies takes for one.
 
-    Args:
-        network: Pictures -> one logit a pixel.
-        images: (N, C, H, W), 0 without data.
-        valid: (N, H, W) bool.
-        section: Holds ``top_share``: share of the valid pixels, the most anomalous ones, whose mean is the score.
+    The network makes one logit a pixel of ``images`` (N, C, H, W), 0 without data; ``valid`` is (N, H, W) bool. The
+    section's ``top_share`` of the valid pixels are the most anomalous ones, whose mean is the score.
     """
     likeness = network(images)[:, 0].float().sigmoid() * valid
     share = section.top_share or 1.0

@@ -11,13 +11,12 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import norm
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.datasets.image_folders import NORMAL
 from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.families.anomaly.batches import NormalBatches, NormalChecks, Pictures
-from cloud_assets.families.anomaly.metrics import Scores, robust_deviation
+from cloud_assets.families.anomaly.metrics import Scores, robust_deviation, score_patches
 from cloud_assets.families.anomaly.normal_split import ANOMALOUS, classes_of
 from cloud_assets.families.anomaly.predictor import AnomalyPredictor
 from cloud_assets.families.anomaly.recipe import (
@@ -183,17 +182,10 @@ def _finished(
         codes = [pooled(*predictor.latent(training.read(place)[None])) for place in range(len(training))]
         section = section.model_copy(update={"latent": latent_reference(torch.cat(codes))})
         bundle = bundle.with_card(details=section.details())
-    # The predictor that evaluation and serving use.
     predictor = AnomalyPredictor(bundle, device)
     rows = run.splits.indices("validation")
     is_anomalous = classes_of(run.splits, rows) == ANOMALOUS
-    scores = np.array(
-        [
-            predictor.predict(run.store.array()[row : row + 1][:, training.channels])["score"][0]
-            for row in tqdm(rows, desc="choosing the threshold", unit="picture", disable=not run.progress)
-        ],
-        np.float64,
-    )
+    scores = score_patches(predictor, run.store, rows, "choosing the threshold", run.progress)["score"]
     there = np.isfinite(scores)
     threshold = choose_threshold(
         recipe.threshold, scores[there & ~is_anomalous], scores[there & is_anomalous], UNITS[section.score]
@@ -206,11 +198,8 @@ def _finished(
 def choose_threshold(rule: ThresholdRule, normal: Scores, anomalous: Scores, unit: str) -> Threshold:
     """Chooses the score from which on a picture is called anomalous.
 
-    Args:
-        rule: How.
-        normal: (N,) scores of validation normals.
-        anomalous: (M,) scores of labelled validation anomalies; empty unless the splits allow any there.
-        unit: What the scores are.
+    ``normal`` (N,) are scores of validation normals, ``anomalous`` (M,) those of labelled validation anomalies, empty
+    unless the splits allow any there, in a ``unit``.
 
     Raises:
         NoUsablePatches: If there is no normal score.
@@ -221,11 +210,8 @@ def choose_threshold(rule: ThresholdRule, normal: Scores, anomalous: Scores, uni
     if not len(normal):
         raise NoUsablePatches("no validation picture has a score, so no threshold can be chosen. Look at the splits.")
     if rule.method == "f1":
-        return Threshold(
-            value=_best_f1(normal, anomalous),
-            method=f"best F1 on {len(normal)} normal and {len(anomalous)} anomalous validation pictures",
-            unit=unit,
-        )
+        method = f"best F1 on {len(normal)} normal and {len(anomalous)} anomalous validation pictures"
+        return Threshold(value=_best_f1(normal, anomalous), method=method, unit=unit)
     promise = f"at most {rule.false_alarm_rate:.0%} false alarms promised"
     rank = conformal_rank(len(normal), rule.false_alarm_rate)
     if rule.method == "quantile" and rank <= len(normal):

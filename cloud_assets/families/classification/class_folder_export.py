@@ -16,8 +16,14 @@ from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
+import rasterio
+from PIL import Image
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.transform import Affine
+from tqdm import tqdm
 
 from cloud_assets.bands import INSTRUMENTS, UNLABELLED
+from cloud_assets.datasets.scene import RasterBand, read_truth
 from cloud_assets.errors import CloudAssetsError, DataNotFound, InvalidRecipe, NoUsablePatches, too_many_skipped
 from cloud_assets.families.classification.coverage_labels import CLASSES, CoverageClasses, cloud_percentage
 from cloud_assets.patches.recipe import IMAGES
@@ -31,7 +37,7 @@ LABELS_FILE = "labels.csv"
 FORMATS: Mapping[str, str] = {"jpeg": ".jpg", "png": ".png", "geotiff": ".tif"}
 """Suffix of each image format."""
 VALIDATION_FOLDERS: Mapping[str, str] = {"train": "train", "separate": "validation", "leave_out": ""}
-"""Where validation patches can go -> the folder."""
+"""Where validation patches can go, with the others, into a folder of their own or nowhere -> the folder."""
 _MASK_SUFFIXES = {".tif", ".tiff", ".png", ".jp2"}
 _MINIMUM_VALID = 0.2
 """Patches and masks with a smaller share of labelled pixels have no class."""
@@ -50,17 +56,8 @@ def export_class_folders(
     """Writes a store's patches as a class-per-folder tree.
 
     Pictures (JPEG, PNG) show red, green and blue with reflectance 0 to 0.4 as 0 to 255. GeoTIFFs hold all bands as
-    digital numbers, with band names, nodata and georeference.
-
-    Args:
-        store: The patches, with masks.
-        splits: Their splits.
-        directory: The tree's folder; an earlier export there is replaced when the new one is complete.
-        classes: The coverage classes.
-        image_format: One of :data:`FORMATS`.
-        validation: Where validation patches go, one of :data:`VALIDATION_FOLDERS`: into ``train``, into a folder of
-            their own (``separate``), or nowhere (``leave_out``).
-        progress: Whether to show a progress bar.
+    digital numbers, with band names, nodata and georeference. An earlier export in the folder is replaced when the new
+    one is complete. ``image_format`` is one of :data:`FORMATS`, ``validation`` one of :data:`VALIDATION_FOLDERS`.
 
     Returns:
         Number of images by split and class, and of patches left out because too few of their pixels are labelled.
@@ -69,8 +66,6 @@ def export_class_folders(
         InvalidRecipe: If the folder holds anything but an earlier export, there are no masks, or a picture is asked for
             without red, green and blue.
     """
-    from tqdm import tqdm
-
     role = store.roles[IMAGES]
     try:
         channels = [] if image_format == "geotiff" else band_channels(role, TRUE_COLOUR)
@@ -118,10 +113,10 @@ def label_masks(
     classes: CoverageClasses = CLASSES,
     max_skipped_fraction: float = 0.05,
 ) -> dict[str, int]:
-    """Labels every mask of a folder by coverage.
+    """Labels every mask (GeoTIFF, PNG, JPEG 2000) of a folder, at any depth, by coverage.
 
     Args:
-        folder: Mask rasters (GeoTIFF, PNG, JPEG 2000), at any depth.
+        folder: The masks.
         table: CSV file to write: file, cloud_percentage, class; the class is empty for refused masks.
         codes: Code in the masks -> cloud code (0 clear, 1 thick, 2 thin, 3 shadow, 255 unlabelled).
         classes: The coverage classes.
@@ -134,8 +129,6 @@ def label_masks(
         DataNotFound: If there is no mask.
         InvalidData: If more masks than tolerated are unreadable or hold unknown codes.
     """
-    from cloud_assets.datasets.scene import RasterBand, read_truth
-
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _MASK_SUFFIXES)
     if not files:
         raise DataNotFound(f"{folder} holds no mask ({', '.join(sorted(_MASK_SUFFIXES))}): give the masks' folder.")
@@ -171,8 +164,6 @@ def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _write_picture(path: Path, image: npt.NDArray[Any], role: Role) -> None:
-    from PIL import Image
-
     instrument = INSTRUMENTS[role.instrument]
     preview = INSTRUMENTS["rgb_8bit"].to_dn(instrument.to_physical(image)).astype(np.uint8)
     preview[:, ~instrument.valid(image)] = 0
@@ -180,10 +171,6 @@ def _write_picture(path: Path, image: npt.NDArray[Any], role: Role) -> None:
 
 
 def _write_geotiff(path: Path, image: npt.NDArray[Any], record: Any, role: Role) -> None:
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
-    from rasterio.transform import Affine
-
     place: dict[str, Any] = {}
     if record["crs"] is not None and record["transform"] is not None:
         place = {"crs": record["crs"], "transform": Affine(*record["transform"])}

@@ -81,18 +81,16 @@ def cloud_percentage(masks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Windows:
-    """Square or whole-patch windows of a store, each with its coverage class. All arrays are (K,)."""
+    """Square or whole-patch windows of a store, each with its coverage class."""
 
     rows: Integers
-    """Row of the patch in the store."""
-    tops: Integers
-    lefts: Integers
-    heights: Integers
-    widths: Integers
+    """(K,) row of the patch in the store."""
+    boxes: Integers
+    """(K, 4) top, left, height and width in the patch."""
     percentages: npt.NDArray[np.float64]
-    """Cloud cover of the window itself."""
+    """(K,) cloud cover of the window itself."""
     labels: Integers
-    """Class of that cover."""
+    """(K,) class of that cover."""
     refused: int = 0
     """Windows left out because too few of their pixels are labelled or valid."""
 
@@ -101,13 +99,13 @@ class Windows:
 
     def subset(self, chosen: Integers) -> "Windows":
         """The windows at some positions, in that order."""
-        arrays = {name: array[chosen] for name, array in vars(self).items() if name != "refused"}
-        return Windows(**arrays, refused=self.refused)
+        arrays = (self.rows[chosen], self.boxes[chosen], self.percentages[chosen], self.labels[chosen])
+        return Windows(*arrays, refused=self.refused)
 
     def place(self, position: int) -> tuple[slice, slice]:
         """Rows and columns of a window in its patch."""
-        top, left = self.tops[position], self.lefts[position]
-        return slice(top, top + self.heights[position]), slice(left, left + self.widths[position])
+        top, left, height, width = self.boxes[position]
+        return slice(top, top + height), slice(left, left + width)
 
     def read(self, store: PatchStore, position: int, role: str) -> npt.NDArray[Any]:
         """A window of an array of the store, ``images`` (C, height, width) or ``masks`` (height, width); a view."""
@@ -129,19 +127,11 @@ def label_windows(
     minimum_valid: float = 0.2,
     seed: int = 0,
 ) -> Windows:
-    """Labels patches by coverage; fewer patches than wanted are extended by random windows, classes evened out.
+    """Labels the patches of a split by coverage: whole patches first, then random windows, classes evened out.
 
-    Args:
-        store: The patches, with masks.
-        indices: Rows of one split.
-        classes: The coverage classes.
-        count: Least number of windows. With as many patches or more, every patch is one window and nothing is cut.
-        scale: Smallest and largest edge of a random window, as a share of the patch's.
-        minimum_valid: Windows with a smaller share of labelled pixels are refused.
-        seed: Seed of the random windows.
-
-    Returns:
-        Whole patches first, then random windows.
+    There are at least ``count`` windows; with as many patches or more, every patch is one window and nothing is cut.
+    ``scale`` is the smallest and largest edge of a random window, as a share of the patch's. Windows with a smaller
+    share of labelled pixels than ``minimum_valid`` are refused.
 
     Raises:
         NoUsablePatches: If the split holds no patch with enough labelled pixels.
@@ -156,9 +146,8 @@ def label_windows(
         labelled = _sums(mask != UNLABELLED, boxes)
         percentages = 100.0 * _sums(np.isin(mask, (THICK_CLOUD, THIN_CLOUD)), boxes) / np.maximum(labelled, 1)
         shares = labelled / (boxes[:, 2] * boxes[:, 3])
-        parts.append(
-            np.column_stack([np.full(len(boxes), row), boxes, percentages, shares, np.arange(len(boxes)) == 0])
-        )
+        is_whole = np.arange(len(boxes)) == 0
+        parts.append(np.column_stack([np.full(len(boxes), row), boxes, percentages, shares, is_whole]))
     drawn = np.concatenate(parts)
     usable = drawn[:, 6] >= max(minimum_valid, 1e-9)
     refused = int((~usable[drawn[:, 7] == 1]).sum())
@@ -168,8 +157,8 @@ def label_windows(
             f"none of the {len(indices)} patches of this split has {minimum_valid:.0%} labelled pixels: "
             "look at the splits, the label types, and the masks."
         )
-    rows, tops, lefts, heights, widths = drawn[:, :5].astype(np.int64).T
-    windows = Windows(rows, tops, lefts, heights, widths, drawn[:, 5], classes.classify(drawn[:, 5]), refused)
+    places = drawn[:, :5].astype(np.int64)
+    windows = Windows(places[:, 0], places[:, 1:], drawn[:, 5], classes.classify(drawn[:, 5]), refused)
     whole = np.flatnonzero(drawn[:, 7] == 1)
     random = _evened_out(windows.labels, windows.rows, rng.permutation(np.flatnonzero(drawn[:, 7] == 0)))
     return windows.subset(np.concatenate([whole, np.sort(random[: max(count - len(whole), 0)])]))
@@ -185,8 +174,8 @@ def _boxes(rng: np.random.Generator, count: int, height: int, width: int, scale:
 def _sums(part: npt.NDArray[np.bool_], boxes: Integers) -> Integers:
     """(K,) how many pixels of (H, W) in each of the boxes (K, 4) are True, by a summed-area table."""
     table = np.pad(part.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))
-    top, left = boxes[:, 0], boxes[:, 1]
-    bottom, right = top + boxes[:, 2], left + boxes[:, 3]
+    top, left, height, width = boxes.T
+    bottom, right = top + height, left + width
     total: Integers = table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
     return total
 
@@ -207,14 +196,11 @@ def percentage_mismatches(
 ) -> Iterator[tuple[str, float, float]]:
     """Compares the coverage of the masks with the percentages that the data set itself states.
 
-    Args:
-        catalog: The scenes; those whose attributes hold ``thick_percentage`` and ``thin_percentage`` are compared, but
-            for scribbles: the percentages count every pixel, and scribbles label some.
-        store: Their patches. Only patches that hold a whole scene can be compared.
-        tolerance: Largest difference in percentage points that is no mismatch.
+    Only patches that hold a whole scene can be compared, of scenes whose attributes hold ``thick_percentage`` and
+    ``thin_percentage``, but for scribbles: the percentages count every pixel, and scribbles label some.
 
     Yields:
-        (scene, coverage of the mask, coverage as stated) of each mismatch.
+        (scene, coverage of the mask, coverage as stated) that differ by more than so many percentage points.
     """
     parts = ("thick_percentage", "thin_percentage")
     stated = {
@@ -225,11 +211,10 @@ def percentage_mismatches(
     index = store.index
     alone = index[~index["scene_id"].duplicated(keep=False) & index["scene_id"].isin(stated)]
     sides = next(iter(store.roles.values())).shape[1:]
-    for name, covered, valid in zip(alone["scene_id"], alone["cloud_percentage"], alone["valid_fraction"], strict=True):
+    # Pixels without data count as pixels without cloud there.
+    for name, measured in zip(alone["scene_id"], alone["cloud_percentage"] * alone["valid_fraction"], strict=True):
         expected = sum(float(stated[name].attributes[part]) for part in parts)
-        # Pixels without data count as pixels without cloud there.
-        measured = float(covered * valid)
         if not abs(measured - expected) <= tolerance:
             grid = stated[name].grid()
             if grid.height <= sides[0] and grid.width <= sides[1]:
-                yield str(name), measured, expected
+                yield str(name), float(measured), expected

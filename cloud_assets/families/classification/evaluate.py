@@ -1,13 +1,12 @@
 """Evaluation of a coverage classifier on its test split, beside rules without a classifier."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from tqdm import tqdm
 
-from cloud_assets.errors import NoUsablePatches
+from cloud_assets.errors import InvalidModel, NoUsablePatches
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows, label_windows
 from cloud_assets.families.classification.figures import CAPTIONS, classification_figures
 from cloud_assets.families.classification.metrics import (
@@ -21,14 +20,9 @@ from cloud_assets.families.classification.metrics import (
 from cloud_assets.families.classification.recipe import ClassificationEvaluation, ClassificationSection
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import SPLITS
-from cloud_assets.reports.evaluation import EvaluationRun, Findings, evaluation_of, interval_note
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.evaluation import Evaluation, EvaluationRun, Findings, evaluation_of, interval_note
 from cloud_assets.reports.predictions import band_channels
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from cloud_assets.patches.store import PatchStore
-    from cloud_assets.reports.evaluation import Evaluation
 
 HEADLINE = (
     "accuracy", "balanced_accuracy", "f1", "quadratic_weighted_kappa", "mean_absolute_class_error", "auroc",
@@ -47,9 +41,17 @@ def evaluate(recipe: ClassificationEvaluation, run: EvaluationRun) -> Evaluation
     rules, notes = _rules(recipe, run, windows, classes)
     samples = _sample_table(run.store, windows, answers, classes)
     scenes = _scene_table(samples)
+    test, validation = (
+        {
+            **decision_metrics(one, len(classes.names)),
+            **probability_metrics(one, classes.names, recipe.calibration_bins),
+            "samples": float(len(one)),
+        }
+        for one in (answers, validated)
+    )
     found = Findings(
-        test=_metrics(answers, classes, recipe),
-        validation=_metrics(validated, classes, recipe),
+        test=test,
+        validation=validation,
         rules=rules,
         stated_rules={
             "baseline": max(rules, key=lambda name: rules[name]["accuracy"]),
@@ -85,8 +87,6 @@ def _windows(recipe: ClassificationEvaluation, run: EvaluationRun, split: str, c
 
 def _scored(recipe: ClassificationEvaluation, run: EvaluationRun, split: str) -> tuple[Windows, Answers]:
     """The samples of a split that the model answers, and its answers."""
-    from tqdm import tqdm
-
     windows = _windows(recipe, run, split, recipe.windows)
     channels = band_channels(run.store.roles[IMAGES], run.card.bands)
     found = np.empty(len(windows), np.int64)
@@ -121,7 +121,7 @@ def _rules(
         title, rule = f"masks of {name}", f"coverage of {name}'s mask"
         try:
             rules[rule] = classify_by_mask(bundle, run.store, windows, classes, title=title, progress=run.progress)
-        except NoUsablePatches as error:
+        except (InvalidModel, NoUsablePatches) as error:
             notes.append(f"No baseline from the champion of {name}: {error}")
             continue
         notes.append(f"Baseline '{rule}': from {bundle.card.variant}, version {bundle.version}.")
@@ -134,28 +134,15 @@ def _rules(
     return scores, notes
 
 
-def _metrics(answers: Answers, classes: CoverageClasses, recipe: ClassificationEvaluation) -> dict[str, float]:
-    return {
-        **decision_metrics(answers, len(classes.names)),
-        **probability_metrics(answers, classes.names, recipe.calibration_bins),
-        "samples": float(len(answers)),
-    }
-
-
 def _sample_table(store: PatchStore, windows: Windows, answers: Answers, classes: CoverageClasses) -> pd.DataFrame:
     """One row a sample, mistakes before right answers, the surest first."""
-    import pandas as pd
-
     names = np.array(classes.names)
     index = store.index.iloc[windows.rows]
     table = pd.DataFrame(
         {
             "patch_id": index["patch_id"].to_numpy(),
             "group": index["group"].to_numpy(),
-            "row": windows.tops,
-            "col": windows.lefts,
-            "height": windows.heights,
-            "width": windows.widths,
+            **dict(zip(("row", "col", "height", "width"), windows.boxes.T, strict=True)),
             "cloud_percentage": windows.percentages,
             "true_class": names[answers.truth],
             "predicted_class": names[answers.predicted],

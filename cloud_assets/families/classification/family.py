@@ -1,9 +1,7 @@
 """Coverage classes as a family of models."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +14,10 @@ from cloud_assets.families.classification.recipe import (
 )
 from cloud_assets.families.family import Family
 from cloud_assets.inference.drift_reference import rounded
+from cloud_assets.inference.predictor import Predictor
+from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.doubts import Doubts, doubt_classes, without_masks
 from cloud_assets.reports.predictions import predict_patches
-
-if TYPE_CHECKING:
-    from cloud_assets.inference.predictor import Predictor
-    from cloud_assets.patches.store import PatchStore
 
 
 class ClassificationFamily(Family):

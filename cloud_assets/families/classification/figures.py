@@ -1,32 +1,33 @@
 """Figures of coverage classes: confusion, confidence, mistakes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from matplotlib.ticker import PercentFormatter
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import auc, roc_curve
 
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows
 from cloud_assets.families.classification.metrics import Answers, confusion_counts, one_hot
+from cloud_assets.families.classification.recipe import ClassificationEvaluation
 from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.figures import (
     BASELINE_COLOUR,
+    CURVE_SIZE,
+    HALVES_SIZE,
     SERIES_COLOURS,
     STRETCH_NOTE,
     TRUE_COLOUR,
+    UNIT,
+    WIDTH,
     composite,
     confusion_figure,
-    figure_style,
+    drawing,
     png,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from cloud_assets.families.classification.recipe import ClassificationEvaluation
-    from cloud_assets.patches.store import PatchStore
 
 CAPTIONS = {
     "confusion_matrix": "Test samples by true and predicted class; colour is the share of the true class.",
@@ -39,8 +40,6 @@ CAPTIONS = {
     "per_scene": "Test scenes, lowest accuracy first.",
     "per_sample": "Test samples, the most confident mistakes first.",
 }
-_SIZE = (8.6, 4.3)
-_UNIT = (-0.02, 1.02)
 _COLUMNS = 4
 
 
@@ -67,16 +66,11 @@ def classification_figures(
 
 def _roc_figure(answers: Answers, names: Sequence[str]) -> bytes | None:
     """ROC curve of each class against the rest, and of all pooled; None if the truth holds only one class."""
-    from matplotlib.figure import Figure
-    from sklearn.metrics import auc, roc_curve
-
     each = one_hot(answers.truth, len(names))
     if len(np.unique(answers.truth)) < 2:
         return None
     grid = np.linspace(0, 1, 201)
-    with figure_style():
-        figure = Figure(figsize=_SIZE)
-        axes = figure.add_subplot()
+    with drawing(*CURVE_SIZE) as (figure, axes):
         rises = []
         for number, name in enumerate(names):
             if not 0 < each[:, number].sum() < len(each):
@@ -90,27 +84,21 @@ def _roc_figure(answers: Answers, names: Sequence[str]) -> bytes | None:
         mean[0] = 0.0
         axes.plot(grid, mean, color="#2b2b2b", label=f"macro average, area {auc(grid, mean):.3f}")
         axes.plot([0, 1], [0, 1], color=BASELINE_COLOUR, linestyle="--", linewidth=1.3, label="guessing")
-        axes.set(aspect="equal", xlim=_UNIT, ylim=_UNIT, xlabel="false positive rate", ylabel="true positive rate")
+        axes.set(aspect="equal", xlim=UNIT, ylim=UNIT, xlabel="false positive rate", ylabel="true positive rate")
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         return png(figure)
 
 
 def _confidence_figure(answers: Answers, bins: int) -> bytes:
     """Reliability diagram: how often answers of a stated confidence are right, and how common they are."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
-    from sklearn.calibration import calibration_curve
-
     confidence = answers.probability.max(axis=1).clip(0, 1)
     is_right = answers.probability.argmax(axis=1) == answers.truth
     share_right, mean_confidence = calibration_curve(is_right, confidence, n_bins=bins)
     said = "confidence in the likeliest class"
-    with figure_style():
-        figure = Figure(figsize=(_SIZE[0], 3.9))
-        left, right = figure.subplots(1, 2)
+    with drawing(*HALVES_SIZE, 1, 2) as (figure, (left, right)):
         left.plot([0, 1], [0, 1], color=BASELINE_COLOUR, linestyle="--", linewidth=1.3, label="perfectly calibrated")
         left.plot(mean_confidence, share_right, marker="o", markersize=5, label="model")
-        left.set(xlim=_UNIT, ylim=_UNIT, xlabel=said, ylabel="share of these answers that is right")
+        left.set(xlim=UNIT, ylim=UNIT, xlabel=said, ylabel="share of these answers that is right")
         left.legend(loc="upper left")
         right.hist(confidence, bins=np.linspace(0, 1, bins + 1), weights=np.full(len(answers), 1 / len(answers)))
         right.set(xlabel=said, ylabel="share of all answers")
@@ -121,15 +109,11 @@ def _confidence_figure(answers: Answers, bins: int) -> bytes:
 
 def _cover_figure(percentages: npt.NDArray[np.float64], answers: Answers, classes: CoverageClasses) -> bytes:
     """True cloud cover (N,) by the class that a sample was given; mistakes lie outside their class's band."""
-    from matplotlib.figure import Figure
-
     edges = (0.0, *classes.boundaries, 100.0)
     count = len(classes.names)
     spread = np.random.default_rng(0).uniform(-0.3, 0.3, len(answers))
     is_right = answers.truth == answers.predicted
-    with figure_style():
-        figure = Figure(figsize=_SIZE)
-        axes = figure.add_subplot()
+    with drawing(*CURVE_SIZE) as (figure, axes):
         for number in range(count):
             places = [number - 0.42, number + 0.42]
             axes.fill_between(places, edges[number], edges[number + 1], color="#eef1f5", zorder=0)
@@ -146,18 +130,15 @@ def _cover_figure(percentages: npt.NDArray[np.float64], answers: Answers, classe
 
 def _mistakes_figure(store: PatchStore, windows: Windows, wrong: pd.DataFrame) -> bytes | None:
     """Pictures of mistakes, rows of the samples' table; None without any, and where the bands make no picture."""
-    from matplotlib.figure import Figure
-
     role = store.roles[IMAGES]
     pictures = [composite(windows.read(store, sample, IMAGES), role, TRUE_COLOUR) for sample in wrong["sample"]]
     if not pictures or pictures[0] is None:
         return None
     lines = -(-len(pictures) // _COLUMNS)
-    with figure_style():
-        figure = Figure(figsize=(10.4, 3.3 * lines))
-        for axes in (grid := figure.subplots(lines, _COLUMNS, squeeze=False).ravel()):
+    with drawing(WIDTH, 3.3 * lines, lines, _COLUMNS) as (figure, grid):
+        for axes in grid.flat:
             axes.set_axis_off()
-        for axes, picture, row in zip(grid, pictures, wrong.to_dict("records"), strict=False):
+        for axes, picture, row in zip(grid.flat, pictures, wrong.to_dict("records"), strict=False):
             axes.imshow(picture, vmin=0, vmax=1)
             axes.set_title(
                 f"{row['patch_id']}\ntrue: {row['true_class']}, {row['cloud_percentage']:.0f} % cloud\n"

@@ -1,26 +1,30 @@
 """Metrics of ordered classes, by scikit-learn and torchmetrics, and baselines that need no classifier."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import torch
+from sklearn.metrics import (
+    cohen_kappa_score,
+    confusion_matrix,
+    log_loss,
+    mean_absolute_error,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
+from torchmetrics.functional.classification import multiclass_calibration_error
 
-from cloud_assets.errors import InvalidModel, NoUsablePatches
+from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families import family_of, load_predictor
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows, cloud_percentage
+from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.figures import TRUE_COLOUR
 from cloud_assets.reports.predictions import band_channels, instrument_of, predict_patches
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.patches.store import PatchStore
 
 Integers = npt.NDArray[np.int64]
 _THRESHOLDS = np.linspace(0.02, 0.98, 97)
@@ -49,8 +53,6 @@ def decision_metrics(answers: Answers, classes: int) -> dict[str, float]:
         Macro averages are over the classes that the truth holds; ``quadratic_weighted_kappa`` is left out where it is
         not defined (all truth and all answers one class).
     """
-    from sklearn.metrics import cohen_kappa_score, mean_absolute_error, precision_recall_fscore_support
-
     truth, predicted = answers.truth, answers.predicted
     precision, recall, f1, _ = precision_recall_fscore_support(
         truth, predicted, labels=np.unique(truth), average="macro", zero_division=0.0
@@ -78,10 +80,6 @@ def probability_metrics(answers: Answers, names: Sequence[str], bins: int) -> di
         ``auroc_<class>``, their mean ``auroc`` and the pooled ``auroc_micro`` where the truth holds the class and
         others; ``expected_calibration_error`` of the likeliest class (Guo et al. 2017, arXiv:1706.04599); ``log_loss``.
     """
-    import torch
-    from sklearn.metrics import log_loss, roc_auc_score
-    from torchmetrics.functional.classification import multiclass_calibration_error
-
     probability = answers.probability
     each = one_hot(answers.truth, len(names))
     metrics = {
@@ -104,9 +102,6 @@ def probability_metrics(answers: Answers, names: Sequence[str], bins: int) -> di
 
 def class_table(answers: Answers, names: Sequence[str]) -> pd.DataFrame:
     """One row a class: name, samples, how often predicted, precision, recall, f1 (NaN where undefined)."""
-    import pandas as pd
-    from sklearn.metrics import precision_recall_fscore_support
-
     precision, recall, f1, samples = precision_recall_fscore_support(
         answers.truth, answers.predicted, labels=range(len(names)), zero_division=np.nan
     )
@@ -117,8 +112,6 @@ def class_table(answers: Answers, names: Sequence[str]) -> pd.DataFrame:
 
 def confusion_counts(answers: Answers, classes: int) -> Integers:
     """(K, K) samples by true class (row) and predicted class (column)."""
-    from sklearn.metrics import confusion_matrix
-
     return np.asarray(confusion_matrix(answers.truth, answers.predicted, labels=range(classes)), np.int64)
 
 
@@ -178,6 +171,7 @@ def classify_by_mask(
 
     Raises:
         NoUsablePatches: If the model is for another instrument, lacks a band, or does not make masks.
+        InvalidModel: If it cannot be loaded.
     """
     card, instrument = bundle.card, store.roles[IMAGES].instrument
     makes_masks = "mask" in {product.name for product in family_of(bundle).products}
@@ -186,13 +180,9 @@ def classify_by_mask(
             f"{card.task}/{card.variant} makes no masks of {instrument}: it is a {card.family} model for "
             f"{card.preprocessing.instrument}."
         )
-    try:
-        predictor = load_predictor(bundle)
-    except InvalidModel as error:
-        raise NoUsablePatches(f"{card.task}/{card.variant} cannot be loaded: {error}") from error
     found = np.zeros(len(windows), np.int64)
     rows = np.unique(windows.rows)
-    for batch in predict_patches(predictor, store, rows, batch_size=1, title=title, progress=progress):
+    for batch in predict_patches(load_predictor(bundle), store, rows, batch_size=1, title=title, progress=progress):
         for position in np.flatnonzero(windows.rows == batch.indices[0]).tolist():
             percentage = cloud_percentage(batch.answer["mask"][0][windows.place(position)])
             # Labelled windows hold valid pixels, but their labels and the data need not be of the same ones.

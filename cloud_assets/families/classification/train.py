@@ -103,12 +103,8 @@ class ClassificationModule(TrainedModule):
 def corn_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
     """Loss of ordered classes: at each boundary, of what lies above the one before, which lies above this one too?
 
-    Shi, Cao & Raschka 2021, arXiv:2111.08851, equation 4, with a weight for each sample's class.
-
-    Args:
-        logits: (N, K - 1).
-        labels: (N,) int64.
-        class_weights: (K,).
+    Shi, Cao & Raschka 2021, arXiv:2111.08851, equation 4, with a weight for each sample's class: ``logits`` (N, K - 1),
+    ``labels`` (N,) int64, ``class_weights`` (K,).
     """
     boundaries = torch.arange(logits.shape[1], device=logits.device)
     asked = (labels[:, None] >= boundaries).float() * class_weights[labels][:, None]
@@ -119,9 +115,7 @@ def corn_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
 def cover_loss(logits: Tensor, covers: Tensor) -> Tensor:
     """Binary cross entropy of the cloud cover of each cell; cells without labels take no part.
 
-    Args:
-        logits: (N, 1, h, w).
-        covers: (N, 2, cells, cells) shares of cloudy and of labelled pixels.
+    ``logits`` are (N, 1, h, w), ``covers`` (N, 2, cells, cells) the shares of cloudy and of labelled pixels.
     """
     cloudy, labelled = F.adaptive_avg_pool2d(covers, (logits.shape[-2], logits.shape[-1])).unbind(dim=1)
     cover = (cloudy / labelled.clamp_min(1e-6)).clamp(0, 1)
