@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -35,12 +35,8 @@ _RISE = 0.3
 class Budget(Callback):
     """Counts the steps and the wall-clock time of a training, and ends it when either is used up.
 
-    Validation follows the last step. Interruptions do not count.
-
-    Args:
-        title: What is trained, for the message.
-        steps: Steps of the training; the learning rate and the progress bar follow their share.
-        minutes: Time limit; None for none. It ends a training early and changes nothing else.
+    Validation follows the last step. Interruptions do not count. Learning rate and progress bar follow the share of the
+    steps; the limit in minutes ends a training early and changes nothing else.
     """
 
     def __init__(self, title: str, steps: int, minutes: float | None) -> None:
@@ -86,12 +82,8 @@ class Budget(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Counts so far, and what ended the training."""
-        return {
-            "done": self.done,
-            "seconds": self.seconds,
-            "validation": self._validation,
-            "stopped_by": self.stopped_by,
-        }
+        counts = {"done": self.done, "seconds": self.seconds, "validation": self._validation}
+        return {**counts, "stopped_by": self.stopped_by}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Resumes the counts."""
@@ -101,14 +93,9 @@ class Budget(Callback):
 
 
 def rate_factor(optimisation: Optimisation, progress: float) -> float:
-    """What the learning rate is multiplied by.
+    """What the learning rate is multiplied by when a share of the training is over, both 0…1.
 
-    Args:
-        optimisation: The recipe.
-        progress: Share of the training that is over, 0…1.
-
-    Returns:
-        0…1; always 1 for ``constant`` and for ``plateau``, which goes by the validation metric instead.
+    Always 1 for ``constant`` and for ``plateau``, which goes by the validation metric instead.
     """
     decaying = max(0.0, progress - optimisation.decay_start) / (1 - optimisation.decay_start)
     match optimisation.scheduler:
@@ -128,20 +115,12 @@ class LearningRate(Callback):
     """Sets the learning rate of every optimiser, whether a module optimises automatically or by hand.
 
     It follows the share of the budget's steps that are done, never the clock: the same recipe gives the same rates on
-    any machine.
-
-    Args:
-        optimisation: The recipe.
-        budget: Counts the steps.
-        monitor: Validation metric that ``plateau`` follows.
-        mode: Whether it should be largest (``max``) or smallest (``min``).
+    any machine. Only ``plateau`` follows a validation metric, which should be largest (``max``) or smallest (``min``).
     """
 
-    def __init__(self, optimisation: Optimisation, budget: Budget, monitor: str, mode: str) -> None:
-        self._optimisation = optimisation
-        self._budget = budget
-        self._monitor = monitor
-        self._mode = mode
+    def __init__(self, optimisation: Optimisation, budget: Budget, monitor: str, mode: Literal["max", "min"]) -> None:
+        self._optimisation, self._budget = optimisation, budget
+        self._monitor, self._mode = monitor, mode
         self._plateaus: list[ReduceLROnPlateau] = []
         self._restored: list[dict[str, Any]] = []
 
@@ -153,9 +132,8 @@ class LearningRate(Callback):
         if self._optimisation.scheduler != "plateau":
             return
         factor, patience = self._optimisation.plateau_factor, self._optimisation.plateau_patience
-        mode: Any = self._mode
         self._plateaus = [
-            ReduceLROnPlateau(optimiser, mode, factor=factor, patience=patience, eps=0)
+            ReduceLROnPlateau(optimiser, self._mode, factor=factor, patience=patience, eps=0)
             for optimiser in trainer.optimizers
         ]
         for plateau, state in zip(self._plateaus, self._restored, strict=False):
@@ -177,12 +155,9 @@ class LearningRate(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """State of the plateau schedulers, plain numbers only."""
-        plain = (int, float, str, bool)
+        states = [plateau.state_dict().items() for plateau in self._plateaus]
         return {
-            "plateaus": [
-                {name: value for name, value in plateau.state_dict().items() if isinstance(value, plain)}
-                for plateau in self._plateaus
-            ]
+            "plateaus": [{n: value for n, value in state if isinstance(value, int | float | str)} for state in states]
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -225,17 +200,11 @@ class Reseed(Callback):
 
 
 class History(Callback):
-    """Keeps one row of metrics an epoch, writes them to ``history.csv``, and calls the run's ``on_epoch``.
-
-    Args:
-        run: Its checkpoint folder holds the file.
-        budget: Knows the time.
-    """
+    """Keeps one row of metrics an epoch, writes them to ``history.csv``, and calls the run's ``on_epoch``."""
 
     def __init__(self, run: TrainingRun, budget: Budget) -> None:
         self.rows: list[dict[str, float]] = []
-        self._run = run
-        self._budget = budget
+        self._run, self._budget = run, budget
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds a row."""
@@ -264,19 +233,12 @@ class KeepCheckpoints(Checkpoint):
     """Saves a checkpoint an epoch, and keeps the one that was best on validation.
 
     Unlike Lightning's ``ModelCheckpoint`` it writes both atomically, the best one first: after a kill at any moment
-    the training resumes from what is there.
-
-    Args:
-        folder: Where to keep them.
-        monitor: Validation metric to judge by.
-        mode: ``max`` or ``min``.
-        budget: Notified of early stopping, which Lightning decides on just before checkpoints are saved.
+    the training resumes from what is there. The budget is told of early stopping, which Lightning decides on just
+    before checkpoints are saved.
     """
 
     def __init__(self, folder: Path, monitor: str, mode: str, budget: Budget) -> None:
-        self._folder = folder
-        self._budget = budget
-        self._monitor = monitor
+        self._folder, self._budget, self._monitor = folder, budget, monitor
         self._sign = 1.0 if mode == "max" else -1.0
         self.best_score = -math.inf
         self.best_epoch = -1
@@ -291,12 +253,12 @@ class KeepCheckpoints(Checkpoint):
             self._budget.stopped_by = "early stopping"
         last = self._folder / LAST_CHECKPOINT
         try:
+            written = self._folder / BEST_CHECKPOINT if is_best else last
+            # Lightning's own writing is not atomic where temporary files lie on another file system.
+            with atomic_file(written) as temporary:
+                trainer.save_checkpoint(temporary)
             if is_best:
-                best = self._folder / BEST_CHECKPOINT
-                _save(trainer, best)
-                _copy(best, last)
-            else:
-                _save(trainer, last)
+                _copy(written, last)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise StorageFull(
@@ -314,12 +276,6 @@ class KeepCheckpoints(Checkpoint):
         self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
 
 
-def _save(trainer: Trainer, path: Path) -> None:
-    # Lightning's own writing is not atomic where temporary files lie on another file system.
-    with atomic_file(path) as temporary:
-        trainer.save_checkpoint(temporary)
-
-
 def _copy(source: Path, target: Path) -> None:
     with atomic_file(target) as temporary:
         temporary.unlink()
@@ -333,8 +289,7 @@ class DivergenceGuard(Callback):
     """Stops a training whose loss or validation metric is infinite or not a number, before it spoils the weights."""
 
     def __init__(self, folder: Path, monitor: str) -> None:
-        self._folder = folder
-        self._monitor = monitor
+        self._folder, self._monitor = folder, monitor
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Looks at the loss before it becomes a step."""
@@ -365,8 +320,7 @@ class ProgressBar(Callback):
     """One bar over the steps of the budget with the time left, and one line of metrics an epoch."""
 
     def __init__(self, title: str, budget: Budget) -> None:
-        self._title = title
-        self._budget = budget
+        self._title, self._budget = title, budget
         self._bar: tqdm[Any] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -386,10 +340,9 @@ class ProgressBar(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the epoch's metrics."""
         if self._bar is not None:
-            metrics = "  ".join(
-                f"{name} {float(value):.4g}" for name, value in sorted(trainer.callback_metrics.items())
-            )
-            self._bar.write(f"{self._title}  epoch {trainer.current_epoch + 1}  {metrics}", file=sys.stderr)
+            metrics = (f"{name} {float(value):.4g}" for name, value in sorted(trainer.callback_metrics.items()))
+            line = "  ".join([self._title, f"epoch {trainer.current_epoch + 1}", *metrics])
+            self._bar.write(line, file=sys.stderr)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the bar."""

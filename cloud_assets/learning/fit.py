@@ -101,7 +101,6 @@ class FitResult:
     steps: int
     """Steps (batches) trained in all."""
     stopped_by: StoppedBy
-    """What ended it."""
     resumed_from_epoch: int | None
     """First epoch (from 0) of this process, if it resumed an interrupted training."""
 
@@ -117,18 +116,16 @@ def fit(
     """Trains until the last step, the time limit, or until validation no longer improves.
 
     A checkpoint is written each epoch to ``run.checkpoints``; if there is one already, training resumes from it, with
-    the same batches, learning rate and patience as without the interruption.
+    the same batches, learning rate and patience as without the interruption. Afterwards the module holds the weights
+    that were best on validation.
 
     Args:
-        module: The family's module; holds the weights that were best on validation afterwards.
+        module: The family's module.
         training: Batches; a sampler with ``set_epoch`` makes them depend on the epoch only.
         validation: Batches.
         optimisation: The recipe.
         run: Workspace and callbacks.
         extra_callbacks: Lightning callbacks of the family; their state is kept with the checkpoints.
-
-    Returns:
-        How it went.
 
     Raises:
         TrainingFailed: If the loss or the validation metric becomes infinite or not a number.
@@ -142,7 +139,7 @@ def fit(
     budget = Budget(f"{run.task}/{run.variant}", steps, optimisation.budget_minutes)
     history = History(run, budget)
     checkpoints = KeepCheckpoints(run.checkpoints, module.monitor, module.mode, budget)
-    callbacks = [
+    callbacks: list[Callback] = [
         budget,
         Reseed(optimisation.seed),
         DivergenceGuard(run.checkpoints, module.monitor),
@@ -150,8 +147,17 @@ def fit(
         LearningRate(optimisation, budget, module.monitor, module.mode),
         checkpoints,
         *extra_callbacks,
-        *_optional_callbacks(module, optimisation, run, budget),
     ]
+    if (patience := optimisation.patience) is not None:
+        callbacks.append(
+            EarlyStopping(
+                module.monitor, mode=module.mode, patience=patience, check_finite=False, check_on_train_epoch_end=True
+            )
+        )
+    if optimisation.weight_averaging is not None:
+        callbacks.append(MovingAverage(optimisation.weight_averaging))
+    if run.progress:
+        callbacks.append(ProgressBar(f"{run.task}/{run.variant}", budget))
     last = run.checkpoints / LAST_CHECKPOINT
     state = torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
     with _quiet_lightning(), torch_threads(optimisation.threads):
@@ -186,52 +192,23 @@ def fit(
             resume = None if state is None else str(last)
             trainer.fit(module, training, validation, ckpt_path=resume, weights_only=True)
             seconds = budget.seconds
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     best = torch.load(run.checkpoints / BEST_CHECKPOINT, map_location="cpu", weights_only=True)
     module.cpu().load_state_dict(best["state_dict"])
     return FitResult(
         history=tuple(history.rows),
         best_epoch=checkpoints.best_epoch,
         seconds=seconds,
-        device=_describe(device, precision),
+        device=f"{name}, {precision}",
         steps=budget.done,
         stopped_by=budget.stopped_by or "steps",
         resumed_from_epoch=None if state is None else int(state["epoch"]) + 1,
     )
 
 
-def _optional_callbacks(
-    module: TrainedModule, optimisation: Optimisation, run: TrainingRun, budget: Budget
-) -> list[Callback]:
-    callbacks: list[Callback] = []
-    if optimisation.patience is not None:
-        callbacks.append(
-            EarlyStopping(
-                module.monitor,
-                mode=module.mode,
-                patience=optimisation.patience,
-                check_finite=False,
-                check_on_train_epoch_end=True,
-            )
-        )
-    if optimisation.weight_averaging is not None:
-        callbacks.append(MovingAverage(optimisation.weight_averaging))
-    if run.progress:
-        callbacks.append(ProgressBar(f"{run.task}/{run.variant}", budget))
-    return callbacks
-
-
-def _describe(device: torch.device, precision: str) -> str:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-    return f"{name}, {precision}"
-
-
 @contextmanager
 def torch_threads(count: int | None) -> Iterator[None]:
-    """Sets the number of torch threads within a block.
-
-    Args:
-        count: The number; None leaves it as it is.
-    """
+    """Sets the number of torch threads within a block; None leaves it as it is."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -246,12 +223,13 @@ def _quiet_lightning() -> Iterator[None]:
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.ERROR)
+    known = (
+        "does not have many workers|GPU available but not used|does not have a deterministic implementation|"
+        "isinstance.treespec, LeafSpec"
+    )
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
-            warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
-            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+            warnings.filterwarnings("ignore", message=f".*({known})")
             yield
     finally:
         logger.setLevel(level)

@@ -11,11 +11,7 @@ from cloud_assets.learning.recipe import FocalDice
 
 
 class FocalDiceLoss(nn.Module):
-    """``focal`` times the focal loss plus the rest times the Dice loss.
-
-    Args:
-        recipe: Shares and weights.
-        classes: Number of classes; two need one logit.
+    """``focal`` times the focal loss plus the rest times the Dice loss; two classes need one logit.
 
     Raises:
         InvalidRecipe: If there is not one weight a class.
@@ -43,14 +39,11 @@ class FocalDiceLoss(nn.Module):
             self.dice = DiceLoss(MULTICLASS_MODE, ignore_index=UNLABELLED, class_weights=per_class)
 
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
-        """The loss of a batch.
+        """The loss of a batch; exactly 0, with a gradient of 0, without a labelled pixel.
 
         Args:
             logits: (N, 1, H, W) for two classes, else (N, K, H, W).
             truth: (N, H, W) int64 class indices, 255 unlabelled.
-
-        Returns:
-            Scalar; exactly 0, with a gradient of 0, for a batch without a labelled pixel.
         """
         logits = logits.float()
         if not bool((truth != UNLABELLED).any()):

@@ -47,13 +47,12 @@ class NumberedBatches(Dataset[Any]):
 
     def __getitem__(self, number: int) -> tuple[npt.NDArray[Any], ...]:
         """The batch of that number, counted over all epochs."""
-        first, after = self._simulated_before(number), self._simulated_before(number + 1)
+        first, after = (
+            int(np.floor(before * self.batch_size * self.simulated_fraction + 1e-9)) for before in (number, number + 1)
+        )
         reals = range(number * self.batch_size - first, (number + 1) * self.batch_size - after)
         samples = [self.sample(SIMULATED, position) for position in range(first, after)]
         return _stacked(samples + [self.sample(REAL, position) for position in reals])
-
-    def _simulated_before(self, number: int) -> int:
-        return int(np.floor(number * self.batch_size * self.simulated_fraction + 1e-9))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -107,22 +106,16 @@ class EpochSampler(Sampler[int]):
 
 
 def training_loader(batches: Dataset[Any], batches_an_epoch: int, workers: int) -> DataLoader[Any]:
-    """A loader of numbered training batches.
-
-    Args:
-        batches: Batches by number.
-        batches_an_epoch: How many make an epoch.
-        workers: Loading processes; 0 loads in the main one.
-    """
+    """A loader of batches by number; with 0 ``workers`` the main process loads them."""
     return _loader(batches, workers, EpochSampler(batches_an_epoch))
 
 
 def validation_loader(batches: Dataset[Any], workers: int) -> DataLoader[Any]:
-    """A loader of validation batches in their order; ``workers`` as above."""
+    """A loader of validation batches in their order."""
     return _loader(batches, workers, None)
 
 
-def _loader(batches: Dataset[Any], workers: int, sampler: "EpochSampler | None") -> DataLoader[Any]:
+def _loader(batches: Dataset[Any], workers: int, sampler: EpochSampler | None) -> DataLoader[Any]:
     return DataLoader(
         batches,
         batch_size=None,
@@ -145,13 +138,7 @@ def _permutation(count: int, turn: int, key: tuple[int, ...]) -> npt.NDArray[np.
 
 
 def random_window(rng: np.random.Generator, shape: Sequence[int], side: int | None) -> tuple[slice, slice]:
-    """Rows and columns of a random square.
-
-    Args:
-        rng: Draws its place.
-        shape: Height and width, pixels.
-        side: Side of the square, pixels; at most what there is. None: everything.
-    """
+    """Rows and columns of a random square of ``side`` pixels, at most of what there is; None: everything."""
     sides = [length if side is None else min(side, length) for length in shape]
     starts = [int(rng.integers(length - extent + 1)) for length, extent in zip(shape, sides, strict=True)]
     rows, columns = (slice(start, start + extent) for start, extent in zip(starts, sides, strict=True))
@@ -161,14 +148,6 @@ def random_window(rng: np.random.Generator, shape: Sequence[int], side: int | No
 def padded(
     image: npt.NDArray[np.float32], truth: npt.NDArray[Any], multiple: int, border: int = 0, fill: int = UNLABELLED
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
-    """Mirrors an image beyond its edges as :func:`reflect_pad` does; the truth of the added pixels is constant.
-
-    Args:
-        image: (C, H, W).
-        truth: (H, W).
-        multiple: Height and width become multiples of this.
-        border: Pixels to add on each side at least.
-        fill: Truth of the added pixels.
-    """
+    """Mirrors an image (C, H, W) beyond its edges as :func:`reflect_pad` does; truth (H, W) gets constant pixels."""
     margins = [(border, border + -(side + 2 * border) % multiple) for side in truth.shape]
     return reflect_pad(image[None], multiple, border)[0], np.pad(truth, margins, constant_values=fill)

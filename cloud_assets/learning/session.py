@@ -34,11 +34,8 @@ class Plan:
     """What a family adds to the training skeleton."""
 
     module: TrainedModule
-    """Networks, losses and metrics."""
     training: NumberedBatches
-    """Training batches."""
     validation: Dataset[Any]
-    """Validation batches."""
     samples: int
     """Training samples; unless the recipe says otherwise, an epoch is one pass over them."""
     network: NetworkSpecification
@@ -50,33 +47,19 @@ class Plan:
     patch_size: int
     """Side of the training patches, pixels."""
     section: CardSection
-    """The family's section of the model card."""
     classes: tuple[str, ...] = ()
     """Names of the classes, by their index."""
     fewest_batches: int = 20
     """Batches of such an epoch at least: with fewer, validation would cost more than training."""
     callbacks: Sequence[Callback] = ()
-    """Further callbacks of the trainer."""
     finish: Callable[[ModelBundle], ModelBundle] | None = None
     """Completes the bundle after the fit, for example with a decision threshold."""
 
 
 def train_model(recipe: R, run: TrainingRun, plan: Callable[[R, TrainingRun], Plan]) -> ModelBundle:
-    """Trains a model, or resumes an interrupted training of it.
+    """Trains a model, or resumes an interrupted training of it; see :meth:`Family.train`.
 
-    Args:
-        recipe: The recipe.
-        run: Data, workspace and callbacks.
-        plan: Makes the family's part; called after the checks, with torch seeded.
-
-    Returns:
-        The model with the weights that were best on validation.
-
-    Raises:
-        InvalidRecipe: If the splits belong to other patches, or the recipe does not fit the patches.
-        NoUsablePatches: If a split holds nothing to learn from.
-        TrainingFailed: If the loss becomes infinite or not a number.
-        InvalidModel: If pretrained weights cannot be obtained or do not fit.
+    ``plan`` makes the family's part; it is called after the checks, with torch seeded.
     """
     run.splits.check_belongs_to(run.store)
     optimisation = recipe.optimisation
@@ -140,14 +123,7 @@ def require_masks(run: TrainingRun) -> None:
 
 
 def require_rows(run: TrainingRun, split: str, rows: npt.NDArray[np.int64], what: str) -> None:
-    """Raises :class:`NoUsablePatches` if there are no rows to learn from.
-
-    Args:
-        run: The run.
-        split: Name of the split.
-        rows: The rows of the split that can be used.
-        what: What the others lack, such as ``has a labelled pixel``.
-    """
+    """Raises :class:`NoUsablePatches` if no row of a split can be used; ``what`` such as ``has a labelled pixel``."""
     if not len(rows):
         raise NoUsablePatches(
             f"{run.task}: none of the {len(run.splits.indices(split))} patches of the {split} split {what}. Give the "

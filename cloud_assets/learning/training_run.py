@@ -22,11 +22,7 @@ TRAINING_VERSION = 6
 """Raised, and never lowered, when the same recipe on the same data would give other weights than before."""
 
 
-def _ignore(epoch: int, metrics: Mapping[str, float]) -> None:
-    """Null callback."""
-
-
-def _ignore_picture(epoch: int, name: str, png: bytes) -> None:
+def _ignore(*_: Any) -> None:
     """Null callback."""
 
 
@@ -38,9 +34,7 @@ class TrainingRun:
     """
 
     task: str
-    """Name of the task."""
     variant: str
-    """Name of the variant."""
     store: PatchStore
     """The labelled patches."""
     splits: Splits
@@ -49,10 +43,9 @@ class TrainingRun:
     """Folder that outlives an interruption; checkpoints lie in its ``checkpoints``."""
     on_epoch: Callable[[int, Mapping[str, float]], None] = _ignore
     """Called after each epoch with its number (from 0) and metrics."""
-    on_picture: Callable[[int, str, bytes], None] = _ignore_picture
+    on_picture: Callable[[int, str, bytes], None] = _ignore
     """Called with the number of an epoch, the name of a picture made after it, and its PNG file."""
     progress: bool = True
-    """Show a progress bar."""
     cache: Path | None = None
     """Folder of simulated patches that several trainings share. Unset: in the workspace."""
 
@@ -63,22 +56,14 @@ class TrainingRun:
 
 
 def fingerprint(recipe: BaseModel, store: PatchStore, splits: Splits) -> str:
-    """Identifies a training by all that decides its outcome.
-
-    Returns:
-        A hash, 32 hexadecimal digits.
-    """
+    """Identifies a training by all that decides its outcome: a hash, 32 hexadecimal digits."""
     parts = [str(TRAINING_VERSION), type(recipe).__name__, recipe.model_dump_json()]
     parts += [store.data_version, splits.data_version, *beyond_the_recipe(recipe.model_dump())]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
 def beyond_the_recipe(recipe: Mapping[str, Any]) -> list[str]:
-    """What a recipe only names: the physics that simulated patches are made with, the content of weights files.
-
-    Returns:
-        The version of the physics, if patches or clouds are simulated, and hashes of weights files.
-    """
+    """What a recipe only names: the version of the physics, if patches or clouds are simulated; hashes of weights."""
     parts = [f"physics {PHYSICS_VERSION}"] if _SIMULATED & set(recipe) else []
     network = recipe.get("network")
     names = [network.get(field) for field in _WEIGHTS] if isinstance(network, Mapping) else []

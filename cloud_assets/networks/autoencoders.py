@@ -9,6 +9,7 @@ normalisation.
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import timm
 import torch
@@ -17,15 +18,11 @@ from torch.utils.checkpoint import checkpoint
 
 from cloud_assets.networks.pretrained import hub_file, load_weights, read_weights
 
-_VGG19 = "vgg19"
-
 
 class InParts(nn.Module):
-    """Runs stages a few pictures at a time; while training, only what goes in and comes out is kept.
+    """Runs stages that treat each picture by itself on some pictures at a time; None: on all, with everything kept.
 
-    Args:
-        stages: Modules that treat each picture by itself.
-        pictures: How many at once; None for all, with everything kept.
+    While training, only what goes in and comes out is kept.
     """
 
     def __init__(self, stages: Sequence[nn.Module], pictures: int | None) -> None:
@@ -36,17 +33,13 @@ class InParts(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, …)."""
         if self.pictures is None:
-            return self._run(images)
+            return cast("Tensor", self.stages(images))
         is_learning = self.training and torch.is_grad_enabled()
         parts = [
-            checkpoint(self._run, part, use_reentrant=False) if is_learning else self._run(part)
+            checkpoint(self.stages, part, use_reentrant=False) if is_learning else self.stages(part)
             for part in torch.split(images, self.pictures)
         ]
         return torch.cat(parts)
-
-    def _run(self, part: Tensor) -> Tensor:
-        result: Tensor = self.stages(part)
-        return result
 
 
 class Autoencoder(nn.Module):
@@ -59,32 +52,23 @@ class Autoencoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Reconstructs pictures: (N, C, H, W) -> the same shape."""
-        reconstruction: Tensor = self.decoder(self.encode(images))
-        return reconstruction
+        return cast("Tensor", self.decoder(self.encode(images)))
 
     def encode(self, images: Tensor) -> Tensor:
         """Latent maps: (N, C, H, W) -> (N, L, H / 16 or 32, W / 16 or 32)."""
-        latent: Tensor = self.encoder(images)
-        return latent
+        return cast("Tensor", self.encoder(images))
 
 
 def build_conv_autoencoder(channels: int, widths: Sequence[int], pictures: int | None) -> Autoencoder:
     """A plain convolutional autoencoder: convolution, ReLU and max pooling, mirrored with transposed convolutions.
 
-    Args:
-        channels: Bands of the pictures.
-        widths: Filters of the encoder's convolutions, from the picture to the latent maps; poolings lie between them.
-        pictures: How many pictures at once at full resolution; None for all.
+    ``widths`` are the filters of the encoder's convolutions, from the picture to the latent maps; poolings lie between.
     """
-    inputs = (channels, *widths)
     blocks: list[nn.Module] = []
-    for number, width in enumerate(widths):
-        blocks += [nn.Conv2d(inputs[number], width, 3, padding=1), nn.ReLU(inplace=True)]
-        if number < len(widths) - 1:
-            blocks.append(nn.MaxPool2d(2))
-    encoder = nn.Sequential(InParts(blocks[:3], pictures), *blocks[3:])
-    rising = list(reversed(widths))
-    stages = [_doubling(*pair) for pair in pairwise(rising)]
+    for before, after in pairwise((channels, *widths)):
+        blocks += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+    encoder = nn.Sequential(InParts(blocks[:3], pictures), *blocks[3:-1])
+    stages = [_doubling(*pair) for pair in pairwise(reversed(widths))]
     last = [*stages[-1:], nn.Conv2d(widths[0], channels, 3, padding=1)]
     return _started(Autoencoder(encoder, nn.Sequential(*stages[:-1], InParts(last, pictures))))
 
@@ -92,15 +76,10 @@ def build_conv_autoencoder(channels: int, widths: Sequence[int], pictures: int |
 def build_vgg19_autoencoder(channels: int, weights: str, pictures: int | None) -> Autoencoder:
     """VGG19's convolutions up to the last pooling (Simonyan & Zisserman 2015, arXiv:1409.1556) and a decoder.
 
-    Args:
-        channels: Bands of the pictures.
-        weights: ``none``, ``imagenet`` or a weights file of VGG19.
-        pictures: How many pictures at once in the two blocks of the highest resolution; None for all.
-
     Raises:
         InvalidModel: If the weights cannot be obtained; if they belong to another architecture.
     """
-    backbone = timm.create_model(_VGG19, pretrained=False, in_chans=channels, num_classes=0)
+    backbone = timm.create_model("vgg19", pretrained=False, in_chans=channels, num_classes=0)
     features = backbone.get_submodule("features")
     layers = list(features.children())
     rising = (512, 512, 256, 128, 64, 32)
@@ -111,11 +90,10 @@ def build_vgg19_autoencoder(channels: int, weights: str, pictures: int | None) -
     network = _started(Autoencoder(nn.Sequential(InParts(layers[:10], pictures), *layers[10:]), decoder))
     if weights != "none":
         is_file = weights != "imagenet"
-        path = Path(weights).expanduser() if is_file else hub_file(f"timm/{_VGG19}.tv_in1k", "model.safetensors")
-        named = read_weights(path)
+        path = Path(weights).expanduser() if is_file else hub_file("timm/vgg19.tv_in1k", "model.safetensors")
         prefix = "features."
         # The very layers of ``features`` are inside the autoencoder.
-        own = {name.removeprefix(prefix): tensor for name, tensor in named.items() if name.startswith(prefix)}
+        own = {name.removeprefix(prefix): one for name, one in read_weights(path).items() if name.startswith(prefix)}
         load_weights(features, own, str(path))
     return network
 

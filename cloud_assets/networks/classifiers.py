@@ -28,14 +28,7 @@ class ClassifierNetwork(nn.Module):
         self.backbone = backbone
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits.
-
-        Args:
-            pixels: (N, C, H, W), normalised.
-
-        Returns:
-            (N, outputs).
-        """
+        """Logits (N, outputs) of normalised pixels (N, C, H, W)."""
         return self.head(self.features(pixels))
 
     def features(self, pixels: Tensor) -> Tensor:
@@ -66,8 +59,8 @@ def class_probability(logits: Tensor, head: str) -> Tensor:
     what lies above boundary k - 1; the products of these are P(class > k), which never rises with k.
 
     Args:
-        logits: (N, K) of a categorical head, (N, K - 1) of an ordinal one.
-        head: ``categorical`` or ``ordinal``.
+        logits: (N, K) of a ``categorical`` head, (N, K - 1) of an ``ordinal`` one.
+        head: Which of them.
 
     Returns:
         (N, K) float32, rows adding up to 1.
@@ -82,33 +75,28 @@ def class_probability(logits: Tensor, head: str) -> Tensor:
 def build_classifier(
     backbone: str, in_channels: int, out_channels: int, *, weights: str, dropout: float
 ) -> ClassifierNetwork:
-    """Makes a classifier.
-
-    Returns:
-        (N, in_channels, H, W) normalised pixels -> (N, out_channels) logits.
-
-    Raises:
-        InvalidRecipe: If timm has no such backbone.
-        InvalidModel: If the weights cannot be obtained; if they belong to another architecture.
-    """
-    name = backbone_name(backbone)
+    """See :meth:`~cloud_assets.networks.specifications.Classifier.build`."""
+    name = _backbone_name(backbone)
     made: Any = timm.create_model(
         name, pretrained=False, in_chans=in_channels, num_classes=out_channels, drop_rate=dropout
     )
     if "pre_logits.fc1.weight" in made.state_dict():
-        _pool_instead_of_dense(made, out_channels, dropout)
+        made.pre_logits, made.head_hidden_size = nn.Identity(), made.num_features
+        made.head = ClassifierHead(made.num_features, out_channels, drop_rate=dropout)
     network = ClassifierNetwork(made)
     if weights != "none":
-        _load(network, _weights_file(backbone, weights, made.pretrained_cfg))
+        repository = made.pretrained_cfg.get("hf_hub_id")
+        if weights == "imagenet" and not repository:
+            raise InvalidModel(
+                f"timm has no pretrained weights of {backbone} on its hub; set weights: none or give a file."
+            )
+        is_file = weights != "imagenet"
+        _load(network, Path(weights).expanduser() if is_file else hub_file(repository, "model.safetensors"))
     return network
 
 
-def backbone_name(backbone: str) -> str:
-    """The name of a backbone in timm.
-
-    Raises:
-        InvalidRecipe: If there is none; the message names similar ones.
-    """
+def _backbone_name(backbone: str) -> str:
+    """The name of a backbone in timm; where there is none, the error names similar ones."""
     name = _ALIASES.get(backbone, backbone)
     if not timm.is_model(name.partition(".")[0]):
         similar = difflib.get_close_matches(backbone, [*_ALIASES, *timm.list_models()], n=5, cutoff=0.5)
@@ -123,7 +111,7 @@ def input_size(backbone: str) -> int:
     Raises:
         InvalidRecipe: If timm has no such backbone.
     """
-    settings = timm.get_pretrained_cfg(backbone_name(backbone))
+    settings = timm.get_pretrained_cfg(_backbone_name(backbone))
     return int(settings.input_size[-1]) if settings is not None else 224
 
 
@@ -133,7 +121,7 @@ def input_range(backbone: str) -> tuple[float, float]:
     Raises:
         InvalidRecipe: If timm has no such backbone.
     """
-    settings = timm.get_pretrained_cfg(backbone_name(backbone))
+    settings = timm.get_pretrained_cfg(_backbone_name(backbone))
     if settings is None:
         return -1.0, 1.0
     # Averages over red, green and blue, which hardly differ: other bands have none of their own.
@@ -141,26 +129,12 @@ def input_range(backbone: str) -> tuple[float, float]:
     return -mean / deviation, (1 - mean) / deviation
 
 
-def _pool_instead_of_dense(backbone: Any, out_channels: int, dropout: float) -> None:
-    backbone.pre_logits = nn.Identity()
-    backbone.head_hidden_size = backbone.num_features
-    backbone.head = ClassifierHead(backbone.num_features, out_channels, drop_rate=dropout)
-
-
-def _weights_file(backbone: str, weights: str, settings: Mapping[str, Any]) -> Path:
-    if weights != "imagenet":
-        return Path(weights).expanduser()
-    repository = settings.get("hf_hub_id")
-    if not repository:
-        raise InvalidModel(
-            f"timm has no pretrained weights of {backbone} on its hub; set weights: none or give a file."
-        )
-    return hub_file(repository, "model.safetensors")
-
-
 def _load(network: ClassifierNetwork, path: Path) -> None:
     weights = read_weights(path)
-    if names_match(network, weights) and _head_fits(network, weights):
+    state = network.state_dict()
+    if names_match(network, weights) and all(
+        state[name].shape == tensor.shape for name, tensor in weights.items() if tensor.ndim < 4
+    ):
         load_weights(network, weights, str(path))
         return
     weights = {name.removeprefix("backbone."): tensor for name, tensor in weights.items()}
@@ -174,8 +148,3 @@ def _load(network: ClassifierNetwork, path: Path) -> None:
 def _head_names(backbone: Any) -> tuple[str, ...]:
     classifier = backbone.pretrained_cfg["classifier"]
     return tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
-
-
-def _head_fits(network: nn.Module, weights: Mapping[str, Tensor]) -> bool:
-    state = network.state_dict()
-    return all(state[name].shape == tensor.shape for name, tensor in weights.items() if tensor.ndim < 4)

@@ -12,25 +12,12 @@ from cloud_assets.errors import InvalidModel
 from cloud_assets.networks.pretrained import hub_file, load_weights, names_match, read_weights
 from cloud_assets.networks.shipped import SIMULATION, SIMULATION_WEIGHTS
 
-_HEAD = "segmentation_head."
-
 
 def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int, out_channels: int) -> nn.Module:
-    """Makes the network.
+    """See :meth:`~cloud_assets.networks.specifications.EfficientNetUNet.build`.
 
-    Args:
-        encoder: Name of the encoder, ``efficientnet-b0`` … ``efficientnet-b5``.
-        encoder_weights: ``none``, ``simulation``, ``imagenet``, or a weights file of the encoder or of the whole
-            network. The last layer of a whole network for other classes starts anew, but for one logit of cloud from a
-            network for the four cloud codes: that starts from their difference.
-        in_channels: Number of input bands.
-        out_channels: Number of output channels (logits).
-
-    Returns:
-        (N, in_channels, H, W) -> (N, out_channels, H, W); H and W are multiples of 32.
-
-    Raises:
-        InvalidModel: If the weights cannot be obtained; if they belong to another architecture.
+    The last layer of weights of a whole network for other classes starts anew, but for one logit of cloud from a
+    network for the four cloud codes: that starts from their difference.
     """
     # Never by name: the library would download, retry for most of a minute, and rebuild models from the network.
     network = cast(
@@ -69,15 +56,10 @@ def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int
 
 
 def check_whole_start(network: nn.Module, encoder_weights: str) -> None:
-    """Makes sure that weights are of a whole network: nothing of it began at random.
-
-    Args:
-        network: The network, built.
-        encoder_weights: What it was built from, ``simulation`` or a file.
+    """Makes sure that a network was built from weights of a whole network: nothing of it began at random.
 
     Raises:
-        InvalidModel: If there is no such file; if the weights are those of an encoder, or of a network for other
-            classes.
+        InvalidModel: If the weights are those of an encoder, or of a network for other classes.
     """
     path = _local_file(encoder_weights)
     weights = read_weights(path)
@@ -98,12 +80,17 @@ def _local_file(encoder_weights: str) -> Path:
     return SIMULATION_WEIGHTS if encoder_weights == SIMULATION else Path(encoder_weights).expanduser()
 
 
+def _head(network: nn.Module) -> dict[str, Tensor]:
+    """Weights of the last layer."""
+    return {name: tensor for name, tensor in network.state_dict().items() if name.startswith("segmentation_head.")}
+
+
 def _cloud_from_four(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The last layer for one logit of cloud, where the weights' one has the four cloud codes; else nothing.
 
     The mean of the logits of both kinds of cloud less that of clear and shadow: to first order the log of their odds.
     """
-    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(_HEAD)}
+    own = _head(network)
     if any((len(tensor), len(weights[name])) != (1, len(CLASS_NAMES)) for name, tensor in own.items()):
         return {}
     cloud, other = [THICK_CLOUD, THIN_CLOUD], [CLEAR, CLOUD_SHADOW]
@@ -112,5 +99,5 @@ def _cloud_from_four(network: nn.Module, weights: dict[str, Tensor]) -> dict[str
 
 def _head_for_other_classes(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The network's own last layer where the weights' one has another number of classes, else nothing."""
-    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(_HEAD)}
+    own = _head(network)
     return own if any(tensor.shape[:1] != weights[name].shape[:1] for name, tensor in own.items()) else {}

@@ -10,21 +10,19 @@ measured once, on training patches or on samples of one scene, by :func:`fix_sta
 """
 
 from collections.abc import Iterable
-from typing import Literal, cast
+from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-Normalisation = Literal["instance", "batch"]
-Upsampling = Literal["transposed", "resize"]
+from cloud_assets.networks.specifications import Normalisation, Upsampling
 
 
 def normalisation_layer(kind: Normalisation, channels: int) -> nn.Module:
     """A layer that normalises each channel by its own picture (or batch) in training, by fixed statistics afterwards.
 
-    Args:
-        kind: ``instance`` (Ulyanov et al. 2016, arXiv:1607.08022) or ``batch``.
-        channels: Number of channels.
+    The one by picture is of Ulyanov et al. 2016, arXiv:1607.08022.
     """
     if kind == "batch":
         return nn.BatchNorm2d(channels)
@@ -76,11 +74,7 @@ def initialise(network: nn.Module, deviation: float = 0.02) -> None:
 def doubling(in_channels: int, out_channels: int, upsampling: Upsampling) -> nn.Module:
     """Doubles height and width; (N, in, H, W) -> (N, out, 2H, 2W).
 
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        upsampling: ``transposed`` convolution as in the papers, or ``resize`` and convolve, which leaves no
-            checkerboard (Odena et al. 2016, https://doi.org/10.23915/distill.00003).
+    ``resize`` and convolve leaves no checkerboard (Odena et al. 2016, https://doi.org/10.23915/distill.00003).
     """
     if upsampling == "transposed":
         return nn.ConvTranspose2d(in_channels, out_channels, kernel_size=3, stride=2, padding=1, output_padding=1)
@@ -114,23 +108,17 @@ class ResidualBlock(nn.Module):
 class ResNetGeneratorNetwork(nn.Module):
     """Two halvings, residual blocks, two doublings, tanh (Johnson et al. 2016, arXiv:1603.08155).
 
-    Args:
-        in_channels: Number of input bands.
-        out_channels: Number of output bands.
-        width: Channels of the first layer.
-        blocks: Number of residual blocks; nine for pictures of 256 pixels.
-        normalisation: Kind of normalisation.
-        upsampling: How to double.
+    Arguments as in :class:`~cloud_assets.networks.specifications.ResNetGenerator`.
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        width: int = 64,
-        blocks: int = 9,
-        normalisation: Normalisation = "instance",
-        upsampling: Upsampling = "transposed",
+        width: int,
+        blocks: int,
+        normalisation: Normalisation,
+        upsampling: Upsampling,
     ) -> None:
         super().__init__()
 
@@ -157,25 +145,18 @@ class UNetGeneratorNetwork(nn.Module):
     """U-Net of strided convolutions with skips, tanh; pix2pix's generator without its dropout, with reflected borders.
 
     Zeros around the border, as in the paper, show a network trained on small crops where the border is; on a larger
-    picture it then finds none and answers with blobs.
-
-    Args:
-        in_channels: Number of input bands.
-        out_channels: Number of output bands.
-        width: Channels of the first layer; doubled up to eight times as many.
-        depth: Number of halvings.
-        normalisation: Kind of normalisation.
-        upsampling: How to double.
+    picture it then finds none and answers with blobs. Arguments as in
+    :class:`~cloud_assets.networks.specifications.UNetGenerator`.
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        width: int = 64,
-        depth: int = 5,
-        normalisation: Normalisation = "instance",
-        upsampling: Upsampling = "transposed",
+        width: int,
+        depth: int,
+        normalisation: Normalisation,
+        upsampling: Upsampling,
     ) -> None:
         super().__init__()
         widths = [width * min(2**level, 8) for level in range(depth + 1)]
@@ -215,43 +196,25 @@ class UNetGeneratorNetwork(nn.Module):
 class PatchDiscriminatorNetwork(nn.Module):
     """PatchGAN (Isola et al. 2017, arXiv:1611.07004): one verdict for each overlapping patch of a picture.
 
-    Three strided layers make patches of 70 x 70 pixels. Its normalisation always goes by the picture at hand: it is
-    never used after the training.
-
-    Args:
-        in_channels: Bands of what it judges; with a condition also those of the input.
-        width: Channels of the first layer; doubled by each further one, up to eight times as many.
-        layers: Number of strided layers.
+    Its normalisation always goes by the picture at hand: it is never used after the training. Channels double with each
+    layer, up to eight times as many.
     """
 
-    def __init__(self, in_channels: int, width: int = 64, layers: int = 3) -> None:
+    def __init__(self, in_channels: int, width: int, layers: int) -> None:
         super().__init__()
         widths = [width * min(2**level, 8) for level in range(layers + 1)]
-        stages: list[nn.Module] = [
-            nn.Sequential(nn.Conv2d(in_channels, width, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(0.2))
-        ]
-        for level in range(1, layers + 1):
-            stages.append(
-                nn.Sequential(
-                    nn.Conv2d(
-                        widths[level - 1], widths[level], kernel_size=4, stride=2 if level < layers else 1, padding=1
-                    ),
-                    nn.InstanceNorm2d(widths[level]),
-                    nn.LeakyReLU(0.2),
-                )
-            )
-        self.stages = nn.ModuleList(stages)
+        first = nn.Sequential(nn.Conv2d(in_channels, width, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(0.2))
+        self.stages = nn.ModuleList([first])
+        for level, (before, after) in enumerate(pairwise(widths), 1):
+            convolution = nn.Conv2d(before, after, kernel_size=4, stride=2 if level < layers else 1, padding=1)
+            self.stages.append(nn.Sequential(convolution, nn.InstanceNorm2d(after), nn.LeakyReLU(0.2)))
         self.verdict = nn.Conv2d(widths[-1], 1, kernel_size=4, padding=1)
         initialise(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Judges pictures.
+        """Verdicts (N, 1, h, w), about 1 for real and 0 for made-up patches, and the features of all layers.
 
-        Args:
-            x: (N, in_channels, H, W), H and W at least 24 pixels.
-
-        Returns:
-            Verdicts (N, 1, h, w), about 1 for real and 0 for made-up patches, and the features of all layers.
+        ``x``: (N, in_channels, H, W), H and W at least 24 pixels.
         """
         features = []
         for stage in self.stages:

@@ -14,15 +14,7 @@ _PROBE_SECONDS = 4.0
 
 
 def hub_file(repository: str, filename: str, revision: str | None = None) -> Path:
-    """A file of the model hub, from the local cache or downloaded once.
-
-    Args:
-        repository: Name of the hub's repository, ``owner/name``.
-        filename: Path in it.
-        revision: Commit.
-
-    Returns:
-        Path of the file.
+    """Path of a file in a repository ``owner/name`` of the model hub, from the local cache or downloaded once.
 
     Raises:
         InvalidModel: If it is not cached and the hub does not answer within seconds, or has no such file.
@@ -50,13 +42,7 @@ def hub_file(repository: str, filename: str, revision: str | None = None) -> Pat
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Reads a weights file without unpickling code.
-
-    Args:
-        path: A ``.safetensors`` file, or a ``.pt``/``.pth`` file with a state dict of tensors.
-
-    Returns:
-        The state dict.
+    """Reads the state dict of a ``.safetensors``, ``.pt`` or ``.pth`` file without unpickling code.
 
     Raises:
         InvalidModel: If there is no such file; if the file is damaged or holds anything but named tensors.
@@ -118,13 +104,8 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) 
 
 def _adapt_bands(weight: Tensor, expected: Tensor) -> Tensor:
     """Repeats the input channels of an RGB convolution; anything else is returned as it is."""
-    if (
-        weight.ndim != 4
-        or weight.shape[1] != 3
-        or weight.shape[0] != expected.shape[0]
-        or weight.shape == expected.shape
-    ):
+    is_rgb = weight.ndim == 4 and weight.shape[1] == 3 and weight.shape[0] == expected.shape[0]
+    if not is_rgb or weight.shape == expected.shape:
         return weight
     channels = expected.shape[1]
-    repeated = weight[:, torch.arange(channels) % 3]
-    return repeated * (3 / channels)
+    return weight[:, torch.arange(channels) % 3] * (3 / channels)

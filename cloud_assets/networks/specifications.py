@@ -4,7 +4,7 @@ Nothing here imports torch; :meth:`Specification.build` does so when it is calle
 specification and add it to :data:`NetworkSpecification`.
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,10 +19,13 @@ class Specification(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    fixed_multiple: ClassVar[int] = 1
+    """:attr:`size_multiple` of networks whose depth is no choice."""
+
     @property
     def size_multiple(self) -> int:
         """Height and width of the input must be multiples of this number of pixels."""
-        return 1
+        return self.fixed_multiple
 
     def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
         """Makes the network.
@@ -35,6 +38,10 @@ class Specification(BaseModel):
 
         Returns:
             The network, in training mode, (N, in_channels, H, W) -> (N, out_channels, H, W) for the dense ones.
+
+        Raises:
+            InvalidRecipe: If timm has no such backbone.
+            InvalidModel: If the pretrained weights cannot be obtained or belong to another architecture.
         """
         raise TypeError(f"{type(self).__name__} does not say how to build its network.")
 
@@ -73,6 +80,8 @@ class AttentionUNet(UNet):
 class EfficientNetUNet(Specification):
     """U-Net decoder on an EfficientNet encoder (Tan & Le 2019, arXiv:1905.11946), by segmentation-models-pytorch."""
 
+    fixed_multiple = 32
+
     architecture: Literal["efficientnet_unet"] = "efficientnet_unet"
     encoder: Literal[
         "efficientnet-b0", "efficientnet-b1", "efficientnet-b2", "efficientnet-b3", "efficientnet-b4", "efficientnet-b5"
@@ -85,17 +94,8 @@ class EfficientNetUNet(Specification):
         "impossible), or a weights file (.safetensors, .pt, .pth) of this encoder or of this whole network.",
     )
 
-    @property
-    def size_multiple(self) -> int:
-        """The encoder halves height and width five times."""
-        return 32
-
     def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
-        """See :meth:`Specification.build`.
-
-        Raises:
-            InvalidModel: If the pretrained weights cannot be obtained or belong to another architecture.
-        """
+        """See :meth:`Specification.build`."""
         from cloud_assets.networks.efficientnet_unet import build_efficientnet_unet
 
         weights = self.encoder_weights if pretrained else "none"
@@ -142,37 +142,35 @@ class Classifier(Specification):
         return classes - 1 if self.head == "ordinal" else classes
 
     def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
-        """See :meth:`Specification.build`; the network is (N, in_channels, H, W) -> (N, out_channels).
-
-        Raises:
-            InvalidRecipe: If timm has no such backbone.
-            InvalidModel: If the pretrained weights cannot be obtained or belong to another architecture.
-        """
+        """See :meth:`Specification.build`; the network is (N, in_channels, H, W) -> (N, out_channels)."""
         from cloud_assets.networks.classifiers import build_classifier
 
         weights = self.weights if pretrained else "none"
         return build_classifier(self.backbone, in_channels, out_channels, weights=weights, dropout=self.dropout)
 
 
+Normalisation = Annotated[
+    Literal["instance", "batch"],
+    Field(
+        description="'instance': each picture by itself in training, by fixed statistics afterwards; 'batch' keeps "
+        "differences of level between pictures, which for radar mean something."
+    ),
+]
+Upsampling = Annotated[
+    Literal["transposed", "resize"], Field(description="'resize' and convolve leaves no checkerboard.")
+]
+
+
 class ResNetGenerator(Specification):
     """Translates pictures through residual blocks, as CycleGAN does (Zhu et al. 2017, arXiv:1703.10593)."""
+
+    fixed_multiple = 8  # two halvings, and enough pixels left for reflected borders
 
     architecture: Literal["resnet_generator"] = "resnet_generator"
     width: int = Field(default=64, ge=1, description="Channels of the first layer.")
     blocks: int = Field(default=9, ge=1, description="Residual blocks; nine for patches of 256 pixels.")
-    normalisation: Literal["instance", "batch"] = Field(
-        default="instance",
-        description="'instance': each picture by itself in training, by fixed statistics afterwards; 'batch' keeps "
-        "differences of level between pictures, which for radar mean something.",
-    )
-    upsampling: Literal["transposed", "resize"] = Field(
-        default="transposed", description="'resize' and convolve leaves no checkerboard."
-    )
-
-    @property
-    def size_multiple(self) -> int:
-        """Two halvings, and enough pixels left for reflected borders."""
-        return 8
+    normalisation: Normalisation = "instance"
+    upsampling: Upsampling = "transposed"
 
     def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
         """See :meth:`Specification.build`; output in [-1, 1]; there are no pretrained weights."""
@@ -189,10 +187,8 @@ class UNetGenerator(Specification):
     architecture: Literal["unet_generator"] = "unet_generator"
     width: int = Field(default=64, ge=1, description="Channels of the first layer; doubled up to eight times as many.")
     depth: int = Field(default=5, ge=1, le=8, description="Number of halvings.")
-    normalisation: Literal["instance", "batch"] = Field(default="instance", description="As for the ResNet generator.")
-    upsampling: Literal["transposed", "resize"] = Field(
-        default="transposed", description="'resize' and convolve leaves no checkerboard."
-    )
+    normalisation: Normalisation = "instance"
+    upsampling: Upsampling = "transposed"
 
     @property
     def size_multiple(self) -> int:
@@ -226,6 +222,8 @@ class PatchDiscriminator(BaseModel):
 class ConvAutoencoder(Specification):
     """Convolutional autoencoder of five convolutions with four poolings between them, and its mirror image."""
 
+    fixed_multiple = 16
+
     architecture: Literal["conv_autoencoder"] = "conv_autoencoder"
     width: int = Field(
         default=512,
@@ -238,11 +236,6 @@ class ConvAutoencoder(Specification):
         ge=1,
         description="Pictures a time in the wide layers at full resolution, which bounds memory. Unset: the batch.",
     )
-
-    @property
-    def size_multiple(self) -> int:
-        """The encoder halves height and width four times."""
-        return 16
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -259,6 +252,8 @@ class ConvAutoencoder(Specification):
 class VGG19Autoencoder(Specification):
     """VGG19's convolutions up to the last pooling, and a decoder of transposed convolutions."""
 
+    fixed_multiple = 32
+
     architecture: Literal["vgg19_autoencoder"] = "vgg19_autoencoder"
     encoder_weights: str = Field(
         default="none",
@@ -272,17 +267,8 @@ class VGG19Autoencoder(Specification):
         description="Pictures a time in the blocks of the highest resolutions, which bounds memory. Unset: the batch.",
     )
 
-    @property
-    def size_multiple(self) -> int:
-        """The encoder halves height and width five times."""
-        return 32
-
     def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
-        """See :meth:`Specification.build`; ``out_channels`` is ``in_channels``.
-
-        Raises:
-            InvalidModel: If the pretrained weights cannot be obtained or belong to another architecture.
-        """
+        """See :meth:`Specification.build`; ``out_channels`` is ``in_channels``."""
         from cloud_assets.networks.autoencoders import build_vgg19_autoencoder
 
         weights = self.encoder_weights if pretrained else "none"

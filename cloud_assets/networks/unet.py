@@ -28,11 +28,7 @@ def contracting_block(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def expanding_block(in_channels: int, out_channels: int) -> nn.ModuleDict:
-    """A transposed convolution that doubles height and width, and the convolutions that merge its output with a skip.
-
-    Returns:
-        ``up``: (N, in, H, W) -> (N, out, 2H, 2W); ``merge``: (N, 2 out, 2H, 2W) -> (N, out, 2H, 2W).
-    """
+    """``up`` doubles height and width, (N, in, H, W) -> (N, out, 2H, 2W); ``merge`` joins its output with a skip."""
     # Kernel = stride: each output pixel comes from one input pixel, so there is no checkerboard from uneven overlap.
     return nn.ModuleDict(
         {
@@ -45,14 +41,10 @@ def expanding_block(in_channels: int, out_channels: int) -> nn.ModuleDict:
 class UNetNetwork(nn.Module):
     """The U-Net: ``depth`` contracting blocks, a bridge at the coarsest grid, ``depth`` expanding blocks, 1x1 head.
 
-    Args:
-        in_channels: Number of input bands.
-        out_channels: Number of output channels (logits).
-        width: Channels of the first block; doubled by each further one.
-        depth: Number of contracting and of expanding blocks.
+    The first block has ``width`` channels, each further one twice as many.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, width: int = 32, depth: int = 3) -> None:
+    def __init__(self, in_channels: int, out_channels: int, width: int, depth: int) -> None:
         super().__init__()
         self.widths = [width * 2**level for level in range(depth)]
         inputs = [in_channels, *self.widths[:-1]]
@@ -77,12 +69,9 @@ class UNetNetwork(nn.Module):
         return cast("Tensor", self.head(x))
 
     def filter_skip(self, level: int, skip: Tensor, coarse: Tensor) -> Tensor:
-        """What of a skip is passed on; here all of it.
+        """What of a skip (N, C, 2H, 2W) is passed on beside coarser features (N, 2C, H, W); here all of it.
 
-        Args:
-            level: Number of the expanding block, 0 the coarsest.
-            skip: (N, C, 2H, 2W) features of the contracting path.
-            coarse: (N, 2C, H, W) features about to be expanded.
+        Levels are counted from the coarsest.
         """
         return skip
 
@@ -113,7 +102,7 @@ class AttentionGate(nn.Module):
 class AttentionUNetNetwork(UNetNetwork):
     """U-Net whose skips pass through attention gates; arguments as for :class:`UNetNetwork`."""
 
-    def __init__(self, in_channels: int, out_channels: int, width: int = 32, depth: int = 3) -> None:
+    def __init__(self, in_channels: int, out_channels: int, width: int, depth: int) -> None:
         super().__init__(in_channels, out_channels, width, depth)
         self.gates = nn.ModuleList(
             AttentionGate(channels, 2 * channels, max(channels // 2, 1)) for channels in reversed(self.widths)

@@ -25,7 +25,7 @@ def test_every_weight_learns(specification: Specification) -> None:
 
 
 def test_the_unet_is_three_blocks_down_and_three_up() -> None:
-    network = UNetNetwork(3, 1, width=32)
+    network = UNetNetwork(3, 1, width=32, depth=3)
     assert len(network.contracting) == len(network.expanding) == 3
     assert network.widths == [32, 64, 128]
     for block in (*network.contracting, network.bridge):
@@ -44,7 +44,7 @@ def test_blocks_halve_and_double() -> None:
 
 def test_the_network_sees_fine_detail_through_its_skips() -> None:
     torch.manual_seed(0)
-    network = UNetNetwork(1, 1, width=4).eval()
+    network = UNetNetwork(1, 1, width=4, depth=3).eval()
     dark = torch.zeros(1, 1, 32, 32)
     spot = dark.clone()
     spot[..., 16, 16] = 1

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, PearsonCorrCoef, R2Score
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, PearsonCorrCoef, R2Score
 from torchmetrics.functional.image import (
     multiscale_structural_similarity_index_measure,
     spectral_angle_mapper,
@@ -47,25 +48,18 @@ class TranslationScores:
     """
 
     def __init__(
-        self,
-        bands: Sequence[str],
-        data_range: float,
-        stretch: tuple[float, float],
-        vegetation: tuple[int, int] | None,
+        self, bands: Sequence[str], data_range: float, stretch: tuple[float, float], vegetation: tuple[int, int] | None
     ) -> None:
-        self._bands, self._range, self._stretch = bands, data_range, stretch
-        self._vegetation = vegetation
+        self._bands, self._range, self._stretch, self._vegetation = bands, data_range, stretch, vegetation
         self._psnr = PeakSignalNoiseRatio(data_range=data_range)
         self._display_psnr = PeakSignalNoiseRatio(data_range=1.0)
-        self._by_band = [
-            {
-                "rmse": MeanSquaredError(squared=False),
-                "mae": MeanAbsoluteError(),
-                "r2": R2Score(),
-                "correlation": PearsonCorrCoef(),
-            }
-            for _ in bands
-        ]
+        kinds: dict[str, Callable[[], Metric]] = {
+            "rmse": partial(MeanSquaredError, squared=False),
+            "mae": MeanAbsoluteError,
+            "r2": R2Score,
+            "correlation": PearsonCorrCoef,
+        }
+        self._by_band = [{name: kind() for name, kind in kinds.items()} for _ in bands]
         self._ndvi = {"ndvi_rmse": MeanSquaredError(squared=False), "ndvi_correlation": PearsonCorrCoef()}
         self._sums: dict[str, list[float]] = {"ssim": [], "ms_ssim": [], "sam": [], "display_ssim": []}
         self.rows: list[int] = []
@@ -80,14 +74,7 @@ class TranslationScores:
         return self._sums["ssim"]
 
     def update(self, rows: npt.NDArray[np.int64], predicted: Pictures, true: Pictures, valid: Flags) -> None:
-        """Takes some patches; one without a valid pixel is passed over.
-
-        Args:
-            rows: (N,) their rows in the store.
-            predicted: (N, C, H, W) reflectance.
-            true: (N, C, H, W) reflectance.
-            valid: (N, H, W).
-        """
+        """Takes patches (N, …) and their rows in the store; one without a valid pixel (N, H, W) is passed over."""
         made, wanted = (torch.from_numpy(np.where(valid[:, None], part, np.float32(0))) for part in (predicted, true))
         for index, seen in enumerate(valid):
             if seen.any():
@@ -111,40 +98,31 @@ class TranslationScores:
         self._sums["ssim"].append(_number(ssim))
         if min(made.shape[2:]) >= _SMALLEST_FOR_SCALES:
             scales = multiscale_structural_similarity_index_measure(made, wanted, data_range=self._range)
-            self._sums["ms_ssim"].append(_number(scales))
+            self._sums["ms_ssim"].append(float(scales))
         if len(self._bands) > 1:
             made_spectra, true_spectra = (part.clamp_min(_SMALL)[None, :, :, None] for part in pairs)
             angles = spectral_angle_mapper(made_spectra, true_spectra, reduction="none")
             self._sums["sam"].append(float(torch.rad2deg(angles.double().mean())))
-        self._update_display(made, wanted, seen)
         if self._vegetation is not None:
-            self._update_vegetation(*pairs)
-
-    def _update_display(self, made: Tensor, wanted: Tensor, seen: Tensor) -> None:
+            made_index, true_index = (ndvi(part.numpy(), self._vegetation) for part in pairs)
+            for metric in self._ndvi.values():
+                metric.update(torch.from_numpy(made_index), torch.from_numpy(true_index))
+            self.ndvi_histogram += np.histogram2d(true_index, made_index, [_NDVI_BINS, _NDVI_BINS])[0].astype(np.int64)
         low, high = self._stretch
         made, wanted = (((part - low) / (high - low)).clamp(0, 1) * seen for part in (made, wanted))
         self._display_psnr.update(made[0][:, seen].double(), wanted[0][:, seen].double())
         self._sums["display_ssim"].append(_number(structural_similarity_index_measure(made, wanted, data_range=1.0)))
-
-    def _update_vegetation(self, made: Tensor, wanted: Tensor) -> None:
-        values = [ndvi(part.numpy(), self._vegetation or (0, 0)) for part in (made, wanted)]
-        for metric in self._ndvi.values():
-            metric.update(torch.from_numpy(values[0]), torch.from_numpy(values[1]))
-        self.ndvi_histogram += np.histogram2d(values[1], values[0], [_NDVI_BINS, _NDVI_BINS])[0].astype(np.int64)
 
     def metrics(self) -> dict[str, float]:
         """All metrics by their names; those that the data do not allow are left out."""
         with warnings.catch_warnings():
             # One constant colour has no correlation with anything; it is left out.
             warnings.filterwarnings("ignore", message="The variance of predictions or target")
-            found = self._computed()
-        return {name: value for name, value in found.items() if np.isfinite(value)}
-
-    def _computed(self) -> dict[str, float]:
-        found = {"psnr": _number(self._psnr.compute())}
-        found |= {name: float(np.mean(values)) for name, values in self._sums.items() if values}
-        for name, metrics in zip(self._bands, self._by_band, strict=True):
-            found |= {f"{metric}_{name}": _number(value.compute()) for metric, value in metrics.items()}
+            found = {"psnr": float(self._psnr.compute())}
+            found |= {name: float(np.mean(values)) for name, values in self._sums.items() if values}
+            for name, metrics in zip(self._bands, self._by_band, strict=True):
+                found |= {f"{metric}_{name}": float(value.compute()) for metric, value in metrics.items()}
+            vegetation = {name: float(metric.compute()) for name, metric in self._ndvi.items() if self._vegetation}
         for metric in ("mae", "r2", "correlation"):
             found[metric] = float(np.mean([found[f"{metric}_{name}"] for name in self._bands]))
         squared = {name: found[f"rmse_{name}"] ** 2 for name in self._bands}
@@ -160,10 +138,8 @@ class TranslationScores:
         found["wasserstein"] = float(
             np.mean([wasserstein_distance(centres, centres, *both) for both in zip(made, wanted, strict=True)])
         )
-        found["display_psnr"] = _number(self._display_psnr.compute())
-        if self._vegetation is not None:
-            found |= {name: _number(metric.compute()) for name, metric in self._ndvi.items()}
-        return found
+        found["display_psnr"] = float(self._display_psnr.compute())
+        return {name: value for name, value in {**found, **vegetation}.items() if np.isfinite(value)}
 
 
 def ndvi(reflectance: npt.NDArray[np.floating], vegetation: tuple[int, int]) -> npt.NDArray[np.float64]:

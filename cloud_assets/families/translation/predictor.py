@@ -24,15 +24,7 @@ class TranslationPredictor(Predictor):
 
     Normalisation goes by fixed statistics, those of the training patches, so that a pixel's reflectance depends on its
     surroundings alone and the windows of a large scene agree where they overlap. Arithmetic is single precision: half
-    the digits would show as bands in smooth ground.
-
-    Args:
-        bundle: The model.
-        device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
-        network: Runs in place of the bundle's own network.
-
-    Raises:
-        InvalidModel: If the card does not say what is predicted, or the weights do not fit it.
+    the digits would show as bands in smooth ground. Arguments as for :class:`Predictor`.
     """
 
     precision = "32"
@@ -73,15 +65,12 @@ class TranslationPredictor(Predictor):
         return reflect_pad(self._scaled(dn)[0], self.card.network.size_multiple)
 
     def fitted_to(self, samples: Iterable[npt.NDArray[Any]]) -> Self:
-        """Takes the statistics of normalisation from samples of one scene instead of from the training patches.
+        """This predictor, its statistics of normalisation taken from one scene instead of from the training patches.
 
         For scenes unlike those of the training; all windows of the scene still agree with each other.
 
         Args:
             samples: Windows (N, C, H, W) in decibel, spread over the scene.
-
-        Returns:
-            This predictor, changed.
         """
         fix_statistics(self._network, (torch.from_numpy(self.network_input(dn)).to(self._device) for dn in samples))
         return self
@@ -93,15 +82,7 @@ class TranslationPredictor(Predictor):
 
 
 def check_decibel(dn: npt.NDArray[Any], card: ModelCard) -> None:
-    """Refuses linear power where a model reads decibel.
-
-    Args:
-        dn: (N, C, H, W).
-        card: The model's card.
-
-    Raises:
-        InvalidData: If every finite value is positive, which no place on Earth is in decibel.
-    """
+    """Refuses linear power where a model reads decibel: every finite value positive, which no place on Earth is."""
     if INSTRUMENTS[card.preprocessing.instrument].unit != "dB":
         return
     finite = dn[np.isfinite(dn)]
