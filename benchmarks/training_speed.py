@@ -25,7 +25,7 @@ from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.families.segmentation.train import SegmentationModule, class_codes
 from cloud_assets.inference.device import autocast, keep_freed_memory
 from cloud_assets.learning import fit as fitting
-from cloud_assets.learning.numbered_batches import training_loader, validation_loader
+from cloud_assets.learning.numbered_batches import loader
 from cloud_assets.learning.recipe import Optimisation
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.specifications import EfficientNetUNet, UNet
@@ -138,9 +138,9 @@ def own_fit(
     checks = ValidationBatches(source, preprocessing, class_codes(recipe), batch_size=2, multiple=32)
     fitting.fit(
         module,
-        training_loader(batches, recipe.optimisation.steps_per_epoch or 2, 0),
-        validation_loader(Subset(checks, [0]), 0),
-        recipe.optimisation,
+        loader(batches, 0, recipe.optimisation.steps_per_epoch or 2),
+        loader(Subset(checks, [0]), 0),
+        recipe,
         TrainingRun("benchmark", "fit", store, GroupedSplit().split(store), workspace, _ignore, progress=False),
     )
     return BATCH * ((recipe.optimisation.steps_per_epoch or 2) - 1) / module.seconds

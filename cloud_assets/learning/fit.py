@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -13,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from cloud_assets.inference.bundle import StoppedBy
+from cloud_assets.inference.bundle import TrainingRecord
 from cloud_assets.inference.device import choose_device, choose_precision, keep_freed_memory
 from cloud_assets.learning.callbacks import (
     BEST_CHECKPOINT,
@@ -27,8 +26,8 @@ from cloud_assets.learning.callbacks import (
     ProgressBar,
     Reseed,
 )
-from cloud_assets.learning.recipe import Optimisation
-from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.learning.recipe import Optimisation, Recipe
+from cloud_assets.learning.training_run import TrainingRun, fingerprint
 
 _LIGHTNING_PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "32": "32-true",
@@ -86,33 +85,14 @@ def build_optimiser(
             return torch.optim.RMSprop(parameters, lr=rate, weight_decay=decay, momentum=optimisation.momentum)
 
 
-@dataclass(frozen=True)
-class FitResult:
-    """How a training went. The module holds the best weights."""
-
-    history: tuple[dict[str, float], ...]
-    """One row of metrics an epoch."""
-    best_epoch: int
-    """Epoch (from 0) of the weights."""
-    seconds: float
-    """Wall-clock time, interruptions left out."""
-    device: str
-    """What it ran on."""
-    steps: int
-    """Steps (batches) trained in all."""
-    stopped_by: StoppedBy
-    resumed_from_epoch: int | None
-    """First epoch (from 0) of this process, if it resumed an interrupted training."""
-
-
 def fit(
     module: TrainedModule,
     training: DataLoader[Any],
     validation: DataLoader[Any],
-    optimisation: Optimisation,
+    recipe: Recipe,
     run: TrainingRun,
     extra_callbacks: Sequence[Callback] = (),
-) -> FitResult:
+) -> TrainingRecord:
     """Trains until the last step, the time limit, or until validation no longer improves.
 
     A checkpoint is written each epoch to ``run.checkpoints``; if there is one already, training resumes from it, with
@@ -123,7 +103,7 @@ def fit(
         module: The family's module.
         training: Batches; a sampler with ``set_epoch`` makes them depend on the epoch only.
         validation: Batches.
-        optimisation: The recipe.
+        recipe: The recipe.
         run: Workspace and callbacks.
         extra_callbacks: Lightning callbacks of the family; their state is kept with the checkpoints.
 
@@ -131,6 +111,7 @@ def fit(
         TrainingFailed: If the loss or the validation metric becomes infinite or not a number.
         InvalidRecipe: If the device or precision is not available.
     """
+    optimisation = recipe.optimisation
     device = choose_device(optimisation.device)
     precision = choose_precision(optimisation.precision, device)
     keep_freed_memory()
@@ -195,14 +176,19 @@ def fit(
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     best = torch.load(run.checkpoints / BEST_CHECKPOINT, map_location="cpu", weights_only=True)
     module.cpu().load_state_dict(best["state_dict"])
-    return FitResult(
-        history=tuple(history.rows),
+    return TrainingRecord(
+        recipe=recipe.model_dump(mode="json"),
+        seed=optimisation.seed,
+        epochs_run=len(history.rows),
         best_epoch=checkpoints.best_epoch,
+        history=tuple(history.rows),
+        patches_version=run.store.data_version,
+        splits_version=run.splits.data_version,
+        fingerprint=fingerprint(recipe, run.store, run.splits),
         seconds=seconds,
         device=f"{name}, {precision}",
-        steps=budget.done,
+        steps_run=budget.done,
         stopped_by=budget.stopped_by or "steps",
-        resumed_from_epoch=None if state is None else int(state["epoch"]) + 1,
     )
 
 

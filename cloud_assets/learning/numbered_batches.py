@@ -105,21 +105,12 @@ class EpochSampler(Sampler[int]):
         return iter(range(first, first + self._batches))
 
 
-def training_loader(batches: Dataset[Any], batches_an_epoch: int, workers: int) -> DataLoader[Any]:
-    """A loader of batches by number; with 0 ``workers`` the main process loads them."""
-    return _loader(batches, workers, EpochSampler(batches_an_epoch))
-
-
-def validation_loader(batches: Dataset[Any], workers: int) -> DataLoader[Any]:
-    """A loader of validation batches in their order."""
-    return _loader(batches, workers, None)
-
-
-def _loader(batches: Dataset[Any], workers: int, sampler: EpochSampler | None) -> DataLoader[Any]:
+def loader(batches: Dataset[Any], workers: int, an_epoch: int | None = None) -> DataLoader[Any]:
+    """Loads batches in as many processes (0: in the main one): in their order, or the next so many of them an epoch."""
     return DataLoader(
         batches,
         batch_size=None,
-        sampler=sampler,
+        sampler=None if an_epoch is None else EpochSampler(an_epoch),
         num_workers=workers,
         persistent_workers=workers > 0,
         # Forked, a process that has used torch, OpenVINO or GDAL may hang or die.

@@ -13,11 +13,11 @@ from lightning.pytorch.callbacks import Callback
 from torch.utils.data import Dataset
 
 from cloud_assets.errors import NoUsablePatches
-from cloud_assets.inference.bundle import CardSection, ModelBundle, ModelCard, TrainingRecord
+from cloud_assets.inference.bundle import CardSection, ModelBundle, ModelCard
 from cloud_assets.learning.fit import TrainedModule, fit, torch_threads
-from cloud_assets.learning.numbered_batches import NumberedBatches, training_loader, validation_loader
+from cloud_assets.learning.numbered_batches import NumberedBatches, loader
 from cloud_assets.learning.recipe import Recipe
-from cloud_assets.learning.training_run import TrainingRun, fingerprint
+from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.specifications import NetworkSpecification
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.simulated import simulated_store
@@ -67,15 +67,14 @@ def train_model(recipe: R, run: TrainingRun, plan: Callable[[R, TrainingRun], Pl
     made = plan(recipe, run)
     one_pass = -(-made.samples // optimisation.batch_size)
     steps = optimisation.steps_per_epoch or max(one_pass, made.fewest_batches)
-    result = fit(
+    record = fit(
         made.module,
-        training_loader(made.training, steps, optimisation.workers),
-        validation_loader(made.validation, optimisation.workers),
-        optimisation,
+        loader(made.training, optimisation.workers, steps),
+        loader(made.validation, optimisation.workers),
+        recipe,
         run,
         made.callbacks,
     )
-    best = result.history[result.best_epoch]
     card = ModelCard(
         task=run.task,
         variant=run.variant,
@@ -86,21 +85,8 @@ def train_model(recipe: R, run: TrainingRun, plan: Callable[[R, TrainingRun], Pl
         preprocessing=made.preprocessing,
         classes=made.classes,
         patch_size=made.patch_size,
-        training=TrainingRecord(
-            recipe=recipe.model_dump(mode="json"),
-            seed=optimisation.seed,
-            epochs_run=len(result.history),
-            best_epoch=result.best_epoch,
-            history=result.history,
-            patches_version=run.store.data_version,
-            splits_version=run.splits.data_version,
-            fingerprint=fingerprint(recipe, run.store, run.splits),
-            seconds=result.seconds,
-            device=result.device,
-            steps_run=result.steps,
-            stopped_by=result.stopped_by,
-        ),
-        metrics={name: value for name, value in best.items() if name.startswith("val_")},
+        training=record,
+        metrics={name: value for name, value in record.history[record.best_epoch].items() if name.startswith("val_")},
         software=software_versions(),
         details=made.section.details(),
         is_synthetic_training_data=run.store.is_synthetic,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cloud_assets.bands import Instrument, vegetation_positions
 from cloud_assets.errors import UnknownBand
 from cloud_assets.families.translation.metrics import ndvi
-from cloud_assets.reports.figures import BASELINE_COLOUR, SERIES_COLOURS, figure_style, png
+from cloud_assets.reports.figures import BASELINE_COLOUR, SERIES_COLOURS, drawing, figure_style, png, without_ticks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,8 +110,7 @@ def _panel_row(
     panels.append((f"error (0 to {_ERROR_RANGE:g})", error, {"cmap": "magma", "vmin": 0, "vmax": _ERROR_RANGE}))
     all_axes: Any = figure.subplots(1, columns)
     for axes, (heading, picture, options) in zip(all_axes, panels, strict=True):
-        axes.set(xticks=[], yticks=[])
-        axes.grid(visible=False)
+        without_ticks(axes)
         axes.set_title(heading, fontsize=8.5)
         axes.imshow(picture, **options)
 
@@ -158,35 +157,28 @@ def sample_picture(shown: Sequence[tuple[Floats, ...]]) -> bytes:
 
 def _band_histograms(histograms: npt.NDArray[np.int64], bands: Sequence[str]) -> bytes:
     """Distributions of reflectance from 0 to 1, predicted and true (2, K, bins), one panel a band."""
-    from matplotlib.figure import Figure
-
     bins = histograms.shape[2]
     centres = (np.arange(bins) + 0.5) / bins
-    total = np.maximum(histograms.sum(axis=2, keepdims=True), 1)
-    with figure_style():
-        figure = Figure(figsize=(2.6 * len(bands) + 0.6, 3.1))
-        panels: Any = np.atleast_1d(figure.subplots(1, len(bands)))
-        for band, (axes, name) in enumerate(zip(panels, bands, strict=True)):
-            made, true = (histograms / total)[:, band]
+    shares = histograms / np.maximum(histograms.sum(axis=2, keepdims=True), 1)
+    with drawing(2.6 * len(bands) + 0.6, 3.1, columns=len(bands)) as (figure, panels):
+        for band, (axes, name) in enumerate(zip(np.atleast_1d(panels), bands, strict=True)):
+            made, true = shares[:, band]
             axes.fill_between(centres, true, color=BASELINE_COLOUR, alpha=0.6, linewidth=0, label="true")
             axes.plot(centres, made, color=SERIES_COLOURS[1], linewidth=1.4, label="made")
             seen = np.flatnonzero(np.cumsum(true) < 0.999)
             axes.set_xlim(0, min(1, 1.25 * centres[seen[-1]] + 0.02) if len(seen) else 1)
             axes.set(title=name, xlabel="reflectance", yticks=[])
-        panels[0].legend()
+        figure.axes[0].legend()
         return png(figure)
 
 
 def _ndvi_scatter(histogram: npt.NDArray[np.int64]) -> bytes | None:
     """Predicted against true NDVI, both from -1 to 1, of pixels counted by true, then predicted value."""
     from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
 
     if not histogram.any():
         return None
-    with figure_style():
-        figure = Figure(figsize=(5.4, 4.4))
-        axes = figure.add_subplot()
+    with drawing(5.4, 4.4) as (figure, axes):
         shown = np.where(histogram > 0, histogram, np.nan).T
         image = axes.imshow(shown, origin="lower", extent=(-1, 1, -1, 1), norm=LogNorm(), cmap="viridis")
         axes.plot([-1, 1], [-1, 1], color=SERIES_COLOURS[1], linestyle="--", linewidth=1.2, label="equal")
@@ -198,7 +190,6 @@ def _ndvi_scatter(histogram: npt.NDArray[np.int64]) -> bytes | None:
 
 def _quality_curve(history: Sequence[Mapping[str, float]], best_epoch: int) -> bytes | None:
     """PSNR on validation by epoch, and how strongly the pictures answer to their input; None without a history."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     series = {"val_psnr": "PSNR (dB)", "val_response": "difference between places, made / true"}
@@ -206,13 +197,11 @@ def _quality_curve(history: Sequence[Mapping[str, float]], best_epoch: int) -> b
     if not shown:
         return None
     epochs = np.arange(1, len(history) + 1)
-    with figure_style():
-        figure = Figure(figsize=(8.6, 3.4))
-        panels: Any = np.atleast_1d(figure.subplots(1, len(shown)))
-        for axes, (name, title) in zip(panels, shown.items(), strict=True):
+    with drawing(8.6, 3.4, columns=len(shown)) as (figure, panels):
+        for axes, (name, title) in zip(np.atleast_1d(panels), shown.items(), strict=True):
             axes.plot(epochs, [row.get(name, np.nan) for row in history], marker="o", markersize=3)
             axes.axvline(best_epoch + 1, color="#2b2b2b", linestyle="--", linewidth=1.1, label="weights kept")
             axes.set(xlabel="epoch", ylabel=title)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        panels[0].legend()
+        figure.axes[0].legend()
         return png(figure)

@@ -11,7 +11,7 @@ from torch import nn
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import InvalidData
 from cloud_assets.families.translation.recipe import TranslationSection
-from cloud_assets.inference.bundle import ModelBundle, ModelCard
+from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.predictor import Predictor, check_input, reflect_pad
 from cloud_assets.networks.generators import fix_statistics
 
@@ -77,17 +77,13 @@ class TranslationPredictor(Predictor):
 
     def _scaled(self, dn: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Preprocessed backscatter, and where there is any."""
-        check_decibel(check_input(dn, self.card), self.card)
+        finite = check_input(dn, self.card)[np.isfinite(dn)]
+        is_decibel = INSTRUMENTS[self.card.preprocessing.instrument].unit == "dB"
+        # No place on Earth has only positive values in decibel.
+        if is_decibel and finite.size > _FEW_PIXELS and finite.min() >= 0:
+            raise InvalidData(
+                f"{self.card.task}/{self.card.variant} reads backscatter in decibel; these {finite.size} values lie "
+                f"between {finite.min():.3g} and {finite.max():.3g}, so they are linear power. Convert them by "
+                "10 * log10 first."
+            )
         return self.card.preprocessing(dn)
-
-
-def check_decibel(dn: npt.NDArray[Any], card: ModelCard) -> None:
-    """Refuses linear power where a model reads decibel: every finite value positive, which no place on Earth is."""
-    if INSTRUMENTS[card.preprocessing.instrument].unit != "dB":
-        return
-    finite = dn[np.isfinite(dn)]
-    if finite.size > _FEW_PIXELS and finite.min() >= 0:
-        raise InvalidData(
-            f"{card.task}/{card.variant} reads backscatter in decibel; these {finite.size} values lie between "
-            f"{finite.min():.3g} and {finite.max():.3g}, so they are linear power. Convert them by 10 * log10 first."
-        )

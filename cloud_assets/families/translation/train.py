@@ -140,29 +140,27 @@ class CollapseMonitor(Callback):
 
     def __init__(self, patience: int) -> None:
         self._patience = patience
-        self._collapsed = self._diverged = 0
-        self._best = -np.inf
-        self._has_answered = False
-        self.reason = ""
+        self.collapsed = self.diverged = 0
+        self.best, self.has_answered, self.reason = -np.inf, False, ""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Looks at the validation metrics."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         response, psnr = metrics.get("val_response", 1.0), metrics["val_psnr"]
-        self._best = max(self._best, psnr)
-        self._collapsed = self._collapsed + 1 if response < _SMALLEST_RESPONSE else 0
-        self._diverged = self._diverged + 1 if psnr < self._best - _LARGEST_FALL else 0
-        self._has_answered |= response >= _SMALLEST_RESPONSE
-        if self._collapsed >= self._patience:
+        self.best = max(self.best, psnr)
+        self.collapsed = self.collapsed + 1 if response < _SMALLEST_RESPONSE else 0
+        self.diverged = self.diverged + 1 if psnr < self.best - _LARGEST_FALL else 0
+        self.has_answered |= response >= _SMALLEST_RESPONSE
+        if self.collapsed >= self._patience:
             what = f"pictures of different places differ by only {response:.1%} of what true ones differ by"
             self._end(trainer, f"mode collapse: for {self._patience} epochs, {what}")
-        elif self._diverged >= self._patience:
-            what = f"PSNR is {psnr:.1f} dB, {self._best:.1f} dB was reached before"
+        elif self.diverged >= self._patience:
+            what = f"PSNR is {psnr:.1f} dB, {self.best:.1f} dB was reached before"
             self._end(trainer, f"divergence: for {self._patience} epochs, {what}")
 
     def _end(self, trainer: Trainer, reason: str) -> None:
         advice = "Lower the learning rate or the weight of the adversarial loss, or use pairs."
-        if not self._has_answered:
+        if not self.has_answered:
             raise TrainingFailed(f"{reason}, and it never was otherwise: there are no good weights to keep. {advice}")
         self.reason = f"{reason}; training ended after epoch {trainer.current_epoch}, the best weights were kept"
         logging.getLogger(__name__).warning("%s. %s", self.reason, advice)
@@ -170,19 +168,11 @@ class CollapseMonitor(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What was seen so far."""
-        return {
-            "collapsed": self._collapsed,
-            "diverged": self._diverged,
-            "best": float(self._best),
-            "has_answered": self._has_answered,
-            "reason": self.reason,
-        }
+        return {name: vars(self)[name] for name in ("collapsed", "diverged", "best", "has_answered", "reason")}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Goes on watching."""
-        self._collapsed, self._diverged = state_dict["collapsed"], state_dict["diverged"]
-        self._best, self._has_answered = state_dict["best"], state_dict["has_answered"]
-        self.reason = state_dict["reason"]
+        vars(self).update(state_dict)
 
 
 class SamplePictures(Callback):
