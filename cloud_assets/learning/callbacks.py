@@ -1,6 +1,5 @@
 """Callbacks of every training: budget, learning rate, seeds, history, checkpoints, weight averaging, progress bar."""
 
-import csv
 import errno
 import logging
 import math
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint, WeightAveraging
@@ -213,11 +213,9 @@ class History(Callback):
         metrics["seconds"] = round(self._budget.seconds, 3)
         epoch = len(self.rows)
         self.rows.append({"epoch": float(epoch), **metrics})
-        with atomic_file(self._run.checkpoints / "history.csv") as path, path.open("w", newline="") as file:
-            names = list(dict.fromkeys(name for row in self.rows for name in row))
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows({**row, "epoch": int(row["epoch"]) + 1} for row in self.rows)  # from 1 for people
+        with atomic_file(self._run.checkpoints / "history.csv") as path:
+            counted = pd.DataFrame(self.rows).assign(epoch=range(1, epoch + 2))  # from 1 for people
+            counted.to_csv(path, index=False)
         self._run.on_epoch(epoch, metrics)
 
     def state_dict(self) -> dict[str, Any]:

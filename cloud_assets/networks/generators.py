@@ -16,7 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cloud_assets.networks.specifications import Normalisation, Upsampling
+from cloud_assets.networks.specifications import Normalisation, ResNetGenerator, UNetGenerator, Upsampling
 
 
 def normalisation_layer(kind: Normalisation, channels: int) -> nn.Module:
@@ -106,32 +106,22 @@ class ResidualBlock(nn.Module):
 
 
 class ResNetGeneratorNetwork(nn.Module):
-    """Two halvings, residual blocks, two doublings, tanh (Johnson et al. 2016, arXiv:1603.08155).
+    """Two halvings, residual blocks, two doublings, tanh (Johnson et al. 2016, arXiv:1603.08155)."""
 
-    Arguments as in :class:`~cloud_assets.networks.specifications.ResNetGenerator`.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        width: int,
-        blocks: int,
-        normalisation: Normalisation,
-        upsampling: Upsampling,
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, settings: ResNetGenerator) -> None:
         super().__init__()
+        width = settings.width
 
         def finished(channels: int) -> list[nn.Module]:
-            return [normalisation_layer(normalisation, channels), nn.ReLU(inplace=True)]
+            return [normalisation_layer(settings.normalisation, channels), nn.ReLU(inplace=True)]
 
         layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, width, kernel_size=7)]
         layers += finished(width)
         for channels in (width, 2 * width):
             layers += [nn.Conv2d(channels, 2 * channels, kernel_size=3, stride=2, padding=1), *finished(2 * channels)]
-        layers += [ResidualBlock(4 * width, normalisation) for _ in range(blocks)]
+        layers += [ResidualBlock(4 * width, settings.normalisation) for _ in range(settings.blocks)]
         for channels in (4 * width, 2 * width):
-            layers += [doubling(channels, channels // 2, upsampling), *finished(channels // 2)]
+            layers += [doubling(channels, channels // 2, settings.upsampling), *finished(channels // 2)]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, kernel_size=7), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         initialise(self)
@@ -145,20 +135,12 @@ class UNetGeneratorNetwork(nn.Module):
     """U-Net of strided convolutions with skips, tanh; pix2pix's generator without its dropout, with reflected borders.
 
     Zeros around the border, as in the paper, show a network trained on small crops where the border is; on a larger
-    picture it then finds none and answers with blobs. Arguments as in
-    :class:`~cloud_assets.networks.specifications.UNetGenerator`.
+    picture it then finds none and answers with blobs.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        width: int,
-        depth: int,
-        normalisation: Normalisation,
-        upsampling: Upsampling,
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, settings: UNetGenerator) -> None:
         super().__init__()
+        width, depth, normalisation = settings.width, settings.depth, settings.normalisation
         widths = [width * min(2**level, 8) for level in range(depth + 1)]
         self.entry = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(in_channels, width, kernel_size=3))
         self.down = nn.ModuleList(
@@ -172,7 +154,7 @@ class UNetGeneratorNetwork(nn.Module):
         self.up = nn.ModuleList(
             nn.Sequential(
                 nn.ReLU(),
-                doubling(widths[level + 1] * (1 if level == depth - 1 else 2), widths[level], upsampling),
+                doubling(widths[level + 1] * (1 if level == depth - 1 else 2), widths[level], settings.upsampling),
                 normalisation_layer(normalisation, widths[level]),
             )
             for level in reversed(range(depth))

@@ -176,9 +176,7 @@ class ResNetGenerator(Specification):
         """See :meth:`Specification.build`; output in [-1, 1]; there are no pretrained weights."""
         from cloud_assets.networks.generators import ResNetGeneratorNetwork
 
-        return ResNetGeneratorNetwork(
-            in_channels, out_channels, self.width, self.blocks, self.normalisation, self.upsampling
-        )
+        return ResNetGeneratorNetwork(in_channels, out_channels, self)
 
 
 class UNetGenerator(Specification):
@@ -199,9 +197,7 @@ class UNetGenerator(Specification):
         """See :meth:`Specification.build`; output in [-1, 1]; there are no pretrained weights."""
         from cloud_assets.networks.generators import UNetGeneratorNetwork
 
-        return UNetGeneratorNetwork(
-            in_channels, out_channels, self.width, self.depth, self.normalisation, self.upsampling
-        )
+        return UNetGeneratorNetwork(in_channels, out_channels, self)
 
 
 class PatchDiscriminator(BaseModel):

@@ -54,40 +54,22 @@ def frequency_distance(made: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
 
 @dataclass
 class Translated:
-    """A batch and what the generators made of it; all (N, …, H, W), scaled to [-1, 1]."""
+    """A batch and what the generators made of it; pictures (N, …, H, W) are scaled to [-1, 1]."""
 
-    radar: Tensor
-    seen: Tensor
-    """(N, 1, H, W), validity of the radar pictures."""
     optical: Tensor
+    """True optical pictures."""
     observed: Tensor
-    """(N, 1, H, W), validity of the optical pictures."""
+    """(N, 1, H, W), their validity."""
     made: Tensor
     """Optical pictures made of the radar pictures."""
     ndvi: Tensor
     """(N, 1 or 0, H, W), NDVI predicted beside them."""
-    radar_back: Tensor | None = None
-    """Radar pictures made of ``made``."""
-    radar_made: Tensor | None = None
-    """Radar pictures made of the optical pictures."""
+    judged: dict[str, tuple[Tensor, Tensor]]
+    """True and made pictures that a discriminator tells apart, by its name."""
+    reproduced: dict[str, list[tuple[Tensor, Tensor, Tensor]]]
+    """Made pictures that should be true ones, these, and their validity, by the loss that compares them."""
     optical_back: Tensor | None = None
-    """Optical pictures made of ``radar_made``."""
-    optical_same: Tensor | None = None
-    """What the radar-to-optical generator makes of optical pictures."""
-    radar_same: Tensor | None = None
-    """What the optical-to-radar generator makes of radar pictures."""
-
-    def judged(self, name: str, conditional: bool) -> tuple[Tensor, Tensor]:
-        """True and made pictures that the discriminator of ``optical`` or ``radar`` pictures tells apart.
-
-        ``conditional``: the optical pictures are shown together with the radar pictures.
-        """
-        if name == "radar":
-            assert self.radar_made is not None  # noqa: S101 there is no such discriminator without a cycle
-            return self.radar, self.radar_made
-        if conditional:
-            return torch.cat([self.radar, self.optical], dim=1), torch.cat([self.radar, self.made], dim=1)
-        return self.optical, self.made
+    """Optical pictures made of the radar pictures that were made of them."""
 
 
 class TranslationModule(TrainedModule):
@@ -184,14 +166,19 @@ class TranslationModule(TrainedModule):
         loss, make = self.recipe.loss, self.networks["generator"]
         radar, optical = self.to_layout(radar), self.to_layout(optical)
         whole = make(radar)
-        pictures = Translated(radar, seen, optical, observed, whole[:, : self._bands], whole[:, self._bands :])
+        made = whole[:, : self._bands]
+        pictures = Translated(optical, observed, made, whole[:, self._bands :], {"optical": (optical, made)}, {})
         if loss.cycle:
             back = self.networks["back"]
-            pictures.radar_back = back(pictures.made)
-            pictures.radar_made = back(optical)
-            pictures.optical_back = make(pictures.radar_made)[:, : self._bands]
+            radar_back, radar_made = back(made), back(optical)
+            pictures.judged["radar"] = radar, radar_made
+            pictures.optical_back = optical_back = make(radar_made)[:, : self._bands]
+            pictures.reproduced["cycle"] = [(radar_back, radar, seen), (optical_back, optical, observed)]
             if loss.identity:
-                pictures.optical_same, pictures.radar_same = make(optical)[:, : self._bands], back(radar)
+                optical_same, radar_same = make(optical)[:, : self._bands], back(radar)
+                pictures.reproduced["identity"] = [(optical_same, optical, observed), (radar_same, radar, seen)]
+        if self.recipe.conditional:
+            pictures.judged["optical"] = torch.cat([radar, optical], dim=1), torch.cat([radar, made], dim=1)
         return pictures
 
     def _losses(self, pictures: Translated) -> dict[str, Tensor]:
@@ -202,12 +189,8 @@ class TranslationModule(TrainedModule):
             return mean_where((made - truth).abs(), valid)
 
         terms = self._adversarial(pictures) if weights.adversarial else {}
-        if pictures.radar_back is not None and pictures.optical_back is not None:
-            back = distance(pictures.radar_back, pictures.radar, pictures.seen)
-            terms["cycle"] = back + distance(pictures.optical_back, optical, observed)
-        if pictures.optical_same is not None and pictures.radar_same is not None:
-            same = distance(pictures.optical_same, optical, observed)
-            terms["identity"] = same + distance(pictures.radar_same, pictures.radar, pictures.seen)
+        for name, (first, second) in pictures.reproduced.items():
+            terms[name] = distance(*first) + distance(*second)
         if weights.paired_l1:
             terms["paired_l1"] = distance(pictures.made, optical, observed)
         if weights.paired_l2:
@@ -231,7 +214,7 @@ class TranslationModule(TrainedModule):
         """How far the discriminators are from taking the pictures for real, and what their features tell apart."""
         terms, verdicts = {}, []
         for name, discriminator in self.discriminators.items():
-            true, made = pictures.judged(name, self.recipe.conditional)
+            true, made = pictures.judged[name]
             verdict, features = discriminator(made)
             verdicts.append(least_squares(verdict, True))
             if self.recipe.loss.perceptual and name == "optical":
@@ -249,7 +232,7 @@ class TranslationModule(TrainedModule):
     def _discriminator_loss(self, pictures: Translated) -> Tensor:
         parts = []
         for name, discriminator in self.discriminators.items():
-            true, made = pictures.judged(name, self.recipe.conditional)
+            true, made = pictures.judged[name]
             shown = self.pools[name].exchange(made.detach())
             parts.append(
                 0.5 * (least_squares(discriminator(true)[0], True) + least_squares(discriminator(shown)[0], False))
