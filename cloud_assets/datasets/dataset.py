@@ -199,6 +199,8 @@ def check_all(
         What the check found in the usable items; the names of those for which it raised a
         :class:`CloudAssetsError`, with that reason.
     """
+    from tqdm import tqdm
+
     found: list[Result] = []
     skipped: list[Skipped] = []
 
@@ -210,16 +212,10 @@ def check_all(
 
     workers = min(8, 2 * (os.cpu_count() or 1))
     with ThreadPoolExecutor(workers, thread_name_prefix="check") as pool:
-        for outcome in with_progress(pool.map(attempt, items), len(items), what, progress):
+        outcomes = pool.map(attempt, items)
+        for outcome in tqdm(outcomes, total=len(items), desc=what, unit=" files", disable=not progress):
             if isinstance(outcome, Skipped):
                 skipped.append(outcome)
             else:
                 found.append(outcome)
     return found, skipped
-
-
-def with_progress(items: Iterable[Item], total: int, what: str, progress: bool, unit: str = "files") -> Iterable[Item]:
-    """Shows a progress bar while the items pass by."""
-    from tqdm import tqdm
-
-    return tqdm(items, total=total, desc=what, unit=f" {unit}", disable=not progress)

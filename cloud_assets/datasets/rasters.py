@@ -1,5 +1,6 @@
 """Reading of raster files for all data sets: no directory listings, errors that name the file."""
 
+import hashlib
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,6 @@ Window = tuple[int, int, int, int]
 """(first column, first row, width, height) in pixels; it may reach past the raster."""
 
 _SUBFILE = re.compile(r"/vsisubfile/(\d+)_(\d+),(.+)", re.DOTALL)
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -124,17 +124,15 @@ def read_bands(path: str, indexes: Sequence[int], window: Window | None, fill: f
 def file_digest(path: str) -> str:
     """blake2b of a file's bytes, or of those that a ``/vsisubfile/`` path selects."""
     part = _SUBFILE.fullmatch(path)
-    offset, remaining, file = (int(part[1]), int(part[2]), part[3]) if part else (0, -1, path)
-    digest = blake2b(digest_size=16)
+    file = Path(part[3] if part else path)
     try:
-        with Path(file).open("rb") as stream:
-            stream.seek(offset)
-            while chunk := stream.read(_CHUNK if remaining < 0 else min(_CHUNK, remaining)):
-                digest.update(chunk)
-                remaining -= len(chunk) if remaining >= 0 else 0
+        with file.open("rb") as stream:
+            if part is None:
+                return hashlib.file_digest(stream, lambda: blake2b(digest_size=16)).hexdigest()
+            stream.seek(int(part[1]))
+            return blake2b(stream.read(int(part[2])), digest_size=16).hexdigest()
     except OSError as error:
         raise InvalidData(f"{file} cannot be read ({error.strerror}).") from error
-    return digest.hexdigest()
 
 
 def combined_digest(parts: Sequence[str]) -> str:

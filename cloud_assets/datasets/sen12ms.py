@@ -216,7 +216,12 @@ def unpack(archive: Path, target: Path, progress: bool) -> None:
             tqdm(total=size, desc=archive.name, unit="B", unit_scale=True, disable=not progress) as bar,
         ):
             for member in members:
-                _check_member(member, archive)
+                path, name = PurePosixPath(member.name), repr(member.name)
+                if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in path.parts[0]:
+                    raise InvalidData(f"{archive} would write {name} outside its folder. Do not use this archive.")
+                if not (member.isfile() or member.isdir()):
+                    kind = "a link" if member.issym() or member.islnk() else "a device"
+                    raise InvalidData(f"{archive}: {name} is {kind}; only plain files are unpacked. Do not use it.")
                 if member.isfile():
                     _write_member(members, member, target)
                     count += 1
@@ -232,17 +237,6 @@ def unpack(archive: Path, target: Path, progress: bool) -> None:
         ) from error
     with atomic_file(stamp) as temporary:
         temporary.write_text(json.dumps({**begun, "is_complete": True}), encoding="utf-8")
-
-
-def _check_member(member: tarfile.TarInfo, archive: Path) -> None:
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in path.parts[0]:
-        raise InvalidData(f"{archive} would write {member.name!r} outside its folder. Do not use this archive.")
-    if not (member.isfile() or member.isdir()):
-        kind = "a link" if member.issym() or member.islnk() else "a device"
-        raise InvalidData(
-            f"{archive}: {member.name!r} is {kind}; only plain files are unpacked. Do not use this archive."
-        )
 
 
 def _write_member(members: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:

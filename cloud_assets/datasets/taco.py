@@ -21,7 +21,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud_assets.datasets.dataset import with_progress
 from cloud_assets.errors import InvalidData, SourceUnreachable
 from cloud_assets.storage import atomic_file
 
@@ -149,6 +148,7 @@ def localise(samples: Sequence[ByteRange], place: Path, progress: bool) -> None:
     Raises:
         SourceUnreachable: Some could not be downloaded; the others are kept, and the next call goes on from there.
     """
+    from tqdm import tqdm
 
     def missing() -> list[ByteRange]:
         paths = {localised_path(sample.name, place): sample for sample in samples}
@@ -174,8 +174,7 @@ def localise(samples: Sequence[ByteRange], place: Path, progress: bool) -> None:
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="download") as pool:
         try:
-            for _ in with_progress(pool.map(fetch, left), len(left), "download", progress, "samples"):
-                pass
+            list(tqdm(pool.map(fetch, left), total=len(left), desc="download", unit=" samples", disable=not progress))
         except BaseException:
             stop.set()
             raise

@@ -73,7 +73,7 @@ def open_geotiff(
                 "10 * log10(power), 20 * log10(amplitude)."
             )
         found = {
-            name: (RasterBand(file, index), band_scaling(raster, index, profile, scaling, (stem,)))
+            name: band_scaling(raster, RasterBand(file, index), profile, scaling, (stem,))
             for index, name in enumerate(names, start=1)
             if name is not None
         }
@@ -217,9 +217,9 @@ def open_band_folder(folder: Container, instrument: str | None = None, scaling: 
         )
     found = {}
     for name in filter(named.__contains__, profile.names):
-        band_file = RasterBand(folder.gdal_path(named[name]))
-        with open_raster(band_file.path) as raster:
-            found[name] = band_file, band_scaling(raster, 1, profile, scaling, (folder.name, *stems))
+        path = folder.gdal_path(named[name])
+        with open_raster(path) as raster:
+            found[name] = band_scaling(raster, RasterBand(path), profile, scaling, (folder.name, *stems))
     bands, notes = scaled_bands(found)
     return SceneSource(
         name=safe_name(folder.name),

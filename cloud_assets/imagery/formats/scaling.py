@@ -47,15 +47,9 @@ def stated_by_user(scale: float | None, offset: float | None) -> Scaling | None:
 
 
 @dataclass(frozen=True)
-class BandScaling:
-    """How one band of a file is read."""
+class ScaledBand(SceneBand):
+    """One band of a file, and how its scaling was found out."""
 
-    scale: float | None
-    """Physical units a number; None: as in the instrument's profile."""
-    offset: float | None
-    """Physical units; None: as in the profile."""
-    nodata: float | None
-    """The file's own number for missing pixels; None: as in the profile."""
     notes: tuple[str, ...] = ()
     """What was assumed, for the user."""
     is_harmonised: bool = False
@@ -63,76 +57,73 @@ class BandScaling:
 
 
 def band_scaling(
-    raster: "DatasetReader", index: int, profile: Instrument, given: Scaling | None, names: Sequence[str]
-) -> BandScaling:
-    """Finds out how a band (from 1) is scaled: as the user states, by the file's tags, or by its name and numbers.
+    raster: "DatasetReader", band: RasterBand, profile: Instrument, given: Scaling | None, names: Sequence[str]
+) -> ScaledBand:
+    """Finds out how a band is scaled: as the user states, by the file's tags, or by its name and numbers.
 
     The names of the file and of what holds it may tell the processing baseline.
 
     Raises:
         InvalidScene: If floating-point numbers are neither reflectance nor digital numbers.
     """
-    nodata = raster.nodatavals[index - 1]
+    nodata = raster.nodatavals[band.index - 1]
     if given is not None and (given.scale is not None or given.offset is not None):
-        return BandScaling(given.scale, given.offset, nodata)
-    scale, offset = raster.scales[index - 1], raster.offsets[index - 1]
+        return ScaledBand(band, given.scale, given.offset, nodata)
+    scale, offset = raster.scales[band.index - 1], raster.offsets[band.index - 1]
     if (scale, offset) != (1.0, 0.0):
-        return BandScaling(scale, offset, nodata)
+        return ScaledBand(band, scale, offset, nodata)
     if any(_HLS.search(name) for name in names):
-        return BandScaling(1e-4, 0.0, -9999 if nodata is None else nodata)
+        return ScaledBand(band, 1e-4, 0.0, -9999 if nodata is None else nodata)
     if profile.unit != "reflectance":
-        return BandScaling(None, None, nodata)
-    if np.issubdtype(np.dtype(raster.dtypes[index - 1]), np.floating):
-        return _floating(raster, index, profile, nodata)
+        return ScaledBand(band, None, None, nodata)
+    if np.issubdtype(np.dtype(raster.dtypes[band.index - 1]), np.floating):
+        return _floating(raster, band, profile, nodata)
     if profile.name.startswith("sentinel2") and _states_offset(raster, names):
-        return _with_offset(raster, index, profile, nodata)
-    return BandScaling(None, None, nodata)
+        return _with_offset(raster, band, profile, nodata)
+    return ScaledBand(band, None, None, nodata)
 
 
 def stated_scaling(
-    raster: "DatasetReader", index: int, profile: Instrument, stated: Mapping[str, float], is_harmonised: bool
-) -> BandScaling:
+    raster: "DatasetReader", band: RasterBand, profile: Instrument, stated: Mapping[str, float], is_harmonised: bool
+) -> ScaledBand:
     """The scaling that a catalogue states, but for offsets of Sentinel-2 that the numbers do not have.
 
     Catalogues state the offset of processing baseline 04.00 also for files whose numbers were harmonised, and their
-    own flag for it (``is_harmonised``) is wrong at times (Element84/earth-search issues 66 and 71), so the numbers of
-    the band, ``index`` counting from 1, decide. Stated are ``scale``, ``offset``, ``nodata``.
+    own flag for it (``is_harmonised``) is wrong at times (Element84/earth-search issues 66 and 71), so the numbers
+    decide. Stated are ``scale``, ``offset``, ``nodata``.
     """
-    nodata = stated.get("nodata", raster.nodatavals[index - 1])
+    nodata = stated.get("nodata", raster.nodatavals[band.index - 1])
     scale, offset = stated.get("scale", profile.scale), stated.get("offset", 0.0)
     may_lack_it = profile.name.startswith("sentinel2") and offset < 0
-    if may_lack_it and (is_harmonised or _goes_below(raster, index, nodata, -offset / scale)):
+    if may_lack_it and (is_harmonised or _goes_below(raster, band.index, nodata, -offset / scale)):
         note = f"The catalogue states an offset of {offset:g}, which the numbers do not have: read as harmonised."
-        return BandScaling(scale, 0.0, nodata, (note,), is_harmonised=True)
-    return BandScaling(scale, offset, nodata)
+        return ScaledBand(band, scale, 0.0, nodata, (note,), is_harmonised=True)
+    return ScaledBand(band, scale, offset, nodata)
 
 
-def scaled_bands(found: Mapping[str, tuple[RasterBand, BandScaling]]) -> tuple[dict[str, SceneBand], list[str]]:
+def scaled_bands(found: Mapping[str, ScaledBand]) -> tuple[dict[str, SceneBand], list[str]]:
     """Bands of one product, and what was assumed: harmonised if one of them shows it, for bright bands cannot."""
-    shown = next((scaling for _, scaling in found.values() if scaling.is_harmonised), None)
-    bands: dict[str, SceneBand] = {}
-    notes: list[str] = []
-    for name, (raster, scaling) in found.items():
-        offset, noted = (scaling.offset, scaling.notes) if shown is None else (shown.offset, shown.notes)
-        bands[name] = SceneBand(raster, scaling.scale, offset, scaling.nodata)
-        notes += noted
-    return bands, list(dict.fromkeys(notes))
+    shown = next((band for band in found.values() if band.is_harmonised), None)
+    bands = {
+        name: SceneBand(band.raster, band.scale, (shown or band).offset, band.nodata) for name, band in found.items()
+    }
+    return bands, list(dict.fromkeys(note for band in found.values() for note in (shown or band).notes))
 
 
-def _floating(raster: "DatasetReader", index: int, profile: Instrument, nodata: float | None) -> BandScaling:
+def _floating(raster: "DatasetReader", band: RasterBand, profile: Instrument, nodata: float | None) -> ScaledBand:
     """Reflectance or digital numbers as floating point; 0 is missing, for no ground reflects nothing at all."""
     if not np.issubdtype(np.dtype(profile.dtype), np.integer):
-        return BandScaling(None, None, nodata)
-    sample = sampled(raster, index, nodata)
+        return ScaledBand(band, None, None, nodata)
+    sample = sampled(raster, band.index, nodata)
     high = float(np.percentile(sample, 99)) if sample.size else 0.0
     missing = 0.0 if nodata is None else nodata
     if high <= _BRIGHTEST_REFLECTANCE:
-        return BandScaling(1.0, 0.0, missing, ("Floating-point numbers were read as reflectance (1 is white).",))
+        return ScaledBand(band, 1.0, 0.0, missing, ("Floating-point numbers were read as reflectance (1 is white).",))
     if high >= _SMALLEST_DN * 10:
-        return BandScaling(None, None, missing, (f"Floating-point numbers were read as those of {profile.name}.",))
+        return ScaledBand(band, None, None, missing, (f"Floating-point numbers were read as those of {profile.name}.",))
     raise InvalidScene(
-        f"{raster.name}: band {index} holds floating-point numbers up to about {high:.3g}, neither reflectance (0 to "
-        f"1) nor digital numbers of {profile.name}. Say how they are scaled: --scale 0.01 --offset 0 for percent."
+        f"{raster.name}: band {band.index} holds floating-point numbers up to about {high:.3g}, neither reflectance (0 "
+        f"to 1) nor digital numbers of {profile.name}. Say how they are scaled: --scale 0.01 --offset 0 for percent."
     )
 
 
@@ -144,13 +135,13 @@ def _states_offset(raster: "DatasetReader", names: Sequence[str]) -> bool:
     return any((int(match[1]), int(match[2])) >= SENTINEL2_OFFSET_SINCE for match in found)
 
 
-def _with_offset(raster: "DatasetReader", index: int, profile: Instrument, nodata: float | None) -> BandScaling:
+def _with_offset(raster: "DatasetReader", band: RasterBand, profile: Instrument, nodata: float | None) -> ScaledBand:
     """A stack of baseline 04.00 or later: its numbers have the offset, unless they were harmonised meanwhile."""
-    if _goes_below(raster, index, nodata, -SENTINEL2_OFFSET):
+    if _goes_below(raster, band.index, nodata, -SENTINEL2_OFFSET):
         note = "The numbers go below 1000 although the processing baseline is 04.00 or later: read as harmonised."
-        return BandScaling(None, 0.0, nodata, (note,), is_harmonised=True)
+        return ScaledBand(band, None, 0.0, nodata, (note,), is_harmonised=True)
     note = "The processing baseline is 04.00 or later: an offset of -1000 was applied (other: --offset)."
-    return BandScaling(None, SENTINEL2_OFFSET * profile.scale, nodata, (note,))
+    return ScaledBand(band, None, SENTINEL2_OFFSET * profile.scale, nodata, (note,))
 
 
 def _goes_below(raster: "DatasetReader", index: int, nodata: float | None, offset: float) -> bool:

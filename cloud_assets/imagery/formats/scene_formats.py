@@ -73,18 +73,12 @@ def open_scene(
     """Describes the scene at a path; nothing but headers and metadata is read.
 
     Args:
-        path: A GeoTIFF or other raster file; a Sentinel-2 product or a Landsat scene as a folder, zip or tar archive;
-            the metadata file of one of these, or one granule of an old Sentinel-2 product; a folder of one raster file
-            a band; a band of a 38-Cloud patch; a STAC item. Raster files and items may be addresses: ``https://…``,
-            ``s3://…``, ``gs://…``.
+        path: As :data:`ACCEPTED` says; also a granule of an old Sentinel-2 product, or a band of a 38-Cloud patch.
         bands: Names of the bands of a raster file in their order, where the file does not tell; ``-`` for a band that
             is not used.
         instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`, where the files do not tell; one that is named as a
             radar partner (``…_s1.tif``) tells.
         scaling: From the numbers of a raster file to physical units, where the file does not tell.
-
-    Returns:
-        The scene.
 
     Raises:
         InvalidScene: If there is nothing, nothing known, or several scenes; other errors as the formats raise them.

@@ -26,7 +26,7 @@ from cloud_assets.imagery.formats.names import (
     known_instrument,
     safe_name,
 )
-from cloud_assets.imagery.formats.scaling import BandScaling, Scaling, band_scaling, scaled_bands, stated_scaling
+from cloud_assets.imagery.formats.scaling import ScaledBand, Scaling, band_scaling, scaled_bands, stated_scaling
 from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneSource, finest_grid, sun_corrected, sun_notes
 
 if TYPE_CHECKING:
@@ -91,18 +91,18 @@ def open_stac(location: Path | str, instrument: str | None = None, scaling: Scal
     stated_elevation = item.properties.get("view:sun_elevation")
     elevation = None if stated_elevation is None else float(stated_elevation)
     sun = sun_notes(str(location), elevation)
-    found: dict[str, tuple[RasterBand, BandScaling]] = {}
-    for path, index, name, stated in _rasters(item, location, profile):
+    is_harmonised = item.properties.get("earthsearch:boa_offset_applied") is True
+    baseline = f"_N{item.properties.get('s2:processing_baseline', '')}"
+    found: dict[str, ScaledBand] = {}
+    for band, name, stated in _rasters(item, location, profile):
         if name in found:
             continue
-        with open_raster(path) as raster:
+        with open_raster(band.path) as raster:
             if scaling is None and ("scale" in stated or "offset" in stated):
-                is_harmonised = item.properties.get("earthsearch:boa_offset_applied") is True
-                scaled = stated_scaling(raster, index, profile, stated, is_harmonised)
+                found[name] = stated_scaling(raster, band, profile, stated, is_harmonised)
             else:
-                baseline = f"_N{item.properties.get('s2:processing_baseline', '')}"
-                scaled = band_scaling(raster, index, profile, scaling, (item.id, PurePosixPath(path).name, baseline))
-        found[name] = RasterBand(path, index), scaled
+                texts = (item.id, PurePosixPath(band.path).name, baseline)
+                found[name] = band_scaling(raster, band, profile, scaling, texts)
     bands, notes = scaled_bands(found)
     if not bands:
         raise InvalidScene(
@@ -213,12 +213,8 @@ def _by_platform(item: "Item") -> str | None:
 
 def _rasters(
     item: "Item", location: Path | str, profile: Instrument
-) -> Iterator[tuple[str, int, str, Mapping[str, float]]]:
-    """The bands of an item, the best file of each first.
-
-    Yields:
-        GDAL path; number of the band in the file; own name of the band; stated scale, offset and nodata.
-    """
+) -> Iterator[tuple[RasterBand, str, Mapping[str, float]]]:
+    """The bands of an item, the best file of each first: raster, own name, stated scale, offset and nodata."""
     beside = None if is_address(location) else Path(str(location).partition("#")[0]).absolute().parent
 
     def preference(entry: tuple[str, "Asset"]) -> tuple[bool, bool, float]:
@@ -240,7 +236,7 @@ def _rasters(
             name = next((found for text in spelt if text and (found := find_band(str(text), profile))), None)
             if name is not None:
                 stated = {what: fields[f"raster:{what}"] for what in _STATED if f"raster:{what}" in fields}
-                yield path, index, name, stated
+                yield RasterBand(path, index), name, stated
 
 
 def _fields(asset: "Asset") -> list[dict[str, Any]]:
