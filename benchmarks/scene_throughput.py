@@ -219,7 +219,7 @@ def _end_to_end(arguments: argparse.Namespace, side: int) -> dict[str, float]:
 
 
 def _tiling(arguments: argparse.Namespace, side: int) -> "object":
-    from cloud_assets.imagery.tiling.windows import Tiling
+    from cloud_assets.imagery.tiling import Tiling
 
     options = _options(arguments)
     return Tiling.plan(side, side, options.window, options.overlap)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.imagery.tiling.windows import Window
+from cloud_assets.imagery.tiling import Window
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cloud_assets.datasets.scene import Grid
     from cloud_assets.families.scene_product import ProductSettings, SceneProduct
-    from cloud_assets.imagery.tiling.pipeline import WindowReader
+    from cloud_assets.imagery.tiling import WindowReader
     from cloud_assets.inference.bundle import CardSection, ModelBundle
     from cloud_assets.inference.device import Parallelism
     from cloud_assets.inference.predictor import Predictor

@@ -12,9 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cloud_assets.datasets.scene import Grid
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.imagery.formats.scene_source import SceneSource
-from cloud_assets.imagery.tiling.windows import Tiling
-from cloud_assets.imagery.writing.pictures import Picture
-from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
+from cloud_assets.imagery.tiling import Tiling
+from cloud_assets.imagery.writing import Picture, RasterDraft, RasterForm
 from cloud_assets.inference.bundle import ModelCard
 from cloud_assets.inference.device import Parallelism
 from cloud_assets.inference.predictor import Predictor

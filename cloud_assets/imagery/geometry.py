@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.datasets.scene import Grid
-from cloud_assets.imagery.tiling.windows import Window
+from cloud_assets.imagery.tiling import Window
 
 
 def footprint(grid: Grid) -> tuple[dict[str, Any], tuple[float, float, float, float]] | None:

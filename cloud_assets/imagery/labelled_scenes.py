@@ -27,7 +27,7 @@ from cloud_assets.imagery.formats.scene_formats import looks_like_scene, open_sc
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.formats.stac_scene import labelled_scenes
 from cloud_assets.imagery.geometry import footprint
-from cloud_assets.imagery.tiling.windows import Window
+from cloud_assets.imagery.tiling import Window
 from cloud_assets.storage import atomic_directory
 
 _IMAGE_FOLDERS = ("images", "image", "imgs", "img", "scenes")

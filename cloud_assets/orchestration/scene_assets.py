@@ -159,7 +159,7 @@ def _asked_for(context: dg.AssetExecutionContext, folders: Folders) -> list[str]
 
 def _metadata(products: SceneProducts, champions: RegisteredChampions, findings: Sequence[Finding]) -> Metadata:
     """The products of one scene: pictures, numbers, files, models."""
-    from cloud_assets.imagery.writing.pictures import of_class_file, png
+    from cloud_assets.imagery.writing import of_class_file, png
 
     paths, statistics = products.paths, products.statistics
     metadata: Metadata = {

@@ -18,8 +18,7 @@ from cloud_assets.imagery.formats.names import find_band, located
 from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside
 from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource
-from cloud_assets.imagery.tiling.pipeline import ArrayReader
-from cloud_assets.imagery.tiling.windows import Tiling
+from cloud_assets.imagery.tiling import ArrayReader, Tiling
 from cloud_assets.inference.bundle import ModelBundle, ModelCard
 from cloud_assets.inference.device import Parallelism, threads_of_each_call
 from cloud_assets.inference.drift_reference import image_features

@@ -11,8 +11,7 @@ from cloud_assets.datasets.scene import Grid
 from cloud_assets.errors import InvalidScene
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.geometry import footprint
-from cloud_assets.imagery.writing.pictures import legend_colours
-from cloud_assets.imagery.writing.raster_files import RasterDraft
+from cloud_assets.imagery.writing import RasterDraft, legend_colours
 from cloud_assets.storage import atomic_file
 from cloud_assets.version import __version__
 

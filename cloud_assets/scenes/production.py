@@ -13,8 +13,15 @@ from pathlib import Path
 from cloud_assets.errors import InvalidScene
 from cloud_assets.families.scene_product import SceneWork
 from cloud_assets.imagery.formats.scene_source import SceneSource
-from cloud_assets.imagery.writing.pictures import legend_colours, natural_colours, of_codes, of_measurements, png
-from cloud_assets.imagery.writing.raster_files import storage_errors, write_cog
+from cloud_assets.imagery.writing import (
+    legend_colours,
+    natural_colours,
+    of_codes,
+    of_measurements,
+    png,
+    storage_errors,
+    write_cog,
+)
 from cloud_assets.inference.device import threads_of_each_call
 from cloud_assets.scenes.planning import (
     SceneModels,

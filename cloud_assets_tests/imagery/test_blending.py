@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from cloud_assets.imagery.tiling.pipeline import SeamBlender
-from cloud_assets.imagery.tiling.windows import Tiling
+from cloud_assets.imagery.tiling import SeamBlender, Tiling
 
 SHAPES = [(1, 1), (7, 300), (64, 64), (65, 129), (200, 150), (311, 97)]
 GRIDS = [(64, 16), (64, 0), (48, 33), (40, 37)]

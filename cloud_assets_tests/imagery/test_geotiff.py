@@ -7,7 +7,7 @@ import rasterio
 from cloud_assets.errors import InvalidData, InvalidRecipe, InvalidScene, UnknownBand
 from cloud_assets.imagery.formats.names import safe_name, time_from_name
 from cloud_assets.imagery.formats.scene_formats import open_scene
-from cloud_assets.imagery.tiling.windows import Window
+from cloud_assets.imagery.tiling import Window
 from cloud_assets_tests.scenes.fakes import RGBN, write_geotiff
 
 PIXELS = np.random.default_rng(0).integers(1, 60_000, (4, 20, 30)).astype(np.uint16)

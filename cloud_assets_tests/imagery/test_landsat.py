@@ -8,7 +8,7 @@ import pytest
 from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.landsat_metadata import read_metadata
 from cloud_assets.imagery.formats.scene_formats import open_scene
-from cloud_assets.imagery.tiling.windows import Window
+from cloud_assets.imagery.tiling import Window
 from cloud_assets_tests.imagery.layouts import LANDSAT, write_landsat
 
 WHOLE = Window(0, 0, 40, 50)

@@ -6,8 +6,7 @@ import pytest
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import InvalidData
-from cloud_assets.imagery.tiling.pipeline import ArrayReader, predict_windows
-from cloud_assets.imagery.tiling.windows import Tiling, Window
+from cloud_assets.imagery.tiling import ArrayReader, Tiling, Window, predict_windows
 
 TILING = Tiling.plan(150, 210, 64, 16, multiple=8)
 

@@ -7,7 +7,7 @@ import rasterio
 from cloud_assets.errors import InvalidScene
 from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_formats import open_scene
-from cloud_assets.imagery.tiling.windows import Window
+from cloud_assets.imagery.tiling import Window
 
 SHAPE = (40, 50)
 WHOLE = Window(0, 0, *SHAPE)

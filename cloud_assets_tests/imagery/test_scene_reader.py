@@ -8,7 +8,7 @@ import rasterio
 from cloud_assets.datasets.scene import Grid
 from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.scene_formats import open_scene
-from cloud_assets.imagery.tiling.windows import Window
+from cloud_assets.imagery.tiling import Window
 from cloud_assets_tests.scenes.fakes import RGBN, landsat_dn, write_geotiff
 
 PIXELS = np.random.default_rng(0).integers(1, 60_000, (4, 90, 70)).astype(np.uint16)

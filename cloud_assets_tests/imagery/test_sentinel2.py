@@ -8,7 +8,7 @@ import pytest
 
 from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.scene_formats import open_scene
-from cloud_assets.imagery.tiling.windows import Window
+from cloud_assets.imagery.tiling import Window
 from cloud_assets_tests.imagery.layouts import S2_L1C, write_safe, zip_safe
 
 SIZE = 120

@@ -13,7 +13,7 @@ import pytest
 from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.stac_scene import gdal_path, open_stac, stac_scenes
-from cloud_assets.imagery.tiling.windows import Window
+from cloud_assets.imagery.tiling import Window
 from cloud_assets_tests.scenes.fakes import write_geotiff
 
 REFLECTANCE = {"blue": 0.05, "green": 0.08, "red": 0.06, "nir": 0.3}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.imagery.tiling.windows import Axis, Tiling, Window
+from cloud_assets.imagery.tiling import Axis, Tiling, Window
 
 LENGTHS = [1, 2, 31, 32, 33, 100, 127, 129, 1000]
 

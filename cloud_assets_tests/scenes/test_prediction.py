@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from cloud_assets.errors import InvalidData, InvalidRecipe, InvalidScene
 from cloud_assets.families.segmentation.predictor import SegmentationPredictor
-from cloud_assets.imagery.tiling.windows import Tiling
+from cloud_assets.imagery.tiling import Tiling
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.networks.shipped import SIMULATION_MODEL
 from cloud_assets.networks.specifications import UNet

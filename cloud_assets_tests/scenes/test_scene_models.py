@@ -8,8 +8,8 @@ from cloud_assets import families
 from cloud_assets.errors import InvalidData, InvalidModel, InvalidRecipe, NoModelForProduct
 from cloud_assets.families.scene_product import SceneProduct
 from cloud_assets.imagery.formats.scene_formats import open_scene
-from cloud_assets.imagery.tiling.windows import Window
-from cloud_assets.imagery.writing.raster_files import RasterForm
+from cloud_assets.imagery.tiling import Window
+from cloud_assets.imagery.writing import RasterForm
 from cloud_assets.scenes.planning import SceneModels, SceneOptions, plan_scene
 from cloud_assets.scenes.prediction import predict_scene
 from cloud_assets_tests.made_up_family import MadeUpFamily

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.families.scene_product import SceneProduct, SceneWork
-from cloud_assets.imagery.tiling.pipeline import WindowResult, predict_densely
-from cloud_assets.imagery.writing.raster_files import RasterForm
+from cloud_assets.imagery.tiling import WindowResult, predict_densely
+from cloud_assets.imagery.writing import RasterForm
 
 SCORE = "score"
 ERROR_MAP = "error_map"

@@ -15,10 +15,8 @@ from cloud_assets.families.classification.coverage_labels import CLASSES, Covera
 from cloud_assets.families.classification.recipe import ClassificationSection
 from cloud_assets.families.scene_product import DEFAULT_PATCH, SceneProduct, SceneWork
 from cloud_assets.imagery.geometry import add_by_cell
-from cloud_assets.imagery.tiling.pipeline import WindowReader, predict_windows
-from cloud_assets.imagery.tiling.windows import Axis, Tiling, Window
-from cloud_assets.imagery.writing.pictures import percentages
-from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
+from cloud_assets.imagery.tiling import Axis, Tiling, Window, WindowReader, predict_windows
+from cloud_assets.imagery.writing import RasterDraft, RasterForm, percentages
 from cloud_assets.inference.bundle import ModelCard
 from cloud_assets.inference.predictor import Predictor
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cloud_assets.datasets.scene import Grid
     from cloud_assets.families.scene_product import ProductSettings
     from cloud_assets.families.segmentation.predictor import SegmentationPredictor
-    from cloud_assets.imagery.tiling.pipeline import WindowReader
+    from cloud_assets.imagery.tiling import WindowReader
     from cloud_assets.inference.bundle import ModelBundle
     from cloud_assets.inference.device import Parallelism
     from cloud_assets.inference.predictor import Predictor

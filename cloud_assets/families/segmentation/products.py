@@ -14,10 +14,8 @@ from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, TH
 from cloud_assets.datasets.scene import Grid
 from cloud_assets.families.scene_product import ProductSettings, SceneProduct, SceneWork
 from cloud_assets.imagery.geometry import grow
-from cloud_assets.imagery.tiling.pipeline import WindowReader, predict_densely
-from cloud_assets.imagery.tiling.windows import Tiling, Window
-from cloud_assets.imagery.writing.pictures import percentages
-from cloud_assets.imagery.writing.raster_files import RasterForm
+from cloud_assets.imagery.tiling import Tiling, Window, WindowReader, predict_densely
+from cloud_assets.imagery.writing import RasterForm, percentages
 from cloud_assets.inference.device import Parallelism
 
 if TYPE_CHECKING:

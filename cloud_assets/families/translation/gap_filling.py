@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cloud_assets.bands import CLEAR, UNLABELLED
 from cloud_assets.imagery.geometry import add_by_cell, distance_within
-from cloud_assets.imagery.tiling.windows import Window
+from cloud_assets.imagery.tiling import Window
 
 Reflectance = npt.NDArray[np.float32]
 

@@ -27,10 +27,8 @@ from cloud_assets.families.translation.gap_filling import (
 )
 from cloud_assets.families.translation.recipe import TranslationSection
 from cloud_assets.imagery.formats.scene_source import SceneReader, SceneSource
-from cloud_assets.imagery.tiling.pipeline import WindowReader, predict_densely
-from cloud_assets.imagery.tiling.windows import Tiling, Window
-from cloud_assets.imagery.writing.pictures import of_optical, of_reflectance
-from cloud_assets.imagery.writing.raster_files import RasterDraft, RasterForm
+from cloud_assets.imagery.tiling import Tiling, Window, WindowReader, predict_densely
+from cloud_assets.imagery.writing import RasterDraft, RasterForm, of_optical, of_reflectance
 from cloud_assets.inference.bundle import ModelCard
 from cloud_assets.inference.predictor import Predictor
 

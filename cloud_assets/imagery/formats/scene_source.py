@@ -21,7 +21,7 @@ from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.container import Container
 from cloud_assets.imagery.formats.names import is_address
 from cloud_assets.imagery.geometry import thumbnail_shape
-from cloud_assets.imagery.tiling.windows import Window
+from cloud_assets.imagery.tiling import Window
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader

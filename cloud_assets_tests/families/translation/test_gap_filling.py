@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cloud_assets.families.translation.gap_filling import ColourMatch, spread
-from cloud_assets.imagery.tiling.windows import Window
+from cloud_assets.imagery.tiling import Window
 
 HEIGHT, WIDTH = 300, 260
 ROWS, COLUMNS = np.mgrid[:HEIGHT, :WIDTH]

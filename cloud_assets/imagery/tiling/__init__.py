@@ -1,1 +1,0 @@
-"""Covering a scene with windows, running them through a pipeline, and blending them."""

@@ -1,1 +1,0 @@
-"""Output rasters of a scene and their quick-look pictures."""
