@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import InvalidData, InvalidScene
-from cloud_assets.imagery.formats.landsat_metadata import read_metadata
+from cloud_assets.imagery.formats.landsat import read_metadata
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.imagery.tiling import Window
 from cloud_assets_tests.imagery.layouts import LANDSAT, write_landsat

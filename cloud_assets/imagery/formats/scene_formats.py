@@ -7,8 +7,7 @@ from pathlib import Path, PurePosixPath
 from cloud_assets.errors import InvalidScene
 from cloud_assets.imagery.formats.container import Container, is_archive, open_container
 from cloud_assets.imagery.formats.geotiff import is_patch, open_band_folder, open_geotiff, open_patch
-from cloud_assets.imagery.formats.landsat import open_landsat
-from cloud_assets.imagery.formats.landsat_metadata import metadata_files
+from cloud_assets.imagery.formats.landsat import metadata_files, open_landsat
 from cloud_assets.imagery.formats.names import located
 from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_source import SceneSource
