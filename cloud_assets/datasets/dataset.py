@@ -58,15 +58,12 @@ class Dataset(BaseModel, ABC):
     )
 
     def catalog(self, data_root: Path, cache: Path | None = None, progress: bool = True) -> SceneCatalog:
-        """Lists and checks every scene of the data set.
+        """Lists and checks every scene of the data set, in a reproducible order.
 
         Args:
             data_root: Folder that holds :attr:`folder`; it is only read, except where a data set says otherwise.
             cache: Folder for what has to be unpacked or downloaded; default: inside ``data_root``.
             progress: Whether to show progress bars.
-
-        Returns:
-            The catalog, in a reproducible order.
 
         Raises:
             DataNotFound: The data set is not there; the message says what to set or to download.

@@ -50,13 +50,9 @@ def thumbnail_shape(grid: Grid, longest: int) -> tuple[int, int]:
 
 
 def add_by_cell(total: npt.NDArray[Any], values: npt.NDArray[Any], window: Window, cell: int) -> None:
-    """Adds the values (…, h, w) of a window's pixels to the cells that they lie in.
+    """Adds the values (…, h, w) of a window inside the scene to ``total`` (…, rows, columns), one number a cell.
 
-    Args:
-        total: (…, rows, columns), one number a cell; changed in place.
-        values: Of the pixels.
-        window: Where they lie; inside the scene.
-        cell: Side of a cell, pixels, counted from the scene's upper left corner.
+    A cell measures ``cell`` x ``cell`` pixels, counted from the scene's upper left corner.
     """
     rows = np.arange(window.row, window.row + window.height) // cell
     columns = np.arange(window.column, window.column + window.width) // cell

@@ -212,11 +212,10 @@ class LabelledScenes(Dataset):
         if not self.codes:
             return None
         legend = {}
-        for given, meaning in self.codes.items():
-            known = _MEANINGS.get(str(meaning).lower())
-            code = known if known is not None else int(meaning) if str(meaning).isdigit() else None
-            if code not in (*CLASS_NAMES, UNLABELLED):
-                raise InvalidRecipe(f"codes: {meaning!r} is none of {', '.join(_MEANINGS)} or 0, 1, 2, 3, 255.")
+        for given, word in self.codes.items():
+            code = meaning(str(word), None)
+            if code is None:
+                raise InvalidRecipe(f"codes: {word!r} is none of {', '.join(_MEANINGS)} or 0, 1, 2, 3, 255.")
             legend[str(given).lower()] = code
         return legend
 
@@ -276,13 +275,8 @@ def read_mask(
 ) -> npt.NDArray[np.uint8]:
     """A mask, a raster of codes or a file of polygons, on the grid of its image: (H, W) cloud codes, 255 unlabelled.
 
-    Args:
-        path: The mask.
-        grid: The image's.
-        legend: Code or class -> cloud code; None: the project's own.
-        attribute: Of polygons, names the class.
-        outside: What lies outside of all polygons, ``clear`` or ``unlabelled``.
-        is_shared: Whether polygons are those of several images, so that this one may have none.
+    The legend is code or class -> cloud code (None: the project's own). Of polygons, ``attribute`` names the class,
+    ``clear`` or ``unlabelled`` lies outside, and those shared by several images may leave this one without any.
 
     Raises:
         InvalidData: If it cannot be read, does not lie on the image, or holds a code that the legend lacks.

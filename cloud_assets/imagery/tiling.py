@@ -78,16 +78,10 @@ class Axis:
     def plan(cls, length: int, size: int, overlap: int, *, border: int = 0, multiple: int, fixed: bool) -> "Axis":
         """Places as few windows as possible and spreads them evenly.
 
-        Half an overlap of reflected border is added at each end, or more where a model needs more, so that no pixel of
-        the scene lies at the very edge of all windows that see it.
-
-        Args:
-            length: Pixels of the scene.
-            size: Largest size of a window, pixels.
-            overlap: Smallest overlap of two windows, pixels.
-            border: Smallest reflected border at each end, pixels.
-            multiple: Window sizes are multiples of this number of pixels.
-            fixed: Keep ``size`` even where smaller windows would do, for networks that take no other.
+        Windows measure ``size`` pixels at most, a multiple of ``multiple``, unless ``fixed`` for networks that take no
+        other size; they overlap by ``overlap`` pixels at least. Half an overlap of reflected border is added at each
+        end, or ``border`` where a model needs more, so that no pixel of the scene lies at the very edge of all windows
+        that see it.
 
         Raises:
             InvalidRecipe: If the numbers do not fit together.
@@ -242,17 +236,10 @@ class WindowResult:
 def predict_windows(
     reader: WindowReader, tiling: Tiling, infer: Infer, *, batch_size: int = 1, workers: int = 1
 ) -> Iterator[WindowResult]:
-    """Predicts all windows of a scene.
+    """Predicts all windows of a scene and yields one result each, in raster order whatever is finished first.
 
-    Args:
-        reader: Used from one thread only.
-        tiling: The grid of windows.
-        infer: The model.
-        batch_size: Windows a call of the model; windows without a valid pixel are left out.
-        workers: How many calls of the model run at once.
-
-    Yields:
-        One result a window, in raster order, whatever the order in which they were finished.
+    The reader is used from one thread only. ``batch_size`` windows go into a call of the model, those without a valid
+    pixel left out; ``workers`` calls run at once.
     """
     reading = ThreadPoolExecutor(1, thread_name_prefix="read")
     predicting = ThreadPoolExecutor(workers, thread_name_prefix="predict")

@@ -49,18 +49,10 @@ def write_sample(
     progress: bool = True,
     workers: int | None = None,
 ) -> tuple[WrittenSample, ...]:
-    """Writes synthetic data sets; each replaces an earlier sample of itself all at once, or not at all.
+    """Writes synthetic data sets, each into a folder of its name in :data:`WRITERS` below ``data_root``.
 
-    Args:
-        data_root: Folder that gets one folder a data set.
-        datasets: Names of their folders, from :data:`WRITERS`.
-        scale: Size relative to the embedded sample.
-        seed: Same seed, same files, whatever the number of workers.
-        progress: Whether to show progress bars.
-        workers: Number of processes; None for what the machine has, at most two.
-
-    Returns:
-        What was written.
+    Each replaces an earlier sample of itself all at once, or not at all. The scale is relative to the embedded sample;
+    the same seed gives the same files whatever the number of processes, by default the machine's, at most two.
 
     Raises:
         InvalidRecipe: A data set is unknown, or the scale is not positive.
