@@ -57,11 +57,7 @@ class _Half:
         return self.folder / "Entire_scene_gts" / f"edited_corrected_gts_{scene}{_SUFFIX}"
 
     def scene(self, name: str) -> Scene:
-        """Checks the files of a patch.
-
-        Raises:
-            CloudAssetsError: They are incomplete, unreadable, or contradict each other.
-        """
+        """Checks the files of a patch."""
         match = _NAME.fullmatch(name)
         if match is None:
             raise InvalidData("the name is not patch_<index>_<row>_by_<column>_<scene>")

@@ -96,11 +96,7 @@ class Dataset(BaseModel, ABC):
         return None
 
     def find_folder(self, data_root: Path) -> Path:
-        """The data set's folder.
-
-        Raises:
-            DataNotFound: There is none.
-        """
+        """The data set's folder."""
         folder = self.place or data_root / self.folder
         if not folder.is_dir():
             raise self.missing(folder)
@@ -164,11 +160,7 @@ def official_split(name: str | None) -> str | None:
 
 
 def writable_folder(candidates: Iterable[Path], purpose: str) -> Path:
-    """The first folder that can be made and written to.
-
-    Raises:
-        DataNotFound: None of them can.
-    """
+    """The first folder that can be made and written to."""
     tried = list(candidates)
     for folder in tried:
         with suppress(OSError):

@@ -83,11 +83,7 @@ def read_tables(sources: Sequence[str]) -> "pd.DataFrame":
 
 
 def inner_files(sample: bytes, name: str) -> list[tuple[int, int]]:
-    """(offset, length) of each file inside a sample, counted from its beginning, in the order of its table.
-
-    Raises:
-        InvalidData: The bytes are cut off or no tortilla.
-    """
+    """(offset, length) of each file inside a sample, counted from its beginning, in the order of its table."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -149,9 +149,6 @@ class LabelledScenes(Dataset):
 
         An image and its mask share their name but for words such as "mask"; where several files of one name lie in
         sub-folders, they share these as well. STAC items with labels name both.
-
-        Raises:
-            DataNotFound: If a folder is not there, or no image has a mask.
         """
         if stated := list(_stac_pairs(folder)):
             remote = [pair for pair in stated if not pair.mask.is_file()]
@@ -204,11 +201,7 @@ class LabelledScenes(Dataset):
         return pairs, skipped, notes
 
     def legend(self) -> dict[str, int] | None:
-        """Code or class in the masks -> cloud code; None: the project's own codes.
-
-        Raises:
-            InvalidRecipe: If a meaning is unknown.
-        """
+        """Code or class in the masks -> cloud code; None: the project's own codes."""
         if not self.codes:
             return None
         legend = {}
@@ -277,9 +270,6 @@ def read_mask(
 
     The legend is code or class -> cloud code (None: the project's own). Of polygons, ``attribute`` names the class,
     ``clear`` or ``unlabelled`` lies outside, and those shared by several images may leave this one without any.
-
-    Raises:
-        InvalidData: If it cannot be read, does not lie on the image, or holds a code that the legend lacks.
     """
     if is_drawn(path):
         return _rasterised(path, grid, legend, attribute, CLEAR if outside == "clear" else UNLABELLED, is_shared)

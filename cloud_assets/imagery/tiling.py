@@ -82,9 +82,6 @@ class Axis:
         other size; they overlap by ``overlap`` pixels at least. Half an overlap of reflected border is added at each
         end, or ``border`` where a model needs more, so that no pixel of the scene lies at the very edge of all windows
         that see it.
-
-        Raises:
-            InvalidRecipe: If the numbers do not fit together.
         """
         if length < 1 or size < 1 or not 0 <= overlap < size:
             raise InvalidRecipe(

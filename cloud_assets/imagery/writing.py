@@ -102,11 +102,7 @@ class RasterDraft:
             raise _storage_full(self.path, f"{found} of {expected} bytes were written")
 
     def write(self, block: Window, values: npt.NDArray[Any]) -> None:
-        """Writes the values of a block: (bands, height, width), or (height, width) for a single band.
-
-        Raises:
-            StorageFull: If the disk is full.
-        """
+        """Writes the values of a block: (bands, height, width), or (height, width) for a single band."""
         if self._raster is None:
             raise ValueError(f"{self.path} is not open for writing.")
         if 0 in values.shape:

@@ -21,13 +21,10 @@ class WrittenSample:
     dataset: str
     """Name of its folder."""
     folder: Path
-    """Where it is."""
     contents: str
     """One sentence on what it holds."""
     megabytes: float
-    """Size of its files."""
     seconds: float
-    """Time that writing took."""
 
 
 STATEMENT = "SYNTHETIC: simulated by Cloud Assets, not observed by a satellite"

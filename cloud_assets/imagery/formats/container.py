@@ -75,11 +75,7 @@ class Container:
         return b"".join(self._chunks(member))
 
     def verify(self, gdal_paths: Sequence[str]) -> None:
-        """Reads members (GDAL paths) of an archive once a process, because GDAL passes over wrong checksums.
-
-        Raises:
-            InvalidData: If one of them is damaged.
-        """
+        """Reads members (GDAL paths) of an archive once a process, because GDAL passes over wrong checksums."""
         if self.location.is_file():
             for path in gdal_paths:
                 _verify(self.location, self.root, self.inner, self.fingerprint, path.removeprefix(f"{self.prefix}/"))
@@ -136,9 +132,6 @@ def open_container(path: Path) -> Container:
     Links in a folder are followed, as caches of catalogues use them; archives may hold plain files below their root
     only, and a tar archive is uncompressed. Files that macOS adds are left out. An archive that holds nothing but
     another one is that other one.
-
-    Raises:
-        InvalidData: If an archive is damaged, encrypted, or holds a member that is a link or leads out of it.
     """
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
@@ -217,12 +210,8 @@ def _without_macos(members: Mapping[str, int]) -> dict[str, int]:
 
 
 def parsed_xml(content: bytes, where: str) -> Element:
-    """Parses a metadata file, which messages call ``where``.
-
-    Raises:
-        InvalidData: If it declares entities, which could name other files or grow without end.
-        InvalidScene: If it is damaged.
-    """
+    """Parses a metadata file, which messages call ``where``."""
+    # Entities could name other files or grow without end.
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
         raise InvalidData(f"{where} declares XML entities; no product does. Do not use it.")
     try:

@@ -96,11 +96,7 @@ def open_geotiff(
 
 
 def _sources(path: Path) -> list[Path]:
-    """The files that a virtual raster is made of, which must lie beside or below it and hold pixels themselves.
-
-    Raises:
-        InvalidScene: If one does not, or it is no virtual raster.
-    """
+    """The files that a virtual raster is made of, which must lie beside or below it and hold pixels themselves."""
     root = parsed_xml(path.read_bytes(), str(path))
     named = [entry for tag in ("SourceFilename", "SourceDataset") for entry in root.iter(tag)]
     found = []
@@ -186,11 +182,6 @@ def open_band_folder(folder: Container, instrument: str | None = None, scaling: 
     """Describes a scene of one file a band, all in one folder, brought to the finest grid among them.
 
     Instrument and scaling are given where the files' names and tags do not tell.
-
-    Raises:
-        InvalidScene: If nothing tells the instrument, or no file is named by one of its bands; the message lists the
-            files that were found.
-        InvalidData: If no file can be read.
     """
     files = [n for n in folder.members if PurePosixPath(n).suffix.lower() in _BAND_SUFFIXES and "/" not in n]
     stems = [PurePosixPath(name).stem for name in files]
@@ -243,9 +234,6 @@ def open_patch(path: Path) -> SceneSource:
     """Describes the 38-Cloud patch that the file of one of its bands belongs to: four files in four folders.
 
     Bands whose file is missing are left out.
-
-    Raises:
-        InvalidData: If the file cannot be read.
     """
     folder, file = _PATCH_FOLDER.fullmatch(path.parent.name), _PATCH_FILE.fullmatch(path.stem)
     if folder is None or file is None:

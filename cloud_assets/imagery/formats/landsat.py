@@ -147,11 +147,7 @@ def metadata_files(names: Iterable[str]) -> list[str]:
 
 
 def read_metadata(content: bytes, file: str) -> LandsatMetadata:
-    """Reads a metadata file, the end of whose name tells which of the three forms it has.
-
-    Raises:
-        InvalidScene: If it is damaged, of another satellite, or lacks what turns its bands into reflectance.
-    """
+    """Reads a metadata file, the end of whose name tells which of the three forms it has."""
     groups = _groups(content, file)
     # All keys of the file; of those that several groups have, the first group's.
     everything = dict(ChainMap(*groups.values()))

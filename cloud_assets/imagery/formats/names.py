@@ -52,11 +52,7 @@ def instrument_from_name(name: str) -> str | None:
 
 
 def known_instrument(key: str, location: Path | str) -> Instrument:
-    """The instrument of a key that a user or a file gives.
-
-    Raises:
-        InvalidScene: If there is none.
-    """
+    """The instrument of a key that a user or a file gives."""
     if key not in INSTRUMENTS:
         raise InvalidScene(f"{location}: there is no instrument {key!r}; there are {', '.join(INSTRUMENTS)}.")
     return INSTRUMENTS[key]

@@ -62,9 +62,6 @@ def band_scaling(
     """Finds out how a band is scaled: as the user states, by the file's tags, or by its name and numbers.
 
     The names of the file and of what holds it may tell the processing baseline.
-
-    Raises:
-        InvalidScene: If floating-point numbers are neither reflectance nor digital numbers.
     """
     nodata = raster.nodatavals[band.index - 1]
     if given is not None and (given.scale is not None or given.offset is not None):

@@ -161,11 +161,7 @@ class SceneSource:
 
 
 def finest_grid(bands: Mapping[str, SceneBand], profile: Instrument) -> Grid:
-    """The grid with the smallest pixels among some bands; those that cannot be read are left to whoever reads them.
-
-    Raises:
-        InvalidData: If none of them can be read.
-    """
+    """The grid with the smallest pixels among some bands; those that cannot be read are left to whoever reads them."""
     # The panchromatic band has a grid of its own, twice as fine.
     names = [name for name in bands if profile.find(name).common_name != "pan"] or list(bands)
     headers, problems = [], []

@@ -38,10 +38,6 @@ def open_product(product: Container, metadata: str, granule: str | None = None) 
     """Describes a Sentinel-2 product; all bands are brought to its finest grid.
 
     The product is the ``.SAFE`` folder in whatever holds it, and one granule of it where it has several.
-
-    Raises:
-        InvalidScene: If metadata are missing or damaged, or the product holds several granules and none is named.
-        InvalidData: If there is no band at all, or the raster that gives the grid cannot be opened.
     """
     where = f"{product.location}: {metadata}"
     match = METADATA.fullmatch(metadata)
@@ -87,10 +83,6 @@ def open_tile(tile: Container) -> SceneSource:
 
     Its metadata give no scale and offset: these follow from the level and the processing baseline in the product's
     name.
-
-    Raises:
-        InvalidScene: If the metadata are damaged or name no product.
-        InvalidData: If there is no band.
     """
     where = f"{tile.location}: {TILE_METADATA}"
     try:
