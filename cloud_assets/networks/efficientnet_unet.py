@@ -41,7 +41,7 @@ def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int
     weights = {name: tensor for name, tensor in weights.items() if not name.startswith("_fc.")}
     part = network if names_match(network, weights) else cast("nn.Module", network.encoder)
     if part is network:
-        weights |= _cloud_from_four(network, weights) or _head_for_other_classes(network, weights)
+        weights |= _last_layer(network, weights)[0]
     try:
         load_weights(part, weights, str(path))
     except InvalidModel as error:
@@ -68,7 +68,7 @@ def check_whole_start(network: nn.Module, encoder_weights: str) -> None:
             f"start_share needs weights of the whole network, and {path} holds other ones, of an encoder perhaps: "
             "set start_share to 0."
         )
-    if _head_for_other_classes(network, weights) and not _cloud_from_four(network, weights):
+    if _last_layer(network, weights)[1]:
         raise InvalidModel(
             f"start_share needs weights of a network for the same classes, and {path} is for others, so that the last "
             "layer starts at random: set start_share to 0, or change the recipe's classes."
@@ -80,24 +80,16 @@ def _local_file(encoder_weights: str) -> Path:
     return SIMULATION_WEIGHTS if encoder_weights == SIMULATION else Path(encoder_weights).expanduser()
 
 
-def _head(network: nn.Module) -> dict[str, Tensor]:
-    """Weights of the last layer."""
-    return {name: tensor for name, tensor in network.state_dict().items() if name.startswith("segmentation_head.")}
+def _last_layer(network: nn.Module, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+    """The last layer where the weights' one has another number of classes, else nothing; and whether it is random.
 
-
-def _cloud_from_four(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The last layer for one logit of cloud, where the weights' one has the four cloud codes; else nothing.
-
-    The mean of the logits of both kinds of cloud less that of clear and shadow: to first order the log of their odds.
+    One logit of cloud starts from the four cloud codes: the mean of the logits of both kinds of cloud less that of
+    clear and shadow, to first order the log of their odds.
     """
-    own = _head(network)
-    if any((len(tensor), len(weights[name])) != (1, len(CLASS_NAMES)) for name, tensor in own.items()):
-        return {}
-    cloud, other = [THICK_CLOUD, THIN_CLOUD], [CLEAR, CLOUD_SHADOW]
-    return {name: (weights[name][cloud].mean(0) - weights[name][other].mean(0))[None] for name in own}
-
-
-def _head_for_other_classes(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The network's own last layer where the weights' one has another number of classes, else nothing."""
-    own = _head(network)
-    return own if any(tensor.shape[:1] != weights[name].shape[:1] for name, tensor in own.items()) else {}
+    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith("segmentation_head.")}
+    counts = {(len(tensor), len(weights[name])) for name, tensor in own.items()}
+    if counts == {(1, len(CLASS_NAMES))}:
+        cloud, other = [THICK_CLOUD, THIN_CLOUD], [CLEAR, CLOUD_SHADOW]
+        return {name: (weights[name][cloud].mean(0) - weights[name][other].mean(0))[None] for name in own}, False
+    is_other = any(count != there for count, there in counts)
+    return (own if is_other else {}), is_other

@@ -215,6 +215,12 @@ class PatchDiscriminator(BaseModel):
         return PatchDiscriminatorNetwork(in_channels, self.width, self.layers)
 
 
+PicturesAtOnce = Annotated[
+    int | None,
+    Field(ge=1, description="Pictures a time in the layers of high resolution, which bounds memory. Unset: the batch."),
+]
+
+
 class ConvAutoencoder(Specification):
     """Convolutional autoencoder of five convolutions with four poolings between them, and its mirror image."""
 
@@ -227,11 +233,7 @@ class ConvAutoencoder(Specification):
         description="Filters of the first convolution: 512 gives 512, 256, 64, 16, 8; others give width, width / 2, "
         "width / 8 (at least 16), 16, 8. Time grows with its square, memory with itself; 64 suits processors.",
     )
-    pictures_at_once: int | None = Field(
-        default=1,
-        ge=1,
-        description="Pictures a time in the wide layers at full resolution, which bounds memory. Unset: the batch.",
-    )
+    pictures_at_once: PicturesAtOnce = 1
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -257,11 +259,7 @@ class VGG19Autoencoder(Specification):
         description="'none', 'imagenet' (downloaded once; an error where that is impossible), or a weights file "
         "(.safetensors, .pt, .pth) of VGG19.",
     )
-    pictures_at_once: int | None = Field(
-        default=1,
-        ge=1,
-        description="Pictures a time in the blocks of the highest resolutions, which bounds memory. Unset: the batch.",
-    )
+    pictures_at_once: PicturesAtOnce = 1
 
     def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
         """See :meth:`Specification.build`; ``out_channels`` is ``in_channels``."""

@@ -85,7 +85,7 @@ def spread(values: Reflectance, weights: Reflectance) -> Reflectance:
     "Push and pull", Gortler et al. 1996, The Lumigraph, section 3.4.
     """
     height, width = weights.shape
-    if min(height, width) <= 1 and max(height, width) <= 1:
+    if max(height, width) <= 1:
         return values
     rows, columns = -(-height // 2), -(-width // 2)
     coarse_weights = np.zeros((rows, columns), np.float32)
@@ -104,19 +104,13 @@ def spread(values: Reflectance, weights: Reflectance) -> Reflectance:
 
 def _bilinear(values: Reflectance, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]) -> Reflectance:
     """Samples (C, H, W) at the fractional (rows) x (columns), constant beyond the border."""
-    top, below, down = _neighbours(rows, values.shape[1])
-    left, beside, right = _neighbours(columns, values.shape[2])
-    along = values[:, top] * (1 - down[:, None]) + values[:, below] * down[:, None]
-    sampled = along[:, :, left] * (1 - right) + along[:, :, beside] * right
-    return sampled.astype(np.float32)
-
-
-def _neighbours(
-    positions: npt.NDArray[np.float64], length: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    inside = np.clip(positions, 0, length - 1)
-    first = np.floor(inside).astype(np.int64)
-    return first, np.minimum(first + 1, length - 1), (inside - first).astype(np.float32)
+    for axis, positions in ((1, rows), (2, columns)):
+        last = values.shape[axis] - 1
+        inside = np.clip(positions, 0, last)
+        first = np.floor(inside).astype(np.int64)
+        share = (inside - first).astype(np.float32).reshape((-1, 1) if axis == 1 else -1)
+        values = values.take(first, axis) * (1 - share) + values.take(np.minimum(first + 1, last), axis) * share
+    return values.astype(np.float32)
 
 
 def fill_weight(codes: npt.NDArray[np.uint8], reach: int, feather: float) -> Reflectance:
