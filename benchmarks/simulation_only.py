@@ -30,9 +30,8 @@ from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.simulated import simulated_store
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.simulation.biomes import BIOMES
 from cloud_assets.simulation.clouds import CloudRecipe
-from cloud_assets.simulation.ground import GroundRecipe
+from cloud_assets.simulation.ground import BIOMES, GroundRecipe
 from cloud_assets.simulation.patch import SimulationRecipe
 from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.tasks.landsat_segmentation import TASK

@@ -153,8 +153,7 @@ def wave_phase(shape: Shape, wavelength: float, angle: float) -> np.ndarray:
     if down == right == 0:
         down, right = (1, 0) if abs(np.sin(angle)) > abs(np.cos(angle)) else (0, 1)
     rows = np.arange(shape[0], dtype=np.float32)[:, None] * np.float32(2 * np.pi * down / shape[0])
-    phase: np.ndarray = rows + np.arange(shape[1], dtype=np.float32)[None] * np.float32(2 * np.pi * right / shape[1])
-    return phase
+    return rows + np.arange(shape[1], dtype=np.float32)[None] * np.float32(2 * np.pi * right / shape[1])
 
 
 def trail(
@@ -162,13 +161,9 @@ def trail(
 ) -> np.ndarray:
     """A straight streak (H, W), 1 on its axis, with a bell-shaped profile and fading ends; what leaves enters opposite.
 
-    Args:
-        shape: (H, W) in pixels.
-        middle: Row and column of its middle.
-        angle: Its direction, radians from the row axis' right end downwards.
-        half_length: From the middle to an end in pixels; at most the shorter edge of the array.
-        width: Distance from the axis in pixels at which the profile has fallen to 1/e.
-        shift: (H, W) by how many pixels the streak is displaced sideways, which makes it ragged; periodic.
+    ``middle`` is a row and column, ``angle`` in radians from the row axis' right end downwards. ``half_length`` is at
+    most the shorter edge of the array; at ``width`` pixels from the axis the profile has fallen to 1/e. ``shift``
+    (H, W), periodic, are the pixels by which the streak is displaced sideways, which makes it ragged.
     """
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     streak = np.zeros(shape, np.float32)

@@ -250,8 +250,7 @@ def _colour(bands: tuple[str, ...], ice_share: float, vapour_above: float) -> np
     """Reflectance (C,) of a thick white cloud as seen through the water vapour above it."""
     droplets, crystals = spectra.select(spectra.WATER_CLOUD, bands), spectra.select(spectra.ICE_CLOUD, bands)
     mixed = np.float32(1 - ice_share) * droplets + np.float32(ice_share) * crystals
-    colour: np.ndarray = mixed * np.exp(-spectra.select(spectra.VAPOUR_DEPTH, bands) * np.float32(vapour_above))
-    return colour
+    return np.asarray(mixed * np.exp(-spectra.select(spectra.VAPOUR_DEPTH, bands) * np.float32(vapour_above)))
 
 
 def _shade_of_others(clouds: CloudField, shade: np.ndarray) -> np.ndarray:
@@ -259,8 +258,7 @@ def _shade_of_others(clouds: CloudField, shade: np.ndarray) -> np.ndarray:
     above = opacity(clouds.droplets)
     if clouds.ice is not None:
         above = 1 - (1 - above) * (1 - opacity(clouds.ice))
-    rest: np.ndarray = np.maximum(shade - above, 0)
-    return rest
+    return np.asarray(np.maximum(shade - above, 0))
 
 
 def _transmission(clouds: CloudField, layer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -273,12 +271,8 @@ def _transmission(clouds: CloudField, layer: np.ndarray) -> tuple[np.ndarray, np
 def cast_shadow(layer: np.ndarray, metres: float, azimuth: float, elevation: float, pixel_metres: float) -> np.ndarray:
     """Moves a layer's opacity away from the sun by its height: share of direct sunlight taken from the ground, (H, W).
 
-    Args:
-        layer: (H, W) share of light that the layer reflects, in [0, 1); periodic.
-        metres: Height of the layer over the ground.
-        azimuth: Direction that shadows point to, radians from the row axis' right end downwards.
-        elevation: Of the sun over the horizon in radians.
-        pixel_metres: Ground sampling distance.
+    ``layer`` (H, W), periodic, is the share of light that it reflects, in [0, 1), ``metres`` its height over the
+    ground. ``azimuth`` and ``elevation`` are as in :class:`Sun`.
     """
     distance = metres / max(np.tan(elevation), _LOWEST_TANGENT) / pixel_metres
     return opacity(np.roll(layer, (round(distance * np.sin(azimuth)), round(distance * np.cos(azimuth))), (0, 1)))
@@ -289,8 +283,7 @@ def opacity(layer: np.ndarray) -> np.ndarray:
 
     Light that a cloud scatters forward leaves the direct beam too: shadows are darker than the cloud is bright.
     """
-    kept: np.ndarray = layer / (layer + np.float32(0.45) * (1 - layer))
-    return kept
+    return np.asarray(layer / (layer + np.float32(0.45) * (1 - layer)))
 
 
 def lit_albedo(
@@ -307,14 +300,8 @@ def lit_albedo(
     Light wanders sideways between the droplets, which weakens what is smaller than a few hundred metres, the smaller
     the more (Davis et al., 1997, J. Atmos. Sci. 54, 241-260): clouds are smoother than snow and rock of equal relief.
 
-    Args:
-        rng: Source of randomness.
-        depth: (H, W) optical depth, which stands for the height of the cloud's top; periodic.
-        azimuth: As in :func:`cast_shadow`, like ``elevation`` and ``pixel_metres``.
-        elevation: Of the sun.
-        contrast: Between the sides when the sun stands low, 0 to about 0.7.
-        albedo: Mean reflectance.
-        pixel_metres: Ground sampling distance.
+    ``depth`` (H, W), periodic, is the optical depth, which stands for the height of the cloud's top; ``contrast``, 0 to
+    about 0.7, is that between the sides when the sun stands low; ``albedo`` the mean reflectance.
     """
     bumps = fractal_field(rng, (depth.shape[0], depth.shape[1]), rng.uniform(2.9, 3.8))
     if rng.random() < 0.6:

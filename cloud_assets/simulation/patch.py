@@ -50,7 +50,7 @@ class SimulatedPatch:
     present: np.ndarray  # (C,) bool: the sensor has the band; the others are 0
     cloud_optical_depth: np.ndarray  # (H, W) float32
     land_cover: np.ndarray  # (H, W) uint8 index into :data:`~cloud_assets.simulation.spectra.SURFACE_NAMES`
-    biome: str  # landscape, a key of :data:`~cloud_assets.simulation.biomes.BIOMES`
+    biome: str  # landscape, a key of :data:`~cloud_assets.simulation.ground.BIOMES`
     sky: str  # kind of sky, a weight of :class:`~cloud_assets.simulation.clouds.CloudRecipe`
     bands: tuple[str, ...]  # STAC common names of the C bands
 
@@ -58,13 +58,7 @@ class SimulatedPatch:
 def simulate_patch(
     rng: np.random.Generator, size: int | Shape, bands: Sequence[str], recipe: SimulationRecipe | None = None
 ) -> SimulatedPatch:
-    """Simulates one patch.
-
-    Args:
-        rng: Source of randomness.
-        size: Height and width in pixels, or both.
-        bands: STAC common names.
-        recipe: Ranges to draw from; by default :class:`SimulationRecipe`'s own.
+    """Simulates one patch of ``size`` pixels a side, or (H, W), in bands of these STAC common names.
 
     Raises:
         InvalidRecipe: A band is unknown, or the recipe contradicts itself.
@@ -79,15 +73,7 @@ def simulate_patch(
 def observe(
     rng: np.random.Generator, ground: Ground, bands: Sequence[str], recipe: SimulationRecipe, shape: Shape | None = None
 ) -> SimulatedPatch:
-    """Looks at a piece of ground once: under one sun, one sky and through one sensor.
-
-    Args:
-        rng: Source of randomness.
-        ground: What is below.
-        bands: STAC common names.
-        recipe: Ranges to draw from.
-        shape: (H, W) to cut the picture to; by default the ground's own.
-    """
+    """Looks at a piece of ground once: under one sun, one sky and through one sensor; cut to ``shape`` (H, W)."""
     names = tuple(bands)
     height, width = shape or ground.shape
     sun = draw_sun(rng, recipe.sun_elevation, recipe.ozone)
@@ -162,8 +148,7 @@ def draw_haze(rng: np.random.Generator, shape: Shape, depths: tuple[float, float
     """
     depth = np.float32(log_uniform(rng, depths))
     drift = fractal_field(rng, shape, rng.uniform(*_HAZE_SLOPE))
-    haze: np.ndarray = depth * np.exp(np.float32(rng.uniform(*_HAZE_UNEVENNESS)) * drift)
-    return haze
+    return np.asarray(depth * np.exp(np.float32(rng.uniform(*_HAZE_UNEVENNESS)) * drift))
 
 
 def draw_brightness(rng: np.random.Generator) -> np.float32:

@@ -5,52 +5,15 @@ covered by speckle: multiplicative noise with a gamma distribution of as many lo
 products have, about 4.4 (Oliver & Quegan, Understanding Synthetic Aperture Radar Images, 2004).
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud_assets.simulation.ground import SOILS, Ground
 from cloud_assets.simulation.random_fields import fractal_field
 from cloud_assets.simulation.ranges import Interval, uniform
+from cloud_assets.simulation.spectra import BACKSCATTER_DB
 
 POLARISATIONS = ("VV", "VH")
-
-BACKSCATTER_DB: Mapping[str, tuple[float, float]] = {
-    "forest": (-8.5, -13.5),
-    "conifer": (-9.5, -14.5),
-    "crop": (-10.5, -16.5),
-    "grass": (-12.5, -18.5),
-    "dry grass": (-14.5, -20.0),
-    "shrub": (-11.5, -17.5),
-    "soil": (-11.5, -21.5),
-    "dark soil": (-10.0, -20.5),
-    "red soil": (-13.0, -23.0),
-    "sand": (-18.5, -27.0),
-    "bright sand": (-20.0, -28.0),
-    "rock": (-9.5, -17.0),
-    "dark rock": (-9.0, -16.5),
-    "pale rock": (-11.0, -19.0),
-    "salt": (-16.5, -26.0),
-    "burnt": (-11.0, -19.5),
-    "bog": (-11.5, -17.5),
-    "water": (-20.0, -27.5),
-    "green water": (-19.0, -27.0),
-    "turbid water": (-18.5, -27.0),
-    "lagoon": (-19.5, -27.5),
-    "glint": (-22.0, -29.0),
-    "town": (-4.5, -11.5),
-    "asphalt": (-16.0, -24.0),
-    "bright roof": (1.0, -6.5),
-    "red roof": (-3.5, -11.0),
-    "snow": (-11.0, -18.0),
-    "old snow": (-15.0, -22.5),
-    "dirty snow": (-13.5, -21.0),
-    "ice": (-9.5, -16.0),
-    "sea ice": (-13.0, -21.5),
-}
-"""Mean backscatter of each surface in decibel, VV and VH, level and dry."""
-
 _WET_GAIN_DB = 5.0
 _TEXTURE_GAIN = 1.5
 _WATERS = ("water", "green water", "turbid water", "lagoon", "glint")

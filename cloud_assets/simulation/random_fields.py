@@ -51,14 +51,9 @@ def fractal_field(
 ) -> np.ndarray:
     """Draws a Gaussian random field (H, W) float32 with a power-law spectrum, mean 0 and variance 1.
 
-    Args:
-        rng: Source of randomness.
-        shape: (H, W) in pixels.
-        slope: Power falls off as frequency to the minus this; 0 is white noise.
-        outer_scale: Size in pixels above which there is no more structure, so that the field consists of blobs of about
-            that size; None for structure up to the size of the field.
-        stretch: How many times longer than wide structures are.
-        angle: Direction in radians along which they are stretched, counted from the row axis' right end downwards.
+    Power falls off as frequency to the minus ``slope``; 0 is white noise. Above ``outer_scale`` pixels there is no more
+    structure, so that the field consists of blobs of about that size; None: up to the size of the field. Structures are
+    ``stretch`` times longer than wide, along ``angle``, radians from the row axis' right end downwards.
     """
     if outer_scale is None and stretch == 1.0:
         exponent = _log_squared_frequency(shape)
@@ -113,8 +108,7 @@ def smooth(field: np.ndarray, scale: float) -> np.ndarray:
     height, width = field.shape[-2:]
     down, up = _smoothing(height, max(2, round(height / scale)))
     left, right = _smoothing(width, max(2, round(width / scale)))
-    smoothed: np.ndarray = up @ (down @ field @ left.T) @ right.T
-    return smoothed
+    return np.asarray(up @ (down @ field @ left.T) @ right.T)
 
 
 def diffused(field: np.ndarray, length: float, exponent: float) -> np.ndarray:
@@ -124,8 +118,7 @@ def diffused(field: np.ndarray, length: float, exponent: float) -> np.ndarray:
     """
     down, right = _frequencies((field.shape[0], field.shape[1]))
     kernel = (1 + (down**2 + right**2) * np.float32(length**2)) ** np.float32(-exponent / 2)
-    result: np.ndarray = np.fft.irfft2(np.fft.rfft2(field) * kernel, s=field.shape).astype(np.float32)
-    return result
+    return np.asarray(np.fft.irfft2(np.fft.rfft2(field) * kernel, s=field.shape), np.float32)
 
 
 def cells(rng: np.random.Generator, shape: Shape, pitch: float) -> tuple[np.ndarray, np.ndarray]:

@@ -60,8 +60,7 @@ def miscalibrate(
     count = len(reflectance)
     gain = rng.normal(1, gain_spread, (count, 1, 1)).astype(np.float32)
     offset = rng.normal(0, offset_spread, (count, 1, 1)).astype(np.float32)
-    result: np.ndarray = reflectance * gain + offset
-    return result
+    return np.asarray(reflectance * gain + offset)
 
 
 def blur(reflectance: np.ndarray, sigma: float) -> np.ndarray:
@@ -128,8 +127,7 @@ def saturate(reflectance: np.ndarray, levels: np.ndarray, knee: float = 0.0) -> 
         return np.asarray(np.minimum(reflectance, full))
     room = full * np.float32(knee)
     above = np.maximum(reflectance - (full - room), 0)
-    result: np.ndarray = np.minimum(reflectance, full - room) + room * -np.expm1(-above / room)
-    return result
+    return np.asarray(np.minimum(reflectance, full - room) + room * -np.expm1(-above / room))
 
 
 def quantise(reflectance: np.ndarray, bits: int, full_scale: float = 1.2) -> np.ndarray:
@@ -149,18 +147,11 @@ def nodata_wedge(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     down = np.linspace(-0.5, 0.5, shape[0], dtype=np.float32)[:, None]
     right = np.linspace(-0.5, 0.5, shape[1], dtype=np.float32)[None]
     distance = right * np.float32(np.cos(angle)) + down * np.float32(np.sin(angle))
-    valid: np.ndarray = distance <= level(distance, rng.uniform(0.2, 0.95))
-    return valid
+    return np.asarray(distance <= level(distance, rng.uniform(0.2, 0.95)))
 
 
 def randomise_sensor(rng: np.random.Generator, reflectance: np.ndarray, recipe: SensorRecipe) -> Sensed:
-    """Looks at the light with a random sensor.
-
-    Args:
-        rng: Source of randomness.
-        reflectance: (C, H, W) float32 top-of-atmosphere reflectance.
-        recipe: Ranges to draw from.
-    """
+    """Looks at light, (C, H, W) float32 top-of-atmosphere reflectance, with a random sensor."""
     count, shape = len(reflectance), (reflectance.shape[1], reflectance.shape[2])
     seen = miscalibrate(rng, reflectance, recipe.gain_spread, recipe.offset_spread)
     if chance(rng, recipe.coarse_chance):

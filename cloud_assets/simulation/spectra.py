@@ -1,4 +1,4 @@
-"""Spectra per band: reflectance of surfaces and clouds, transmission and scattering of the atmosphere.
+"""Surfaces and spectra per band: reflectance of surfaces and clouds, transmission and scattering of the atmosphere.
 
 Bands are named by the STAC ``eo`` extension's common names. Values are those of Sentinel-2's 13 bands; Landsat's bands
 of the same names lie close enough. Surface spectra are bottom-of-atmosphere reflectance, rounded from the shapes that
@@ -63,6 +63,44 @@ SURFACES: dict[str, Spectrum] = {
 
 SURFACE_NAMES: tuple[str, ...] = tuple(SURFACES)
 
+_TEXTURE_AND_BACKSCATTER: dict[str, tuple[tuple[float, float, float], tuple[float, float]]] = {
+    "forest":        ((0.13, 0.09, 0.06), (-8.5, -13.5)),
+    "conifer":       ((0.15, 0.1, 0.06), (-9.5, -14.5)),
+    "crop":          ((0.03, 0.05, 0.07), (-10.5, -16.5)),
+    "grass":         ((0.04, 0.07, 0.07), (-12.5, -18.5)),
+    "dry grass":     ((0.03, 0.06, 0.08), (-14.5, -20.0)),
+    "shrub":         ((0.08, 0.09, 0.07), (-11.5, -17.5)),
+    "soil":          ((0.02, 0.05, 0.08), (-11.5, -21.5)),
+    "dark soil":     ((0.03, 0.05, 0.08), (-10.0, -20.5)),
+    "red soil":      ((0.03, 0.06, 0.08), (-13.0, -23.0)),
+    "sand":          ((0.006, 0.015, 0.04), (-18.5, -27.0)),
+    "bright sand":   ((0.006, 0.015, 0.04), (-20.0, -28.0)),
+    "rock":          ((0.08, 0.12, 0.1), (-9.5, -17.0)),
+    "dark rock":     ((0.08, 0.12, 0.12), (-9.0, -16.5)),
+    "pale rock":     ((0.06, 0.08, 0.08), (-11.0, -19.0)),
+    "salt":          ((0.01, 0.03, 0.07), (-16.5, -26.0)),
+    "burnt":         ((0.08, 0.1, 0.1), (-11.0, -19.5)),
+    "bog":           ((0.07, 0.12, 0.1), (-11.5, -17.5)),
+    "water":         ((0.008, 0.015, 0.05), (-20.0, -27.5)),
+    "green water":   ((0.01, 0.03, 0.1), (-19.0, -27.0)),
+    "turbid water":  ((0.008, 0.04, 0.14), (-18.5, -27.0)),
+    "lagoon":        ((0.02, 0.08, 0.18), (-19.5, -27.5)),
+    "glint":         ((0.05, 0.1, 0.25), (-22.0, -29.0)),
+    "town":          ((0.22, 0.14, 0.06), (-4.5, -11.5)),
+    "asphalt":       ((0.18, 0.1, 0.05), (-16.0, -24.0)),
+    "bright roof":   ((0.2, 0.12, 0.05), (1.0, -6.5)),
+    "red roof":      ((0.18, 0.1, 0.05), (-3.5, -11.0)),
+    "snow":          ((0.004, 0.01, 0.02), (-11.0, -18.0)),
+    "old snow":      ((0.01, 0.025, 0.05), (-15.0, -22.5)),
+    "dirty snow":    ((0.06, 0.1, 0.1), (-13.5, -21.0)),
+    "ice":           ((0.03, 0.07, 0.1), (-9.5, -16.0)),
+    "sea ice":       ((0.02, 0.05, 0.09), (-13.0, -21.5)),
+}  # fmt: skip
+TEXTURE = {name: texture for name, (texture, _) in _TEXTURE_AND_BACKSCATTER.items()}
+"""Relative brightness variation of each surface: grainy, medium and coarse texture (standard deviations)."""
+BACKSCATTER_DB = {name: means for name, (_, means) in _TEXTURE_AND_BACKSCATTER.items()}
+"""Mean C-band backscatter of each surface in decibel, VV and VH, level and dry."""
+
 WATER_CLOUD: Spectrum = (.98, .98, .97, .98, .99, 1.0, 1.0, 1.02, 1.02, .99, .90, .78, .60)  # fmt: skip
 """Reflectance of an endlessly thick cloud of droplets, relative to a white reflector."""
 
@@ -111,20 +149,16 @@ def signatures(surfaces: Sequence[str]) -> np.ndarray:
 def aerosol(bands: Sequence[str]) -> np.ndarray:
     """Scattering (C,) of small aerosol particles relative to 550 nm, by Ångström's law with exponent 1.3."""
     wavelengths = select([float(w) for w in WAVELENGTHS_NM], bands)
-    relative: np.ndarray = (wavelengths / 550.0) ** np.float32(_AEROSOL_EXPONENT)
-    return relative
+    return np.asarray((wavelengths / 550.0) ** np.float32(_AEROSOL_EXPONENT))
 
 
 def ozone(bands: Sequence[str], air_mass: float, column: float = 1.0) -> np.ndarray:
     """Two-way transmission (C,) of the ozone layer: a low sun shines through more of it, which dims green and red.
 
-    Args:
-        bands: STAC common names.
-        air_mass: Length of the sunlight's way through the air relative to the vertical, 1 / sin(elevation).
-        column: Ozone relative to an ordinary column of 300 Dobson units.
+    ``air_mass`` is the length of the sunlight's way through the air relative to the vertical, 1 / sin(elevation);
+    ``column`` is ozone relative to an ordinary column of 300 Dobson units.
     """
-    through: np.ndarray = select(OZONE, bands) ** np.float32(column * (1 + air_mass) / (1 + _AIR_MASS_AT_50_DEGREES))
-    return through
+    return np.asarray(select(OZONE, bands) ** np.float32(column * (1 + air_mass) / (1 + _AIR_MASS_AT_50_DEGREES)))
 
 
 def path_reflectance(bands: Sequence[str], air_mass: float) -> np.ndarray:
@@ -133,8 +167,7 @@ def path_reflectance(bands: Sequence[str], air_mass: float) -> np.ndarray:
     ``air_mass`` is as in :func:`ozone`.
     """
     growth = 0.45 + 0.55 * air_mass / _AIR_MASS_AT_50_DEGREES
-    path: np.ndarray = select(RAYLEIGH, bands) * np.float32(growth)
-    return path
+    return np.asarray(select(RAYLEIGH, bands) * np.float32(growth))
 
 
 def sky_light(bands: Sequence[str], air_mass: float, air: float = 1.0) -> np.ndarray:
@@ -144,5 +177,4 @@ def sky_light(bands: Sequence[str], air_mass: float, air: float = 1.0) -> np.nda
     top of clouds.
     """
     straight = 1 - select(SKY_LIGHT, bands)
-    share: np.ndarray = 1 - straight ** np.float32(air * air_mass / _AIR_MASS_AT_50_DEGREES)
-    return share
+    return np.asarray(1 - straight ** np.float32(air * air_mass / _AIR_MASS_AT_50_DEGREES))

@@ -5,9 +5,8 @@ import pytest
 
 from cloud_assets.bands import CLEAR, INSTRUMENTS
 from cloud_assets.simulation import PHYSICS_VERSION
-from cloud_assets.simulation.biomes import BIOMES
 from cloud_assets.simulation.clouds import CloudRecipe
-from cloud_assets.simulation.ground import GroundRecipe, simulate_ground
+from cloud_assets.simulation.ground import BIOMES, GroundRecipe, simulate_ground
 from cloud_assets.simulation.patch import SimulationRecipe, observe, patch_generator
 from cloud_assets.simulation.radar import simulate_backscatter
 

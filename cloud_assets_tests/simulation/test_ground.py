@@ -1,8 +1,16 @@
 import numpy as np
 import pytest
 
-from cloud_assets.simulation.biomes import BIOMES, VARIED
-from cloud_assets.simulation.ground import Ground, GroundRecipe, irrigation_circles, parcels, river, simulate_ground
+from cloud_assets.simulation.ground import (
+    BIOMES,
+    VARIED,
+    Ground,
+    GroundRecipe,
+    irrigation_circles,
+    parcels,
+    river,
+    simulate_ground,
+)
 from cloud_assets.simulation.spectra import COMMON_NAMES, SURFACE_NAMES, SURFACES
 
 SHAPE = (96, 128)

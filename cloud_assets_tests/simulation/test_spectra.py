@@ -4,7 +4,7 @@ import pytest
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.simulation import spectra
-from cloud_assets.simulation.biomes import BIOMES, TEXTURE
+from cloud_assets.simulation.ground import BIOMES, TEXTURE
 from cloud_assets.simulation.radar import BACKSCATTER_DB
 
 

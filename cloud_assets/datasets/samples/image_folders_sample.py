@@ -12,9 +12,8 @@ from PIL import Image, PngImagePlugin
 
 from cloud_assets.bands import INSTRUMENTS, THICK_CLOUD, THIN_CLOUD
 from cloud_assets.datasets.samples.sample_writer import STATEMENT, write_marker
-from cloud_assets.simulation.biomes import VARIED
 from cloud_assets.simulation.clouds import CLEAR_SKY, CloudRecipe
-from cloud_assets.simulation.ground import GroundRecipe
+from cloud_assets.simulation.ground import VARIED, GroundRecipe
 from cloud_assets.simulation.patch import SimulationRecipe, patch_generator, simulate_patch
 from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.worker_processes import map_in_processes

@@ -13,8 +13,7 @@ from cloud_assets.networks.shipped import SIMULATION
 from cloud_assets.networks.specifications import EfficientNetUNet, NetworkSpecification
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.reports.evaluation import Evaluator
-from cloud_assets.simulation.biomes import BIOMES
-from cloud_assets.simulation.ground import GroundRecipe
+from cloud_assets.simulation.ground import BIOMES, GroundRecipe
 from cloud_assets.simulation.patch import SimulationRecipe
 
 
