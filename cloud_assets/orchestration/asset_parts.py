@@ -165,10 +165,7 @@ def run_link(tracking: Tracking, run_id: str | None) -> Metadata:
 
 
 def provenance_tags(
-    instance: dg.DagsterInstance,
-    data_version: str,
-    code_version: str | None,
-    inputs: Mapping[dg.AssetKey, str | None],
+    instance: dg.DagsterInstance, data_version: str, code_version: str | None, inputs: Mapping[dg.AssetKey, str | None]
 ) -> dict[str, str]:
     """Tags of a materialisation that an asset reports itself, so that Dagster tells when its inputs have changed.
 

@@ -55,13 +55,7 @@ def comparison_asset(task: Task) -> dg.AssetsDefinition:
     what = "The variants side by side, ranked by the gate's metric."
 
     @task_asset(
-        task,
-        "comparison",
-        what,
-        task.gate,
-        {"pandas", "html"},
-        inputs=["splits"],
-        further_inputs=report_inputs(task),
+        task, "comparison", what, task.gate, {"pandas", "html"}, inputs=["splits"], further_inputs=report_inputs(task)
     )
     def comparison(
         context: dg.AssetExecutionContext, folders: Folders, splits: Splits, **reports: Evaluation | None

@@ -22,10 +22,7 @@ def raw_scenes_asset(task: Task) -> dg.AssetsDefinition:
     """What raw data there are."""
     sources = dg.Enum("source", [dg.EnumValue(value) for value in get_args(Source)])
     said = "'auto': what CLOUD_ASSETS_DATA names, else the embedded sample; 'sample': always the sample."
-    fields = {
-        "source": option(sources, "auto", said),
-        "sample_scale": option(float, 1.0, "Size of the sample."),
-    }
+    fields = {"source": option(sources, "auto", said), "sample_scale": option(float, 1.0, "Size of the sample.")}
 
     @task_asset(
         task,
@@ -55,13 +52,7 @@ def labeled_patches_asset(task: Task) -> dg.AssetsDefinition:
     what = "Patches with their truth, as memory-mapped arrays."
 
     @task_asset(
-        task,
-        "labeled_patches",
-        what,
-        task.patches,
-        {"numpy", "parquet"},
-        inputs=["raw_scenes"],
-        retry_policy=RETRIES,
+        task, "labeled_patches", what, task.patches, {"numpy", "parquet"}, inputs=["raw_scenes"], retry_policy=RETRIES
     )
     def labeled_patches(
         context: dg.AssetExecutionContext, folders: Folders, raw_scenes: SceneCatalog

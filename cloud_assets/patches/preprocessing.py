@@ -56,9 +56,7 @@ class Preprocessing(BaseModel):
         (), description="Standard deviation of each band, for standardise."
     )
     std_floor: float = Field(
-        1e-3,
-        gt=0,
-        description="Smallest standard deviation to divide a patch by: noise on flat water is not contrast.",
+        1e-3, gt=0, description="Smallest standard deviation to divide a patch by: noise on flat water is not contrast."
     )
 
     texture: bool = Field(

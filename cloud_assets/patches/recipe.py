@@ -26,12 +26,10 @@ class PatchRecipe(BaseModel):
         description="For pairs: bands of each role, for example sar: [VV, VH], optical: [B04, B03, B02].",
     )
     size: Annotated[int, Field(ge=8, le=8192)] | None = Field(
-        None,
-        description="Edge of the square patches in pixels; empty: the scenes' own size, the same for all.",
+        None, description="Edge of the square patches in pixels; empty: the scenes' own size, the same for all."
     )
     resize: bool = Field(
-        False,
-        description="Resize each scene to size x size instead of cutting windows out of it (photo-like images).",
+        False, description="Resize each scene to size x size instead of cutting windows out of it (photo-like images)."
     )
     minimum_valid: Annotated[float, Field(ge=0, le=1)] = Field(
         0.2, description="Patches with a smaller share of valid (not nodata) pixels are left out, and counted."

@@ -18,10 +18,7 @@ TASK = Task(
     dataset=CloudSEN12(),
     patches=PatchRecipe(bands=("red", "green", "blue", "nir"), size=256, minimum_valid=0.2),
     split=GroupedSplit(by="group", stratify="cloud_percentage", held_out_label_types=("high",)),
-    variants={
-        "unet_efficientnet_b2": from_simulation(steps=800),
-        "unet_any_sensor": any_sensor(steps=800, metres=10),
-    },
+    variants={"unet_efficientnet_b2": from_simulation(steps=800), "unet_any_sensor": any_sensor(steps=800, metres=10)},
     optional_variants=("unet_any_sensor",),
     evaluation=SegmentationEvaluation(),
     gate=Gate(metric="iou", mode="max"),
