@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from cloud_assets.errors import CloudAssetsError, InvalidRecipe
 from cloud_assets.imagery.formats.names import located
 from cloud_assets.lifecycle.models_command import app as models_app
 from cloud_assets.settings import settings
@@ -16,14 +17,10 @@ if TYPE_CHECKING:
     from cloud_assets.families.classification.coverage_labels import CoverageClasses
     from cloud_assets.inference.bundle import ModelBundle
 
+Model = TypeVar("Model")
 app = typer.Typer(help="Machine learning for clouds in satellite imagery.", no_args_is_help=True, add_completion=False)
 app.add_typer(models_app, name="models")
 _CONSOLE = Console()
-
-
-@app.callback()
-def _commands() -> None:
-    """Machine learning for clouds in satellite imagery."""
 
 
 @app.command()
@@ -84,30 +81,24 @@ def predict(
     overwrite: Annotated[bool, typer.Option(help="Make products again that are up to date.")] = False,
 ) -> None:
     """Make masks and all other products of whole scenes, of any size. Exit code 1 if a scene failed."""
-    from pydantic import ValidationError
-
     from cloud_assets.imagery.formats.scaling import stated_by_user
     from cloud_assets.scenes.batch import SceneBatch
     from cloud_assets.scenes.planning import SceneOptions
     from cloud_assets.scenes.predict_command import parsed_bands, parsed_products, run_batch
 
-    try:
-        options = SceneOptions.model_validate(
-            {
-                "products": parsed_products(products),
-                "operating_point": operating_point,
-                "resolution_metres": resolution,
-                "validity_buffer_metres": buffer,
-                "window": window,
-                "overlap": overlap,
-                "back_end": back_end,
-                "test_time_augmentation": test_time_augmentation or None,
-                "accept_other_level": accept_other_level,
-                "overwrite": overwrite,
-            }
-        )
-    except ValidationError as error:
-        raise typer.BadParameter("; ".join(problem["msg"] for problem in error.errors())) from error
+    options = _validated(
+        SceneOptions,
+        products=parsed_products(products),
+        operating_point=operating_point,
+        resolution_metres=resolution,
+        validity_buffer_metres=buffer,
+        window=window,
+        overlap=overlap,
+        back_end=back_end,
+        test_time_augmentation=test_time_augmentation or None,
+        accept_other_level=accept_other_level,
+        overwrite=overwrite,
+    )
     batch = SceneBatch(
         [located(scene) for scene in scenes],
         _bundles(model),
@@ -157,6 +148,15 @@ def composite(
     raise typer.Exit(code)
 
 
+def _validated(kind: type[Model], **values: Any) -> Model:
+    from pydantic import ValidationError
+
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise typer.BadParameter("; ".join(problem["msg"] for problem in error.errors())) from error
+
+
 def _bundles(references: list[str] | None) -> "list[ModelBundle]":
     """The models that are named, or every task's champion that learnt from real data."""
     from cloud_assets.lifecycle.model_references import models_for_scenes, referenced_bundle
@@ -201,9 +201,6 @@ def new_task(
     force: Annotated[bool, typer.Option(help="Replace a task of this name.")] = False,
 ) -> None:
     """Make labelled images of your own a task: splits, trained models, reports, a champion."""
-    from pydantic import ValidationError
-
-    from cloud_assets.errors import InvalidRecipe
     from cloud_assets.imagery.labelled_scenes import LabelledScenes
     from cloud_assets.lifecycle.new_task import check_name, survey, write_task
     from cloud_assets.scenes.predict_command import parsed_bands
@@ -214,34 +211,29 @@ def new_task(
     pairs = [pair.partition("=") for pair in code or ()]
     if any(not meaning for _, _, meaning in pairs):
         raise InvalidRecipe(f"--code {' '.join(code or ())}: give pairs, --code 0=clear --code 255=cloud.")
-    try:
-        dataset = LabelledScenes.model_validate(
-            {
-                "path": data.absolute(),
-                "images": images,
-                "masks": masks,
-                "codes": {value: meaning for value, _, meaning in pairs},
-                "attribute": attribute,
-                "outside": outside,
-                "bands": parsed_bands(bands),
-                "instrument": instrument,
-                "scale": scale,
-                "offset": offset,
-                "group_pattern": group_pattern,
-            }
-        )
-    except ValidationError as error:
-        raise typer.BadParameter("; ".join(problem["msg"] for problem in error.errors())) from error
+    dataset = _validated(
+        LabelledScenes,
+        path=data.absolute(),
+        images=images,
+        masks=masks,
+        codes={value: meaning for value, _, meaning in pairs},
+        attribute=attribute,
+        outside=outside,
+        bands=parsed_bands(bands),
+        instrument=instrument,
+        scale=scale,
+        offset=offset,
+        group_pattern=group_pattern,
+    )
     found = survey(dataset, Path(settings().home).absolute() / ".cache", kind)  # type: ignore[arg-type]
     path = write_task(name, found, steps, force=force)
-    for line in (*found.lines(), f"wrote {path}"):
-        _CONSOLE.print(line, soft_wrap=True, markup=False, highlight=False)
-    _CONSOLE.print(
+    next_steps = (
         f"\nNext: train, evaluate, choose the champion:\n"
         f"  dagster job execute -m cloud_assets.definitions -j {name}\nthen masks with it:\n"
-        f"  cloud-assets predict SCENE --model models:/{name}@champion --out products",
-        soft_wrap=True, markup=False, highlight=False,
-    )  # fmt: skip
+        f"  cloud-assets predict SCENE --model models:/{name}@champion --out products"
+    )
+    for line in (*found.lines(), f"wrote {path}", next_steps):
+        _CONSOLE.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command("export-patches")
@@ -256,7 +248,6 @@ def export_patches(
     names: Annotated[str, typer.Option(help="Names of the classes.")] = "clear,scattered,broken,overcast",
 ) -> None:
     """Write a task's patches as one folder a coverage class, under train and test."""
-    from cloud_assets.errors import InvalidRecipe
     from cloud_assets.families.classification.class_folder_export import (
         FORMATS,
         VALIDATION_FOLDERS,
@@ -295,7 +286,6 @@ def label_masks(
     names: Annotated[str, typer.Option(help="Names of the classes.")] = "clear,scattered,broken,overcast",
 ) -> None:
     """Tell the coverage class of every mask in a folder."""
-    from cloud_assets.errors import InvalidRecipe
     from cloud_assets.families.classification.class_folder_export import label_masks as label
 
     try:
@@ -309,7 +299,6 @@ def label_masks(
 def _coverage_classes(boundaries: str, names: str) -> "CoverageClasses":
     from pydantic import ValidationError
 
-    from cloud_assets.errors import InvalidRecipe
     from cloud_assets.families.classification.coverage_labels import CoverageClasses
 
     try:
@@ -322,8 +311,6 @@ def _coverage_classes(boundaries: str, names: str) -> "CoverageClasses":
 
 def main() -> None:
     """Runs the command line; errors that a user can mend are shown without a traceback."""
-    from cloud_assets.errors import CloudAssetsError
-
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in definitions.py
     try:
         app()

@@ -14,7 +14,7 @@ from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import store_arrays
+from cloud_assets_tests.patch_arrays import store_arrays
 
 BANDS = ("B04", "B03", "B02")
 SPLIT_SIZES = {"train": 12, "validation": 4, "test": 2}

@@ -19,7 +19,7 @@ from cloud_assets.imagery.labelled_scenes import (
 )
 from cloud_assets.storage import atomic_file
 from cloud_assets.tasks import TASKS
-from cloud_assets.tasks.own_tasks import tasks_folder
+from cloud_assets.tasks.task import tasks_folder
 
 Kind = Literal["segmentation", "classes", "coverage"]
 _COMPONENT = "cloud_assets.orchestration.task_component.TaskComponent"

@@ -12,10 +12,9 @@ import dagster as dg
 
 from cloud_assets.lifecycle.study import STUDY
 from cloud_assets.orchestration.asset_parts import DATA_VERSION_TAG, asset_key, variant_keys
-from cloud_assets.orchestration.champion_assets import EXPORTED
+from cloud_assets.orchestration.champion_assets import DRIFT, EXPORTED, LEVEL
 from cloud_assets.orchestration.console import LOGGER
 from cloud_assets.orchestration.jobs import DATA, TASK_TAG, champion_evaluation_job_name, monitoring_job_name
-from cloud_assets.orchestration.monitoring_assets import DRIFT, LEVEL
 from cloud_assets.orchestration.resources import Folders
 from cloud_assets.settings import settings
 from cloud_assets.tasks import ALL_TASKS

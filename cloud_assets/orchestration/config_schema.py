@@ -7,14 +7,14 @@ again from what the user filled in.
 
 import hashlib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import dagster as dg
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from cloud_assets.errors import InvalidRecipe
 
@@ -39,14 +39,7 @@ def config_schema(defaults: object) -> dict[str, dg.Field]:
 
 
 def from_config(defaults: Model, config: Mapping[str, Any]) -> Model:
-    """Makes the model that a run configuration describes.
-
-    Args:
-        defaults: The instance that :func:`config_schema` was called with.
-        config: The configuration; values that it does not name are those of ``defaults``.
-
-    Returns:
-        A validated model of the class of ``defaults``.
+    """Makes the model that a run configuration describes; values that it does not name are those of ``defaults``.
 
     Raises:
         InvalidRecipe: If a value is not allowed; says which, by its path in the configuration.
@@ -54,14 +47,16 @@ def from_config(defaults: Model, config: Mapping[str, Any]) -> Model:
     try:
         return cast("Model", type(_pydantic(defaults)).model_validate(_merged(_pydantic(defaults), config)))
     except ValidationError as error:
-        problems = "\n".join(f"  {_path(problem['loc'])}: {problem['msg']}" for problem in error.errors())
+        problems = "\n".join(
+            f"  {'.'.join(map(str, problem['loc'])) or '(together)'}: {problem['msg']}" for problem in error.errors()
+        )
         raise InvalidRecipe(
             f"The run configuration asks for an impossible {type(defaults).__name__}:\n{problems}\n"
             "Change these values in the file given with -c, or in the launchpad."
         ) from None
 
 
-def option(kind: Any, default: Any, description: str) -> dg.Field:
+def option(kind: Any, default: Any, description: str | None) -> dg.Field:
     """A field of a run configuration that no model declares."""
     return dg.Field(kind, default_value=default, is_required=False, description=description)
 
@@ -98,10 +93,6 @@ def _chosen(name: str, field: FieldInfo, present: BaseModel, config: Mapping[str
     return {str(field.discriminator): named[0], **values}
 
 
-def _path(location: Sequence[str | int]) -> str:
-    return ".".join(str(part) for part in location) or "(together)"
-
-
 def _fields(model: type[BaseModel], values: BaseModel | None) -> dict[str, dg.Field]:
     """One field for each of a model's; without ``values`` those that have no default are required."""
     return {
@@ -115,9 +106,7 @@ def _field(field: FieldInfo, value: Any) -> dg.Field:
     if value is PydanticUndefined:
         return dg.Field(_config_type(field.annotation), description=field.description)
     if not isinstance(value, BaseModel):
-        default = _plain(value)
-        kind = _config_type(field.annotation)
-        return dg.Field(kind, default_value=default, is_required=False, description=field.description)
+        return option(_config_type(field.annotation), to_jsonable_python(value), field.description)
     schema = _fields(type(value), value)
     for choice, model in _choices(field).items():
         own = value if type(value) is model else None
@@ -131,19 +120,6 @@ def _choices(field: FieldInfo) -> dict[str, type[BaseModel]]:
         return {}
     models: tuple[type[BaseModel], ...] = get_args(field.annotation)
     return {str(model.model_fields[str(field.discriminator)].default): model for model in models}
-
-
-def _plain(value: Any) -> Any:
-    """A default as a run configuration would spell it."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _config_type(annotation: Any) -> Any:

@@ -6,9 +6,8 @@ import dagster as dg
 
 from cloud_assets import run_configs
 from cloud_assets.orchestration.asset_parts import asset_key, variant_keys
-from cloud_assets.orchestration.champion_assets import CHAMPION_EVALUATION
+from cloud_assets.orchestration.champion_assets import CHAMPION_EVALUATION, monitoring_keys
 from cloud_assets.orchestration.console import LOGGER, summary_after_champion
-from cloud_assets.orchestration.monitoring_assets import monitoring_keys
 from cloud_assets.orchestration.scene_assets import GROUP, SCENE_PRODUCTS
 from cloud_assets.tasks.task import Task
 

@@ -106,13 +106,12 @@ def _scene_products() -> dg.AssetsDefinition:
         for said in champions.left_out:
             context.log.info(said)
         findings, failed = {}, {}
-        for outcome in process_inbox(
+        for key, products in process_inbox(
             folders.incoming, keys, champions.bundles, folders.scenes, options, **how_to_read, tell=context.log.info
         ):
-            key, products = outcome.key, outcome.products
-            if products is None:
-                context.log.error(f"{key}: {outcome.reason}")
-                failed[key] = outcome.reason
+            if isinstance(products, str):
+                context.log.error(f"{key}: {products}")
+                failed[key] = products
                 continue
             folders.publish_scene(products.directory)
             label = products.name if key in findings else key

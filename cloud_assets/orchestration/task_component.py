@@ -14,8 +14,7 @@ from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks import TASKS
-from cloud_assets.tasks.own_tasks import task_files
-from cloud_assets.tasks.task import Task
+from cloud_assets.tasks.task import Task, task_files
 
 Model = TypeVar("Model", bound=BaseModel)
 Named = dict[str, dict[str, Any]]

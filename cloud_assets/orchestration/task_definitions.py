@@ -9,14 +9,21 @@ from cloud_assets.orchestration.champion_assets import (
     champion_asset,
     champion_evaluation_asset,
     comparison_asset,
+    drift_report_asset,
     exported_model_asset,
+    suspicious_labels_asset,
 )
 from cloud_assets.orchestration.console import LOGGER, progress_logger
-from cloud_assets.orchestration.data_assets import labeled_patches_asset, raw_scenes_asset, splits_asset
 from cloud_assets.orchestration.jobs import task_jobs
-from cloud_assets.orchestration.monitoring_assets import drift_report_asset, suspicious_labels_asset
 from cloud_assets.orchestration.resources import AssetStore, Folders, Tracking
-from cloud_assets.orchestration.variant_assets import model_asset, report_asset, study_asset
+from cloud_assets.orchestration.variant_assets import (
+    labeled_patches_asset,
+    model_asset,
+    raw_scenes_asset,
+    report_asset,
+    splits_asset,
+    study_asset,
+)
 from cloud_assets.settings import settings
 from cloud_assets.tasks.task import Task
 

@@ -195,16 +195,6 @@ def _state(inbox: Path, key: str) -> State | None:
 NOT_TRIED = "not tried: the disk is full, or it is the radar partner of another scene of this batch."
 
 
-@dataclass(frozen=True)
-class InboxOutcome:
-    """How it went with one scene: products, or why there are none."""
-
-    key: str
-    products: SceneProducts | None
-    reason: str
-    """Empty with products."""
-
-
 def process_inbox(
     inbox: Path,
     keys: Sequence[str],
@@ -216,8 +206,10 @@ def process_inbox(
     instrument: str | None = None,
     scaling: Scaling | None = None,
     tell: Callable[[str], None],
-) -> Iterator[InboxOutcome]:
-    """Makes the products of scenes, named as by :func:`look_into`: several outcomes of a folder that holds several.
+) -> Iterator[tuple[str, SceneProducts | str]]:
+    """Makes the products of scenes, named as by :func:`look_into`: key and products, or why there are none.
+
+    A folder that holds several scenes has several outcomes.
 
     Each batch takes all cores and much memory, so a second one on the same machine waits until the first is done;
     ``tell`` is called with one sentence then. The other arguments are those of :class:`SceneBatch`.
@@ -238,15 +230,15 @@ def process_inbox(
             try:
                 paths[scene_path(inbox, key)] = key
             except CloudAssetsError as error:
-                yield InboxOutcome(key, None, str(error))
+                yield key, str(error)
         batch = SceneBatch(list(paths), bundles, out_dir, options, bands=bands, instrument=instrument, scaling=scaling)
         untried = dict.fromkeys(paths.values())
         for outcome in batch.run():
             key = paths[Path(outcome.named)]
             untried.pop(key, None)
-            yield InboxOutcome(key, outcome.products, str(outcome.error or ""))
+            yield key, outcome.products or str(outcome.error)
         for key in untried:
-            yield InboxOutcome(key, None, NOT_TRIED)
+            yield key, NOT_TRIED
         write_collection(out_dir)
     finally:
         lock.release()

@@ -1,7 +1,8 @@
-"""The declaration of a task: data, patches, splits, variants, evaluation and gate."""
+"""The declaration of a task: data, patches, splits, variants, evaluation, gate; the files of tasks of one's own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cloud_assets.datasets.dataset import Dataset
@@ -12,6 +13,7 @@ from cloud_assets.learning.search_space import SearchSpace, StudyRecipe
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.reports.evaluation import Evaluator
 from cloud_assets.reports.gate import Gate
+from cloud_assets.settings import settings
 
 if TYPE_CHECKING:
     from cloud_assets.patches.splits import Splits
@@ -85,3 +87,17 @@ class Task:
         for name in (self.name, *self.variants):
             if not name.isidentifier():
                 raise InvalidRecipe(f"{name!r} cannot name a task or variant: use letters, digits and underscores.")
+
+
+def tasks_folder() -> Path | None:
+    """The folder of the files; None where results lie in an object store and no folder is named."""
+    found = settings()
+    if found.tasks is not None:
+        return found.tasks
+    return None if "://" in found.home else Path(found.home).expanduser().absolute() / "tasks"
+
+
+def task_files() -> list[Path]:
+    """The files, in the order of their names."""
+    folder = tasks_folder()
+    return sorted(folder.glob("*.yaml")) if folder is not None and folder.is_dir() else []

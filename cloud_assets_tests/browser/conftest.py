@@ -17,9 +17,9 @@ import pytest
 
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.patches.splits import GroupedSplit
-from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.tracking import Tracker
+from cloud_assets_tests.patch_arrays import store_arrays
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -14,9 +14,9 @@ from cloud_assets.networks.specifications import UNet
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets_tests.any_family import evaluate_by
+from cloud_assets_tests.patch_arrays import store_arrays
 
 BANDS = ("red", "green", "blue", "nir")
 

@@ -24,8 +24,8 @@ from cloud_assets.networks.specifications import (
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.splits import GroupedSplit, PlaceSplit
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.reports.evaluation import Evaluator
+from cloud_assets_tests.patch_arrays import store_arrays
 from cloud_assets_tests.radar_pairs import backscatter, reflectance_of, write_pairs
 
 SIZE = 32

@@ -11,7 +11,7 @@ from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import store_arrays
+from cloud_assets_tests.patch_arrays import store_arrays
 
 PREPROCESSING = Preprocessing(instrument="sentinel2_l1c", bands=("B04", "B02"), clip=(0.0, 1.0))
 CODES = np.where(np.arange(256) < 3, np.arange(256) > 0, 255).astype(np.uint8)

@@ -12,9 +12,9 @@ from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.tracking import Tracker
 from cloud_assets_tests.made_up_family import MADE_UP
+from cloud_assets_tests.patch_arrays import store_arrays
 
 
 class FakeRecipe(Recipe):

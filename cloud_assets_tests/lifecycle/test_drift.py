@@ -14,8 +14,8 @@ from cloud_assets.lifecycle.drift import drift_report, with_training_reference
 from cloud_assets.lifecycle.drift_statistics import DriftRecipe
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.scenes.product_record import SceneProducts
+from cloud_assets_tests.patch_arrays import store_arrays
 
 RECIPE = DriftRecipe(resamples=199, warning=0.05, severe=0.02, windows=4)
 BANDS = ("red", "green", "blue", "nir")

@@ -20,7 +20,7 @@ from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.lifecycle import study
 from cloud_assets.lifecycle.hyperparameter_study import Trial, finished_trials
 from cloud_assets.patches.splits import GroupedSplit
-from cloud_assets.patches.store_writer import store_arrays
+from cloud_assets_tests.patch_arrays import store_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = SearchSpace(

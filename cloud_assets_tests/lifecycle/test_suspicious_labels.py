@@ -12,8 +12,8 @@ from cloud_assets.errors import InvalidReport
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.suspicious_labels import SuspicionRecipe, SuspiciousLabels, suspicious_labels
 from cloud_assets.patches.splits import GroupedSplit
-from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.reports.doubts import doubt_classes, doubt_mask, pixel_thresholds, quantised
+from cloud_assets_tests.patch_arrays import store_arrays
 
 SURE = (0.9, 0.9)
 

@@ -10,9 +10,9 @@ import pytest
 from cloud_assets.definitions import defs
 from cloud_assets.lifecycle.drift import BatchDrift, DriftReport
 from cloud_assets.lifecycle.suspicious_labels import LIST, SuspiciousLabels
+from cloud_assets.orchestration.champion_assets import DRIFT, LEVEL, monitoring_keys
 from cloud_assets.orchestration.checks import check_drift, check_labels
 from cloud_assets.orchestration.jobs import monitoring_job_name
-from cloud_assets.orchestration.monitoring_assets import DRIFT, LEVEL, monitoring_keys
 from cloud_assets.tasks import ALL_TASKS
 from cloud_assets.tasks.landsat_segmentation import TASK
 from cloud_assets.tasks.task import Task

@@ -13,7 +13,7 @@ from rasterio.transform import from_origin
 from cloud_assets.datasets.rasters import file_digest
 from cloud_assets.datasets.scene import RasterBand, Scene, SceneCatalog
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import store_arrays
+from cloud_assets_tests.patch_arrays import store_arrays
 
 BANDS = ("red", "green", "blue", "nir")
 

@@ -13,7 +13,7 @@ from cloud_assets.families.classification.class_folder_export import export_clas
 from cloud_assets.families.classification.coverage_labels import CoverageClasses
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import store_arrays
+from cloud_assets_tests.patch_arrays import store_arrays
 
 NAMES = CoverageClasses().names
 

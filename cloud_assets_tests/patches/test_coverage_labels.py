@@ -15,7 +15,7 @@ from cloud_assets.families.classification.coverage_labels import (
     percentage_mismatches,
 )
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import store_arrays
+from cloud_assets_tests.patch_arrays import store_arrays
 
 CLASSES = CoverageClasses()
 

@@ -8,7 +8,7 @@ import pytest
 
 from cloud_assets.errors import InvalidData
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import store_arrays
+from cloud_assets_tests.patch_arrays import store_arrays
 from cloud_assets_tests.patches.conftest import BANDS
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from filelock import FileLock
 
 from cloud_assets.errors import StorageFull
-from cloud_assets.scenes.batch import NOT_TRIED, InboxOutcome, process_inbox
+from cloud_assets.scenes.batch import NOT_TRIED, process_inbox
 from cloud_assets.scenes.planning import SceneOptions
+from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets_tests.imagery.layouts import write_landsat
 from cloud_assets_tests.scenes.fakes import make_bundle, write_geotiff
 
@@ -26,15 +27,14 @@ def test_every_scene_has_an_outcome_under_its_key(make_models, tmp_path: Path) -
     outcomes = process_inbox(
         tmp_path / "in", keys, [make_bundle()], tmp_path / "out", options, instrument="landsat8_l1", tell=print
     )
-    found = {outcome.key: outcome for outcome in outcomes}
+    found = dict(outcomes)
     assert set(found) == set(keys)
-    assert "leads out of the inbox" in found["../a.tif"].reason
-    assert "there is a.tif, b.tif" in found["gone.tif"].reason
+    assert "leads out of the inbox" in found["../a.tif"]
+    assert "there is a.tif, b.tif" in found["gone.tif"]
     for key in ("a.tif", "b.tif"):
-        products = found[key].products
-        assert products is not None
+        products = found[key]
+        assert isinstance(products, SceneProducts)
         assert products.directory == tmp_path / "out" / key.removesuffix(".tif")
-        assert found[key].reason == ""
 
 
 def test_after_a_full_disk_no_scene_is_tried(make_models, tmp_path: Path) -> None:
@@ -49,18 +49,14 @@ def test_after_a_full_disk_no_scene_is_tried(make_models, tmp_path: Path) -> Non
         tmp_path / "in", keys, [make_bundle()], tmp_path / "out", SceneOptions(window=64), instrument="landsat8_l1",
         tell=print,
     )  # fmt: skip
-    assert [(outcome.key, outcome.reason) for outcome in outcomes] == [
-        ("a.tif", "no space left"),
-        ("b.tif", NOT_TRIED),
-        ("c.tif", NOT_TRIED),
-    ]
+    assert list(outcomes) == [("a.tif", "no space left"), ("b.tif", NOT_TRIED), ("c.tif", NOT_TRIED)]
 
 
 def test_a_second_batch_waits_for_the_first(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     first = FileLock(tmp_path / "out" / ".lock")
     waits = threading.Event()
-    outcomes: list[InboxOutcome] = []
+    outcomes: list[tuple[str, SceneProducts | str]] = []
 
     def second() -> None:
         options = SceneOptions()
@@ -74,7 +70,7 @@ def test_a_second_batch_waits_for_the_first(tmp_path: Path) -> None:
         assert waits.wait(timeout=300), "it says that it has to wait"
         assert outcomes == []
     thread.join(timeout=300)
-    assert [outcome.key for outcome in outcomes] == ["a.tif"]
+    assert [key for key, _ in outcomes] == ["a.tif"]
 
 
 def test_a_folder_of_several_scenes_has_the_products_of_each(make_models, tmp_path: Path) -> None:
@@ -87,8 +83,8 @@ def test_a_folder_of_several_scenes_has_the_products_of_each(make_models, tmp_pa
     outcomes = list(
         process_inbox(tmp_path / "in", ["together"], [make_bundle()], tmp_path / "out", options, tell=print)
     )
-    assert [(outcome.key, outcome.reason) for outcome in outcomes] == [("together", "")] * 2
-    made = {outcome.products.name for outcome in outcomes if outcome.products is not None}
+    assert [key for key, _ in outcomes] == ["together"] * 2
+    made = {products.name for _, products in outcomes if isinstance(products, SceneProducts)}
     assert made == {f"LC09_L1TP_193{row}_20230615_20230615_02_T1" for row in ("028", "029")}
     collection = json.loads((tmp_path / "out" / "collection.json").read_text())
     assert len([link for link in collection["links"] if link["rel"] == "item"]) == 2

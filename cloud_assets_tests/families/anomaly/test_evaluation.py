@@ -22,9 +22,9 @@ from cloud_assets.networks.specifications import ConvAutoencoder
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets_tests.any_family import evaluate_by
+from cloud_assets_tests.patch_arrays import store_arrays
 
 JUDGED = LabelledScores(np.array([0.1, 0.2, 0.3, 0.4, 0.35, 0.5, 0.6]), np.array([0, 0, 0, 0, 1, 1, 1], bool))
 

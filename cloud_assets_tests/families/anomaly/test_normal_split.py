@@ -8,7 +8,7 @@ from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.anomaly.normal_split import ANOMALOUS, NORMAL, NormalSplit, classes_of
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import store_arrays
+from cloud_assets_tests.patch_arrays import store_arrays
 
 
 def labelled_store(folder: Path, normal: int = 20, cloudy: int = 6) -> PatchStore:

@@ -17,8 +17,8 @@ from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.specifications import ConvAutoencoder, UNet
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets_tests.any_family import train_by
+from cloud_assets_tests.patch_arrays import store_arrays
 
 QUICK = Optimisation(max_epochs=2, steps_per_epoch=8, batch_size=4, learning_rate=3e-3, precision="32", patience=None)
 

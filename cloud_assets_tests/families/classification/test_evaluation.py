@@ -23,10 +23,10 @@ from cloud_assets.inference.bundle import ModelBundle, ModelCard
 from cloud_assets.networks.specifications import Classifier, UNet
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets_tests.any_family import evaluate_by
 from cloud_assets_tests.families.conftest import make_card
+from cloud_assets_tests.patch_arrays import store_arrays
 
 CLASSES = CoverageClasses()
 RECIPE = ClassificationEvaluation(windows=40, baseline_windows=40, mistakes=3)

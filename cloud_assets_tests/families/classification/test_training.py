@@ -31,8 +31,8 @@ from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.statistics import fitted_preprocessing
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets_tests.any_family import train_by
+from cloud_assets_tests.patch_arrays import store_arrays
 
 BANDS = ("red", "green", "blue")
 CLASSES = CoverageClasses()

@@ -17,9 +17,9 @@ from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.networks.specifications import AttentionUNet, EfficientNetUNet, UNet
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.splits import GroupedSplit
-from cloud_assets.patches.store_writer import store_arrays
 from cloud_assets.simulation import PHYSICS_VERSION
 from cloud_assets_tests.any_family import train_by
+from cloud_assets_tests.patch_arrays import store_arrays
 from cloud_assets_tests.toy_task import BANDS, bright_squares
 
 Recipe = Callable[..., Segmentation]
