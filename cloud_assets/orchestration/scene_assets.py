@@ -25,7 +25,7 @@ SCENES = dg.DynamicPartitionsDefinition(name=GROUP)
 RAW_SCENES = dg.AssetKey([GROUP, "raw_scenes"])
 SCENE_PRODUCTS = dg.AssetKey([GROUP, "scene_products"])
 _TAGS, _OWNERS = {"domain": "earth_observation"}, ["team:remote-sensing"]
-_VERSION = "1"
+_VERSION = "2"
 """Raised when products of the same options would come out differently than before."""
 _SHOWN = (
     "cloud_percentage",

@@ -18,6 +18,7 @@ from cloud_assets.imagery.formats.names import find_band, located
 from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside
 from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource
+from cloud_assets.imagery.saturation import Saturation
 from cloud_assets.imagery.tiling import ArrayReader, Tiling
 from cloud_assets.inference.bundle import ModelBundle, ModelCard
 from cloud_assets.inference.device import Parallelism, threads_of_each_call
@@ -125,7 +126,10 @@ def predict_array(
     in_memory = {name: SceneBand(RasterBand("array")) for name in names}
     source = SceneSource("array", instrument, in_memory, grid, "the array", "")
     predictor = models.predictor(family.name, source)
-    dn = array[[names.index(name) for name in source.resolve(predictor.card.bands)]]
+    own = source.resolve(predictor.card.bands)
+    dn = array[[names.index(name) for name in own]]
+    if (saturation := Saturation.of(dn, profile, own)) is not None:
+        dn = saturation.completed(dn)
     share = Parallelism.of_machine()
     with threads_of_each_call(share):
         return family.predict_picture(predictor, ArrayReader(dn, profile), grid, chosen, share)
