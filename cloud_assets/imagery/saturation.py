@@ -90,6 +90,8 @@ def _limit(seen: npt.NDArray[Any], profile: Instrument) -> float:
     if seen.size < _FEWEST_PIXELS:
         return np.inf
     top = seen.max()
+    if top == np.iinfo(profile.dtype).max:
+        return float(top)
     below = seen[seen < top]
     if not below.size or float(profile.to_physical(top)) < _DARKEST:
         return np.inf

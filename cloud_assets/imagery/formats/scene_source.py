@@ -5,9 +5,10 @@ Windows have all bands on one grid, as the digital numbers of the instrument's p
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,6 +22,7 @@ from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.container import Container
 from cloud_assets.imagery.formats.names import is_address
 from cloud_assets.imagery.geometry import thumbnail_shape
+from cloud_assets.imagery.saturation import Saturation, can_saturate
 from cloud_assets.imagery.tiling import Window
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ STATED_CLOUD = "stated_cloud_percentage"
 _LOW_SUN = 5.0
 """Degrees above the horizon below which a warning is given."""
 _METRES_A_DEGREE = 111_320.0
+
+_SAMPLED_SIDE, _SAMPLED_WINDOWS = 192, 4
+"""Pixels and number, along each side, of the windows that tell where a scene is saturated."""
 
 
 @dataclass(frozen=True)
@@ -248,6 +253,7 @@ class SceneReader:
                 (places, _BandFile(source, [source.bands[self.bands[place]] for place in places], files))
                 for places in grouped.values()
             ]
+            self._saturation = Saturation.of(self._sample(), source.profile, self.bands)
             self._open = files.pop_all()
 
     def __enter__(self) -> Self:
@@ -259,13 +265,15 @@ class SceneReader:
     def read(self, window: Window) -> npt.NDArray[Any]:
         """Reads (C, height, width) digital numbers of a window as in the instrument's profile, nodata too.
 
-        The window must touch the scene; what lies outside is the scene reflected at its border.
+        The window must touch the scene; what lies outside is the scene reflected at its border. Saturated pixels are
+        completed (:mod:`cloud_assets.imagery.saturation`).
 
         Raises:
             InvalidData: If the pixels cannot be read; the message names the window and the file.
         """
         inside = window.inside(self.source.grid.height, self.source.grid.width)
-        return window.mirrored(self._read(inside, (inside.height, inside.width)), inside)
+        values = self._read(inside, (inside.height, inside.width))
+        return window.mirrored(values if self._saturation is None else self._saturation.completed(values), inside)
 
     def thumbnail(self, longest: int) -> npt.NDArray[Any]:
         """Like :meth:`read`, the whole scene scaled so that neither height nor width is above ``longest``."""
@@ -275,6 +283,23 @@ class SceneReader:
     def valid(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Which pixels (…, height, width) of (…, C, height, width) digital numbers were observed."""
         return self.source.profile.valid(dn)
+
+    def _sample(self) -> npt.NDArray[Any]:
+        """(C, n) digital numbers of windows spread over the scene."""
+        grid = self.source.grid
+        if not can_saturate(self.source.profile):
+            return np.empty((len(self.bands), 0), self.source.profile.dtype)
+        height, width = (min(_SAMPLED_SIDE, side) for side in (grid.height, grid.width))
+        rows, columns = (
+            np.linspace(0, side - size, min(_SAMPLED_WINDOWS, -(-side // size)), dtype=int).tolist()
+            for side, size in ((grid.height, height), (grid.width, width))
+        )
+        sample = [np.empty((len(self.bands), 0), self.source.profile.dtype)]
+        for row, column in product(rows, columns):
+            with suppress(InvalidData):  # said when the window is read for its own sake
+                values = self._read(Window(row, column, height, width), (height, width))
+                sample.append(values.reshape(len(self.bands), -1))
+        return np.concatenate(sample, axis=1)
 
     def _read(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
         values = np.empty((len(self.bands), *shape), self.source.profile.dtype)
