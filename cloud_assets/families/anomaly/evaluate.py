@@ -75,7 +75,11 @@ def evaluate(recipe: AnomalyEvaluation, run: EvaluationRun) -> Evaluation:
         metrics["hard_auroc"] = ranking_metrics(slice_)["auroc"]
         metrics["hard_false_alarm_rate"] = decision_metrics(slice_, threshold)["false_alarm_rate"]
     per_patch = _patch_table(store, rows, kinds, labelled, threshold, scores)
-    suspicious = _suspicious(recipe, run, known)
+    # Maybe not cloud-free after all.
+    known_score = score_patches(run.predictor, store, known, "Looking for outliers", run.progress)["score"]
+    far = robust_outliers(known_score, recipe.outlier_deviations)
+    suspicious = pd.DataFrame({"patch_id": store.index["patch_id"].to_numpy()[known[far]], "score": known_score[far]})
+    suspicious = suspicious.sort_values("score", ascending=False, ignore_index=True)
     found = Findings(
         test=metrics,
         validation={},
@@ -136,15 +140,6 @@ def _kind_table(recipe: AnomalyEvaluation, per_patch: pd.DataFrame, labelled: La
             }
         )
     return pd.DataFrame(rows).sort_values("auroc_against_anomalies", ignore_index=True)
-
-
-def _suspicious(recipe: AnomalyEvaluation, run: EvaluationRun, known: npt.NDArray[np.int64]) -> pd.DataFrame:
-    """Pictures among those trained on whose score lies far above the others': maybe not cloud-free after all."""
-    score = score_patches(run.predictor, run.store, known, "Looking for outliers", run.progress)["score"]
-    known, score = known[np.isfinite(score)], score[np.isfinite(score)]
-    far = robust_outliers(score, recipe.outlier_deviations)
-    table = pd.DataFrame({"patch_id": run.store.index["patch_id"].to_numpy()[known[far]], "score": score[far]})
-    return table.sort_values("score", ascending=False, ignore_index=True)
 
 
 def _notes(

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 from scipy.stats import binomtest
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve, roc_auc_score
 
 from cloud_assets.inference.predictor import Predictor
 from cloud_assets.patches.recipe import IMAGES
@@ -81,8 +81,7 @@ def decision_metrics(labelled: LabelledScores, threshold: float) -> dict[str, fl
         1934) as ``false_alarm_rate_low`` and ``…_high``, and the counts ``tp``, ``fp``, ``fn``, ``tn``.
     """
     called = labelled.score >= threshold
-    tp, fp = int((called & labelled.is_anomalous).sum()), int((called & ~labelled.is_anomalous).sum())
-    fn, tn = len(labelled.anomalous) - tp, len(labelled.normal) - fp
+    tn, fp, fn, tp = confusion_matrix(labelled.is_anomalous, called, labels=[False, True]).ravel().tolist()
     interval = binomtest(fp, fp + tn).proportion_ci(_CONFIDENCE, "exact")
     return {
         "f1": 2 * tp / max(2 * tp + fp + fn, 1),
@@ -110,21 +109,21 @@ def auroc_interval(labelled: LabelledScores, seed: int = 0) -> tuple[float, floa
 
 def robust_deviation(score: Scores) -> float:
     """Standard deviation by the median absolute deviation, which outliers do not move."""
-    return 1.4826 * float(np.median(np.abs(score - np.median(score))))
+    return 1.4826 * float(np.nanmedian(np.abs(score - np.nanmedian(score))))
 
 
 def robust_outliers(score: Scores, deviations: float) -> npt.NDArray[np.bool_]:
-    """Which scores (N,) lie more than so many robust deviations above the median."""
-    return np.asarray(score > np.median(score) + deviations * max(robust_deviation(score), 1e-9))
+    """Which scores (N,) lie more than so many robust deviations above the median; none that is not a number."""
+    return np.asarray(score > np.nanmedian(score) + deviations * max(robust_deviation(score), 1e-9))
 
 
-def _local_contrast(brightness: Scores, valid: npt.NDArray[np.bool_]) -> float:
+def _local_contrast(brightness: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> float:
     mean = uniform_filter(brightness, _WINDOW)
     variance = uniform_filter(brightness * brightness, _WINDOW) - mean * mean
     return float(np.sqrt(np.clip(variance, 0, None))[valid].mean())
 
 
-RULES: Final[Mapping[str, Callable[[Scores, npt.NDArray[np.bool_]], float]]] = {
+RULES: Final[Mapping[str, Callable[[npt.NDArray[np.float32], npt.NDArray[np.bool_]], float]]] = {
     "mean brightness": lambda brightness, valid: float(brightness[valid].mean()),
     "95th percentile": lambda brightness, valid: float(np.percentile(brightness[valid], 95)),
     "local contrast": _local_contrast,

@@ -6,18 +6,16 @@ wrong label; a window never leaves its patch, so it never leaves its patch's spl
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
+from cloud_assets.datasets.scene import SceneCatalog
 from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.patches.store import PatchStore
-
-if TYPE_CHECKING:
-    from cloud_assets.datasets.scene import SceneCatalog
 
 Integers = npt.NDArray[np.int64]
 _CANDIDATES = 6
@@ -192,7 +190,7 @@ def _evened_out(labels: Integers, rows: Integers, positions: Integers) -> Intege
 
 
 def percentage_mismatches(
-    catalog: "SceneCatalog", store: PatchStore, tolerance: float = 1.0
+    catalog: SceneCatalog, store: PatchStore, tolerance: float = 1.0
 ) -> Iterator[tuple[str, float, float]]:
     """Compares the coverage of the masks with the percentages that the data set itself states.
 

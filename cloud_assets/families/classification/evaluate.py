@@ -11,11 +11,13 @@ from cloud_assets.families.classification.coverage_labels import CoverageClasses
 from cloud_assets.families.classification.figures import CAPTIONS, classification_figures
 from cloud_assets.families.classification.metrics import (
     Answers,
+    bright_shares,
     class_table,
     classify_by_mask,
     decision_metrics,
-    fit_bright_share,
+    fit_brightness,
     probability_metrics,
+    visible_bands,
 )
 from cloud_assets.families.classification.recipe import ClassificationEvaluation, ClassificationSection
 from cloud_assets.patches.recipe import IMAGES
@@ -107,15 +109,16 @@ def _rules(
 ) -> tuple[dict[str, dict[str, float]], list[str]]:
     """Metrics of the rules without a classifier on the test samples, and notes about them."""
     fitted_on = _windows(recipe, run, "train", recipe.baseline_windows)
-    bright = fit_bright_share(run.store, fitted_on, classes)
+    brightness = fit_brightness(run.store, fitted_on, classes)
     majority = int(np.argmax(fitted_on.class_counts(len(classes.names))))
     rules = {
-        BRIGHTNESS: bright.classify(run.store, windows, classes),
+        BRIGHTNESS: classes.classify(bright_shares(run.store, windows, brightness)[:, 0]),
         MAJORITY: np.full(len(windows), majority, np.int64),
     }
     notes = [
-        f"Baseline '{BRIGHTNESS}': pixels with a mean reflectance of at least {bright.threshold:.2f} in "
-        f"{', '.join(bright.bands)} count as cloud; the threshold is fitted on the training split."
+        f"Baseline '{BRIGHTNESS}': pixels with a mean reflectance of at least {brightness:.2f} in "
+        f"{', '.join(visible_bands(run.store.roles[IMAGES]))} count as cloud; the threshold is fitted on the training "
+        "split."
     ]
     for name, bundle in run.references.items():
         title, rule = f"masks of {name}", f"coverage of {name}'s mask"

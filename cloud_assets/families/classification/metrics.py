@@ -22,7 +22,7 @@ from cloud_assets.families import family_of, load_predictor
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows, cloud_percentage
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.patches.store import PatchStore
+from cloud_assets.patches.store import PatchStore, Role
 from cloud_assets.reports.figures import TRUE_COLOUR
 from cloud_assets.reports.predictions import band_channels, instrument_of, predict_patches
 
@@ -121,45 +121,34 @@ def one_hot(truth: Integers, classes: int) -> npt.NDArray[np.bool_]:
     return matches
 
 
-@dataclass(frozen=True)
-class BrightShare:
-    """Takes the share of pixels brighter than a threshold for the cloud cover."""
-
-    threshold: float
-    """Reflectance from which on a pixel counts."""
-    bands: tuple[str, ...]
-    """Bands whose mean is the brightness; all of the patches' bands if they do not hold red, green and blue."""
-
-    def classify(self, store: PatchStore, windows: Windows, classes: CoverageClasses) -> Integers:
-        """(K,) class of each window."""
-        return classes.classify(_bright_shares(store, windows, self.bands, np.array([self.threshold]))[:, 0])
+def fit_brightness(store: PatchStore, windows: Windows, classes: CoverageClasses) -> float:
+    """The brightness with the best accuracy on training windows; of several as good, the middle one."""
+    accuracy = (classes.classify(bright_shares(store, windows, _THRESHOLDS)) == windows.labels[:, None]).mean(axis=0)
+    best = np.flatnonzero(accuracy == accuracy.max())
+    return float(_THRESHOLDS[best[len(best) // 2]])
 
 
-def fit_bright_share(store: PatchStore, windows: Windows, classes: CoverageClasses) -> BrightShare:
-    """Finds the threshold with the best accuracy on the training windows; of several as good, the middle one."""
-    role = store.roles[IMAGES]
+def visible_bands(role: Role) -> tuple[str, ...]:
+    """Red, green and blue; all of the patches' bands if they do not hold these."""
     try:
         band_channels(role, TRUE_COLOUR)
-        bands: tuple[str, ...] = TRUE_COLOUR
     except NoUsablePatches:
-        bands = tuple(role.bands)
-    shares = _bright_shares(store, windows, bands, _THRESHOLDS)
-    accuracy = (classes.classify(shares) == windows.labels[:, None]).mean(axis=0)
-    best = np.flatnonzero(accuracy == accuracy.max())
-    return BrightShare(float(_THRESHOLDS[best[len(best) // 2]]), bands)
+        return tuple(role.bands)
+    return TRUE_COLOUR
 
 
-def _bright_shares(
-    store: PatchStore, windows: Windows, bands: tuple[str, ...], thresholds: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """(K, T) percentage of each window's valid pixels at or above each threshold; 0 where there are none."""
-    role = store.roles[IMAGES]
-    channels, instrument = band_channels(role, bands), instrument_of(role)
-    shares = np.zeros((len(windows), len(thresholds)))
+def bright_shares(store: PatchStore, windows: Windows, thresholds: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """(K, T) cloud cover in percent, were cloud what is as bright as one of T reflectances, the mean of visible bands.
+
+    It is the share of a window's valid pixels; 0 where there are none.
+    """
+    role, limits = store.roles[IMAGES], np.atleast_1d(thresholds).astype(np.float32)
+    channels, instrument = band_channels(role, visible_bands(role)), instrument_of(role)
+    shares = np.zeros((len(windows), len(limits)))
     for position in range(len(windows)):
         dn = windows.read(store, position, IMAGES)
         brightness = np.sort(instrument.to_physical(dn[channels]).mean(axis=0)[instrument.valid(dn)])
-        darker = np.searchsorted(brightness, thresholds.astype(np.float32), side="left")
+        darker = np.searchsorted(brightness, limits, side="left")
         shares[position] = 100.0 * (len(brightness) - darker) / max(len(brightness), 1)
     return shares
 

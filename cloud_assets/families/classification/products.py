@@ -71,18 +71,17 @@ def percentage_of_classes(classes: npt.NDArray[np.uint8], boundaries: tuple[floa
     return float(middles[classes[known]].mean()) if known.any() else float("nan")
 
 
-def _card(work: SceneWork) -> ModelCard | None:
-    return work.models.card("classification", work.source) if work.models.has("classification") else None
-
-
-def _classes(work: SceneWork) -> CoverageClasses:
-    card = _card(work)
-    return CLASSES if card is None else ClassificationSection.of(card).classes(card)
+def _model(work: SceneWork) -> tuple[ModelCard | None, CoverageClasses]:
+    """The card of the classifier, if there is one, and its classes or the usual ones."""
+    if not work.models.has("classification"):
+        return None, CLASSES
+    card = work.models.card("classification", work.source)
+    return card, ClassificationSection.of(card).classes(card)
 
 
 def _form(work: SceneWork) -> RasterForm:
     """The form of the coverage raster; colours run from green to white."""
-    names = _classes(work).names
+    names = _model(work)[1].names
     shades: list[Any] = np.linspace(_CLEAR_COLOUR, _OVERCAST_COLOUR, len(names)).astype(int).tolist()
     return RasterForm(
         dtype="uint8",
@@ -94,7 +93,7 @@ def _form(work: SceneWork) -> RasterForm:
 
 
 def _make_coverage(work: SceneWork) -> None:
-    card, classes, mask = _card(work), _classes(work), work.drafts.get("mask")
+    (card, classes), mask = _model(work), work.drafts.get("mask")
     cell = (card.patch_size if card else None) or DEFAULT_PATCH
     cells = _cell_grid(work.source.grid, cell)
     percentage = _cell_percentages(mask, cells, cell)

@@ -11,11 +11,12 @@ from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, label_windows
 from cloud_assets.families.classification.metrics import (
     Answers,
+    bright_shares,
     class_table,
     classify_by_mask,
     confusion_counts,
     decision_metrics,
-    fit_bright_share,
+    fit_brightness,
     probability_metrics,
 )
 from cloud_assets.families.classification.recipe import ClassificationEvaluation
@@ -134,9 +135,9 @@ def test_brightness_threshold_lies_between_ground_and_cloud(tmp_path: Path) -> N
         images[number, :, :, : 2 * number], masks[number, :, : 2 * number] = 4500, 1
     store = store_arrays(tmp_path / "store", images, masks, bands=("red", "green", "blue"), instrument="sentinel2_l1c")
     windows = label_windows(store, np.arange(8), CLASSES, count=30)
-    rule = fit_bright_share(store, windows, CLASSES)
-    assert 0.15 < rule.threshold <= 0.45
-    assert (rule.classify(store, windows, CLASSES) == windows.labels).all()
+    threshold = fit_brightness(store, windows, CLASSES)
+    assert 0.15 < threshold <= 0.45
+    assert (CLASSES.classify(bright_shares(store, windows, threshold)[:, 0]) == windows.labels).all()
 
 
 def segmentation_bundle(**changes: Any) -> ModelBundle:
