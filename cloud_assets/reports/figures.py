@@ -145,6 +145,12 @@ def composites(dn: npt.NDArray[Any], role: Role) -> dict[str, Picture]:
     return {heading: picture for heading, picture in found.items() if picture is not None}
 
 
+def visible_bands(role: Role) -> tuple[str, ...]:
+    """Red, green and blue; all bands of a role that does not hold these."""
+    held = {INSTRUMENTS[role.instrument].find(band).common_name for band in role.bands}
+    return TRUE_COLOUR if held.issuperset(TRUE_COLOUR) else tuple(role.bands)
+
+
 def painted(codes: npt.NDArray[np.uint8], names: Mapping[int, str], colours: Mapping[str, str]) -> Picture:
     """A picture of codes (H, W), each in the colour of its name."""
     from matplotlib.colors import to_rgb

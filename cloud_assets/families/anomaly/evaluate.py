@@ -88,7 +88,7 @@ def evaluate(recipe: AnomalyEvaluation, run: EvaluationRun) -> Evaluation:
         tables={
             "normals_by_kind": _kind_table(recipe, per_patch, labelled),
             "suspicious_normals": suspicious,
-            "per_patch": per_patch.drop(columns="place"),
+            "per_patch": per_patch.reset_index(drop=True),
         },
         figures=anomaly_figures(recipe, run.predictor, store, rows, labelled, threshold, rules),
         captions=CAPTIONS,
@@ -106,7 +106,7 @@ def _patch_table(
     threshold: float,
     scores: Mapping[str, Scores],
 ) -> pd.DataFrame:
-    """One row a test picture, the worst mistakes first; ``place`` is where it stands among the rows."""
+    """One row a test picture, the worst mistakes first; the index is where it stands among the rows."""
     distance = labelled.score - threshold
     table = pd.DataFrame(
         {
@@ -116,18 +116,17 @@ def _patch_table(
             "called": np.where(labelled.score >= threshold, ANOMALOUS, NORMAL),
             **{name: values for name, values in scores.items() if name != "score"},
             "distance_to_threshold": distance,
-            "place": np.arange(len(rows)),
         }
     )
     order = np.argsort(np.where(labelled.is_anomalous, distance, -distance), kind="stable")
-    return table.iloc[order].reset_index(drop=True)
+    return table.iloc[order]
 
 
 def _kind_table(recipe: AnomalyEvaluation, per_patch: pd.DataFrame, labelled: LabelledScores) -> pd.DataFrame:
     """One row a kind of normal picture, hardest first: how often called anomalous, AUROC against all anomalies."""
     rows = []
     for kind, part in per_patch[per_patch["truth"] == NORMAL].groupby("kind"):
-        places = np.r_[part["place"].to_numpy(), np.flatnonzero(labelled.is_anomalous)]
+        places = np.r_[part.index, np.flatnonzero(labelled.is_anomalous)]
         chosen = LabelledScores(labelled.score[places], labelled.is_anomalous[places])
         rows.append(
             {
@@ -143,14 +142,9 @@ def _kind_table(recipe: AnomalyEvaluation, per_patch: pd.DataFrame, labelled: La
 
 
 def _notes(
-    card: ModelCard,
-    metrics: Mapping[str, float],
-    suspicious: pd.DataFrame,
-    best_rule: str,
-    best_auroc: float,
-    without_data: int,
+    card: ModelCard, metrics: Mapping[str, float], suspicious: pd.DataFrame, rule: str, auroc: float, blank: int
 ) -> list[str]:
-    """What a reader of the numbers has to know."""
+    """What a reader has to know, also of the best rule, its AUROC, and how many pictures are without data."""
     score = AnomalySection.of(card).score
     normals, anomalies = int(metrics["tn"] + metrics["fp"]), int(metrics["tp"] + metrics["fn"])
     held = (
@@ -158,18 +152,15 @@ def _notes(
         f"(95 % interval {metrics['false_alarm_rate_low']:.1%} to {metrics['false_alarm_rate_high']:.1%})"
     )
     promised = metrics.get("promised_false_alarm_rate")
-    promise = (
-        ""
-        if promised is None
-        else f"; at most {promised:.0%} had been promised"
-        + ("" if metrics["false_alarm_rate_low"] <= promised else ", and that promise was broken")
-    )
+    promise = "" if promised is None else f"; at most {promised:.0%} had been promised"
+    if promised is not None and metrics["false_alarm_rate_low"] > promised:
+        promise += ", and that promise was broken"
     notes = [
         f"The score is {score}: {UNITS[score]}. Threshold: {card.threshold.method if card.threshold else 'none'}.",
         f"{held}{promise}.",
         f"AUROC {metrics['auroc']:.3f}, 95 % interval {metrics['auroc_low']:.3f} to {metrics['auroc_high']:.3f} "
         f"(bootstrap, {normals} normal and {anomalies} anomalous pictures); the best rule without learning is "
-        f"'{best_rule}' with {best_auroc:.3f}.",
+        f"'{rule}' with {auroc:.3f}.",
         "f1_best is the best that any threshold could reach on these very pictures: a bound, not a result.",
     ]
     if score in DISCRIMINATION:
@@ -183,6 +174,6 @@ def _notes(
         notes.append(
             f"{len(suspicious)} of the pictures trained on have outlying scores; are they cloud-free? {named}."
         )
-    if without_data:
-        notes.append(f"{without_data} test pictures without any valid pixel were not scored.")
+    if blank:
+        notes.append(f"{blank} test pictures without any valid pixel were not scored.")
     return notes

@@ -39,8 +39,6 @@ CAPTIONS = {
     "per_patch": "Test pictures, the worst mistakes first.",
     "splits": "Anomalous pictures are in the test split only.",
 }
-_BINS = 24
-_MAP_COLOURS = "magma"
 
 
 def anomaly_figures(
@@ -57,17 +55,13 @@ def anomaly_figures(
     counts = np.asarray(confusion_matrix(labelled.is_anomalous, labelled.score >= threshold, labels=[False, True]))
     falling = np.argsort(-labelled.score, kind="stable")
     normal, anomalous = falling[~labelled.is_anomalous[falling]], falling[labelled.is_anomalous[falling]]
-    gallery = {
-        "hardest_normals": normal[: recipe.shown],
-        "missed_anomalies": anomalous[::-1][: recipe.shown],
-        "clear_anomalies": anomalous[: recipe.shown],
-    }
+    gallery = {"hardest_normals": normal, "missed_anomalies": anomalous[::-1], "clear_anomalies": anomalous}
     return {
         "score_histogram": _score_histogram(labelled, threshold, UNITS[AnomalySection.of(card).score]),
         "roc": _roc_figure(labelled, threshold, rules),
         "confusion_matrix": confusion_figure(counts, card.classes, card.classes, unit="pictures"),
         **{
-            name: _panels_figure(predictor, store, rows[places], labelled.score[places])
+            name: _panels_figure(predictor, store, rows[places[: recipe.shown]], labelled.score[places[: recipe.shown]])
             for name, places in gallery.items()
         },
     }
@@ -75,7 +69,7 @@ def anomaly_figures(
 
 def _score_histogram(labelled: LabelledScores, threshold: float, unit: str) -> bytes:
     """Scores of both classes with the threshold."""
-    edges = np.histogram_bin_edges(labelled.score, _BINS)
+    edges = np.histogram_bin_edges(labelled.score, 24)
     with drawing(*CURVE_SIZE) as (figure, axes):
         for scores, colour, name in (
             (labelled.normal, SERIES_COLOURS[2], "normal"),
@@ -130,7 +124,7 @@ def _panels_figure(
         for column, (row, score) in enumerate(zip(rows, scores, strict=True)):
             for axes, shown in zip(grid[:, column], pictures.values(), strict=False):
                 axes.imshow(shown[column], vmin=0, vmax=1)
-            drawn = grid[-1, column].imshow(maps[column], cmap=_MAP_COLOURS, vmin=0, vmax=max(highest, 1e-6))
+            drawn = grid[-1, column].imshow(maps[column], cmap="magma", vmin=0, vmax=max(highest, 1e-6))
             name = str(store.index["patch_id"].iloc[row]).split("/")[-1]
             grid[0, column].set_title(f"{name}\n{score:.3g}", fontsize=8)
         for axes in grid.flat:

@@ -1,8 +1,6 @@
 """Metrics of anomaly scores, and rules without learning that a model has to beat: brightness and contrast."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +16,8 @@ from cloud_assets.reports.predictions import instrument_of, predict_patches
 Scores = npt.NDArray[np.float64]
 _RESAMPLES = 1000
 _CONFIDENCE = 0.95
-_WINDOW = 7
-_WHITE = 0.4
+_WINDOW, _WHITE = 7, 0.4
+"""Side of the square that contrast is measured in, pixels; reflectance from which on all is as bright."""
 
 
 @dataclass(frozen=True)
@@ -117,29 +115,19 @@ def robust_outliers(score: Scores, deviations: float) -> npt.NDArray[np.bool_]:
     return np.asarray(score > np.nanmedian(score) + deviations * max(robust_deviation(score), 1e-9))
 
 
-def _local_contrast(brightness: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> float:
-    mean = uniform_filter(brightness, _WINDOW)
-    variance = uniform_filter(brightness * brightness, _WINDOW) - mean * mean
-    return float(np.sqrt(np.clip(variance, 0, None))[valid].mean())
-
-
-RULES: Final[Mapping[str, Callable[[npt.NDArray[np.float32], npt.NDArray[np.bool_]], float]]] = {
-    "mean brightness": lambda brightness, valid: float(brightness[valid].mean()),
-    "95th percentile": lambda brightness, valid: float(np.percentile(brightness[valid], 95)),
-    "local contrast": _local_contrast,
-}
-"""Rules by name; each gives a picture's score from its brightness (H, W) and what is valid of it."""
-
-
-def baseline_scores(store: PatchStore, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64]]:
+def baseline_scores(store: PatchStore, rows: npt.NDArray[np.int64]) -> dict[str, Scores]:
     """What each rule says about rows of a store: (N,) scores by its name, 0 for pictures without a valid pixel."""
     instrument = instrument_of(store.roles[IMAGES])
-    scores = {name: np.zeros(len(rows)) for name in RULES}
+    scores = {name: np.zeros(len(rows)) for name in ("mean brightness", "95th percentile", "local contrast")}
     for place, row in enumerate(rows):
         dn = store.array(IMAGES)[row]
         valid = instrument.valid(dn)
+        if not valid.any():
+            continue
         brightness = np.clip(instrument.to_physical(dn).mean(axis=0), 0, _WHITE) * valid
-        if valid.any():
-            for name, rule in RULES.items():
-                scores[name][place] = rule(brightness, valid)
+        mean = uniform_filter(brightness, _WINDOW)
+        variance = uniform_filter(brightness * brightness, _WINDOW) - mean * mean
+        scores["mean brightness"][place] = brightness[valid].mean()
+        scores["95th percentile"][place] = np.percentile(brightness[valid], 95)
+        scores["local contrast"][place] = np.sqrt(np.clip(variance, 0, None))[valid].mean()
     return scores

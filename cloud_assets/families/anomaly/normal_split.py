@@ -99,10 +99,7 @@ class NormalSplit(BaseModel):
             assigned = np.where(np.isin(groups, moved), SPLITS.index("validation"), assigned)
         chosen = np.flatnonzero(normal | ((classes == ANOMALOUS) & allowed))
         table = index.loc[chosen, ["patch_id"]].assign(
-            position=chosen,
-            group=groups[chosen],
-            classes=classes[chosen],
-            split=np.array(SPLITS)[assigned[chosen]],
+            position=chosen, group=groups[chosen], classes=classes[chosen], split=np.array(SPLITS)[assigned[chosen]]
         )
         details = {
             "method": "normal patches grouped; anomalous ones held out",

@@ -31,10 +31,7 @@ class AnomalyPredictor(Predictor):
         """Name of the score that decides."""
 
     def predict(self, dn: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-        """Scores pictures of any height and width.
-
-        Args:
-            dn: (N, C, H, W) raw digital numbers, bands in the card's order.
+        """Scores pictures of any height and width; see :meth:`Predictor.predict`.
 
         Returns:
             ``score`` (N,) float32, NaN without any valid pixel; ``is_anomaly`` (N,) bool, the score at or above the

@@ -10,9 +10,6 @@ from cloud_assets.families.scene_product import SceneProduct, SceneWork
 from cloud_assets.imagery.tiling import WindowResult, predict_densely
 from cloud_assets.imagery.writing import RasterForm
 
-SCORE = "score"
-ERROR_MAP = "error_map"
-
 
 def _make_anomaly(work: SceneWork) -> None:
     predictor = work.models.predictor("anomaly", work.source)
@@ -20,12 +17,12 @@ def _make_anomaly(work: SceneWork) -> None:
 
     def infer(dn: npt.NDArray[Any], _: Sequence[tuple[slice, slice]]) -> dict[str, npt.NDArray[Any]]:
         answer = predictor.predict(dn)
-        return {SCORE: answer[SCORE], ERROR_MAP: answer[ERROR_MAP][:, np.newaxis]}
+        return {"score": answer["score"], "error_map": answer["error_map"][:, np.newaxis]}
 
     def note(result: WindowResult) -> None:
         """A window's score, weighted by how much of it was observed."""
         if result.outputs is not None:
-            of_windows.append((float(result.outputs[SCORE]), float(result.valid.mean())))
+            of_windows.append((float(result.outputs["score"]), float(result.valid.mean())))
 
     tiling = work.patch_tiling(predictor.card.patch_size)
     with (
@@ -36,7 +33,7 @@ def _make_anomaly(work: SceneWork) -> None:
             reader,
             tiling,
             infer,
-            ERROR_MAP,
+            "error_map",
             batch_size=work.settings.batch_size(tiling),
             workers=work.share.workers,
             each=note,

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,14 +27,13 @@ UNITS: Final[Mapping[str, str]] = {**RECONSTRUCTION, **DISCRIMINATION}
 """Every score there is, by the name that a model card gives, and what its numbers are."""
 
 
-@dataclass(frozen=True)
-class Score:
-    """One method's answer to N pictures."""
+class Score(NamedTuple):
+    """One method's answer to N pictures: ``error_map`` is of the score's unit, 0 without data."""
 
     score: Tensor
     """(N,) float32; more is more anomalous."""
     error_map: Tensor
-    """(N, H, W) float32 of the same unit, 0 without data."""
+    """(N, H, W) float32."""
 
 
 def reconstruction_scores(

@@ -171,9 +171,8 @@ def _write_picture(path: Path, image: npt.NDArray[Any], role: Role) -> None:
 
 
 def _write_geotiff(path: Path, image: npt.NDArray[Any], record: Any, role: Role) -> None:
-    place: dict[str, Any] = {}
-    if record["crs"] is not None and record["transform"] is not None:
-        place = {"crs": record["crs"], "transform": Affine(*record["transform"])}
+    has_place = record["crs"] is not None and record["transform"] is not None
+    place = {"crs": record["crs"], "transform": Affine(*record["transform"])} if has_place else {}
     count, height, width = image.shape
     with (
         warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),

@@ -17,13 +17,13 @@ from cloud_assets.families.classification.metrics import (
     decision_metrics,
     fit_brightness,
     probability_metrics,
-    visible_bands,
 )
 from cloud_assets.families.classification.recipe import ClassificationEvaluation, ClassificationSection
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import SPLITS
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation, EvaluationRun, Findings, evaluation_of, interval_note
+from cloud_assets.reports.figures import visible_bands
 from cloud_assets.reports.predictions import band_channels
 
 HEADLINE = (

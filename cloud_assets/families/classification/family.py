@@ -7,11 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.families.classification.products import PRODUCTS
-from cloud_assets.families.classification.recipe import (
-    Classification,
-    ClassificationEvaluation,
-    ClassificationSection,
-)
+from cloud_assets.families.classification.recipe import Classification, ClassificationEvaluation, ClassificationSection
 from cloud_assets.families.family import Family
 from cloud_assets.inference.drift_reference import rounded
 from cloud_assets.inference.predictor import Predictor

@@ -10,7 +10,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import auc, roc_curve
 
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows
-from cloud_assets.families.classification.metrics import Answers, confusion_counts, one_hot
+from cloud_assets.families.classification.metrics import Answers, confusion_counts
 from cloud_assets.families.classification.recipe import ClassificationEvaluation
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.store import PatchStore
@@ -66,7 +66,7 @@ def classification_figures(
 
 def _roc_figure(answers: Answers, names: Sequence[str]) -> bytes | None:
     """ROC curve of each class against the rest, and of all pooled; None if the truth holds only one class."""
-    each = one_hot(answers.truth, len(names))
+    each = answers.truth[:, None] == np.arange(len(names))
     if len(np.unique(answers.truth)) < 2:
         return None
     grid = np.linspace(0, 1, 201)

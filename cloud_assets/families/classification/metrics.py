@@ -22,8 +22,8 @@ from cloud_assets.families import family_of, load_predictor
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows, cloud_percentage
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.patches.store import PatchStore, Role
-from cloud_assets.reports.figures import TRUE_COLOUR
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.figures import visible_bands
 from cloud_assets.reports.predictions import band_channels, instrument_of, predict_patches
 
 Integers = npt.NDArray[np.int64]
@@ -81,7 +81,7 @@ def probability_metrics(answers: Answers, names: Sequence[str], bins: int) -> di
         others; ``expected_calibration_error`` of the likeliest class (Guo et al. 2017, arXiv:1706.04599); ``log_loss``.
     """
     probability = answers.probability
-    each = one_hot(answers.truth, len(names))
+    each = answers.truth[:, None] == np.arange(len(names))
     metrics = {
         f"auroc_{name}": float(roc_auc_score(each[:, number], probability[:, number]))
         for number, name in enumerate(names)
@@ -115,26 +115,11 @@ def confusion_counts(answers: Answers, classes: int) -> Integers:
     return np.asarray(confusion_matrix(answers.truth, answers.predicted, labels=range(classes)), np.int64)
 
 
-def one_hot(truth: Integers, classes: int) -> npt.NDArray[np.bool_]:
-    """(N, K) True at each sample's class."""
-    matches: npt.NDArray[np.bool_] = truth[:, None] == np.arange(classes)
-    return matches
-
-
 def fit_brightness(store: PatchStore, windows: Windows, classes: CoverageClasses) -> float:
     """The brightness with the best accuracy on training windows; of several as good, the middle one."""
     accuracy = (classes.classify(bright_shares(store, windows, _THRESHOLDS)) == windows.labels[:, None]).mean(axis=0)
     best = np.flatnonzero(accuracy == accuracy.max())
     return float(_THRESHOLDS[best[len(best) // 2]])
-
-
-def visible_bands(role: Role) -> tuple[str, ...]:
-    """Red, green and blue; all of the patches' bands if they do not hold these."""
-    try:
-        band_channels(role, TRUE_COLOUR)
-    except NoUsablePatches:
-        return tuple(role.bands)
-    return TRUE_COLOUR
 
 
 def bright_shares(store: PatchStore, windows: Windows, thresholds: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -158,9 +143,7 @@ def classify_by_mask(
 ) -> Integers:
     """(K,) classes by the coverage of a segmentation model's mask, made once for each patch and cut for each window.
 
-    Raises:
-        NoUsablePatches: If the model is for another instrument, lacks a band, or does not make masks.
-        InvalidModel: If it cannot be loaded.
+    A model that does not make masks of these patches raises :class:`NoUsablePatches`.
     """
     card, instrument = bundle.card, store.roles[IMAGES].instrument
     makes_masks = "mask" in {product.name for product in family_of(bundle).products}

@@ -32,10 +32,7 @@ class ClassificationPredictor(Predictor):
         super().__init__(bundle, device, network)
 
     def predict(self, dn: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
-        """Classifies patches of any height and width.
-
-        Args:
-            dn: (N, C, H, W) raw digital numbers, bands in the card's order.
+        """Classifies patches of any height and width; see :meth:`Predictor.predict`.
 
         Returns:
             ``class`` (N,) uint8, numbers of the card's classes, 255 where too few pixels are valid;

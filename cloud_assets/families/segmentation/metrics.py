@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
-from cloud_assets.errors import NoUsablePatches
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.reports.confusion_counts import Counts, confusion_counts, histogram_samples, ratios
-from cloud_assets.reports.figures import TRUE_COLOUR
+from cloud_assets.reports.figures import visible_bands
 from cloud_assets.reports.predictions import band_channels, instrument_of
 
 if TYPE_CHECKING:
@@ -181,11 +180,7 @@ def fit_brightness_threshold(
     from sklearn.metrics import precision_recall_curve
 
     role = store.roles[IMAGES]
-    try:
-        band_channels(role, TRUE_COLOUR)
-        bands: tuple[str, ...] = TRUE_COLOUR
-    except NoUsablePatches:
-        bands = tuple(role.bands)
+    bands = visible_bands(role)
     chosen = indices[np.linspace(0, len(indices) - 1, min(len(indices), most_patches)).astype(np.int64)]
     histogram = np.zeros((2, _BINS), np.int64)
     for start in range(0, len(chosen), _PATCHES_A_BATCH):
