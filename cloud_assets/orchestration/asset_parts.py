@@ -170,13 +170,7 @@ def provenance_tags(
     """Tags of a materialisation that an asset reports itself, so that Dagster tells when its inputs have changed.
 
     Dagster notes this only of what an asset returns at its end; an asset that tells of each partition as soon as it is
-    finished has to note it itself.
-
-    Args:
-        instance: Knows the inputs' latest materialisations.
-        data_version: Version of what was made.
-        code_version: Version of the asset's code.
-        inputs: Asset -> the partition that was read; None for an asset without partitions.
+    finished has to note it itself. ``inputs`` name the partition that was read of each; None: it has no partitions.
     """
     tags = {DATA_VERSION_TAG: data_version, "dagster/data_version_is_user_provided": "true"}
     if code_version is not None:

@@ -48,14 +48,7 @@ def evaluation_cron(task: Task) -> str:
 
 
 def run_configuration(job: str) -> dict[str, Any]:
-    """The configuration of runs that start by themselves.
-
-    Returns:
-        The content of ``<job>.yaml`` in the folder ``CLOUD_ASSETS_RUN_CONFIGS``; the job's defaults without one.
-
-    Raises:
-        InvalidRecipe: If the folder is not there.
-    """
+    """The configuration of runs that start by themselves: ``<job>.yaml`` in ``CLOUD_ASSETS_RUN_CONFIGS``, if there."""
     config: dict[str, Any] = {"loggers": {LOGGER: {"config": {}}}}
     folder = settings().run_configs
     path = None if folder is None else folder / f"{job}.yaml"

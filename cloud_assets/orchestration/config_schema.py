@@ -24,16 +24,11 @@ _SCALARS: Mapping[type, Any] = {bool: bool, int: int, float: float, str: str, Pa
 
 
 def config_schema(defaults: object) -> dict[str, dg.Field]:
-    """Dagster's view of a pydantic model.
+    """Dagster's view of a pydantic model: one optional field for each of its own, its values as defaults.
 
-    Args:
-        defaults: A pydantic model; its values are the defaults. Where it allows one of several classes (networks, for
-            example) the schema has the fields of the value's own class and, to choose another one, each class by its
-            name: ``network: {width: 16}`` or ``network: {attention_unet: {width: 16}}``. Constants (a ``Literal`` of
-            one value) are left out.
-
-    Returns:
-        One optional field for each field of the model, with type, default and description.
+    Where it allows one of several classes (networks, for example) the schema has the fields of the value's own class
+    and, to choose another one, each class by its name: ``network: {width: 16}`` or ``network: {attention_unet: {width:
+    16}}``. Constants (a ``Literal`` of one value) are left out.
     """
     return _fields(type(_pydantic(defaults)), cast("BaseModel", defaults))
 

@@ -50,12 +50,8 @@ def notify(message: dict[str, object], warn: Callable[[str], None]) -> None:
     """Delivers a message by all means that the environment names; one that does not work is no error.
 
     The command is started without a shell and gets the message on its standard input, so that nothing in it is ever
-    executed. ``text`` is the key that chat webhooks show.
-
-    Args:
-        message: What to deliver, as JSON.
-        warn: Called with one sentence for each means that failed; it never holds the webhook's address, which is a
-            secret.
+    executed. ``text`` is the key that chat webhooks show. ``warn`` is called with one sentence for each means that
+    failed; it never holds the webhook's address, which is a secret.
     """
     body = json.dumps(message)
     command, webhook = settings().notify_command, settings().notify_webhook

@@ -103,12 +103,9 @@ class Folders(dg.ConfigurableResource["Folders"]):
         return dataset.place or (self._given_data or self.working / "sample") / dataset.folder
 
     def raw_data(self, dataset: Dataset, source: Source, sample_scale: float) -> Path:
-        """The folder that holds the data set's own; makes the embedded sample if there is nothing else.
+        """The folder that holds the data set's own; makes the embedded sample if need be, or if asked to.
 
-        Args:
-            dataset: The data set.
-            source: ``sample`` for the embedded sample whatever there is.
-            sample_scale: Size of the sample relative to the embedded one.
+        ``sample_scale`` is the size of the sample relative to the embedded one.
         """
         if dataset.place is not None:
             return dataset.place
@@ -154,9 +151,7 @@ Kind = TypeVar("Kind", bound=DomainObject)
 class AssetFolders(dg.UPathIOManager):
     """Saves domain objects to ``<home>/<asset key>`` and opens them by the type of the input that asks for them.
 
-    Args:
-        home: Where results go: a folder, or the address of an object store that fsspec knows.
-        cache: Local folder that versions from an object store are downloaded to.
+    ``home`` is a folder or an object store; of the latter, versions are downloaded to the local folder ``cache``.
     """
 
     def __init__(self, home: "UPath", cache: Path) -> None:

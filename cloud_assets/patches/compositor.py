@@ -75,13 +75,9 @@ class CloudCompositor:
     def __call__(
         self, reflectance: Image, mask: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], *, key: tuple[int, ...]
     ) -> tuple[Image, npt.NDArray[np.uint8]]:
-        """Lays one cloud field over one patch.
+        """Lays one cloud field over one patch, (C, H, W) reflectance as :meth:`Preprocessing.to_physical` gives it.
 
-        Args:
-            reflectance: (C, H, W) float32 as :meth:`Preprocessing.to_physical` gives it; not changed.
-            mask: (H, W) uint8 cloud codes; not changed.
-            valid: (H, W) bool.
-            key: What the randomness depends on, for example (seed, epoch, index).
+        The randomness depends on the ``key``, for example (seed, epoch, index), alone.
 
         Returns:
             New reflectance and mask. Clouds that were there stay labelled; unlabelled and nodata pixels stay 255.

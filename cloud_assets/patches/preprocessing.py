@@ -94,10 +94,7 @@ class Preprocessing(BaseModel):
         return instrument if self.nodata is None else replace(instrument, nodata=self.nodata)
 
     def __call__(self, dn: npt.NDArray[Any]) -> tuple[Pixels, Flags]:
-        """Scales raw pixels.
-
-        Args:
-            dn: (…, C, H, W) digital numbers, channels in the order of ``bands``.
+        """Scales raw pixels, (…, C, H, W) digital numbers, channels in the order of ``bands``.
 
         Returns:
             (…, C, H, W) float32, 0 where there is no data; and (…, H, W) bool, True where there is.

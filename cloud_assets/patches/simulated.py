@@ -47,22 +47,12 @@ def simulated_store(
     workers: int = 2,
     progress: bool = True,
 ) -> PatchStore:
-    """Opens a store of simulated patches, simulating them first if the cache does not hold them.
+    """Opens a store of ``count`` simulated patches, simulating them first if the cache does not hold them.
 
-    Args:
-        cache: Folder of such stores; each has a folder of its own, named by a hash of the recipe, the arguments and the
-            version of the physics. Only complete stores are ever seen there.
-        instrument: Instrument whose digital numbers are simulated.
-        bands: Band names, native or common, in channel order.
-        size: Edge of the patches in pixels.
-        count: How many.
-        seed: Seed of the series.
-        recipe: Ranges to draw from.
-        workers: Processes that simulate, each with one thread.
-        progress: Whether to show a progress bar.
-
-    Returns:
-        The store; masks hold cloud codes, the column ``attributes`` of the index tells biome and sky.
+    In the folder ``cache`` each store has a folder of its own, named by a hash of the recipe, the arguments and the
+    version of the physics; only complete stores are ever seen there. Masks hold cloud codes, the column ``attributes``
+    of the index tells biome and sky. Arguments are as in :class:`SimulationOrder`; ``workers`` are the processes that
+    simulate, each with one thread.
 
     Raises:
         InvalidRecipe: If the instrument measures no reflectance, or the recipe contradicts itself.

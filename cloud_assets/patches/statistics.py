@@ -87,9 +87,9 @@ def band_statistics(
         bands=described.bands,
         unit=instrument.unit,
         pixels=pixels,
-        mean=_floats(mean),
-        std=_floats(np.sqrt(variance)),
-        percentiles={share: _floats(physical[rank]) for share, rank in ranks.items()},
+        mean=tuple(mean.tolist()),
+        std=tuple(np.sqrt(variance).tolist()),
+        percentiles={share: tuple(physical[rank].tolist()) for share, rank in ranks.items()},
     )
 
 
@@ -174,10 +174,6 @@ def _level_numbers(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return numbers.astype(np.int64) - np.iinfo(numbers.dtype).min
     low, high = _FLOAT_RANGE
     return np.clip((numbers - low) * (_FLOAT_BINS / (high - low)), 0, _FLOAT_BINS - 1).astype(np.int64)
-
-
-def _floats(values: npt.NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
 
 
 def implausible_values(store: PatchStore) -> list[str]:

@@ -132,10 +132,9 @@ class PatchStoreWriter:
         return self
 
     def append(self, patch: Patch) -> bool:
-        """Adds a patch whose arrays have the shapes and data types of the roles, unless it holds too few valid pixels.
+        """Adds a patch whose arrays have the shapes and data types of the roles; tells whether.
 
-        Returns:
-            Whether the patch was added; blank ones are counted in the manifest instead.
+        Blank ones, with too few valid pixels, are counted in the manifest instead.
 
         Raises:
             InvalidData: If an array has another shape or data type than its role.

@@ -135,13 +135,7 @@ def make_composite(
 def combined(
     physical: npt.NDArray[np.float32], clear: npt.NDArray[np.bool_], dates: npt.NDArray[np.int32], method: Method
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """Chooses a value for each pixel.
-
-    Args:
-        physical: (T, C, H, W) reflectance, in the order of time.
-        clear: (T, H, W), which of them count.
-        dates: (T,) dates as YYYYMMDD.
-        method: See :func:`make_composite`.
+    """Chooses a value for each pixel of (T, C, H, W) reflectance, in order of time, where it is ``clear`` (T, H, W).
 
     Returns:
         (C, H, W) reflectance, NaN without a clear date; and (H, W) dates, 0 without one.

@@ -5,9 +5,9 @@ import pytest
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.simulation.cloud_shapes import SHAPES
 from cloud_assets.simulation.clouds import (
     CLEAR_SKY,
+    SHAPES,
     CloudField,
     CloudRecipe,
     Sun,
