@@ -30,36 +30,25 @@ CLASS_NAMES: Final[Mapping[int, str]] = MappingProxyType(
 class Band:
     """One band of an instrument."""
 
-    name: str
-    """The instrument's own name, such as "B04" or "VV"."""
+    name: str  # the instrument's own name, such as "B04" or "VV"
     common_name: str
     """Name in the STAC electro-optical extension, such as "red"; for radar the polarisation in lower case."""
-    wavelength_nm: float
-    """Centre wavelength in nanometres."""
-    resolution_m: float | None
-    """Ground sampling distance in metres; None where it depends on the picture."""
+    wavelength_nm: float  # centre wavelength in nanometres
+    resolution_m: float | None  # ground sampling distance in metres; None where it depends on the picture
 
 
 @dataclass(frozen=True)
 class Instrument:
     """How an instrument's digital numbers (DN) are to be read: ``physical = DN * scale + offset``."""
 
-    name: str
-    """Key in :data:`INSTRUMENTS`."""
-    bands: tuple[Band, ...]
-    """In the order of the product's own files."""
-    unit: str
-    """What the physical value is: "reflectance" (top of atmosphere or surface, 0-1 and a little more) or "dB"."""
-    scale: float
-    """Physical units a digital number."""
-    offset: float
-    """Physical units, as STAC's ``raster:bands.offset``."""
-    nodata: float | None
-    """Digital number of a pixel that was not observed; NaN for floating-point products."""
-    saturated: float | None
-    """Digital number of a saturated detector, where the product reserves one."""
-    dtype: str
-    """Native data type of the product's files."""
+    name: str  # key in :data:`INSTRUMENTS`
+    bands: tuple[Band, ...]  # in the order of the product's own files
+    unit: str  # what the physical value is: "reflectance" (top of atmosphere or surface, 0-1 and a little more) or "dB"
+    scale: float  # physical units a digital number
+    offset: float  # physical units, as STAC's ``raster:bands.offset``
+    nodata: float | None  # digital number of a pixel that was not observed; NaN for floating-point products
+    saturated: float | None  # digital number of a saturated detector, where the product reserves one
+    dtype: str  # native data type of the product's files
     is_sun_corrected: bool = True
     """Whether reflectance was divided by the sine of the sun's elevation, so that white is white however low it is."""
 

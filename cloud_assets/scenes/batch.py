@@ -25,10 +25,8 @@ _log = logging.getLogger(__name__)
 class SceneOutcome:
     """How it went with one scene: products or an error."""
 
-    named: Path | str
-    """What was asked for: one name may stand for several scenes."""
-    path: Path | str
-    """Where the scene lies."""
+    named: Path | str  # what was asked for: one name may stand for several scenes
+    path: Path | str  # where the scene lies
     products: SceneProducts | None
     error: Exception | None
 

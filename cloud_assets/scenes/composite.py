@@ -37,8 +37,7 @@ class Observation:
     """A scene and which of its pixels can be relied on."""
 
     source: SceneSource
-    usable: Path
-    """Raster of 1 where the scene is clear, observed and far enough from clouds and shadows; else 0."""
+    usable: Path  # raster of 1 where the scene is clear, observed and far enough from clouds and shadows; else 0
 
 
 @dataclass(frozen=True)

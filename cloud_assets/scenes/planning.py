@@ -197,16 +197,11 @@ def _strangeness(card: ModelCard, source: SceneSource) -> int:
 class ScenePlan:
     """The work on one scene."""
 
-    source: SceneSource
-    """The scene, on the grid of its products."""
-    radar: SceneSource | None
-    """A radar scene of the same place, on the same grid."""
-    products: tuple[str, ...]
-    """What is to be kept, besides companions."""
-    steps: tuple[SceneProduct, ...]
-    """What has to be made, in this order."""
-    models: Mapping[str, str]
-    """"task/variant" -> version of each model that takes part."""
+    source: SceneSource  # the scene, on the grid of its products
+    radar: SceneSource | None  # a radar scene of the same place, on the same grid
+    products: tuple[str, ...]  # what is to be kept, besides companions
+    steps: tuple[SceneProduct, ...]  # what has to be made, in this order
+    models: Mapping[str, str]  # "task/variant" -> version of each model that takes part
     warnings: tuple[str, ...]
     fingerprint: str
 

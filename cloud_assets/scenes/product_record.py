@@ -27,22 +27,15 @@ class SceneProducts:
 
     name: str
     directory: Path
-    files: Mapping[str, str]
-    """Product -> file name in the directory; also "quicklook", "page" and "stac"."""
-    statistics: Mapping[str, float]
-    """Percentages, scores, seconds, megapixels per second."""
-    models: Mapping[str, str]
-    """"task/variant" -> version of each model that had a part."""
+    files: Mapping[str, str]  # product -> file name in the directory; also "quicklook", "page" and "stac"
+    statistics: Mapping[str, float]  # percentages, scores, seconds, megapixels per second
+    models: Mapping[str, str]  # "task/variant" -> version of each model that had a part
     warnings: tuple[str, ...]
-    source: str
-    """Where the scene lay."""
-    fingerprint: str
-    """Hash of the scene, the models and the options: equal means up to date."""
+    source: str  # where the scene lay
+    fingerprint: str  # hash of the scene, the models and the options: equal means up to date
     back_end: str = ""
-    attributes: Mapping[str, str] = field(default_factory=dict)
-    """What the scene's metadata told."""
-    is_new: bool = True
-    """False if the products were up to date and nothing was done."""
+    attributes: Mapping[str, str] = field(default_factory=dict)  # what the scene's metadata told
+    is_new: bool = True  # False if the products were up to date and nothing was done
 
     @property
     def paths(self) -> dict[str, Path]:

@@ -45,12 +45,9 @@ class Exhibit:
 
     title: str
     png: bytes
-    file: str | None = None
-    """The product's own file, linked from the title."""
-    note: str = ""
-    """What dark and bright mean, where there are no codes."""
-    legend: Sequence[tuple[str, str]] = ()
-    """Meaning and colour of each code."""
+    file: str | None = None  # the product's own file, linked from the title
+    note: str = ""  # what dark and bright mean, where there are no codes
+    legend: Sequence[tuple[str, str]] = ()  # meaning and colour of each code
 
 
 def scene_products(
