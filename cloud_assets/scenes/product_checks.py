@@ -18,6 +18,7 @@ from cloud_assets.scenes.planning import declared_rasters
 from cloud_assets.scenes.product_record import SceneProducts
 
 if TYPE_CHECKING:
+    from rasterio import Affine
     from rasterio.io import DatasetReader
 
 CLOUD_COVER, GEOREFERENCE, NODATA = "cloud_cover_plausible", "georeference_of_the_scene", "no_unexpected_nodata"
@@ -99,8 +100,8 @@ def _georeference(products: SceneProducts, source: SceneSource) -> tuple[bool, s
             continue
         own = raster.transform
         pixel = max(abs(own.a), abs(own.b), abs(own.d), abs(own.e))
-        corners = (own * (0, 0), place * (0, 0)), (own * raster.shape[::-1], place * (grid.width, grid.height))
-        near, far = (max(abs(x - u), abs(y - v)) / pixel for (x, y), (u, v) in corners)
+        corners = _corners(own, raster.height, raster.width), _corners(place, grid.height, grid.width)
+        near, far = (max(abs(x - u), abs(y - v)) / pixel for (x, y), (u, v) in zip(*corners, strict=True))
         # The corner is the scene's own; the far edge may reach over it by less than a (coarse) pixel.
         if near > _ROUNDING or far >= 1 + _ROUNDING:
             problems.append(f"{name} lies {max(near, far):.2f} of its pixels off the scene")
@@ -137,6 +138,11 @@ def _rasters(products: SceneProducts) -> "Iterator[tuple[str, DatasetReader]]":
         if path.suffix == ".tif":
             with rasterio.open(path) as raster:
                 yield name, raster
+
+
+def _corners(transform: "Affine", height: int, width: int) -> tuple[tuple[float, float], tuple[float, float]]:
+    a, b, c, d, e, f = transform[:6]
+    return (c, f), (a * width + b * height + c, d * width + e * height + f)
 
 
 def _counted(mask: Path) -> float | None:
