@@ -19,7 +19,7 @@ from cloud_assets.learning.recipe import Optimisation
 from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
-from cloud_assets.reports.gate import Gate
+from cloud_assets.reports.comparison import Gate
 from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.settings import PREFIX, Settings
 from cloud_assets.simulation.patch import SimulationRecipe

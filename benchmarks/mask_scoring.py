@@ -16,9 +16,9 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.predictor import Predictor
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.store import PatchStore, Role
-from cloud_assets.reports.confusion_counts import confusion_counts, ratios
 from cloud_assets.reports.figures import TRUE_COLOUR
 from cloud_assets.reports.predictions import band_channels, instrument_of
+from cloud_assets.reports.statistics import confusion_counts, ratios
 
 BRIGHT_GROUND = 0.25
 """Clear pixels of at least this mean visible reflectance are bright ground."""

@@ -201,7 +201,7 @@ class Tracker:
         The recipe is logged as parameters ``optimisation.batch_size`` and so on.
         """
         with self.reached() as client:
-            run_id = self._known_run(client, workspace)
+            run_id = self.known_run(workspace)
             if run_id is not None:
                 client.update_run(run_id, status="RUNNING")
                 for name, value in tags.items():
@@ -237,7 +237,7 @@ class Tracker:
     def end_unfinished(self, workspace: Path) -> None:
         """Closes the run noted in a workspace as ``KILLED`` if it has not ended."""
         with self.reached() as client:
-            run_id = self._known_run(client, workspace)
+            run_id = self.known_run(workspace)
             if run_id is not None and client.get_run(run_id).info.status == "RUNNING":
                 client.set_terminated(run_id, "KILLED")
 
@@ -251,7 +251,7 @@ class Tracker:
         """
         card, record = bundle.card, bundle.card.training
         with self.reached() as client:
-            known = self._known_run(client, workspace)
+            known = self.known_run(workspace)
             if known is not None and client.get_run(known).info.status == "FINISHED":
                 return known
             tags = {
@@ -333,8 +333,19 @@ class Tracker:
 
     def known_run(self, workspace: Path) -> str | None:
         """The id of the run that belongs to a workspace, None if this store has none."""
+        path = workspace / RUN_FILE
+        if not path.exists():
+            return None
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if known["tracking_uri"] != self.uri:
+            return None
         with self.reached() as client:
-            return self._known_run(client, workspace)
+            if "run_id" not in known:
+                wanted = f"tags.{_CREATION_TAG} = '{known['token']}'"
+                found = client.search_runs([known["experiment"]], wanted, max_results=1)
+                return str(found[0].info.run_id) if found else None
+            run = unless("RESOURCE_DOES_NOT_EXIST", lambda: client.get_run(known["run_id"]))
+        return run.info.run_id if run is not None and run.info.lifecycle_stage == "active" else None
 
     def link(self, run_id: str) -> str:
         """Where to look at a run: its address, or for a local store the command that shows it."""
@@ -424,20 +435,6 @@ class Tracker:
             if not cards:
                 raise InvalidModel(f"{source} holds no model card, so it was not registered by Cloud Assets.")
             return ModelBundle.open(cards[0].parent)
-
-    def _known_run(self, client: MlflowClient, workspace: Path) -> str | None:
-        path = workspace / RUN_FILE
-        if not path.exists():
-            return None
-        known = json.loads(path.read_text(encoding="utf-8"))
-        if known["tracking_uri"] != self.uri:
-            return None
-        if "run_id" not in known:
-            wanted = f"tags.{_CREATION_TAG} = '{known['token']}'"
-            found = client.search_runs([known["experiment"]], wanted, max_results=1)
-            return str(found[0].info.run_id) if found else None
-        run = unless("RESOURCE_DOES_NOT_EXIST", lambda: client.get_run(known["run_id"]))
-        return run.info.run_id if run is not None and run.info.lifecycle_stage == "active" else None
 
     def _write_down(self, workspace: Path, known: Mapping[str, str]) -> None:
         with atomic_file(workspace / RUN_FILE) as path:

@@ -27,7 +27,7 @@ from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.lifecycle.drift_statistics import Drift, DriftDetector, DriftRecipe, Level, Sample
 from cloud_assets.patches.statistics import band_positions, band_statistics
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.figures import BASELINE_COLOUR, CLASS_COLOURS, SERIES_COLOURS, figure_style, png
+from cloud_assets.reports.figures import BASELINE_COLOUR, CLASS_COLOURS, SERIES_COLOURS, drawing, png
 from cloud_assets.reports.report import Page, Report, Tile
 from cloud_assets.scenes.prediction import observe_scene
 from cloud_assets.scenes.product_record import predicted_scenes
@@ -132,11 +132,7 @@ def drawn(batches: Sequence[BatchDrift]) -> dict[str, bytes]:
     """The figure ``over_time`` as PNG image; nothing without a batch."""
     if not batches:
         return {}
-    from matplotlib.figure import Figure
-
-    with figure_style():
-        figure = Figure(figsize=(10, 5.2))
-        above, below = figure.subplots(2, 1, sharex=True)
+    with drawing(10, 5.2, 2, 1, sharex=True) as (figure, (above, below)):
         places = range(len(batches))
         for kind, marker in _MARKERS.items():
             for level, colour in _LEVEL_COLOURS.items():

@@ -143,7 +143,12 @@ class DriftDetector:
                 f"drift is not measurable: {len(batch)} new patches with {len(names)} features of the reference. Check "
                 "the incoming data: do the scenes hold data in the model's bands?"
             )
-        usual = self._usual_distances(batch.structure())
+        structure = batch.structure()
+        if structure not in self._usual:  # (2, R) distances of drawn batches from the rest of the reference
+            drawn, rest = _draw(self._reference, structure, self._recipe)
+            known_features = self._reference.features.items()
+            self._usual[structure] = {name: _distances(values, values, drawn, rest) for name, values in known_features}
+        usual = self._usual[structure]
         by_chance, details = [], []
         for name in names:
             known, new = self._reference.features[name], batch.features[name]
@@ -163,17 +168,8 @@ class DriftDetector:
             p_value=float((1 + exceeded.sum()) / (1 + self._recipe.resamples)),
             features=tuple(details),
             patches=len(batch),
-            groups=len(batch.structure()),
+            groups=len(structure),
         )
-
-    def _usual_distances(self, structure: tuple[int, ...]) -> dict[str, Array]:
-        """(2, R) distances of drawn batches of a structure from the rest of the reference, by feature."""
-        if structure not in self._usual:
-            drawn, rest = _draw(self._reference, structure, self._recipe)
-            self._usual[structure] = {
-                name: _distances(values, values, drawn, rest) for name, values in self._reference.features.items()
-            }
-        return self._usual[structure]
 
 
 def _thinned(sample: Sample, most: int) -> Sample:

@@ -412,15 +412,15 @@ def _run_trial(order: _Order) -> None:
     """Runs one trial, in a worker process: a queued one, else one that the sampler draws."""
     import optuna
 
-    study = optuna.load_study(
-        study_name=order.name,
-        storage=_kept_storage(order.url, order.recipe),
-        pruner=_pruner(order.recipe),
-    )
+    recipe = order.recipe
+    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+    if recipe.pruner == "median":
+        pruner = optuna.pruners.MedianPruner(recipe.startup_trials, recipe.pruner_warmup_epochs)
+    elif recipe.pruner == "hyperband":
+        pruner = optuna.pruners.HyperbandPruner(min_resource=recipe.pruner_warmup_epochs + 1)
+    study = optuna.load_study(study_name=order.name, storage=_kept_storage(order.url, recipe), pruner=pruner)
     try:
         study.optimize(partial(_objective, order), n_trials=1, catch=(_TrialFailed,))
-    except _UnknownMetric:
-        raise
     except ValueError as error:
         if not str(error).startswith("Cannot tell a"):  # another process took this trial for dead: it runs again
             raise
@@ -431,7 +431,10 @@ def _objective(order: _Order, trial: "optuna.Trial") -> float:
 
     metric, limit = order.recipe.metric, order.recipe.trial_minutes
     # A number is given once, whatever is killed or repeated, so no two trials of a study draw from the same seed.
-    trial.study.sampler = _sampler(order.recipe, order.recipe.seed + trial.number)
+    seed = order.recipe.seed + trial.number
+    trial.study.sampler = optuna.samplers.TPESampler(n_startup_trials=order.recipe.startup_trials, seed=seed)
+    if order.recipe.sampler == "random":
+        trial.study.sampler = optuna.samplers.RandomSampler(seed=seed)
     parameters = {path: _suggested(trial, path, dimension) for path, dimension in order.space.root.items()}
     frozen = trial.study.get_trials(deepcopy=False)[trial.number]
     root = next(iter(retried(frozen)), trial.number)  # repetitions go on in the first one's workspace
@@ -491,21 +494,3 @@ def _suggested(trial: "optuna.Trial", path: str, dimension: Dimension) -> Value:
     if isinstance(dimension, FloatRange):
         return trial.suggest_float(path, dimension.low, dimension.high, log=dimension.log)
     return trial.suggest_int(path, dimension.low, dimension.high, log=dimension.log)
-
-
-def _sampler(recipe: StudyRecipe, seed: int) -> "optuna.samplers.BaseSampler":
-    import optuna
-
-    if recipe.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(n_startup_trials=recipe.startup_trials, seed=seed)
-
-
-def _pruner(recipe: StudyRecipe) -> "optuna.pruners.BasePruner":
-    import optuna
-
-    if recipe.pruner == "median":
-        return optuna.pruners.MedianPruner(recipe.startup_trials, recipe.pruner_warmup_epochs)
-    if recipe.pruner == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=recipe.pruner_warmup_epochs + 1)
-    return optuna.pruners.NopPruner()

@@ -46,9 +46,8 @@ from cloud_assets.orchestration.resources import AssetFolders, Folders, Tracking
 from cloud_assets.orchestration.scene_assets import SCENE_PRODUCTS
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.comparison import Comparison, compare, present_evaluations
+from cloud_assets.reports.comparison import Comparison, Gate, compare, present_evaluations
 from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.reports.gate import Gate
 from cloud_assets.settings import settings
 from cloud_assets.tasks.task import Task
 

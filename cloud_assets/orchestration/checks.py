@@ -12,9 +12,8 @@ from cloud_assets.families.classification.coverage_labels import percentage_mism
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.statistics import class_shares, implausible_values
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.comparison import Comparison
+from cloud_assets.reports.comparison import Comparison, Gate
 from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.reports.gate import Gate
 from cloud_assets.scenes.product_checks import CLOUD_COVER, GEOREFERENCE, NODATA
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from cloud_assets.families import FAMILIES
 from cloud_assets.orchestration.task_definitions import task_definitions
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
-from cloud_assets.reports.gate import Gate
+from cloud_assets.reports.comparison import Gate
 from cloud_assets.tasks import TASKS
 from cloud_assets.tasks.task import Task, task_files
 

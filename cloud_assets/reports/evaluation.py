@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from cloud_assets.errors import InvalidReport, NoUsablePatches
-from cloud_assets.reports.bootstrap import metric_interval
 from cloud_assets.reports.figures import learning_curves
 from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable
+from cloud_assets.reports.statistics import metric_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ class Evaluation(Report):
     variant: str
     metrics: Mapping[str, float]
     """Flat: the test split's metrics by their standard names, the validation split's with ``validation_`` before them,
-    those of trivial rules with a prefix of :data:`~cloud_assets.reports.gate.TRIVIAL_RULES`."""
+    those of trivial rules with a prefix of :data:`~cloud_assets.reports.comparison.TRIVIAL_RULES`."""
     model_version: str
     """Version of the :class:`ModelBundle` that was evaluated."""
     patches_version: str
@@ -139,7 +139,7 @@ class Findings:
     """Metrics of rules without a network on the same test samples, by the rules' names as readers see them."""
     stated_rules: Mapping[str, str]
     """Which rules' metrics go among the evaluation's: one of
-    :data:`~cloud_assets.reports.gate.TRIVIAL_RULES` -> name of the rule."""
+    :data:`~cloud_assets.reports.comparison.TRIVIAL_RULES` -> name of the rule."""
     tables: Mapping[str, pd.DataFrame]
     """Tables by name, besides those of baselines and splits."""
     figures: Mapping[str, bytes | None]

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import NoUsablePatches
-from cloud_assets.reports.confusion_counts import histogram_samples
 from cloud_assets.reports.predictions import band_channels, instrument_of
 from cloud_assets.reports.report import format_number, readable
+from cloud_assets.reports.statistics import histogram_samples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cloud_assets.patches.store import Role
-    from cloud_assets.reports.gate import Gate
+    from cloud_assets.reports.comparison import Gate
 
 CLASS_COLOURS: Mapping[str, str] = {
     "clear": "#d9d2c3",
@@ -93,13 +93,13 @@ def figure_style() -> Iterator[None]:
 
 
 @contextmanager
-def drawing(width: float, height: float, rows: int = 1, columns: int = 1) -> Iterator[tuple[Figure, Any]]:
-    """A figure in the project's look, of so many inches, and its axes: one, or an array as of ``Figure.subplots``."""
+def drawing(width: float, height: float, *grid: int, **options: Any) -> Iterator[tuple[Figure, Any]]:
+    """A figure in the project's look, of so many inches, and its axes as of ``Figure.subplots``."""
     from matplotlib.figure import Figure
 
     with figure_style():
         figure = Figure(figsize=(width, height))
-        yield figure, figure.subplots(rows, columns)
+        yield figure, figure.subplots(*grid, **options)
 
 
 def png(figure: Figure) -> bytes:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.errors import NoUsablePatches, UnknownBand
 from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.patches.statistics import band_positions
 
 if TYPE_CHECKING:
     from cloud_assets.inference.predictor import Predictor
@@ -63,11 +64,9 @@ def band_channels(role: Role, bands: Sequence[str]) -> list[int]:
     Raises:
         NoUsablePatches: If the role does not hold one of them.
     """
-    instrument = INSTRUMENTS[role.instrument]
-    own_names = [instrument.find(band).name for band in role.bands]
     try:
-        return [own_names.index(instrument.find(band).name) for band in bands]
-    except (UnknownBand, ValueError) as error:
+        return band_positions(role, bands)
+    except UnknownBand as error:
         raise NoUsablePatches(
             f"The model reads the bands {', '.join(bands)}, the patches hold {', '.join(role.bands)} "
             f"of {role.instrument}. Cut the patches again with all of the model's bands."

@@ -11,7 +11,7 @@ from cloud_assets.families.anomaly.recipe import (
 )
 from cloud_assets.networks.specifications import ConvAutoencoder, VGG19Autoencoder
 from cloud_assets.patches.recipe import PatchRecipe
-from cloud_assets.reports.gate import Gate
+from cloud_assets.reports.comparison import Gate
 from cloud_assets.tasks.task import Task
 
 # What a processor can do with the authors' recipes; run_configs/cloud_anomaly.full.yaml has them unabridged.

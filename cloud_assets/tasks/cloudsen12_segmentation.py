@@ -4,7 +4,7 @@ from cloud_assets.datasets.cloudsen12 import CloudSEN12
 from cloud_assets.families.segmentation.recipe import SegmentationEvaluation, any_sensor, from_simulation
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
-from cloud_assets.reports.gate import Gate
+from cloud_assets.reports.comparison import Gate
 from cloud_assets.tasks.task import Task
 
 TASK = Task(

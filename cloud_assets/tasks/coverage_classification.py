@@ -8,7 +8,7 @@ from cloud_assets.learning.search_space import Choice, FloatRange, IntegerRange,
 from cloud_assets.networks.specifications import Classifier
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
-from cloud_assets.reports.gate import Gate
+from cloud_assets.reports.comparison import Gate
 from cloud_assets.tasks.task import Task
 
 _BANDS = ("red", "green", "blue", "nir", "cirrus", "swir16")

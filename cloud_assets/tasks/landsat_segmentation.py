@@ -11,7 +11,7 @@ from cloud_assets.families.segmentation.stitched_scenes import Cloud38StitchedSc
 from cloud_assets.networks.specifications import AttentionUNet, UNet
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
-from cloud_assets.reports.gate import Gate
+from cloud_assets.reports.comparison import Gate
 from cloud_assets.tasks.task import Task
 
 TASK = Task(

@@ -5,7 +5,7 @@ from cloud_assets.families.translation.recipe import Translation, TranslationEva
 from cloud_assets.learning.search_space import with_parameters
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import PlaceSplit
-from cloud_assets.reports.gate import Gate
+from cloud_assets.reports.comparison import Gate
 from cloud_assets.tasks.task import Task
 
 _RGB = ("B04", "B03", "B02")

@@ -11,8 +11,8 @@ from cloud_assets.inference.export_recipe import ExportRecipe
 from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.search_space import SearchSpace, StudyRecipe
 from cloud_assets.patches.recipe import PatchRecipe
+from cloud_assets.reports.comparison import Gate
 from cloud_assets.reports.evaluation import Evaluator
-from cloud_assets.reports.gate import Gate
 from cloud_assets.settings import settings
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from cloud_assets.lifecycle.drift import DriftReport
 from cloud_assets.lifecycle.export import exported_predictor
 from cloud_assets.lifecycle.promotion import Champion
 from cloud_assets.lifecycle.suspicious_labels import SuspiciousLabels
+from cloud_assets.reports.comparison import Gate
 from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.reports.gate import Gate
 from cloud_assets_tests.families.fifth_family.family import CoverEvaluator, CoverRecipe
 from cloud_assets_tests.orchestration.small_task import definitions, small_task, write_patches
 

@@ -18,8 +18,8 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.promotion import Champion, approve, promote, reject, rollback
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.comparison import Gate
 from cloud_assets.reports.evaluation import Evaluation, Evaluator
-from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.landsat_segmentation import TASK
 from cloud_assets.tracking import Tracker
 from cloud_assets_tests.made_up_family import MADE_UP, MadeUpFamily

@@ -18,7 +18,7 @@ from cloud_assets.lifecycle.study import search, searched_variant
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.gate import Gate
+from cloud_assets.reports.comparison import Gate
 from cloud_assets.tasks.task import Task
 from cloud_assets.tracking import Tracker
 

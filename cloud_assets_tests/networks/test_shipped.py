@@ -22,7 +22,7 @@ from cloud_assets.networks.specifications import EfficientNetUNet
 from cloud_assets.patches.cutting import cut_patches
 from cloud_assets.patches.simulated import simulated_store
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.confusion_counts import confusion_counts, ratios
+from cloud_assets.reports.statistics import confusion_counts, ratios
 from cloud_assets.tasks.cloudsen12_segmentation import TASK as CLOUDSEN12
 from cloud_assets.tasks.landsat_segmentation import TASK as LANDSAT
 

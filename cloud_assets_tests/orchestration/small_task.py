@@ -20,8 +20,8 @@ from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.comparison import Gate
 from cloud_assets.reports.evaluation import Evaluation, Evaluator
-from cloud_assets.reports.gate import Gate
 from cloud_assets.tasks.task import Task
 from cloud_assets_tests.datasets.conftest import save_raster
 from cloud_assets_tests.made_up_family import MADE_UP

@@ -16,8 +16,7 @@ from cloud_assets.orchestration.checks import (
 )
 from cloud_assets.patches.splits import GroupedSplit, Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.comparison import compare
-from cloud_assets.reports.gate import Gate
+from cloud_assets.reports.comparison import Gate, compare
 from cloud_assets_tests.patch_arrays import store_arrays
 from cloud_assets_tests.reports.test_evaluation import make_evaluation
 

@@ -5,7 +5,7 @@ import pytest
 
 from cloud_assets.definitions import defs
 from cloud_assets.orchestration.champion_assets import effective_gate, when_dependencies_change
-from cloud_assets.reports.gate import Gate
+from cloud_assets.reports.comparison import Gate
 
 
 def test_a_new_data_version_asks_once() -> None:

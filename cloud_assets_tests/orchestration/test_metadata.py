@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from cloud_assets.orchestration.metadata import FIGURE_BYTES, comparison_metadata, figure
-from cloud_assets.reports.comparison import compare
-from cloud_assets.reports.gate import Gate
+from cloud_assets.reports.comparison import Gate, compare
 from cloud_assets_tests.reports.test_evaluation import make_evaluation
 
 

@@ -12,7 +12,7 @@ from cloud_assets.datasets.scene import RasterBand, Scene, SceneCatalog, Skipped
 from cloud_assets.orchestration.checks import check_evaluation, check_scenes, check_values
 from cloud_assets.patches.statistics import implausible_values
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.gate import Gate
+from cloud_assets.reports.comparison import Gate
 from cloud_assets_tests.patch_arrays import store_arrays
 from cloud_assets_tests.reports.test_evaluation import make_evaluation
 

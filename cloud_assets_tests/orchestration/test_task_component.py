@@ -12,7 +12,7 @@ from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families.segmentation.recipe import Segmentation, SegmentationEvaluation
 from cloud_assets.networks.specifications import UNet
 from cloud_assets.orchestration.task_component import TaskComponent
-from cloud_assets.reports.gate import Gate
+from cloud_assets.reports.comparison import Gate
 
 YAML = """
 type: cloud_assets.orchestration.task_component.TaskComponent

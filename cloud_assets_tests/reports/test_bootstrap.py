@@ -3,8 +3,7 @@ import pandas as pd
 import pytest
 
 from cloud_assets.errors import InvalidReport
-from cloud_assets.reports.bootstrap import metric_interval, paired_difference
-from cloud_assets.reports.confusion_counts import scene_table
+from cloud_assets.reports.statistics import metric_interval, paired_difference, scene_table
 
 
 def scenes(number: int, seed: int, found: float) -> pd.DataFrame:

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from cloud_assets.errors import InvalidReport
-from cloud_assets.reports.comparison import Comparison, compare
-from cloud_assets.reports.gate import Gate
+from cloud_assets.reports.comparison import Comparison, Gate, compare
 from cloud_assets_tests.reports.test_evaluation import make_evaluation
 
 VARIANTS = {"unet": make_evaluation("unet", 0.7), "attention_unet": make_evaluation("attention_unet", 0.8)}

@@ -103,7 +103,7 @@ def test_the_data_version_follows_the_numbers_and_not_the_clock() -> None:
 
 
 def test_declaring_an_evaluation_imports_nothing_heavy() -> None:
-    modules = ("reports.comparison", "reports.evaluation", "reports.gate", "families.segmentation.recipe")
+    modules = ("reports.comparison", "reports.evaluation", "reports.statistics", "families.segmentation.recipe")
     program = "\n".join(f"import cloud_assets.{module}" for module in modules)
     program += "\nimport sys\nprint(' '.join(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()

@@ -25,7 +25,6 @@ from cloud_assets.reports.figures import (
     reliability_figure,
     scene_bars,
 )
-from cloud_assets.reports.gate import Gate
 from cloud_assets_tests.families.conftest import BANDS
 
 

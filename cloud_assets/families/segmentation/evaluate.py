@@ -17,9 +17,9 @@ from cloud_assets.families.segmentation.metrics import (
     fit_brightness_threshold,
     table_metrics,
 )
-from cloud_assets.reports.confusion_counts import COUNT_COLUMNS, scene_table
 from cloud_assets.reports.evaluation import EvaluationRun, Findings, evaluation_of, interval_note
 from cloud_assets.reports.predictions import predict_patches
+from cloud_assets.reports.statistics import COUNT_COLUMNS, scene_table
 
 if TYPE_CHECKING:
     import pandas as pd

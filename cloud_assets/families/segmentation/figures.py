@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from cloud_assets.bands import CLASS_NAMES, CLEAR, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.reports.confusion_counts import scene_table
 from cloud_assets.reports.figures import (
     BASELINE_COLOUR,
     CLASS_COLOURS,
@@ -31,6 +30,7 @@ from cloud_assets.reports.figures import (
     without_ticks,
 )
 from cloud_assets.reports.predictions import predict_patches
+from cloud_assets.reports.statistics import scene_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.reports.confusion_counts import Counts, confusion_counts, histogram_samples, ratios
 from cloud_assets.reports.figures import visible_bands
 from cloud_assets.reports.predictions import band_channels, instrument_of
+from cloud_assets.reports.statistics import Counts, confusion_counts, histogram_samples, ratios
 
 if TYPE_CHECKING:
     from cloud_assets.patches.store import PatchStore, Role

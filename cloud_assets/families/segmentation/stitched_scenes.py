@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud_assets.bands import UNLABELLED
-from cloud_assets.reports.confusion_counts import COUNT_COLUMNS, Counts, confusion_counts
+from cloud_assets.reports.statistics import COUNT_COLUMNS, Counts, confusion_counts
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,7 +5,7 @@ import numpy as np
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.families.segmentation.metrics import fit_brightness_threshold
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.confusion_counts import confusion_counts, ratios
+from cloud_assets.reports.statistics import confusion_counts, ratios
 from cloud_assets_tests.families.conftest import BANDS
 from cloud_assets_tests.patch_arrays import store_arrays
 

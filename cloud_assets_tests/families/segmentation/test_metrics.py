@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 
 from cloud_assets.families.segmentation.metrics import SegmentationScores, cloud_metrics
-from cloud_assets.reports.confusion_counts import confusion_counts, ratios, scene_table
+from cloud_assets.reports.statistics import confusion_counts, ratios, scene_table
 
 Codes = npt.NDArray[np.uint8]
 
