@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -115,9 +114,7 @@ class HyperparameterStudy(Report):
         parameters = {} if best is None else best.parameters
         importances = {} if study is None else _importances(study)
         content = base.model_dump(mode="json")
-        tables = {"trials": _trials_table(order, recipe.metric, space)} if trials else {}
-        if best is not None:
-            tables["best_values"] = _best_values(parameters, content, importances)
+        counts: dict[str, int] = {state: sum(trial.state == state for trial in trials) for state in STATES}
         return cls(
             task=run.task,
             variant=run.variant,
@@ -126,7 +123,7 @@ class HyperparameterStudy(Report):
             space=space,
             base=content,
             tuned=with_parameters(base, parameters).model_dump(mode="json"),
-            counts={state: sum(trial.state == state for trial in trials) for state in STATES},
+            counts=counts,
             best_trial=None if best is None else best.number,
             best_value=None if best is None else best.value,
             best_parameters=parameters,
@@ -134,9 +131,9 @@ class HyperparameterStudy(Report):
             patches_version=run.store.data_version,
             splits_version=run.splits.data_version,
             is_synthetic=run.store.is_synthetic,
-            tables=tables,
+            tables=_tables(order, recipe.metric, space, content, importances) if trials else {},
             figures={} if study is None else _figures(study, recipe.metric, list(importances) or list(space.root)),
-            notes=_notes(trials, recipe, best),
+            notes=_notes(trials, counts, recipe, best),
         )
 
     @property
@@ -225,8 +222,13 @@ def retried(trial: Any) -> Sequence[int]:
     return trial.system_attrs.get("retry_history", ())  # type: ignore[no-any-return]
 
 
-def _trials_table(trials: Sequence[Trial], metric: str, space: SearchSpace) -> pd.DataFrame:
-    """One row a trial; parameters by the last part of their path, or the whole path where two would be called alike."""
+def _tables(
+    trials: Sequence[Trial], metric: str, space: SearchSpace, base: Mapping[str, Any], importances: Mapping[str, float]
+) -> dict[str, pd.DataFrame]:
+    """``trials``, best first, and, if that is complete, ``best_values``: each field before and after.
+
+    Parameters are called by the last part of their path, or the whole path where two would be called alike.
+    """
     import pandas as pd
 
     last = [path.rpartition(".")[2] for path in space.root]
@@ -243,34 +245,29 @@ def _trials_table(trials: Sequence[Trial], metric: str, space: SearchSpace) -> p
         }
         for trial in trials
     ]
-    return pd.DataFrame(rows)
-
-
-def _best_values(
-    parameters: Mapping[str, Value], base: Mapping[str, Any], importances: Mapping[str, float]
-) -> pd.DataFrame:
-    """One row a searched field: its value before and after, and how much it matters."""
-    import pandas as pd
-
-    rows = [
+    if trials[0].state != "complete":
+        return {"trials": pd.DataFrame(rows)}
+    best = [
         {
             "field": path,
             "recipe": str(reduce(getitem, path.split("."), base)),
             "best": format_number(value) if isinstance(value, float) else str(value),
             "importance": importances.get(path),
         }
-        for path, value in parameters.items()
+        for path, value in trials[0].parameters.items()
     ]
-    table = pd.DataFrame(rows).astype({"importance": float})
-    return table.sort_values("importance", ascending=False, ignore_index=True)
+    table = pd.DataFrame(best).astype({"importance": float})
+    return {
+        "trials": pd.DataFrame(rows),
+        "best_values": table.sort_values("importance", ascending=False, ignore_index=True),
+    }
 
 
-def _notes(trials: Sequence[Trial], recipe: StudyRecipe, best: Trial | None) -> list[str]:
+def _notes(trials: Sequence[Trial], counts: Mapping[str, int], recipe: StudyRecipe, best: Trial | None) -> list[str]:
     """What a reader has to know about the trials."""
     if not trials:
         return ["No trial was run: the recipe's own values are used."]
-    counts = Counter(trial.state for trial in trials)
-    described = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    described = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     minutes = sum(trial.seconds for trial in trials if trial.seconds == trial.seconds) / 60
     notes = [
         f"{len(trials)} trials ({described}); together they trained for {minutes:.1f} minutes.",
@@ -325,8 +322,7 @@ def _drawn(plot: Callable[[], Any], size: tuple[float, float]) -> bytes | None:
     import matplotlib.pyplot as plt
     import numpy as np
 
-    with figure_style(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Optuna calls its plots experimental
+    with figure_style(), warnings.catch_warnings(action="ignore"):  # Optuna calls its plots experimental
         try:
             axes = np.atleast_1d(np.asarray(plot(), dtype=object)).ravel()
         except (ValueError, RuntimeError, ZeroDivisionError):

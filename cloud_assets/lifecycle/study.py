@@ -15,9 +15,8 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, partial, reduce
@@ -214,7 +213,7 @@ def _storage(url: str, recipe: StudyRecipe) -> "optuna.storages.RDBStorage":
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # reasons of failures are kept with the trials
     is_sqlite = url.startswith("sqlite")
-    with _without_notices():
+    with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):  # of heartbeats
         storage = optuna.storages.RDBStorage(
             url,
             engine_kwargs={"connect_args": {"timeout": _SQLITE_SECONDS}} if is_sqlite else None,
@@ -270,16 +269,6 @@ def _opened_study(
     return study, storage
 
 
-@contextmanager
-def _without_notices() -> Iterator[None]:
-    """Without Optuna's notices that heartbeats are experimental."""
-    import optuna
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
-
-
 def _retry_callback(recipe: StudyRecipe) -> "optuna.storages.RetryHeartbeatStaleTrialCallback":
     """Queues an interrupted trial again, unless that was done as often as allowed."""
     import optuna
@@ -324,8 +313,10 @@ class _Session:
             while True:
                 self._requeue()
                 self._update()
-                left, others = self._left()
-                if time.monotonic() >= self._until or (left <= 0 and not others):
+                elsewhere = sum(trial.state.name == "RUNNING" for trial in self._study.get_trials(deepcopy=False))
+                finished = sum(trial.state != "interrupted" for trial in finished_trials(self._study))
+                left = self._recipe.trials - finished - elsewhere
+                if time.monotonic() >= self._until or (left <= 0 and not elsewhere):
                     return
                 if left > 0:
                     self._round(workers, left)
@@ -372,7 +363,7 @@ class _Session:
         import optuna
         import sqlalchemy
 
-        with _without_notices():
+        with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
             optuna.storages.fail_stale_trials(self._study)
             retry = _retry_callback(self._recipe)
         with self._storage.engine.connect() as connection:
@@ -385,12 +376,6 @@ class _Session:
             if self._recipe.storage is None or is_silent:
                 self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
                 retry(self._study, trial)
-
-    def _left(self) -> tuple[int, int]:
-        """How many trials may still be begun, and how many are running elsewhere."""
-        running = sum(trial.state.name == "RUNNING" for trial in self._study.get_trials(deepcopy=False))
-        finished = sum(trial.state != "interrupted" for trial in finished_trials(self._study))
-        return self._recipe.trials - finished - running, running
 
     def _begun(self) -> int:
         return sum(trial.state.name != "WAITING" for trial in self._study.get_trials(deepcopy=False))

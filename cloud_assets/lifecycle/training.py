@@ -88,19 +88,8 @@ def train_variant(
 
     While MLflow is away the model is trained and kept, and logged by the next call; ``warn`` is told so.
 
-    Args:
-        task: Name of the task.
-        variant: Name of the variant.
-        recipe: How to train.
-        store: The labelled patches.
-        splits: Their splits.
-        folder: Where workspaces are kept.
-        tracker: MLflow.
-        tags: Noted with the MLflow run.
-        warn: Called with one sentence if MLflow is away.
-        retrain: Whether to train although the same training is finished.
-        progress: Whether to show progress bars.
-        keep: Workspaces of the variant that are kept, this one and those used last; none that is in use goes.
+    ``folder`` holds the workspaces, of which ``keep`` stay for a variant, this one and those used last; none that is in
+    use goes. ``tags`` are noted with the MLflow run. ``retrain``: also if the same training is finished.
 
     Raises:
         AlreadyRunning: If another process does the same at the moment.
@@ -122,7 +111,20 @@ def train_variant(
         how: Literal["trained", "resumed", "reused"] = "reused"
         if not finished.is_dir():
             how = "resumed" if run.checkpoints.is_dir() else "trained"
-            _train(recipe, run, identity, tracker, tags, warn).save(finished)
+            workspace.mkdir(parents=True, exist_ok=True)
+            versions = {"patches_version": store.data_version, "splits_version": splits.data_version}
+            noted = {"task": task, "variant": variant, "fingerprint": identity, **versions, **tags}
+            settings = recipe.model_dump(mode="json")
+            log = RunLog(lambda: tracker.begin(workspace, task, variant, settings, noted), warn, "training")
+            told = replace(run, on_epoch=partial(log, tracker.log_epoch), on_picture=partial(log, tracker.log_picture))
+            try:
+                bundle = with_training_reference(family_of(recipe).train(recipe, told), run)
+            except BaseException as error:
+                if log.run_id is not None:
+                    with _tolerating(warn):
+                        tracker.end(log.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+                raise
+            bundle.save(finished)
             shutil.rmtree(run.checkpoints, ignore_errors=True)
         bundle = ModelBundle.open(finished)
         run_id = None
@@ -130,43 +132,17 @@ def train_variant(
             run_id = tracker.publish(workspace, bundle)
             tracker.note(run_id, SEEN_FILE, {"groups": seen_groups(splits)})
         os.utime(workspace)
-        prune_workspaces(workspace, keep)
+        _prune(workspace, keep)
         return TrainedVariant(bundle, run_id, how)
 
 
-def prune_workspaces(present: Path, keep: int) -> list[Path]:
-    """Removes and returns the workspaces of a variant unused for longest, beside the present one and locked ones."""
+def _prune(present: Path, keep: int) -> None:
+    """Removes the workspaces of a variant unused for longest, beside the present one and locked ones."""
     others = [path for path in present.parent.iterdir() if path.is_dir() and path != present]
     others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    removed = []
     for workspace in others[max(0, keep - 1) :]:
         with suppress(AlreadyRunning), locked(_lock_file(workspace), "in use"):
             shutil.rmtree(workspace, ignore_errors=True)
-            removed.append(workspace)
-    return removed
-
-
-def _train(
-    recipe: Recipe,
-    run: TrainingRun,
-    identity: str,
-    tracker: "Tracker",
-    tags: Mapping[str, str],
-    warn: Callable[[str], None],
-) -> ModelBundle:
-    run.workspace.mkdir(parents=True, exist_ok=True)
-    versions = {"patches_version": run.store.data_version, "splits_version": run.splits.data_version}
-    noted = {"task": run.task, "variant": run.variant, "fingerprint": identity, **versions, **tags}
-    settings = recipe.model_dump(mode="json")
-    log = RunLog(lambda: tracker.begin(run.workspace, run.task, run.variant, settings, noted), warn, "training")
-    told = replace(run, on_epoch=partial(log, tracker.log_epoch), on_picture=partial(log, tracker.log_picture))
-    try:
-        return with_training_reference(family_of(recipe).train(recipe, told), run)
-    except BaseException as error:
-        if log.run_id is not None:
-            with _tolerating(warn):
-                tracker.end(log.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
-        raise
 
 
 @contextmanager

@@ -50,6 +50,8 @@ SERIES_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e
 BASELINE_COLOUR = "#9aa3ad"
 """Colour of everything that a trivial baseline reaches, and of frames."""
 TRUE_COLOUR, FALSE_COLOUR = ("red", "green", "blue"), ("nir", "red", "green")
+UNIT = (-0.02, 1.02)
+"""Limits of an axis of shares."""
 STRETCH_NOTE = "brightness stretched patch by patch (1st to 99th percentile, shadows lifted)"
 WIDTH, CURVE_SIZE, HALVES_SIZE = 10.4, (8.6, 4.3), (8.6, 3.9)
 """Width of figures with many parts, width and height of one curve and of two side by side, in inches."""
@@ -75,8 +77,8 @@ _SETTINGS: dict[str, Any] = {
 _RELIABILITY_BINS = 20
 _SMALLEST_RANGE, _NODATA_GREY, _GAMMA = 0.1, 0.5, 0.7
 _MOST_SCENES, _LONGEST_NAME = 30, 44
-UNIT = (-0.02, 1.02)
 
+Floats = npt.NDArray[np.float64]
 Picture = npt.NDArray[np.float32]
 """(H, W, 3) in [0, 1]."""
 
@@ -283,27 +285,37 @@ def reliability_figure(histogram: npt.NDArray[np.int64]) -> bytes | None:
 
     ``histogram`` (2, bins) are pixels by truth (clear, cloud) and bin of the cloud probability.
     """
-    from matplotlib.ticker import PercentFormatter
-
     coarse = histogram.reshape(2, _RELIABILITY_BINS, -1).sum(axis=2)
     total = coarse.sum(axis=0)
-    if not total.sum():
+    seen = np.flatnonzero(total)
+    if not len(seen):
         return None
-    centres = (np.arange(_RELIABILITY_BINS) + 0.5) / _RELIABILITY_BINS
-    seen, stated = total > 0, "predicted cloud probability"
+    curve = (seen + 0.5) / _RELIABILITY_BINS, coarse[1][seen] / total[seen]
+    return calibration_figure(
+        "predicted cloud probability", curve, "share of these pixels that is cloud", total, "pixels"
+    )
+
+
+def calibration_figure(
+    stated: str, curve: tuple[Floats, Floats], share: str, counts: npt.NDArray[np.int64], what: str
+) -> bytes:
+    """How often what a probability is stated of is so, and how common it is by equal bins of the probability."""
+    from matplotlib.ticker import PercentFormatter
+
+    centres = (np.arange(len(counts)) + 0.5) / len(counts)
     with drawing(*HALVES_SIZE, 1, 2) as (figure, (left, right)):
         left.plot([0, 1], [0, 1], color=BASELINE_COLOUR, linestyle="--", linewidth=1.3, label="perfectly calibrated")
-        left.plot(centres[seen], coarse[1][seen] / total[seen], marker="o", markersize=4, label="model")
-        left.set(xlim=UNIT, ylim=UNIT, xlabel=stated, ylabel="share of these pixels that is cloud")
+        left.plot(*curve, marker="o", markersize=4, label="model")
+        left.set(xlim=UNIT, ylim=UNIT, xlabel=stated, ylabel=share)
         left.legend(loc="upper left")
-        right.bar(centres, total / total.sum(), width=0.9 / _RELIABILITY_BINS, color=SERIES_COLOURS[0])
-        right.set(xlabel=stated, ylabel="share of all pixels")
+        right.bar(centres, counts / counts.sum(), width=0.9 / len(counts), color=SERIES_COLOURS[0])
+        right.set(xlabel=stated, ylabel=f"share of all {what}")
         right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         right.grid(visible=False, axis="x")
         return png(figure)
 
 
-def cloud_cover_figure(truth: npt.NDArray[np.float64], predicted: npt.NDArray[np.float64]) -> bytes:
+def cloud_cover_figure(truth: Floats, predicted: Floats) -> bytes:
     """Cloud cover of N patches, percent, predicted against true."""
     with drawing(*CURVE_SIZE) as (figure, axes):
         axes.plot([0, 100], [0, 100], color=BASELINE_COLOUR, linestyle="--", linewidth=1.3, label="equal")

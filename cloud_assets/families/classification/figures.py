@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.ticker import PercentFormatter
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import auc, roc_curve
 
@@ -17,12 +16,12 @@ from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.figures import (
     BASELINE_COLOUR,
     CURVE_SIZE,
-    HALVES_SIZE,
     SERIES_COLOURS,
     STRETCH_NOTE,
     TRUE_COLOUR,
     UNIT,
     WIDTH,
+    calibration_figure,
     composite,
     confusion_figure,
     drawing,
@@ -94,17 +93,9 @@ def _confidence_figure(answers: Answers, bins: int) -> bytes:
     confidence = answers.probability.max(axis=1).clip(0, 1)
     is_right = answers.probability.argmax(axis=1) == answers.truth
     share_right, mean_confidence = calibration_curve(is_right, confidence, n_bins=bins)
-    said = "confidence in the likeliest class"
-    with drawing(*HALVES_SIZE, 1, 2) as (figure, (left, right)):
-        left.plot([0, 1], [0, 1], color=BASELINE_COLOUR, linestyle="--", linewidth=1.3, label="perfectly calibrated")
-        left.plot(mean_confidence, share_right, marker="o", markersize=5, label="model")
-        left.set(xlim=UNIT, ylim=UNIT, xlabel=said, ylabel="share of these answers that is right")
-        left.legend(loc="upper left")
-        right.hist(confidence, bins=np.linspace(0, 1, bins + 1), weights=np.full(len(answers), 1 / len(answers)))
-        right.set(xlabel=said, ylabel="share of all answers")
-        right.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        right.grid(visible=False, axis="x")
-        return png(figure)
+    counts = np.histogram(confidence, bins, (0, 1))[0]
+    curve, share = (mean_confidence, share_right), "share of these answers that is right"
+    return calibration_figure("confidence in the likeliest class", curve, share, counts, "answers")
 
 
 def _cover_figure(percentages: npt.NDArray[np.float64], answers: Answers, classes: CoverageClasses) -> bytes:
