@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from cloud_assets.bands import CLEAR, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.families import load_predictor
+from cloud_assets.families.segmentation.doubts import doubt_mask, pixel_thresholds, quantised
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.doubts import doubt_mask, pixel_thresholds, quantised
 from cloud_assets.reports.predictions import predict_patches
 
 KINDS = ("inverted", "emptied", "shifted", "swapped")

@@ -91,17 +91,10 @@ def default_uri() -> str:
     """Where runs are kept: ``MLFLOW_TRACKING_URI``, else a SQLite store in ``mlflow/`` of the current folder.
 
     Returns:
-        An absolute URI.
+        An absolute URI; in that of a SQLite store signs that mean something are quoted.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow/mlflow.db"
-    if not uri.startswith(_SQLITE):
-        return uri
-    return sqlite_uri(_sqlite_path(uri).resolve())
-
-
-def sqlite_uri(path: Path) -> str:
-    """The URI of a SQLite store; signs that mean something in a URI are quoted."""
-    return _SQLITE + quote(str(path), safe="/:\\")
+    return _SQLITE + quote(str(_sqlite_path(uri).resolve()), safe="/:\\") if uri.startswith(_SQLITE) else uri
 
 
 def _sqlite_path(uri: str) -> Path:
@@ -159,7 +152,7 @@ class Tracker:
         if found is None:
             folder = self.store_folder
             location = None if folder is None else (folder / "artifacts" / name).as_uri()
-            created = unless("RESOURCE_ALREADY_EXISTS", lambda: client.create_experiment(name, location))
+            created = unless(["RESOURCE_ALREADY_EXISTS"], lambda: client.create_experiment(name, location))
             return self.experiment(client, name) if created is None else str(created)
         if found.lifecycle_stage != "active":
             client.restore_experiment(found.experiment_id)
@@ -266,7 +259,10 @@ class Tracker:
                 "synthetic_training_data": str(card.is_synthetic_training_data).lower(),
             }
             run_id = self.begin(workspace, card.task, card.variant, record.recipe, tags)
-            _log_missing_epochs(client, run_id, record.history)
+            for name in dict.fromkeys(name for metrics in record.history for name in metrics):
+                known_steps = {entry.step for entry in client.get_metric_history(run_id, name)}
+                values = {step: metrics[name] for step, metrics in enumerate(record.history) if name in metrics}
+                log_series(client, run_id, {name: {step: values[step] for step in values.keys() - known_steps}})
             log_metrics(client, run_id, {f"best_{name}": value for name, value in card.metrics.items()})
             client.set_tag(run_id, MODEL_TAG, self.log_model(client, run_id, bundle))
             return run_id
@@ -344,13 +340,11 @@ class Tracker:
                 wanted = f"tags.{_CREATION_TAG} = '{known['token']}'"
                 found = client.search_runs([known["experiment"]], wanted, max_results=1)
                 return str(found[0].info.run_id) if found else None
-            run = unless("RESOURCE_DOES_NOT_EXIST", lambda: client.get_run(known["run_id"]))
+            run = unless(["RESOURCE_DOES_NOT_EXIST"], lambda: client.get_run(known["run_id"]))
         return run.info.run_id if run is not None and run.info.lifecycle_stage == "active" else None
 
     def link(self, run_id: str) -> str:
-        """Where to look at a run: its address, or for a local store the command that shows it."""
-        if not self.uri.startswith("http"):
-            return f"run {run_id}: {self.how_to_look()}"
+        """The address of a run on a server."""
         with self.reached() as client:
             experiment = client.get_run(run_id).info.experiment_id
         return f"{self.uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
@@ -363,17 +357,14 @@ class Tracker:
         """
         card = bundle.card
         with self.reached() as client:
-            unless("RESOURCE_ALREADY_EXISTS", lambda: client.create_registered_model(card.task))
+            unless(["RESOURCE_ALREADY_EXISTS"], lambda: client.create_registered_model(card.task))
             same = {"model_version": bundle.version, "variant": card.variant}
-            for found in client.search_model_versions(f"name = '{card.task}'"):
-                if same.items() <= found.tags.items():
-                    version = found
-                    break
-            else:
+            known = client.search_model_versions(f"name = '{card.task}'")
+            version = next((found for found in known if same.items() <= found.tags.items()), None)
+            if version is None:
                 model_id = client.get_run(run_id).data.tags[MODEL_TAG]
-                version = client.create_model_version(
-                    card.task, f"models:/{model_id}", run_id, tags=same, model_id=model_id
-                )
+                source = f"models:/{model_id}"
+                version = client.create_model_version(card.task, source, run_id, tags=same, model_id=model_id)
             for name, value in tags.items():
                 client.set_model_version_tag(card.task, version.version, name, value)
             return _registered(client.get_model_version(card.task, version.version))
@@ -393,10 +384,8 @@ class Tracker:
         """The version that an alias points to; None if there is no such alias, or that version was deleted."""
         with self.reached() as client:
             # SQLite stores say "invalid" where servers say "absent".
-            found = unless(
-                "INVALID_PARAMETER_VALUE",
-                lambda: unless("RESOURCE_DOES_NOT_EXIST", lambda: client.get_model_version_by_alias(task, alias)),
-            )
+            codes = "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"
+            found = unless(codes, lambda: client.get_model_version_by_alias(task, alias))
             return None if found is None else _registered(found)
 
     def tag_version(self, version: RegisteredVersion, tags: Mapping[str, str | None]) -> None:
@@ -450,27 +439,16 @@ def flattened(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _log_missing_epochs(client: MlflowClient, run_id: str, history: Sequence[Mapping[str, float]]) -> None:
-    """Logs what an epoch's own call could not: each metric at the epochs that the run lacks."""
-    known: dict[str, set[int]] = {}
-    for epoch, metrics in enumerate(history):
-        for name in metrics.keys() - known.keys():
-            known[name] = {entry.step for entry in client.get_metric_history(run_id, name)}
-        missing = {name: value for name, value in metrics.items() if epoch not in known[name]}
-        if missing:
-            log_metrics(client, run_id, missing, epoch)
-
-
 def _registered(version: Any) -> RegisteredVersion:
     return RegisteredVersion(version.name, int(version.version), version.run_id, dict(version.tags))
 
 
-def unless(code: str, ask: Callable[[], Found]) -> Found | None:
-    """What a call of MLflow returns; None if it raises the error of that code."""
+def unless(codes: Sequence[str], ask: Callable[[], Found]) -> Found | None:
+    """What a call of MLflow returns; None if it raises an error of those codes."""
     try:
         return ask()
     except MlflowException as error:
-        if error.error_code != code:
+        if error.error_code not in codes:
             raise
         return None
 

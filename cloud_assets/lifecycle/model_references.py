@@ -140,13 +140,11 @@ class ChampionReport:
     """The champion of today."""
 
     version: "RegisteredVersion"
-    """Its version of the registered model."""
     evaluation: Evaluation
     """On the present test split, without the scenes that it was trained on."""
     promised: float | None
     """The gate's metric when it was registered."""
     said: str
-    """One sentence."""
 
 
 def evaluate_champion(

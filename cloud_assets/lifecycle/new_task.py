@@ -61,19 +61,9 @@ class Survey:
         return _SHIPPED_BANDS if set(_SHIPPED_BANDS) <= set(common) else common
 
     @property
-    def sizes(self) -> Counter[tuple[int, int]]:
+    def sizes(self) -> set[tuple[int, int]]:
         """Height and width of the scenes."""
-        grids = [scene.grid() for scene in self.catalog]
-        return Counter((grid.height, grid.width) for grid in grids)
-
-    @property
-    def splits(self) -> str:
-        """How images are going to be divided."""
-        given = Counter(scene.split for scene in self.catalog)
-        if None in given:
-            shares = " : ".join(f"{100 * share:.0f}" for share in _FRACTIONS)
-            return f"none given; groups are shared out {shares}, evenly by cloud cover"
-        return "as given: " + ", ".join(f"{count} {name}" for name, count in sorted(given.items(), key=str))
+        return {(grid.height, grid.width) for grid in (scene.grid() for scene in self.catalog)}
 
     def lines(self) -> list[str]:
         """What was found, for people."""
@@ -87,6 +77,11 @@ class Survey:
         told = {code: meaning(code, legend) for code in sorted(self.codes)}
         codes = ", ".join(f"{code} = {'not explained' if of is None else names[of]}" for code, of in told.items())
         groups = len({scene.group for scene in self.catalog})
+        given = Counter(scene.split for scene in self.catalog)
+        splits = "as given: " + ", ".join(f"{count} {name}" for name, count in sorted(given.items(), key=str))
+        if None in given:
+            parts = " : ".join(f"{100 * share:.0f}" for share in _FRACTIONS)
+            splits = f"none given; groups are shared out {parts}, evenly by cloud cover"
         return [
             f"{len(self.catalog)} images with masks: {self.instrument}, {', '.join(self.bands)}, {size} pixels",
             f"masks: {codes}; {shares}",
@@ -94,7 +89,7 @@ class Survey:
             *self.attributes,
             f"{groups} groups that a split must not cut (scenes by name, overlapping ground)"
             + (f": {len(self.catalog) / groups:.1f} images each" if groups < len(self.catalog) else ""),
-            f"splits: {self.splits}",
+            f"splits: {splits}",
             *self.catalog.notes,
             *(f"left out: {skipped}" for skipped in self.catalog.skipped),
         ]
@@ -134,10 +129,8 @@ def survey(dataset: LabelledScenes, cache: Path, kind: Kind = "segmentation") ->
             "training, validation and test must not share one. Add scenes, or say what belongs together "
             "(--group-pattern; '.+' takes each image for its own)."
         )
-    drawn = {pair.mask for pair in pairs if is_drawn(pair.mask)} if dataset.attribute is None else set()
-    return Survey(
-        dataset, catalog, codes, kind, tuple(dict.fromkeys(class_attribute(path) for path in sorted(drawn)))[:5]
-    )
+    drawn = sorted({pair.mask for pair in pairs if is_drawn(pair.mask)}) if dataset.attribute is None else []
+    return Survey(dataset, catalog, codes, kind, tuple(dict.fromkeys(map(class_attribute, drawn)))[:5])
 
 
 def check_name(name: str, *, force: bool = False) -> Path:
@@ -166,9 +159,8 @@ def declaration(name: str, found: Survey, steps: int) -> dict[str, Any]:
     classes = "four" if found.kind == "classes" else "binary"
     variants: dict[str, dict[str, Any]]
     if found.kind == "coverage":
-        variants = {
-            "mobilenet": {"Classification": {"network": {"backbone": "mobilenet"}, "optimisation": optimisation}}
-        }
+        recipe = {"network": {"backbone": "mobilenet"}, "optimisation": optimisation}
+        variants = {"mobilenet": {"Classification": recipe}}
     elif INSTRUMENTS[found.instrument].unit != "reflectance":  # which is what clouds are simulated in
         recipe = {"network": network, "classes": classes, "normalisation": "standardise", "clip": [-50, 50]}
         variants = {"unet": {"Segmentation": {**recipe, "optimisation": optimisation}}}
@@ -185,12 +177,7 @@ def declaration(name: str, found: Survey, steps: int) -> dict[str, Any]:
             "title": f"{name.replace('_', ' ')}, learnt from labels of our own",
             "dataset": {"LabelledScenes": found.dataset.model_dump(mode="json", exclude_defaults=True)},
             "patches": {"bands": list(found.bands), "size": side, "minimum_valid": 0.2},
-            "split": {
-                "by": "group",
-                "stratify": "cloud_percentage",
-                "classes": classes,
-                "fractions": list(_FRACTIONS),
-            },
+            "split": {"by": "group", "stratify": "cloud_percentage", "classes": classes, "fractions": [*_FRACTIONS]},
             "variants": variants,
             "evaluation": {},
             "gate": {"metric": metric, "mode": "max"},
@@ -208,7 +195,6 @@ def write_task(name: str, found: Survey, steps: int, *, force: bool = False) -> 
 
     content = declaration(name, found, steps)
     path = check_name(name, force=force)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as temporary:
         temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), encoding="utf-8")
     return path

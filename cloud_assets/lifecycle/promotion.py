@@ -122,7 +122,6 @@ class PresentChampion:
     """The present champion and what it achieves."""
 
     version: "RegisteredVersion"
-    """Its version of the registered model."""
     bundle: ModelBundle | None = None
     """None if it cannot be loaded any more."""
     evaluation: Evaluation | None = None
@@ -440,9 +439,7 @@ def _earlier(tracker: "Tracker", task: str, present: "RegisteredVersion | None")
     former = [
         version
         for version in tracker.versions(task)
-        if version.tags.get(SINCE, "~") < until
-        and ROLLED_BACK not in version.tags
-        and (present is None or version.version != present.version)
+        if version.tags.get(SINCE, "~") < until and ROLLED_BACK not in version.tags
     ]
     if not former:
         raise NoChampion(

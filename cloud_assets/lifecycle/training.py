@@ -38,7 +38,6 @@ class TrainedVariant:
     """A variant's model and how it came about."""
 
     bundle: ModelBundle
-    """The trained model."""
     run_id: str | None
     """Its MLflow run; None while MLflow is away."""
     how: Literal["trained", "resumed", "reused"]

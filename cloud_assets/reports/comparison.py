@@ -30,7 +30,6 @@ class Decision:
     """Whether a model may become champion, and why."""
 
     accepted: bool
-    """True if the candidate passes."""
     reason: str
     """One sentence for the log, the registry's tag and the asset's metadata."""
 
@@ -159,9 +158,8 @@ class Comparison(Report):
     ranking: Sequence[str]
     """The variants' names, best first."""
     metrics: Mapping[str, Mapping[str, float]]
-    """Each variant's metrics."""
     model_versions: Mapping[str, str]
-    """Each variant's model version."""
+    """Both by the variants' names."""
     patches_version: str
     splits_version: str
     """Of the patches and splits that all were evaluated on."""

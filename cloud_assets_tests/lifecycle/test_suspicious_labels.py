@@ -9,10 +9,11 @@ import pytest
 
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.errors import InvalidReport
+from cloud_assets.families.segmentation.doubts import doubt_mask, pixel_thresholds, quantised
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.suspicious_labels import SuspicionRecipe, SuspiciousLabels, suspicious_labels
 from cloud_assets.patches.splits import GroupedSplit
-from cloud_assets.reports.doubts import doubt_classes, doubt_mask, pixel_thresholds, quantised
+from cloud_assets.reports.doubts import doubt_classes
 from cloud_assets_tests.patch_arrays import store_arrays
 
 SURE = (0.9, 0.9)

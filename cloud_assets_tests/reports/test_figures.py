@@ -12,6 +12,7 @@ from PIL import Image
 
 from cloud_assets.families.segmentation.figures import Example, class_names, outcome_map, patch_panels
 from cloud_assets.patches.store_writer import role_of
+from cloud_assets.reports.comparison import Gate
 from cloud_assets.reports.figures import (
     CLASS_COLOURS,
     FALSE_COLOUR,
