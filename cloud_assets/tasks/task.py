@@ -38,38 +38,26 @@ class Task:
         InvalidRecipe: If a name cannot be part of an asset key, or there is no variant.
     """
 
-    name: str
-    """Name of the job, the asset group, the experiment and the registered model."""
-    title: str
-    """One line for people."""
-    description: str
-    """What the model answers and what it learns from; Markdown."""
-    dataset: Dataset
-    """Where scenes come from."""
-    patches: PatchRecipe
-    """How scenes become patches."""
-    split: Splitter
-    """How patches are divided."""
-    variants: Mapping[str, Recipe]
-    """Ways to train, by name."""
-    evaluation: Evaluator
-    """How models are judged."""
-    gate: Gate
-    """What a model must achieve to become champion."""
+    name: str  # name of the job, the asset group, the experiment and the registered model
+    title: str  # one line for people
+    description: str  # what the model answers and what it learns from; Markdown
+    dataset: Dataset  # where scenes come from
+    patches: PatchRecipe  # how scenes become patches
+    split: Splitter  # how patches are divided
+    variants: Mapping[str, Recipe]  # ways to train, by name
+    evaluation: Evaluator  # how models are judged
+    gate: Gate  # what a model must achieve to become champion
     optional_variants: tuple[str, ...] = ()
     """Variants that the task's job and the demo leave out. Materialised by their keys, they compete like any other."""
     search_space: SearchSpace | None = None
     """What a hyper-parameter study may vary in the variants' recipes; None: the task has no study."""
     study: StudyRecipe = field(default_factory=StudyRecipe)
     """How the study searches, unless the run configuration says otherwise."""
-    export: ExportRecipe | None = None
-    """How the champion is exported to ONNX; None: it is not."""
+    export: ExportRecipe | None = None  # how the champion is exported to ONNX; None: it is not
     references: tuple[str, ...] = ()
     """Tasks whose champions, where there are any, evaluations get as ``references`` to compare with."""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    """Tags of all its assets."""
-    owners: tuple[str, ...] = ("team:remote-sensing",)
-    """Who is asked about its assets."""
+    tags: Mapping[str, str] = field(default_factory=dict)  # tags of all its assets
+    owners: tuple[str, ...] = ("team:remote-sensing",)  # who is asked about its assets
 
     @property
     def required_variants(self) -> tuple[str, ...]:
