@@ -57,7 +57,9 @@ def predict(
             "times. Default: the tasks' champions that learnt from real data; cloud masks without one: simulation."
         ),
     ] = None,
-    products: Annotated[str | None, typer.Option(help="Comma-separated, e.g. mask,probability. Default: all.")] = None,
+    products: Annotated[
+        list[str] | None, typer.Option(help="Comma-separated or several times, e.g. mask,probability. Default: all.")
+    ] = None,
     bands: Annotated[str | None, typer.Option(help="Bands of a raster file in order, e.g. red,green,blue,nir.")] = None,
     instrument: Annotated[str | None, typer.Option(help="Instrument of a raster file, e.g. landsat8_l1.")] = None,
     scale: Annotated[
@@ -88,7 +90,7 @@ def predict(
 
     options = _validated(
         SceneOptions,
-        products=parsed_products(products),
+        products=parsed_products(",".join(products) if products else None),
         operating_point=operating_point,
         resolution_metres=resolution,
         validity_buffer_metres=buffer,
