@@ -16,10 +16,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cloud_assets.networks.specifications import Normalisation, ResNetGenerator, UNetGenerator, Upsampling
 
-
-def normalisation_layer(kind: Normalisation, channels: int) -> nn.Module:
+def normalisation_layer(kind: str, channels: int) -> nn.Module:
     """A layer that normalises each channel by its own picture (or batch) in training, by fixed statistics afterwards.
 
     The one by picture is of Ulyanov et al. 2016, arXiv:1607.08022.
@@ -71,7 +69,7 @@ def initialise(network: nn.Module, deviation: float = 0.02) -> None:
             nn.init.zeros_(module.bias)
 
 
-def doubling(in_channels: int, out_channels: int, upsampling: Upsampling) -> nn.Module:
+def doubling(in_channels: int, out_channels: int, upsampling: str) -> nn.Module:
     """Doubles height and width; (N, in, H, W) -> (N, out, 2H, 2W).
 
     ``resize`` and convolve leaves no checkerboard (Odena et al. 2016, https://doi.org/10.23915/distill.00003).
@@ -88,7 +86,7 @@ def doubling(in_channels: int, out_channels: int, upsampling: Upsampling) -> nn.
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with reflected borders, added to their input; (N, C, H, W) -> the same."""
 
-    def __init__(self, channels: int, normalisation: Normalisation) -> None:
+    def __init__(self, channels: int, normalisation: str) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.ReflectionPad2d(1),
@@ -108,20 +106,21 @@ class ResidualBlock(nn.Module):
 class ResNetGeneratorNetwork(nn.Module):
     """Two halvings, residual blocks, two doublings, tanh (Johnson et al. 2016, arXiv:1603.08155)."""
 
-    def __init__(self, in_channels: int, out_channels: int, settings: ResNetGenerator) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, width: int, blocks: int, normalisation: str, upsampling: str
+    ) -> None:
         super().__init__()
-        width = settings.width
 
         def finished(channels: int) -> list[nn.Module]:
-            return [normalisation_layer(settings.normalisation, channels), nn.ReLU(inplace=True)]
+            return [normalisation_layer(normalisation, channels), nn.ReLU(inplace=True)]
 
         layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, width, kernel_size=7)]
         layers += finished(width)
         for channels in (width, 2 * width):
             layers += [nn.Conv2d(channels, 2 * channels, kernel_size=3, stride=2, padding=1), *finished(2 * channels)]
-        layers += [ResidualBlock(4 * width, settings.normalisation) for _ in range(settings.blocks)]
+        layers += [ResidualBlock(4 * width, normalisation) for _ in range(blocks)]
         for channels in (4 * width, 2 * width):
-            layers += [doubling(channels, channels // 2, settings.upsampling), *finished(channels // 2)]
+            layers += [doubling(channels, channels // 2, upsampling), *finished(channels // 2)]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(width, out_channels, kernel_size=7), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         initialise(self)
@@ -138,9 +137,10 @@ class UNetGeneratorNetwork(nn.Module):
     picture it then finds none and answers with blobs.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, settings: UNetGenerator) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, width: int, depth: int, normalisation: str, upsampling: str
+    ) -> None:
         super().__init__()
-        width, depth, normalisation = settings.width, settings.depth, settings.normalisation
         widths = [width * min(2**level, 8) for level in range(depth + 1)]
         self.entry = nn.Sequential(nn.ReflectionPad2d(1), nn.Conv2d(in_channels, width, kernel_size=3))
         self.down = nn.ModuleList(
@@ -154,7 +154,7 @@ class UNetGeneratorNetwork(nn.Module):
         self.up = nn.ModuleList(
             nn.Sequential(
                 nn.ReLU(),
-                doubling(widths[level + 1] * (1 if level == depth - 1 else 2), widths[level], settings.upsampling),
+                doubling(widths[level + 1] * (1 if level == depth - 1 else 2), widths[level], upsampling),
                 normalisation_layer(normalisation, widths[level]),
             )
             for level in reversed(range(depth))

@@ -176,7 +176,9 @@ class ResNetGenerator(Specification):
         """See :meth:`Specification.build`; output in [-1, 1]; there are no pretrained weights."""
         from cloud_assets.networks.generators import ResNetGeneratorNetwork
 
-        return ResNetGeneratorNetwork(in_channels, out_channels, self)
+        return ResNetGeneratorNetwork(
+            in_channels, out_channels, self.width, self.blocks, self.normalisation, self.upsampling
+        )
 
 
 class UNetGenerator(Specification):
@@ -197,7 +199,9 @@ class UNetGenerator(Specification):
         """See :meth:`Specification.build`; output in [-1, 1]; there are no pretrained weights."""
         from cloud_assets.networks.generators import UNetGeneratorNetwork
 
-        return UNetGeneratorNetwork(in_channels, out_channels, self)
+        return UNetGeneratorNetwork(
+            in_channels, out_channels, self.width, self.depth, self.normalisation, self.upsampling
+        )
 
 
 class PatchDiscriminator(BaseModel):

@@ -112,7 +112,8 @@ def test_products_are_listed_by_name():
 def test_the_command_makes_products_from_a_model_folder(scenes, tmp_path):
     make_bundle().save(tmp_path / "model")
     arguments = ["predict", *map(str, scenes[:2]), "--out", str(tmp_path / "out"), "--model", str(tmp_path / "model")]
-    arguments += ["--instrument", "landsat8_l1", "--products", "mask", "--products", "probability", "--window", "128", "--overlap", "32"]
+    arguments += ["--instrument", "landsat8_l1", "--window", "128", "--overlap", "32"]
+    arguments += ["--products", "mask", "--products", "probability"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     made = SceneProducts.open(tmp_path / "out" / "a")
