@@ -31,9 +31,8 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.lifecycle.export import model_item
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.comparison import Decision
+from cloud_assets.reports.comparison import Decision, model_difference, model_interval
 from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.reports.statistics import model_difference, model_interval
 from cloud_assets.tasks.task import Task
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from cloud_assets.errors import InvalidReport
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.figures import ranking_bars
 from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable
-from cloud_assets.reports.statistics import Interval, model_interval
+from cloud_assets.reports.statistics import Interval, auroc_difference, metric_interval, paired_difference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -237,7 +237,7 @@ def compare(evaluations: Mapping[str, Evaluation], gate: Gate) -> Comparison:
         metrics={variant: dict(evaluation.metrics) for variant, evaluation in evaluations.items()},
         model_versions={variant: evaluation.model_version for variant, evaluation in evaluations.items()},
         tables={_RANKING: table},
-        figures={_RANKING: ranking_bars(table, gate)},
+        figures={_RANKING: ranking_bars(table, gate.metric, gate.better, gate.minimum)},
         patches_version=first.patches_version,
         splits_version=first.splits_version,
         is_synthetic=first.is_synthetic,
@@ -302,3 +302,33 @@ def _merged_notes(evaluations: Mapping[str, Evaluation]) -> tuple[str, ...]:
     ]
     own = [f"{name}: {note}" for name, one in evaluations.items() for note in one.notes if note not in shared]
     return (*shared, *own)
+
+
+def model_interval(evaluation: Evaluation, metric: str, confidence: float = 0.95) -> Interval | None:
+    """Confidence interval of a metric on the test split, over scenes; None if the evaluation keeps nothing for one."""
+    per_scene = evaluation.tables.get("per_scene")
+    try:
+        return None if per_scene is None else metric_interval(per_scene, metric, confidence)
+    except InvalidReport:
+        return None
+
+
+def model_difference(
+    candidate: Evaluation, champion: Evaluation, metric: str, confidence: float = 0.95
+) -> Interval | None:
+    """Confidence interval of candidate minus champion by a paired bootstrap: the same samples are drawn for both.
+
+    Returns:
+        The interval, over scenes where the evaluations have a ``per_scene`` table, over pictures for ``auroc``; None
+        if they keep nothing that the metric could be computed from again, or too few scenes.
+    """
+    scenes = [evaluation.tables.get("per_scene") for evaluation in (candidate, champion)]
+    try:
+        if scenes[0] is not None and scenes[1] is not None:
+            return paired_difference(scenes[0], scenes[1], metric, confidence)
+        pictures = [evaluation.tables.get("per_patch") for evaluation in (candidate, champion)]
+        if metric == "auroc" and pictures[0] is not None and pictures[1] is not None:
+            return auroc_difference(pictures[0], pictures[1], confidence)
+    except InvalidReport:
+        return None
+    return None

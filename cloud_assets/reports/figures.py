@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cloud_assets.patches.store import Role
-    from cloud_assets.reports.comparison import Gate
 
 CLASS_COLOURS: Mapping[str, str] = {
     "clear": "#d9d2c3",
@@ -171,15 +170,15 @@ def without_ticks(axes: Axes, *, framed: bool = False) -> None:
         spine.set(visible=True, color=BASELINE_COLOUR, linewidth=0.8)
 
 
-def ranking_bars(table: pd.DataFrame, gate: Gate) -> bytes:
-    """Bars of the gate's metric, variants above baselines, with the gate's minimum as a line.
+def ranking_bars(table: pd.DataFrame, metric: str, better: str, minimum: float | None = None) -> bytes:
+    """Bars of the gate's metric, ``better`` "higher" or "lower", variants above baselines, its minimum as a line.
 
     ``table`` has the columns ``name``, ``kind`` ("variant" or "baseline") and the gate's metric.
     """
     from matplotlib.patches import Patch
 
-    shown = table[table[gate.metric].notna()]
-    names, values, kinds = shown["name"].tolist(), shown[gate.metric].tolist(), shown["kind"].tolist()
+    shown = table[table[metric].notna()]
+    names, values, kinds = shown["name"].tolist(), shown[metric].tolist(), shown["kind"].tolist()
     colours = {"variant": SERIES_COLOURS[0], "baseline": BASELINE_COLOUR}
     with drawing(8.6, 1.3 + 0.46 * len(shown)) as (figure, axes):
         bars = axes.barh(names, values, color=[colours[kind] for kind in kinds], height=0.66)
@@ -187,11 +186,11 @@ def ranking_bars(table: pd.DataFrame, gate: Gate) -> bytes:
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.12)
-        axes.set_xlabel(f"{readable(gate.metric)} (test split; {gate.better} is better)")
+        axes.set_xlabel(f"{readable(metric)} (test split; {better} is better)")
         handles = [Patch(color=colours[kind], label=kind) for kind in dict.fromkeys(kinds)]
-        if gate.minimum is not None:
-            axes.axvline(gate.minimum, color=SERIES_COLOURS[1], linestyle="--", linewidth=1.3)
-            handles.append(Patch(color=SERIES_COLOURS[1], label=f"the gate's minimum, {gate.minimum:g}"))
+        if minimum is not None:
+            axes.axvline(minimum, color=SERIES_COLOURS[1], linestyle="--", linewidth=1.3)
+            handles.append(Patch(color=SERIES_COLOURS[1], label=f"the gate's minimum, {minimum:g}"))
         figure.legend(handles=handles, loc="outside lower center", ncols=3)
         return png(figure)
 

@@ -19,8 +19,6 @@ from cloud_assets.errors import InvalidReport
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cloud_assets.reports.evaluation import Evaluation
-
 COUNT_COLUMNS = ("tp", "fp", "fn", "tn")
 """Pixels that are cloud and found, falsely found, missed, clear and found clear: columns of every per-scene table."""
 
@@ -156,36 +154,6 @@ def paired_difference(
     return _interval(lambda rows: first(rows) - second(rows), len(candidate), confidence)
 
 
-def model_interval(evaluation: Evaluation, metric: str, confidence: float = 0.95) -> Interval | None:
-    """Confidence interval of a metric on the test split, over scenes; None if the evaluation keeps nothing for one."""
-    per_scene = evaluation.tables.get("per_scene")
-    try:
-        return None if per_scene is None else metric_interval(per_scene, metric, confidence)
-    except InvalidReport:
-        return None
-
-
-def model_difference(
-    candidate: Evaluation, champion: Evaluation, metric: str, confidence: float = 0.95
-) -> Interval | None:
-    """Confidence interval of candidate minus champion by a paired bootstrap: the same samples are drawn for both.
-
-    Returns:
-        The interval, over scenes where the evaluations have a ``per_scene`` table, over pictures for ``auroc``; None
-        if they keep nothing that the metric could be computed from again, or too few scenes.
-    """
-    scenes = [evaluation.tables.get("per_scene") for evaluation in (candidate, champion)]
-    try:
-        if scenes[0] is not None and scenes[1] is not None:
-            return paired_difference(scenes[0], scenes[1], metric, confidence)
-        pictures = [evaluation.tables.get("per_patch") for evaluation in (candidate, champion)]
-        if metric == "auroc" and pictures[0] is not None and pictures[1] is not None:
-            return _auroc_difference(pictures[0], pictures[1], confidence)
-    except InvalidReport:
-        return None
-    return None
-
-
 def _pooled(per_scene: pd.DataFrame, metric: str) -> Statistic:
     """The metric (…) of any selections (…, scenes) of the scenes in the order of their names."""
     table = per_scene.sort_values("group", ignore_index=True)
@@ -216,7 +184,7 @@ def _interval(statistic: Statistic, scenes: int, confidence: float, seed: int = 
     return Interval.of(float(statistic(np.arange(scenes))), np.concatenate(drawn), confidence, scenes)
 
 
-def _auroc_difference(first: pd.DataFrame, second: pd.DataFrame, confidence: float) -> Interval | None:
+def auroc_difference(first: pd.DataFrame, second: pd.DataFrame, confidence: float) -> Interval | None:
     """Normal and anomalous pictures are drawn apart, so that each draw has both."""
     columns = {"patch_id", _TRUTH, _SCORE}
     if not columns <= set(first.columns) & set(second.columns):

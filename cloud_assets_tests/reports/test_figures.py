@@ -12,7 +12,6 @@ from PIL import Image
 
 from cloud_assets.families.segmentation.figures import Example, class_names, outcome_map, patch_panels
 from cloud_assets.patches.store_writer import role_of
-from cloud_assets.reports.comparison import Gate
 from cloud_assets.reports.figures import (
     CLASS_COLOURS,
     FALSE_COLOUR,
@@ -129,7 +128,7 @@ def test_curves_leave_their_labels_whole() -> None:
         precision_recall_figure(histogram, (0.8, 0.7, "decision at threshold 0.4"), {"brightness threshold": (1, 0.4)}),
         reliability_figure(histogram),
         scene_bars(scenes),
-        ranking_bars(ranking, Gate(metric="iou", minimum=0.6)),
+        ranking_bars(ranking, "iou", "higher", 0.6),
     ):
         assert png is not None
         assert margins_are_white(pixels(png))

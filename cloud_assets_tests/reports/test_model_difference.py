@@ -8,8 +8,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from cloud_assets.families.anomaly.normal_split import ANOMALOUS, NORMAL
+from cloud_assets.reports.comparison import model_difference
 from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.reports.statistics import metric_interval, model_difference
+from cloud_assets.reports.statistics import metric_interval
 from cloud_assets_tests.reports.test_evaluation import make_evaluation
 
 
