@@ -1,15 +1,22 @@
 """The example of an instance for production is one that Dagster takes, and says what the README promises."""
 
 import shutil
+from datetime import UTC, datetime, timedelta
+from logging import getLogger
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster._core.scheduler.instigation import InstigatorType, TickStatus
+from dagster._core.test_utils import create_test_daemon_workspace_context, freeze_time
+from dagster._core.workspace.load_target import EmptyWorkspaceTarget
+from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_iteration
 
 from cloud_assets.definitions import defs
+from cloud_assets.orchestration.asset_parts import GPU_POOL
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "dagster.production.yaml"
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLE = ROOT / "dagster.production.yaml"
 
 
 def test_the_example_instance_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +35,24 @@ def test_the_example_instance_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert concurrency.run_queue_config is not None
         assert concurrency.run_queue_config.max_concurrent_runs == 4
     assert list(tmp_path.rglob("runs.db"))
+
+
+@pytest.mark.parametrize("name", ["dagster.yaml", "dagster.production.yaml"])
+def test_a_killed_run_gives_its_slot_back(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(ROOT / name, tmp_path / "dagster.yaml")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with dg.DagsterInstance.get() as instance:
+        events = instance.event_log_storage
+        events.set_concurrency_slots(GPU_POOL, 1)
+        run = instance.add_run(dg.DagsterRun(job_name="demo", status=dg.DagsterRunStatus.STARTED))
+        assert events.claim_concurrency_slot(GPU_POOL, run.run_id, "unet_model").is_claimed
+        instance.report_run_failed(run)
+        assert not events.claim_concurrency_slot(GPU_POOL, "its retry", "unet_model").is_claimed
+        later = freeze_time(datetime.now(UTC) + timedelta(minutes=5))
+        with create_test_daemon_workspace_context(EmptyWorkspaceTarget(), instance) as workspace, later:
+            assert list(execute_concurrency_slots_iteration(workspace, getLogger())) == [None]
+        assert events.claim_concurrency_slot(GPU_POOL, "its retry", "unet_model").is_claimed
 
 
 def test_training_steps_share_the_pool() -> None:
