@@ -37,3 +37,15 @@ def test_every_dependency_has_an_exact_version_in_the_constraints() -> None:
         for requirement in group
     } - {"cloud-assets"}
     assert wanted <= exact
+
+
+def test_addresses_of_postgresql_name_their_driver() -> None:
+    # SQLAlchemy 2.1 takes postgresql:// for psycopg 3; what Dagster, MLflow and Optuna are installed with is psycopg2.
+    texts = {
+        ROOT / "mlflow" / "start_server.sh",
+        *ROOT.glob("*.yaml"),
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+    }
+    texts |= {file for file in (ROOT / "cloud_assets").rglob("*") if file.suffix in (".py", ".yaml")}
+    assert [file for file in texts if "postgresql://" in file.read_text()] == []

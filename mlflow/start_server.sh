@@ -2,8 +2,11 @@
 # Starts the MLflow tracking server that the training runs and the registry live in.
 #
 #   mlflow/start_server.sh                         SQLite and artifacts beside this script, on 127.0.0.1:5000
-#   MLFLOW_BACKEND_STORE_URI=postgresql://… …      another data base
-#   MLFLOW_ARTIFACTS_DESTINATION=s3://… …          another artifact store (proxied: clients need no credentials for it)
+#   MLFLOW_BACKEND_STORE_URI=postgresql+psycopg2://… …   another data base (pip install psycopg2-binary)
+#   MLFLOW_ARTIFACTS_DESTINATION=s3://… …          another artifact store. Clients need no credentials, but of S3 they get
+#                                                  signed addresses and need a way there. To go through this server:
+#                                                  MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=false, and the same with
+#                                                  UPLOAD, in the environment of the clients
 #   MLFLOW_HOST=0.0.0.0 MLFLOW_PORT=8080 …         another address (put it behind authentication first)
 #   MLFLOW_WORKERS=4 …                             more processes, for more people
 #   MLFLOW_BASIC_AUTH=1 …                          ask for user name and password (needs MLFLOW_FLASK_SERVER_SECRET_KEY,

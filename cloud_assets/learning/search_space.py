@@ -170,7 +170,7 @@ class StudyRecipe(BaseModel):
     )
     storage: str | None = Field(
         default=None,
-        description="Optuna storage URL, such as postgresql://user@host/db. Unset: a SQLite file in the workspace.",
+        description="Optuna storage URL, as postgresql+psycopg2://user@host/db. Unset: a SQLite file in the workspace.",
     )
     sampler: Literal["tpe", "random"] = Field(
         default="tpe", description="tpe: Bergstra et al. 2011, Algorithms for Hyper-Parameter Optimization (NeurIPS)."
