@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from cloud_assets.learning.search_space import Recipe, SearchSpace, StudyRecipe, Value, with_parameters
 from cloud_assets.reports.figures import figure_style, png
-from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable
+from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable, readable_time
 
 if TYPE_CHECKING:
     import optuna
@@ -171,7 +171,7 @@ class HyperparameterStudy(Report):
         searched = {name.replace("_", " "): str(v) for name, v in self.recipe.model_dump().items() if v is not None}
         return Page(
             title=f"{self.task} / hyperparameter study",
-            subtitle=f"Search for {self.variant}, {self.created}",
+            subtitle=f"Search for {self.variant}, {readable_time(self.created)}",
             is_synthetic=self.is_synthetic,
             tiles=tiles,
             tables=self.tables,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cloud_assets.errors import InvalidReport, NoUsablePatches
 from cloud_assets.reports.figures import learning_curves
-from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable
+from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable, readable_time
 from cloud_assets.reports.statistics import metric_interval
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ CAPTIONS = {
     "learning_curves": "From the training record in the model card; validation split.",
     "splits": "No scene or region is in two splits.",
 }
-_PREFIXES = {"validation_": "validation", "baseline_": "trivial baseline"}
+TRIVIAL_RULES = ("baseline", "all_cloud", "all_clear", "bright_share", "majority", "constant", "linear")
+"""Rules without a network whose metrics evaluations state as ``<rule>_<metric>``; every champion has to beat them."""
+_PREFIXES = {"validation_": "validation", **{f"{rule}_": rule.replace("_", " ") for rule in TRIVIAL_RULES}}
+_PREFIXES["baseline_"] = "trivial baseline"
 _FEW_SCENES = 10
 
 
@@ -60,7 +63,7 @@ class Evaluation(Report):
     variant: str
     metrics: Mapping[str, float]
     """Flat: the test split's metrics by their standard names, the validation split's with ``validation_`` before them,
-    those of trivial rules with a prefix of :data:`~cloud_assets.reports.comparison.TRIVIAL_RULES`."""
+    those of trivial rules with a prefix of :data:`TRIVIAL_RULES`."""
     model_version: str
     """Version of the :class:`ModelBundle` that was evaluated."""
     patches_version: str
@@ -90,10 +93,10 @@ class Evaluation(Report):
 
     def page(self) -> Page:
         """Headline metrics, what was evaluated and how, and all tables."""
-        caption = "The same numbers as in metrics.json; there validation_ and baseline_ stand before the names."
+        caption = "The same numbers as in metrics.json; there the split or the rule stands before the names."
         return Page(
             title=f"{self.task} / {self.variant}",
-            subtitle=f"Evaluation on the test split, {self.created}",
+            subtitle=f"Evaluation on the test split, {readable_time(self.created)}",
             is_synthetic=self.is_synthetic,
             tiles=[self._tile(name) for name in self.headline if name in self.metrics],
             tables={**self.tables, "all_metrics": self._metrics_table()},
@@ -124,6 +127,7 @@ class Evaluation(Report):
             prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), "")
             rows.setdefault(name.removeprefix(prefix), {})[_PREFIXES.get(prefix, "test")] = value
         table = pd.DataFrame.from_dict(rows, orient="index", columns=["test", *_PREFIXES.values()], dtype=float)
+        table = table.drop(columns=[name for name in list(_PREFIXES.values())[2:] if table[name].isna().all()])
         return table.rename_axis("metric").reset_index()
 
 
@@ -139,7 +143,7 @@ class Findings:
     """Metrics of rules without a network on the same test samples, by the rules' names as readers see them."""
     stated_rules: Mapping[str, str]
     """Which rules' metrics go among the evaluation's: one of
-    :data:`~cloud_assets.reports.comparison.TRIVIAL_RULES` -> name of the rule."""
+    :data:`TRIVIAL_RULES` -> name of the rule."""
     tables: Mapping[str, pd.DataFrame]
     """Tables by name, besides those of baselines and splits."""
     figures: Mapping[str, bytes | None]
@@ -227,7 +231,7 @@ def evaluation_of(evaluator: Evaluator, run: EvaluationRun, found: Findings) -> 
 
 
 def with_changed_settings(evaluation: Evaluation, recipe: Mapping[str, Any], declared: Mapping[str, Any]) -> Evaluation:
-    """The evaluation with a first section on what differs between the recipe trained with and the declared one."""
+    """The evaluation with first sections on what differs between the recipe trained with and the declared one."""
     used, default = _flattened(recipe), _flattened(declared)
     changed = {
         name.replace("_", " "): f"{used.get(name, 'unset')} (declared: {default.get(name, 'unset')})"
@@ -235,7 +239,9 @@ def with_changed_settings(evaluation: Evaluation, recipe: Mapping[str, Any], dec
         if used.get(name) != default.get(name)
     }
     changed = changed or {"all settings": "as the task declares"}
-    return replace(evaluation, sections={"Changed settings": changed, **evaluation.sections})
+    sections = dict(evaluation.sections)
+    recipe_section = {"Recipe": sections.pop("Recipe")} if "Recipe" in sections else {}
+    return replace(evaluation, sections={"Changed settings": changed, **recipe_section, **sections})
 
 
 def interval_note(per_scene: pd.DataFrame, metric: str) -> list[str]:

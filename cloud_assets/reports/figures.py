@@ -238,7 +238,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> 
                 values = [row.get(name, np.nan) for row in history]
                 axes.plot(epochs, values, marker="o", markersize=3, label=readable(name))
             axes.axvline(best_epoch + 1, color="#2b2b2b", linestyle="--", linewidth=1.1, label="weights kept")
-            axes.set(xlabel="epoch", ylabel=title)
+            axes.set(xlabel="epoch", ylabel=title, xlim=(0.5, len(history) + 0.5))
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
         return png(figure)

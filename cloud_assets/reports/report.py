@@ -40,7 +40,8 @@ SYNTHETIC_BANNER = (
 )
 SHOWN_ROWS = 40
 _SPELLINGS = {"iou": "IoU", "miou": "mIoU", "rgb": "RGB", "nir": "NIR"} | {
-    word: word.upper() for word in ("f1", "auroc", "psnr", "ssim", "rmse", "mae", "ndvi", "tp", "fp", "fn", "tn", "id")
+    word: word.upper()
+    for word in ("f1", "auroc", "roc", "psnr", "ssim", "rmse", "mae", "ndvi", "tp", "fp", "fn", "tn", "id")
 }
 
 
@@ -59,6 +60,11 @@ def readable(name: str) -> str:
     """A name as a heading: ``per_scene`` is ``Per scene``, ``validation_iou`` is ``Validation IoU``."""
     text = " ".join(_SPELLINGS.get(word, word) for word in name.split("_") if word)
     return text if text.split(" ")[0] in _SPELLINGS.values() else text[:1].upper() + text[1:]
+
+
+def readable_time(created: str) -> str:
+    """A time of ISO 8601 to the minute: ``2026-05-04 13:07 UTC``."""
+    return f"{datetime.fromisoformat(created).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 @dataclass(frozen=True)

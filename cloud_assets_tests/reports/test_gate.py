@@ -3,7 +3,8 @@ from typing import Literal
 
 import pytest
 
-from cloud_assets.reports.comparison import TRIVIAL_RULES, Gate
+from cloud_assets.reports.comparison import Gate
+from cloud_assets.reports.evaluation import TRIVIAL_RULES
 from cloud_assets.reports.statistics import Interval
 
 RULE = {"baseline_iou": 0.1}

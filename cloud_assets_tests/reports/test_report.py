@@ -31,10 +31,24 @@ class References(HTMLParser):
 def test_the_page_loads_nothing_from_anywhere() -> None:
     page = make_evaluation().html()
     references = References(page)
-    assert len(references.found) == 2
-    assert all(reference.startswith("data:image/png;base64,") for reference in references.found)
+    loaded = [reference for reference in references.found if not reference.startswith("#")]
+    assert len(loaded) == 2
+    assert all(reference.startswith("data:image/png;base64,") for reference in loaded)
     assert references.tags.isdisjoint({"script", "link", "iframe", "object"})
     assert not re.search(r"url\(|@import", page)
+
+
+def test_the_contents_lead_to_every_figure_section_and_table() -> None:
+    page = make_evaluation().html()
+    links = [reference for reference in References(page).found if reference.startswith("#")]
+    assert [link for link in links if page.count(f'id="{link[1:]}"') != 1] == []
+    assert {"#figure-1", "#figure-2", "#section-1", "#table-1", "#table-3", "#notes", "#commands"} <= set(links)
+    assert '<a href="#figure-1">Second</a>' in page
+
+
+def test_every_figure_can_be_enlarged_without_a_script() -> None:
+    page = make_evaluation().html()
+    assert page.count('<label class="zoom"><input type="checkbox"') == page.count("<img ") == 2
 
 
 def test_everything_is_escaped() -> None:
@@ -70,9 +84,18 @@ def test_all_metrics_are_sorted_into_splits() -> None:
     assert '<td class="number">0.7000</td>' in make_evaluation().html()
 
 
+def test_rules_stand_beside_the_metric_that_they_are_measured_by() -> None:
+    metrics = {"iou": 0.7, "all_cloud_iou": 0.6, "all_clear_iou": 0.0, "auroc": 0.9}
+    table = make_evaluation(metrics=metrics).page().tables["all_metrics"]
+    assert list(table.columns) == ["metric", "test", "validation", "trivial baseline", "all cloud", "all clear"]
+    assert table["metric"].tolist() == ["iou", "auroc"]
+    assert table["all cloud"].iloc[0] == 0.6
+
+
 def test_long_tables_are_cut_and_say_so() -> None:
     tables = {"per_patch": pd.DataFrame({"iou": [0.5] * (SHOWN_ROWS + 3)})}
     page = replace(make_evaluation(), tables=tables).html()
+    assert f"<summary>Per patch ({SHOWN_ROWS + 3} rows)</summary>" in page
     assert page.count('<td class="number">0.5000</td>') == SHOWN_ROWS + 1  # and the baseline's IoU
     assert "… and 3 more rows in tables/per_patch.parquet" in page
 
@@ -104,9 +127,9 @@ def test_settings_that_differ_from_the_declared_ones_come_first_and_long_section
     declared = {"network": {"width": 32}, "seed": 0, "loss": {"focal": 0.25}, "patience": None}
     recipe = {"network": {"width": 16}, "seed": 0, "loss": {"focal": 0.25}, "patience": 3}
     recipe_section = {f"optimisation: setting {number}": str(number) for number in range(60)}
-    plain = make_evaluation(sections={"Recipe": recipe_section})
+    plain = make_evaluation(sections={"Data": {"patches": "12"}, "Recipe": recipe_section})
     evaluation = with_changed_settings(plain, recipe, declared)
-    assert list(evaluation.sections) == ["Changed settings", "Recipe"]
+    assert list(evaluation.sections) == ["Changed settings", "Recipe", "Data"]
     assert evaluation.sections["Changed settings"] == {
         "network: width": "16 (declared: 32)",
         "patience": "3 (declared: unset)",
