@@ -1,9 +1,10 @@
 """Resources: the folders of data and results, MLflow, and the IO manager that keeps assets in these folders."""
 
+import contextlib
 import json
-import shutil
+import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, get_args, runtime_checkable
@@ -14,7 +15,7 @@ from pydantic import Field
 
 from cloud_assets.datasets.dataset import Dataset
 from cloud_assets.datasets.samples import SYNTHETIC_MARKER
-from cloud_assets.errors import DataNotFound
+from cloud_assets.errors import DataNotFound, InvalidData
 from cloud_assets.reports.report import PAGE_FILE
 from cloud_assets.scenes.product_record import RECORD_FILE
 from cloud_assets.settings import settings
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 Source = Literal["auto", "sample"]
 POINTER_FILE = "current.json"
-"""In an object store, which has no rename: names the folder of the complete version."""
+"""In an object store, which has no rename: names the complete version, its files and their sizes; written last."""
 
 
 class Folders(dg.ConfigurableResource["Folders"]):
@@ -167,10 +168,10 @@ class AssetFolders(dg.UPathIOManager):
             with atomic_directory(Path(path.path)) as temporary:
                 obj.save(temporary)
             return
-        with atomic_directory(self._cache / "upload" / uuid.uuid4().hex) as temporary:
-            obj.save(temporary)
-            _publish(temporary, path)
-        shutil.rmtree(self._cache / "upload", ignore_errors=True)
+        self._cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".upload-", dir=self._cache) as temporary:
+            obj.save(Path(temporary))
+            _publish(Path(temporary), path)
 
     def load_from_path(self, context: dg.InputContext, path: "UPath") -> Any:
         """Opens an asset as the type that the input is annotated with; None if that is optional and nothing is there.
@@ -199,20 +200,29 @@ class AssetFolders(dg.UPathIOManager):
             recover_directory(Path(path.path))
             if path.is_dir():
                 return Path(path.path)
-        elif (path / POINTER_FILE).exists():
-            return self._downloaded(path)
+        elif (pointer := _pointer(path)) is not None:
+            return self._downloaded(path, pointer)
         raise DataNotFound(
             f"{'/'.join(key)} is not there: {path} holds nothing. Materialise it first (its job does, from the start "
             "of the lineage), or set CLOUD_ASSETS_HOME to the folder that has it."
         )
 
-    def _downloaded(self, path: "UPath") -> Path:
-        version: str = json.loads((path / POINTER_FILE).read_text(encoding="utf-8"))["version"]
+    def _downloaded(self, path: "UPath", pointer: dict[str, Any]) -> Path:
+        version: str = pointer["version"]
         target = self._cache / version
-        if not target.is_dir():
-            with atomic_directory(target) as temporary:
-                path.fs.get(f"{(path / version).path}/", str(temporary), recursive=True)
-        return target
+        self._cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if target.is_dir():
+                return target
+            try:
+                with atomic_directory(target) as temporary:
+                    _fetch(path / version, temporary, pointer.get("files"))
+                return target
+            except (FileNotFoundError, InvalidData):
+                latest = _pointer(path)
+                if latest is None or latest["version"] == version:
+                    raise
+        return self._downloaded(path, latest)  # two newer versions were published meanwhile
 
 
 class AssetStore(dg.ConfigurableIOManagerFactory[AssetFolders]):
@@ -230,16 +240,54 @@ def is_local(path: "UPath") -> bool:
     return path.protocol in ("", "file", "local")
 
 
+def _pointer(path: "UPath") -> dict[str, Any] | None:
+    """The pointer of an asset in an object store as it is now; None if there is none."""
+    path.fs.invalidate_cache()  # clients remember listings for ever, and answer from them what exists
+    try:
+        # With a start, s3fs reads in one request; without it asks for the size first, which may change meanwhile.
+        found: dict[str, Any] = json.loads(path.fs.cat_file((path / POINTER_FILE).path, start=0))
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def _fetch(path: "UPath", folder: Path, files: Mapping[str, int] | None) -> None:
+    """Downloads a version.
+
+    Raises:
+        InvalidData: It is not whole.
+    """
+    if files is None:  # published before pointers had a list
+        path.fs.get(f"{path.path}/", str(folder), recursive=True)
+        return
+    for name, size in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.fs.get_file((path / name).path, str(folder / name))
+        except FileNotFoundError:
+            (folder / name).unlink(missing_ok=True)
+        found = (folder / name).stat().st_size if (folder / name).exists() else None
+        if found != size:
+            state = "is missing" if found is None else f"has {found} bytes"
+            raise InvalidData(
+                f"{path / name} {state}, and {size} bytes were published. Something else has changed the object store. "
+                "Materialise the asset again."
+            )
+
+
 def _publish(folder: Path, path: "UPath") -> None:
-    """Uploads a new version, switches the pointer to it, and removes all versions but the new and the previous one."""
-    pointer = path / POINTER_FILE
-    previous = json.loads(pointer.read_text(encoding="utf-8"))["version"] if pointer.exists() else None
-    version = uuid.uuid4().hex
+    """Uploads a new version, switches the pointer to it, and removes the one before the previous one.
+
+    No other version is touched: it may be one that another process is uploading.
+    """
+    version, files = uuid.uuid4().hex, {}
     for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-        target = path / version / file.relative_to(folder).as_posix()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.fs.put_file(str(file), target.path)
-    pointer.write_text(json.dumps({"version": version}), encoding="utf-8")
-    for old in path.iterdir():
-        if old.is_dir() and old.name not in (version, previous):
-            path.fs.rm(old.path, recursive=True)
+        name = file.relative_to(folder).as_posix()
+        path.fs.put_file(str(file), (path / version / name).path)
+        files[name] = file.stat().st_size
+    before = _pointer(path) or {}
+    pointer = {"version": version, "previous": before.get("version"), "files": files}
+    path.fs.pipe_file((path / POINTER_FILE).path, json.dumps(pointer).encode())
+    if before.get("previous"):
+        with contextlib.suppress(FileNotFoundError):  # another writer was faster
+            path.fs.rm((path / before["previous"]).path, recursive=True)

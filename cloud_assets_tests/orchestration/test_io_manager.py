@@ -1,14 +1,18 @@
 """Where assets lie, and that a killed run never leaves half of one."""
 
+import itertools
 import json
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import dagster as dg
 import pytest
+from moto.server import ThreadedMotoServer
 from upath import UPath
 
-from cloud_assets.errors import DataNotFound
+from cloud_assets.errors import DataNotFound, InvalidData
 from cloud_assets.orchestration.resources import POINTER_FILE, AssetFolders
 
 
@@ -32,15 +36,42 @@ class Note:
         return cls(first)
 
 
-@pytest.fixture(params=["folder", "object store"])
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Callable[[], UPath]]:
+    """Opens a bucket as another process would: with a client of its own that remembers what it has listed."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    access = {"key": "any", "secret": "any", "endpoint_url": address}
+    UPath("s3://bucket", **access).mkdir()
+    yield lambda: UPath("s3://bucket", **access, config_kwargs={"user_agent_extra": uuid.uuid4().hex})
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> AssetFolders:
-    home = UPath(tmp_path / "home") if request.param == "folder" else UPath(f"memory://bucket/{tmp_path.name}")
+    if request.param == "s3":
+        home = request.getfixturevalue("s3")() / tmp_path.name
+    else:
+        home = UPath(tmp_path / "home") if request.param == "folder" else UPath(f"memory://bucket/{tmp_path.name}")
     return AssetFolders(home, tmp_path / "cache")
 
 
 def write(manager: AssetFolders, text: str) -> None:
     context = dg.build_output_context(asset_key=["task", "note"])
     manager.handle_output(context, Note(text))
+
+
+def once_during(monkeypatch: pytest.MonkeyPatch, home: UPath, method: str, call: int, act: Callable[[], None]) -> None:
+    """Has something happen just before a client's n-th call of one method."""
+    original, calls = getattr(home.fs, method), itertools.count(1)
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(calls) == call:
+            act()
+        return original(*arguments)
+
+    monkeypatch.setattr(home.fs, method, interrupted)
 
 
 def read(manager: AssetFolders, key: tuple[str, ...] = ("task", "note")) -> str:
@@ -104,6 +135,72 @@ def test_an_object_store_keeps_the_version_before(tmp_path: Path) -> None:
     versions = {path.name for path in place.iterdir() if path.is_dir()}
     assert current in versions
     assert len(versions) == 2
+
+
+def test_two_writers_leave_each_other_alone(
+    s3: Callable[[], UPath], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    homes = [s3() / tmp_path.name for _ in range(3)]
+    first, second, reader = (AssetFolders(home, tmp_path / str(number)) for number, home in enumerate(homes))
+    write(second, "before")
+    once_during(monkeypatch, homes[0], "put_file", 2, lambda: write(second, "the second writer's"))
+    write(first, "the first writer's")
+    assert read(reader) == "the first writer's"
+    write(second, "after")
+    assert read(reader) == "after"
+
+
+def test_two_steps_of_one_machine_leave_each_other_alone(
+    s3: Callable[[], UPath], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    homes = [s3() / tmp_path.name for _ in range(2)]
+    first, second = (AssetFolders(home, tmp_path / "cache") for home in homes)
+    once_during(monkeypatch, homes[0], "put_file", 2, lambda: write(second, "the second step's"))
+    write(first, "the first step's")
+    assert read(second) == "the first step's"
+    assert [path.name for path in (tmp_path / "cache").iterdir() if "upload" in path.name] == []
+
+
+def test_a_reader_finds_what_other_processes_wrote(s3: Callable[[], UPath], tmp_path: Path) -> None:
+    home = s3() / tmp_path.name
+    here, there = AssetFolders(home, tmp_path / "here"), AssetFolders(s3() / tmp_path.name, tmp_path / "there")
+    (home / "task" / "note" / "by_hand.txt").write_text("")
+    assert [path.name for path in (home / "task" / "note").iterdir()] == ["by_hand.txt"]
+    write(there, "theirs")
+    found = here.find(["task", "note"], Note)
+    assert found is not None
+    assert found.text == "theirs"
+
+
+def test_a_reader_takes_the_newest_version_when_its_own_is_removed(
+    s3: Callable[[], UPath], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = s3() / tmp_path.name
+    reader, writer = AssetFolders(home, tmp_path / "reader"), AssetFolders(s3() / tmp_path.name, tmp_path / "writer")
+    write(writer, "one")
+    once_during(monkeypatch, home, "get_file", 2, lambda: [write(writer, text) for text in ("two", "three")])
+    assert read(reader) == "three"
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut short"])
+def test_a_damaged_version_is_refused(s3: Callable[[], UPath], tmp_path: Path, damage: str) -> None:
+    home = s3() / tmp_path.name
+    write(AssetFolders(home, tmp_path / "writer"), "one")
+    (file,) = (found for found in home.fs.find((home / "task").path) if found.endswith("second.txt"))
+    if damage == "gone":
+        home.fs.rm(file)
+    else:
+        home.fs.pipe_file(file, b"o")
+    with pytest.raises(InvalidData, match=r"second\.txt (is missing|has 1 bytes), and 3 bytes were published"):
+        read(AssetFolders(home, tmp_path / "reader"))
+
+
+def test_versions_whose_pointer_has_no_list_are_read(s3: Callable[[], UPath], tmp_path: Path) -> None:
+    home = s3() / tmp_path.name
+    write(AssetFolders(home, tmp_path / "writer"), "one")
+    pointer = home / "task" / "note" / POINTER_FILE
+    pointer.write_text(json.dumps({"version": json.loads(pointer.read_text())["version"]}))
+    assert read(AssetFolders(home, tmp_path / "reader")) == "one"
 
 
 def test_only_domain_objects_are_kept(manager: AssetFolders) -> None:
