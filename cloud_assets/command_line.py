@@ -150,6 +150,19 @@ def composite(
     raise typer.Exit(code)
 
 
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(help="Products of a scene, or a composite, as products/<scene>.")],
+    port: Annotated[int, typer.Option(help="Port on this machine; 0 for any that is free.")] = 8090,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the browser.")] = False,
+) -> None:
+    """Show a scene and its products as layers in the browser, at 127.0.0.1 only."""
+    from cloud_assets.scenes.viewer import serve
+
+    say = f"[bold]{escape(str(folder))}[/bold]: {{}} (Ctrl+C ends it)"
+    serve(folder, port, lambda address: _CONSOLE.print(say.format(address), soft_wrap=True), opens=not no_open)
+
+
 def _validated(kind: type[Model], **values: Any) -> Model:
     from pydantic import ValidationError
 

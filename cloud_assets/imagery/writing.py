@@ -220,18 +220,23 @@ _RAMP = np.array([[20, 24, 82], [30, 110, 130], [120, 190, 110], [250, 230, 90]]
 
 def natural_colours(source: SceneSource) -> Picture:
     """The scene as the eye would see it, or its first three bands where it lacks one of red, green and blue."""
-    bands = _TRUE_COLOUR if source.has(_TRUE_COLOUR) else tuple(source.bands)[:3]
-    with source.open(bands) as reader:
+    with source.open(pictured_bands(source)) as reader:
         dn = reader.thumbnail(LONGEST_SIDE)
         return stretched(dn, source.profile, reader.valid(dn))
 
 
+def pictured_bands(source: SceneSource) -> tuple[str, ...]:
+    """Red, green and blue, or the first three bands of a scene that lacks one of them."""
+    return _TRUE_COLOUR if source.has(_TRUE_COLOUR) else tuple(source.bands)[:3]
+
+
 def stretched(dn: npt.NDArray[Any], profile: Instrument, valid: npt.NDArray[np.bool_]) -> Picture:
     """(C, H, W) digital numbers of up to three bands as a picture, transparent where not valid."""
-    return _shaded(profile.to_physical(dn), valid, is_radar=profile.unit == "dB")
+    return shaded(profile.to_physical(dn), valid, is_radar=profile.unit == "dB")
 
 
-def _shaded(measured: npt.NDArray[Any], valid: npt.NDArray[np.bool_], *, is_radar: bool = False) -> Picture:
+def shaded(measured: npt.NDArray[Any], valid: npt.NDArray[np.bool_], *, is_radar: bool = False) -> Picture:
+    """(C, H, W) reflectance, or decibel of radar, as a picture, transparent where not valid."""
     physical = np.nan_to_num(measured)
     scaled = (physical + 25) / 25 if is_radar else np.clip(physical / _BRIGHTEST, 0, 1) ** _GAMMA
     layers = np.clip(scaled * 255, 0, 255).astype(np.uint8)
@@ -271,7 +276,12 @@ def of_measurements(draft: RasterDraft, low: float | None = None, high: float | 
     seen = values[valid] if valid.any() else np.zeros(1)
     bottom = float(np.percentile(seen, 2)) if low is None else low
     top = float(np.percentile(seen, 98)) if high is None else high
-    place = np.clip((np.nan_to_num(values) - bottom) / max(top - bottom, 1e-12), 0, 1) * (len(_RAMP) - 1)
+    return ramped(values, valid, bottom, top)
+
+
+def ramped(values: npt.NDArray[Any], valid: npt.NDArray[np.bool_], low: float, high: float) -> Picture:
+    """(H, W) measurements as a picture from dark blue at ``low`` to yellow at ``high``, transparent where not valid."""
+    place = np.clip((np.nan_to_num(values) - low) / max(high - low, 1e-12), 0, 1) * (len(_RAMP) - 1)
     channels = [np.interp(place, np.arange(len(_RAMP)), _RAMP[:, channel]) for channel in range(3)]
     return np.stack([*channels, np.where(valid, 255, 0)]).astype(np.uint8)
 
@@ -290,7 +300,7 @@ def percentages(draft: RasterDraft, _: SceneSource) -> Picture:
 def of_optical(draft: RasterDraft, _: SceneSource) -> Picture:
     """A raster of reflectance as a picture, its first three bands as red, green and blue."""
     reflectance = thumbnail(draft)[:3]
-    return _shaded(reflectance, np.isfinite(reflectance).all(axis=0))
+    return shaded(reflectance, np.isfinite(reflectance).all(axis=0))
 
 
 def thumbnail(draft: RasterDraft) -> npt.NDArray[Any]:

@@ -272,13 +272,13 @@ class SceneReader:
             InvalidData: If the pixels cannot be read; the message names the window and the file.
         """
         inside = window.inside(self.source.grid.height, self.source.grid.width)
-        values = self._read(inside, (inside.height, inside.width))
+        values = self.scaled(inside, (inside.height, inside.width))
         return window.mirrored(values if self._saturation is None else self._saturation.completed(values), inside)
 
     def thumbnail(self, longest: int) -> npt.NDArray[Any]:
         """Like :meth:`read`, the whole scene scaled so that neither height nor width is above ``longest``."""
         grid = self.source.grid
-        return self._read(Window(0, 0, grid.height, grid.width), thumbnail_shape(grid, longest))
+        return self.scaled(Window(0, 0, grid.height, grid.width), thumbnail_shape(grid, longest))
 
     def valid(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Which pixels (…, height, width) of (…, C, height, width) digital numbers were observed."""
@@ -297,11 +297,12 @@ class SceneReader:
         sample = [np.empty((len(self.bands), 0), self.source.profile.dtype)]
         for row, column in product(rows, columns):
             with suppress(InvalidData):  # said when the window is read for its own sake
-                values = self._read(Window(row, column, height, width), (height, width))
+                values = self.scaled(Window(row, column, height, width), (height, width))
                 sample.append(values.reshape(len(self.bands), -1))
         return np.concatenate(sample, axis=1)
 
-    def _read(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
+    def scaled(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
+        """Reads (C, *shape) digital numbers of a window inside the scene, saturated pixels as they are."""
         values = np.empty((len(self.bands), *shape), self.source.profile.dtype)
         for places, file in self._files:
             values[places] = file.read(window, shape)
