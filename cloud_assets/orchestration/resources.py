@@ -2,9 +2,13 @@
 
 import contextlib
 import json
+import os
+import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeVar, get_args, runtime_checkable
@@ -30,6 +34,10 @@ if TYPE_CHECKING:
 Source = Literal["auto", "sample"]
 POINTER_FILE = "current.json"
 """In an object store, which has no rename: names the complete version, its files and their sizes; written last."""
+
+_TIME = "%Y%m%dT%H%M%S"
+_KEPT = timedelta(days=7)
+"""Uploads, downloads and runs that take longer do not count."""
 
 
 class Folders(dg.ConfigurableResource["Folders"]):
@@ -168,7 +176,7 @@ class AssetFolders(dg.UPathIOManager):
             with atomic_directory(Path(path.path)) as temporary:
                 obj.save(temporary)
             return
-        self._cache.mkdir(parents=True, exist_ok=True)
+        _clear(self._cache)
         with tempfile.TemporaryDirectory(prefix=".upload-", dir=self._cache) as temporary:
             obj.save(Path(temporary))
             _publish(Path(temporary), path)
@@ -210,7 +218,7 @@ class AssetFolders(dg.UPathIOManager):
     def _downloaded(self, path: "UPath", pointer: dict[str, Any]) -> Path:
         version: str = pointer["version"]
         target = self._cache / version
-        self._cache.mkdir(parents=True, exist_ok=True)
+        _clear(self._cache, used=target)
         with FileLock(f"{target}.lock"):
             if target.is_dir():
                 return target
@@ -278,16 +286,44 @@ def _fetch(path: "UPath", folder: Path, files: Mapping[str, int] | None) -> None
 def _publish(folder: Path, path: "UPath") -> None:
     """Uploads a new version, switches the pointer to it, and removes the one before the previous one.
 
-    No other version is touched: it may be one that another process is uploading.
+    What else lies there may be what another process is uploading; it is removed when it is old.
     """
-    version, files = uuid.uuid4().hex, {}
+    version, files = f"{datetime.now(UTC):{_TIME}}-{uuid.uuid4().hex}", {}
     for file in sorted(file for file in folder.rglob("*") if file.is_file()):
         name = file.relative_to(folder).as_posix()
         path.fs.put_file(str(file), (path / version / name).path)
         files[name] = file.stat().st_size
     before = _pointer(path) or {}
+    dead = _unfinished(path) - {before.get("version")}
+    if before.get("previous"):
+        dead.add(before["previous"])
     pointer = {"version": version, "previous": before.get("version"), "files": files}
     path.fs.pipe_file((path / POINTER_FILE).path, json.dumps(pointer).encode())
-    if before.get("previous"):
+    for name in dead:
         with contextlib.suppress(FileNotFoundError):  # another writer was faster
-            path.fs.rm((path / before["previous"]).path, recursive=True)
+            path.fs.rm((path / name).path, recursive=True)
+
+
+def _unfinished(path: "UPath") -> set[str]:
+    """Versions whose upload began so long ago that it is finished or dead."""
+    try:
+        names = {Path(found).name for found in path.fs.ls(path.path, detail=False)}
+    except FileNotFoundError:
+        return set()
+    oldest = f"{datetime.now(UTC) - _KEPT:{_TIME}}"
+    return {name for name in names if re.fullmatch(r"\d{8}T\d{6}-[0-9a-f]{32}", name) and name < oldest}
+
+
+def _clear(cache: Path, used: Path | None = None) -> None:
+    """Makes the folder of local copies and removes those, and what killed processes left, that are long unused."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        if used is not None:
+            os.utime(used)
+    for path in cache.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process clears up too
+            if path.stat().st_mtime < (datetime.now(UTC) - _KEPT).timestamp():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()

@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -201,6 +203,34 @@ def test_versions_whose_pointer_has_no_list_are_read(s3: Callable[[], UPath], tm
     pointer = home / "task" / "note" / POINTER_FILE
     pointer.write_text(json.dumps({"version": json.loads(pointer.read_text())["version"]}))
     assert read(AssetFolders(home, tmp_path / "reader")) == "one"
+
+
+def test_what_killed_uploads_left_in_the_store_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    place = UPath(f"memory://bucket/{tmp_path.name}/task/note")
+    long_ago, just_now = (f"{when:%Y%m%dT%H%M%S}-{uuid.uuid4().hex}" for when in (datetime(2020, 1, 1), datetime.now()))
+    for name in (long_ago, just_now, "somebody's"):
+        (place / name).mkdir(parents=True)
+        (place / name / "first.txt").write_text("half")
+    manager = AssetFolders(place.parent.parent, tmp_path / "cache")
+    write(manager, "one")
+    assert {just_now, "somebody's"} <= {path.name for path in place.iterdir()}
+    assert long_ago not in {path.name for path in place.iterdir()}
+    assert read(manager) == "one"
+
+
+def test_local_copies_that_are_long_unused_are_removed(tmp_path: Path) -> None:
+    home, cache = UPath(f"memory://bucket/{tmp_path.name}"), tmp_path / "cache"
+    manager = AssetFolders(home, cache)
+    write(manager, "old")
+    assert read(manager) == "old"
+    write(manager, "new")
+    assert read(manager) == "new"
+    (cache / ".upload-killed").mkdir()
+    for path in cache.iterdir():
+        os.utime(path, (0, 0))
+    assert read(manager) == "new"
+    (kept,) = (path for path in cache.iterdir() if path.suffix != ".lock")
+    assert (kept / "second.txt").read_text() == "new"
 
 
 def test_only_domain_objects_are_kept(manager: AssetFolders) -> None:
