@@ -43,6 +43,11 @@ class Settings(BaseSettings):
         None, description="Folder of the raw data sets. Unset: the embedded sample."
     )
     home: str = Field("data", description="Where results go: a folder or the address of an object store.")
+    work: Annotated[Path, AfterValidator(_folder)] | None = Field(
+        None,
+        description="Folder of checkpoints, caches and local copies where results go to an object store: needed then, "
+        "the same for all processes. Where results go to a folder, these lie there.",
+    )
     inbox: Annotated[Path, AfterValidator(_folder)] | None = Field(
         None, description="Folder that scenes are dropped into. Unset: inbox/ among the results."
     )

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from cloud_assets.datasets.dataset import Dataset
 from cloud_assets.datasets.samples import SYNTHETIC_MARKER
-from cloud_assets.errors import DataNotFound, InvalidData
+from cloud_assets.errors import DataNotFound, InvalidData, InvalidRecipe
 from cloud_assets.reports.report import PAGE_FILE
 from cloud_assets.scenes.product_record import RECORD_FILE
 from cloud_assets.settings import settings
@@ -63,9 +63,20 @@ class Folders(dg.ConfigurableResource["Folders"]):
 
     @property
     def working(self) -> Path:
-        """A local folder for what outlives a run but is no asset: checkpoints, caches, the sample."""
+        """A local folder for what outlives a run but is no asset: checkpoints, caches, the sample.
+
+        Raises:
+            InvalidRecipe: Results go to an object store and the environment names no folder for this.
+        """
         results = self.results
-        return Path(results.path) if is_local(results) else Path("data").absolute()
+        if is_local(results):
+            return Path(results.path)
+        if (work := settings().work) is None:
+            raise InvalidRecipe(
+                f"Results go to {results}; checkpoints and caches need a folder: set CLOUD_ASSETS_WORK, the same for "
+                "all processes. It was data/ in the folder that each process was started from."
+            )
+        return work
 
     @property
     def incoming(self) -> Path:

@@ -7,6 +7,7 @@ import pytest
 
 from cloud_assets.datasets.dataset import Collection, Dataset
 from cloud_assets.datasets.samples import SYNTHETIC_MARKER
+from cloud_assets.errors import InvalidRecipe
 from cloud_assets.orchestration.resources import Folders
 
 
@@ -47,10 +48,17 @@ def test_the_environment_at_the_time_of_the_run_counts(tmp_path: Path, monkeypat
     assert str(Folders(home="given").results) == str(tmp_path / "given")
 
 
-def test_an_object_store_needs_a_local_working_folder(tmp_path: Path) -> None:
+def test_an_object_store_needs_a_local_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = Folders(home="memory://bucket/results")
     assert folders.results.protocol == "memory"
-    assert folders.working == tmp_path / "data"
+    monkeypatch.delenv("CLOUD_ASSETS_WORK", raising=False)
+    with pytest.raises(InvalidRecipe, match="set CLOUD_ASSETS_WORK"):
+        _ = folders.training
+    monkeypatch.setenv("CLOUD_ASSETS_WORK", str(tmp_path / "work"))
+    for started_from in ("one", "another"):
+        (tmp_path / started_from).mkdir()
+        monkeypatch.chdir(tmp_path / started_from)
+        assert folders.training == tmp_path / "work" / ".training"
 
 
 def test_the_sample_is_written_once(tmp_path: Path) -> None:

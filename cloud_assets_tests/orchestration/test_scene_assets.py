@@ -183,7 +183,7 @@ def test_an_empty_inbox_and_keys_that_are_none(execute: Execute, inbox: Path, in
 
 
 def test_products_reach_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLOUD_ASSETS_WORK", str(tmp_path))
     folders = Folders(home="memory://bucket/results")
     made_here = folders.scenes / "scene"
     made_here.mkdir(parents=True)
