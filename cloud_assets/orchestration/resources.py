@@ -229,10 +229,11 @@ class AssetFolders(dg.UPathIOManager):
     def _downloaded(self, path: "UPath", pointer: dict[str, Any]) -> Path:
         version: str = pointer["version"]
         target = self._cache / version
-        _clear(self._cache, used=target)
         with FileLock(f"{target}.lock"):
             if target.is_dir():
+                os.utime(target)  # so that nobody clears it away
                 return target
+            _clear(self._cache)
             try:
                 with atomic_directory(target) as temporary:
                     _fetch(path / version, temporary, pointer.get("files"))
@@ -281,16 +282,12 @@ def _fetch(path: "UPath", folder: Path, files: Mapping[str, int] | None) -> None
         return
     for name, size in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with contextlib.suppress(FileNotFoundError):
             path.fs.get_file((path / name).path, str(folder / name))
-        except FileNotFoundError:
-            (folder / name).unlink(missing_ok=True)
-        found = (folder / name).stat().st_size if (folder / name).exists() else None
-        if found != size:
-            state = "is missing" if found is None else f"has {found} bytes"
+        if not (folder / name).is_file() or (folder / name).stat().st_size != size:
             raise InvalidData(
-                f"{path / name} {state}, and {size} bytes were published. Something else has changed the object store. "
-                "Materialise the asset again."
+                f"{path / name} is gone or has not the {size} bytes that were published. Something else has changed "
+                "the object store. Materialise the asset again."
             )
 
 
@@ -305,36 +302,21 @@ def _publish(folder: Path, path: "UPath") -> None:
         path.fs.put_file(str(file), (path / version / name).path)
         files[name] = file.stat().st_size
     before = _pointer(path) or {}
-    dead = _unfinished(path) - {before.get("version")}
-    if before.get("previous"):
-        dead.add(before["previous"])
     pointer = {"version": version, "previous": before.get("version"), "files": files}
     path.fs.pipe_file((path / POINTER_FILE).path, json.dumps(pointer).encode())
-    for name in dead:
-        with contextlib.suppress(FileNotFoundError):  # another writer was faster
-            path.fs.rm((path / name).path, recursive=True)
-
-
-def _unfinished(path: "UPath") -> set[str]:
-    """Versions whose upload began so long ago that it is finished or dead."""
-    try:
-        names = {Path(found).name for found in path.fs.ls(path.path, detail=False)}
-    except FileNotFoundError:
-        return set()
     oldest = f"{datetime.now(UTC) - _KEPT:{_TIME}}"
-    return {name for name in names if re.fullmatch(r"\d{8}T\d{6}-[0-9a-f]{32}", name) and name < oldest}
+    for name in {Path(found).name for found in path.fs.ls(path.path, detail=False)} - {version, before.get("version")}:
+        is_dead = name < oldest and re.fullmatch(r"\d{8}T\d{6}-[0-9a-f]{32}", name)
+        if is_dead or name == before.get("previous"):
+            with contextlib.suppress(FileNotFoundError):  # another writer was faster
+                path.fs.rm((path / name).path, recursive=True)
 
 
-def _clear(cache: Path, used: Path | None = None) -> None:
+def _clear(cache: Path) -> None:
     """Makes the folder of local copies and removes those, and what killed processes left, that are long unused."""
     cache.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        if used is not None:
-            os.utime(used)
+    oldest = (datetime.now(UTC) - _KEPT).timestamp()
     for path in cache.iterdir():
         with contextlib.suppress(FileNotFoundError):  # another process clears up too
-            if path.stat().st_mtime < (datetime.now(UTC) - _KEPT).timestamp():
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+            if path.stat().st_mtime < oldest:
+                (shutil.rmtree if path.is_dir() else os.unlink)(path)
