@@ -86,5 +86,10 @@ def locked(path: Path, message: str, seconds: float = 0.0) -> Iterator[None]:
         lock.release()
 
 
+def machine_folder() -> Path:
+    """The folder of locks that hold back this machine only; in a shared folder they would hold back others too."""
+    return Path(tempfile.gettempdir()) / f"cloud-assets-{os.getuid()}"
+
+
 def _previous(path: Path) -> Path:
     return path.parent / f".{path.name}{_PREVIOUS}"

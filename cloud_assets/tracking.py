@@ -43,7 +43,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cloud_assets.errors import InvalidModel, TrackingUnavailable
 from cloud_assets.families.served_model import ServedModel
 from cloud_assets.inference.bundle import CARD_FILE, ModelBundle
-from cloud_assets.storage import atomic_file, locked
+from cloud_assets.storage import atomic_file, locked, machine_folder
 
 if TYPE_CHECKING:
     from cloud_assets.reports.evaluation import Evaluation
@@ -405,7 +405,7 @@ class Tracker:
             AlreadyRunning: If another process takes longer than an hour.
             TrackingUnavailable: If the store's folder cannot be written to.
         """
-        folder = self.store_folder or Path(tempfile.gettempdir()) / f"cloud-assets-{os.getuid()}"
+        folder = self.store_folder or machine_folder()
         server = "" if self.store_folder else f"-{hashlib.blake2b(self.uri.encode(), digest_size=6).hexdigest()}"
         with self.reached():
             folder.mkdir(parents=True, exist_ok=True)

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.scheduler.instigation import InstigatorType, TickStatus
 from dagster._core.test_utils import create_test_daemon_workspace_context, freeze_time
 from dagster._core.workspace.load_target import EmptyWorkspaceTarget
 from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_iteration
+from dagster._utils.tags import TagConcurrencyLimitsCounter
 
 from cloud_assets.definitions import defs
 from cloud_assets.orchestration.asset_parts import GPU_POOL
+from cloud_assets.orchestration.jobs import SCENE_JOB, SCENES_TAG
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "dagster.production.yaml"
@@ -53,6 +56,15 @@ def test_a_killed_run_gives_its_slot_back(name: str, tmp_path: Path, monkeypatch
         with create_test_daemon_workspace_context(EmptyWorkspaceTarget(), instance) as workspace, later:
             assert list(execute_concurrency_slots_iteration(workspace, getLogger())) == [None]
         assert events.claim_concurrency_slot(GPU_POOL, "its retry", "unet_model").is_claimed
+
+
+def test_runs_of_scenes_have_a_limit_of_their_own() -> None:
+    limits = yaml.safe_load(EXAMPLE.read_text())["concurrency"]["runs"]["tag_concurrency_limits"]
+    run, other = (dg.DagsterRun(job_name=SCENE_JOB, tags=defs.resolve_job_def(SCENE_JOB).tags) for _ in range(2))
+    assert TagConcurrencyLimitsCounter(limits, [run]).is_blocked(other)
+    for limit in limits:
+        limit["limit"] = 2 if limit["key"] == SCENES_TAG else 1
+    assert not TagConcurrencyLimitsCounter(limits, [run]).is_blocked(other)
 
 
 def test_training_steps_share_the_pool() -> None:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 DEMO, SCENE_JOB = "demo", "scene_products"
 TASK_TAG = "cloud_assets/task"
-"""Tag of every run: the task that it is about."""
+"""Tag of every run of a task; an instance lets one at a time run."""
+SCENES_TAG = "cloud_assets/scenes"
+"""Tag of every run of scenes; an instance says how many may run at once."""
 DATA = ("raw_scenes", "labeled_patches", "splits")
 """Names of the assets of a task's data."""
 
@@ -80,4 +82,5 @@ def _job(
     name: str, about: str, selection: dg.AssetSelection, what: str, *, config: dict[str, Any] | None = None, **more: Any
 ) -> "UnresolvedAssetJobDefinition":
     config = {"loggers": {LOGGER: {"config": {}}}, **(config or {})}
-    return dg.define_asset_job(name, selection, description=what, config=config, tags={TASK_TAG: about}, **more)
+    tags = {SCENES_TAG if about == GROUP else TASK_TAG: about}
+    return dg.define_asset_job(name, selection, description=what, config=config, tags=tags, **more)

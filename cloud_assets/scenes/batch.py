@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.scenes.planning import SceneModels, SceneOptions, plan_scene
 from cloud_assets.scenes.product_record import SceneProducts, write_collection
 from cloud_assets.scenes.production import scene_products
+from cloud_assets.storage import machine_folder
 
 Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
@@ -190,6 +192,12 @@ def _state(inbox: Path, key: str) -> State | None:
     return files_state([*files, *([] if radar is None else [radar])], inbox)
 
 
+def batch_lock(out_dir: Path) -> Path:
+    """The file that a batch of this machine locks; those of other machines may write into the same folder."""
+    name = blake2b(str(out_dir.resolve()).encode(), digest_size=8).hexdigest()
+    return machine_folder() / f"scenes-{name}.lock"
+
+
 NOT_TRIED = "not tried: the disk is full, or it is the radar partner of another scene of this batch."
 
 
@@ -214,9 +222,10 @@ def process_inbox(
     """
     from filelock import FileLock, Timeout
 
-    out_dir.mkdir(parents=True, exist_ok=True)
+    for folder in (out_dir, machine_folder()):
+        folder.mkdir(parents=True, exist_ok=True)
     # The operating system lets go of it when its process ends, however that happens: a killed run blocks nobody.
-    lock = FileLock(out_dir / ".lock")
+    lock = FileLock(batch_lock(out_dir))
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -237,6 +246,7 @@ def process_inbox(
             yield key, outcome.products or str(outcome.error)
         for key in untried:
             yield key, NOT_TRIED
-        write_collection(out_dir)
+        with FileLock(out_dir / ".lock"):  # batches of other machines end too
+            write_collection(out_dir)
     finally:
         lock.release()

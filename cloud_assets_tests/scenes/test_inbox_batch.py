@@ -2,14 +2,17 @@
 
 import json
 import shutil
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 from filelock import FileLock
 
 from cloud_assets.errors import StorageFull
-from cloud_assets.scenes.batch import NOT_TRIED, process_inbox
+from cloud_assets.scenes.batch import NOT_TRIED, batch_lock, process_inbox
 from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets_tests.imagery.layouts import write_landsat
@@ -54,7 +57,8 @@ def test_after_a_full_disk_no_scene_is_tried(make_models, tmp_path: Path) -> Non
 
 def test_a_second_batch_waits_for_the_first(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    first = FileLock(tmp_path / "out" / ".lock")
+    batch_lock(tmp_path / "out").parent.mkdir(exist_ok=True)
+    first = FileLock(batch_lock(tmp_path / "out"))
     waits = threading.Event()
     outcomes: list[tuple[str, SceneProducts | str]] = []
 
@@ -71,6 +75,22 @@ def test_a_second_batch_waits_for_the_first(tmp_path: Path) -> None:
         assert outcomes == []
     thread.join(timeout=300)
     assert [key for key, _ in outcomes] == ["a.tif"]
+
+
+def test_a_batch_of_another_machine_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def batch() -> Iterator[tuple[str, SceneProducts | str]]:
+        return process_inbox(tmp_path / "in", ["a.tif"], [], tmp_path / "out", SceneOptions(), tell=said.append)
+
+    running = batch()
+    next(running)
+    # As a container or a machine with the same results folder: its temporary files are its own.
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    assert [key for key, _ in batch()] == ["a.tif"]
+    assert said == []
+    running.close()
 
 
 def test_a_folder_of_several_scenes_has_the_products_of_each(make_models, tmp_path: Path) -> None:
