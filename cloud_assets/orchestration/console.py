@@ -75,7 +75,7 @@ class StepLines(logging.Handler):
             said = "[red]The run failed.[/] What was finished before is kept and is not made anew by the next run."
             first = event.job_failure_data.first_step_failure_event
             # Other steps may have gone on for hours after the one that failed.
-            again = _raised(first.step_failure_data.error) if first else ""
+            again = _raised(first.step_failure_data.error).partition("\n")[0] if first else ""
             return f"{said}\n[red]✗ {_name(first.step_key)}[/] {escape(again)}" if again else said
         return ""
 

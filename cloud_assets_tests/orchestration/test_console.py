@@ -62,7 +62,7 @@ def test_what_failed_is_said_again_at_the_end_and_steps_that_never_began_are_not
 ) -> None:
     @dg.asset
     def a_scenes() -> None:
-        raise InvalidRecipe("clip must rise.")
+        raise InvalidRecipe("clip must rise.\n  a list of reasons")
 
     @dg.asset(deps=[a_scenes])
     def patches() -> None: ...
@@ -73,6 +73,7 @@ def test_what_failed_is_said_again_at_the_end_and_steps_that_never_began_are_not
     text = shown(a_scenes, patches, z_other, monkeypatch=monkeypatch)
     assert text.count("clip must rise.") == 2
     assert text.rstrip().endswith("clip must rise.")
+    assert text.count("a list of reasons") == 1
     assert "patches" not in text
 
 
