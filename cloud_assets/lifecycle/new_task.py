@@ -72,6 +72,7 @@ class Survey:
         found = classes_of(self.catalog)
         shares = ", ".join(f"{name} {share:.1f} %" for name, share in found.items())
         finer = self.kind == "segmentation" and not found.keys() <= {"clear", "thick cloud"}
+        plain = self.kind == "classes" and found.keys() <= {"clear", "thick cloud"}
         legend = self.dataset.legend()
         names = {**CLASS_NAMES, UNLABELLED: "unlabelled"}
         told = {code: meaning(code, legend) for code in sorted(self.codes)}
@@ -86,6 +87,7 @@ class Survey:
             f"{len(self.catalog)} images with masks: {self.instrument}, {', '.join(self.bands)}, {size} pixels",
             f"masks: {codes}; {shares}",
             *(["thin cloud counts as cloud, shadow as clear (--kind classes: on their own)"] if finer else []),
+            *(["thin cloud and shadow are not in the masks: nothing to learn for --kind classes"] if plain else []),
             *self.attributes,
             f"{groups} groups that a split must not cut (scenes by name, overlapping ground)"
             + (f": {len(self.catalog) / groups:.1f} images each" if groups < len(self.catalog) else ""),
