@@ -48,7 +48,10 @@ def test_the_file_says_what_was_found_and_is_a_task_of_the_definitions(data, tmp
     assert run(data, "--kind", "coverage", "--force").exit_code == 0
     (task,) = own_tasks()
     assert list(task.variants) == ["mobilenet"]
-    assert run(data, "--kind", "classes", "--code", "255=shadow", "--code", "0=clear", "--force").exit_code == 0
+    assert "nothing to learn for --kind classes" in run(data, "--kind", "classes", "--force").output
+    classes = run(data, "--kind", "classes", "--code", "255=shadow", "--code", "0=clear", "--force")
+    assert classes.exit_code == 0
+    assert "nothing to learn" not in classes.output
     (task,) = own_tasks()
     assert {name: recipe.classes for name, recipe in task.variants.items()} == {"unet": "four"}
     assert task.gate.metric == "miou"
