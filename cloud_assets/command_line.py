@@ -12,6 +12,7 @@ from cloud_assets.errors import CloudAssetsError, InvalidRecipe
 from cloud_assets.imagery.formats.names import located
 from cloud_assets.lifecycle.models_command import app as models_app
 from cloud_assets.settings import settings
+from cloud_assets.storage import atomic_file
 
 if TYPE_CHECKING:
     from cloud_assets.families.classification.coverage_labels import CoverageClasses
@@ -161,6 +162,21 @@ def show(
 
     say = f"[bold]{escape(str(folder))}[/bold]: {{}} (Ctrl+C ends it)"
     serve(folder, port, lambda address: _CONSOLE.print(say.format(address), soft_wrap=True), opens=not no_open)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder of an evaluation: <task>/<variant>_report.")],
+    second: Annotated[Path, typer.Argument(help="The other one, of the same task and test split.")],
+    out: Annotated[Path, typer.Option(help="Page to write.")] = Path("comparison.html"),
+) -> None:
+    """Put two models side by side, patch by patch: one HTML page, with the interval of their difference."""
+    from cloud_assets.lifecycle.model_pair import compare_models
+
+    pair = compare_models(first, second)
+    with atomic_file(out) as path:
+        path.write_text(pair.html(), encoding="utf-8")
+    _CONSOLE.print(f"{pair.laid_out.summary}\nwrote {out}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _validated(kind: type[Model], **values: Any) -> Model:

@@ -223,7 +223,7 @@ def compare(evaluations: Mapping[str, Evaluation], gate: Gate) -> Comparison:
         InvalidReport: If there is none, if they differ in task, splits or the settings of the evaluation, or if one
             lacks the metric.
     """
-    first = _comparable(evaluations, gate)
+    first = comparable(evaluations, gate)
     ranking = sorted(
         evaluations, key=lambda variant: evaluations[variant].metrics[gate.metric], reverse=gate.mode == "max"
     )
@@ -240,12 +240,12 @@ def compare(evaluations: Mapping[str, Evaluation], gate: Gate) -> Comparison:
         splits_version=first.splits_version,
         is_synthetic=first.is_synthetic,
         best_interval=model_interval(evaluations[ranking[0]], gate.metric, gate.confidence),
-        notes=_merged_notes(evaluations),
+        notes=merged_notes(evaluations),
         captions={_RANKING: f"{readable(gate.metric)} on the test split; {gate.better} is better."},
     )
 
 
-def _comparable(evaluations: Mapping[str, Evaluation], gate: Gate) -> Evaluation:
+def comparable(evaluations: Mapping[str, Evaluation], gate: Gate) -> Evaluation:
     """The first evaluation, after a check that task, test split and settings agree and that all have the metric."""
     if not evaluations:
         raise InvalidReport("There is nothing to compare: no variant of the task has been evaluated.")
@@ -291,7 +291,7 @@ def _side_by_side(ranked: Mapping[str, Evaluation], gate: Gate) -> pd.DataFrame:
     return table[leading + [column for column in table.columns if column not in leading]]
 
 
-def _merged_notes(evaluations: Mapping[str, Evaluation]) -> tuple[str, ...]:
+def merged_notes(evaluations: Mapping[str, Evaluation]) -> tuple[str, ...]:
     """The notes that all variants share, then those of single variants with their names."""
     shared = [
         note

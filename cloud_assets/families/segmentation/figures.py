@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -183,6 +183,17 @@ def segmentation_figures(
         "reliability": reliability_figure(scores.histogram),
         "typical_patches": None if typical is None else patch_panels(_examples(predictor, store, typical), names),
     }
+
+
+def disagreement_panels(predictors: Mapping[str, Predictor], store: PatchStore, rows: Sequence[pd.DataFrame]) -> bytes:
+    """Patches of several models, by name, below each other; ``rows`` are each model's rows of the table of patches."""
+    shown = [
+        [replace(example, title=f"{name}: {example.title}") for example in _examples(predictor, store, chosen)]
+        for (name, predictor), chosen in zip(predictors.items(), rows, strict=True)
+    ]
+    codes = [int(code) for example in shown[0] for code in np.unique(example.truth)]
+    names = class_names(any(len(predictor.card.classes) > 2 for predictor in predictors.values()), codes)
+    return patch_panels([example for patch in zip(*shown, strict=True) for example in patch], names)
 
 
 def _precision_recall(
