@@ -17,6 +17,7 @@ from dagster._utils.tags import TagConcurrencyLimitsCounter
 from cloud_assets.definitions import defs
 from cloud_assets.orchestration.asset_parts import GPU_POOL
 from cloud_assets.orchestration.jobs import SCENE_JOB, SCENES_TAG
+from cloud_assets.tasks import ALL_TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "dagster.production.yaml"
@@ -74,3 +75,17 @@ def test_training_steps_share_the_pool() -> None:
         if asset.is_executable and asset.pools == {"gpu"}
     }
     assert {"unet_model", "unet_report", "champion_evaluation", "hyperparameter_study"} <= pooled
+
+
+def test_one_decision_on_a_champion_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [node for node in defs.resolve_asset_graph().asset_nodes if node.key.path[-1] == "champion"]
+    shutil.copy(EXAMPLE, tmp_path / "dagster.yaml")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.get() as instance:
+        events = instance.event_log_storage
+        for node in nodes:
+            (pool,) = node.pools
+            events.initialize_concurrency_limit_to_default(pool)
+            first, second = (events.claim_concurrency_slot(pool, run, "champion").is_claimed for run in ("a", "b"))
+            assert (first, second) == (True, False), f"of {node.key.to_user_string()}"
+    assert len(nodes) == len(ALL_TASKS)

@@ -96,6 +96,8 @@ def champion_asset(task: Task) -> dg.AssetsDefinition:
         further_inputs=report_inputs(task),
         # The gate is configured where the comparison applies it.
         config_schema=None,
+        # The lock that promotion takes holds back this machine only, a pool with one slot all that share an instance.
+        pool=f"registry_{task.name}",
         retry_policy=RETRIES,
         # The default retraining is weekly.
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=22), warn_window=timedelta(days=8)),
