@@ -94,13 +94,13 @@ def figure_style() -> Iterator[None]:
 
 
 @contextmanager
-def drawing(width: float, height: float, *grid: int, **options: Any) -> Iterator[tuple[Figure, Any]]:
+def drawing(width: float, height: float, *grid: int, sharex: bool = False) -> Iterator[tuple[Figure, Any]]:
     """A figure in the project's look, of so many inches, and its axes as of ``Figure.subplots``."""
     from matplotlib.figure import Figure
 
     with figure_style():
         figure = Figure(figsize=(width, height))
-        yield figure, figure.subplots(*grid, **options)
+        yield figure, figure.subplots(*grid, sharex=sharex)
 
 
 def png(figure: Figure) -> bytes:

@@ -160,7 +160,7 @@ def _band_histograms(histograms: npt.NDArray[np.int64], bands: Sequence[str]) ->
     bins = histograms.shape[2]
     centres = (np.arange(bins) + 0.5) / bins
     shares = histograms / np.maximum(histograms.sum(axis=2, keepdims=True), 1)
-    with drawing(2.6 * len(bands) + 0.6, 3.1, columns=len(bands)) as (figure, panels):
+    with drawing(2.6 * len(bands) + 0.6, 3.1, 1, len(bands)) as (figure, panels):
         for band, (axes, name) in enumerate(zip(np.atleast_1d(panels), bands, strict=True)):
             made, true = shares[:, band]
             axes.fill_between(centres, true, color=BASELINE_COLOUR, alpha=0.6, linewidth=0, label="true")
@@ -197,7 +197,7 @@ def _quality_curve(history: Sequence[Mapping[str, float]], best_epoch: int) -> b
     if not shown:
         return None
     epochs = np.arange(1, len(history) + 1)
-    with drawing(8.6, 3.4, columns=len(shown)) as (figure, panels):
+    with drawing(8.6, 3.4, 1, len(shown)) as (figure, panels):
         for axes, (name, title) in zip(np.atleast_1d(panels), shown.items(), strict=True):
             axes.plot(epochs, [row.get(name, np.nan) for row in history], marker="o", markersize=3)
             axes.axvline(best_epoch + 1, color="#2b2b2b", linestyle="--", linewidth=1.1, label="weights kept")
