@@ -52,8 +52,7 @@ def compare_models(first: Path, second: Path) -> ModelPair:
     """
     import pandas as pd
 
-    folders = [first.absolute(), second.absolute()]
-    found = [Evaluation.open(folder) for folder in folders]
+    found = [Evaluation.open(folder) for folder in (first, second)]
     same = found[0].variant == found[1].variant
     names = [f"{one.variant} {letter}" if same else one.variant for one, letter in zip(found, "AB", strict=True)]
     both, task = dict(zip(names, found, strict=True)), found[0].task
@@ -65,7 +64,7 @@ def compare_models(first: Path, second: Path) -> ModelPair:
     metrics["difference"] = metrics[names[0]] - metrics[names[1]]
     figures, notes = {}, list(merged_notes(both))
     try:
-        figures = _pictures(both, patches, folders)
+        figures = _pictures(both, patches, [first.absolute(), second.absolute()])
     except (CloudAssetsError, OSError) as error:
         notes.append(f"There are no pictures of patches: {error}")
     if len(patches) > 2 * SHOWN_ENDS:
@@ -73,21 +72,20 @@ def compare_models(first: Path, second: Path) -> ModelPair:
         patches = pd.concat([patches.head(SHOWN_ENDS), patches.tail(SHOWN_ENDS)])
     recipes = [one.sections.get("Recipe", {}) for one in found]
     settings = {key: [recipe.get(key, "unset") for recipe in recipes] for key in {**recipes[0], **recipes[1]}}
-    gap, label = found[0].metrics[gate.metric] - found[1].metrics[gate.metric], readable(gate.metric)
-    tiles = [Tile(name, format_number(one.metrics[gate.metric]), label) for name, one in both.items()]
+    tiles = [Tile(name, format_number(one.metrics[gate.metric]), readable(gate.metric)) for name, one in both.items()]
+    gap = found[0].metrics[gate.metric] - found[1].metrics[gate.metric]
     page = Page(
         title=f"{task}: {names[0]} and {names[1]}",
         subtitle=f"Two models on the same test split; differences are {names[0]} minus {names[1]}",
         is_synthetic=found[0].is_synthetic,
-        tiles=[*tiles, Tile("Difference", f"{gap:+.4f}", f"{label}, {gate.better} is better")],
+        tiles=[*tiles, Tile("Difference", f"{gap:+.4f}", f"{gate.better} is better")],
         summary=_verdict(both, gate),
         tables=({} if patches.empty else {"patches": patches}) | {"all_metrics": metrics.reset_index()},
         captions={"patches": f"For each test patch: {said}; sorted by the difference."},
         sections={
             "Settings that differ": {key: " and ".join(two) for key, two in settings.items() if two[0] != two[1]},
             **{f"Model {name}": one.sections.get("Model", {}) for name, one in both.items()},
-            "Versions": {f"model {name}": one.model_version for name, one in both.items()}
-            | {"patches": found[0].patches_version, "splits": found[0].splits_version},
+            "Versions": {name: one.model_version for name, one in both.items()},
         },
     )
     caption = f"The {_PICTURES} patches whose shares of wrong pixels differ most. Errors: cloud against clear."
@@ -118,10 +116,8 @@ def _patches(both: Mapping[str, Evaluation]) -> tuple[pd.DataFrame, str]:
             keys = [key for key in _KEYS if all(key in table for table in tables.values())]
             left, right = (table[keys].assign(**{model: table[column]}) for model, table in tables.items())
             if set(left["patch_id"]) != set(right["patch_id"]):
-                raise InvalidReport(
-                    f"{' and '.join(both)} were evaluated on different test patches ({left['patch_id'].nunique()} and "
-                    f"{right['patch_id'].nunique()}). Evaluate both again on the same splits."
-                )
+                said = f"{' and '.join(both)} were evaluated on different test patches."
+                raise InvalidReport(f"{said} Evaluate both again on the same splits.")
             joined = left.merge(right, on=keys)
             joined["difference"] = joined[tables.keys()].diff(axis=1, periods=-1).iloc[:, 0]
             return joined.sort_values(["difference", "patch_id"], ascending=[False, True], ignore_index=True), said

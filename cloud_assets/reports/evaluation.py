@@ -231,7 +231,7 @@ def evaluation_of(evaluator: Evaluator, run: EvaluationRun, found: Findings) -> 
 
 
 def with_changed_settings(evaluation: Evaluation, recipe: Mapping[str, Any], declared: Mapping[str, Any]) -> Evaluation:
-    """The evaluation with first sections on what differs between the recipe trained with and the declared one."""
+    """The evaluation with a first section on what differs between the recipe trained with and the declared one."""
     used, default = _flattened(recipe), _flattened(declared)
     changed = {
         name.replace("_", " "): f"{used.get(name, 'unset')} (declared: {default.get(name, 'unset')})"
@@ -239,9 +239,7 @@ def with_changed_settings(evaluation: Evaluation, recipe: Mapping[str, Any], dec
         if used.get(name) != default.get(name)
     }
     changed = changed or {"all settings": "as the task declares"}
-    sections = dict(evaluation.sections)
-    recipe_section = {"Recipe": sections.pop("Recipe")} if "Recipe" in sections else {}
-    return replace(evaluation, sections={"Changed settings": changed, **recipe_section, **sections})
+    return replace(evaluation, sections={"Changed settings": changed, **evaluation.sections})
 
 
 def interval_note(per_scene: pd.DataFrame, metric: str) -> list[str]:
@@ -281,6 +279,7 @@ def report_sections(
         described["patch size"] = f"{card.patch_size} px"
     ended = {} if record.stopped_by is None else {"ended by": f"{record.stopped_by}, after {record.steps_run} steps"}
     return {
+        "Recipe": {name.replace("_", " "): text for name, text in _flattened(record.recipe).items()},
         "Data": {
             "data set": manifest.dataset,
             "pixels": "simulated" if store.is_synthetic else "real imagery",
@@ -305,7 +304,6 @@ def report_sections(
             "fingerprint": record.fingerprint,
             "finished": card.created.isoformat(timespec="seconds"),
         },
-        "Recipe": {name.replace("_", " "): text for name, text in _flattened(record.recipe).items()},
         "Software": dict(card.software),
     }
 

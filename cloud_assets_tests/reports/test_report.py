@@ -127,7 +127,7 @@ def test_settings_that_differ_from_the_declared_ones_come_first_and_long_section
     declared = {"network": {"width": 32}, "seed": 0, "loss": {"focal": 0.25}, "patience": None}
     recipe = {"network": {"width": 16}, "seed": 0, "loss": {"focal": 0.25}, "patience": 3}
     recipe_section = {f"optimisation: setting {number}": str(number) for number in range(60)}
-    plain = make_evaluation(sections={"Data": {"patches": "12"}, "Recipe": recipe_section})
+    plain = make_evaluation(sections={"Recipe": recipe_section, "Data": {"patches": "12"}})
     evaluation = with_changed_settings(plain, recipe, declared)
     assert list(evaluation.sections) == ["Changed settings", "Recipe", "Data"]
     assert evaluation.sections["Changed settings"] == {
