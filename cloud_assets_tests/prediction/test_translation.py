@@ -4,7 +4,6 @@ import torch
 
 from cloud_assets.errors import InvalidData
 from cloud_assets.families import load_predictor
-from cloud_assets.families.translation.predictor import TranslationPredictor
 from cloud_assets.inference.bundle import ModelBundle, ModelCard, TrainingRecord
 from cloud_assets.networks.specifications import ResNetGenerator
 from cloud_assets.patches.preprocessing import Preprocessing
@@ -77,12 +76,3 @@ def test_a_patch_s_answer_does_not_depend_on_its_company() -> None:
     first, second = radar(32, 32), radar(32, 32)[..., ::-1] - 1
     together = predictor.predict(np.concatenate([first, second]))["reflectance"]
     np.testing.assert_array_equal(together[:1], predictor.predict(first)["reflectance"])
-
-
-def test_statistics_can_be_those_of_a_scene() -> None:
-    bundle = make_bundle()
-    predictor = TranslationPredictor(bundle)
-    before = predictor.predict(radar(32, 32))["reflectance"]
-    after = predictor.fitted_to([radar(64, 64)]).predict(radar(32, 32))["reflectance"]
-    assert np.abs(after - before).max() > 1e-4
-    np.testing.assert_array_equal(after, predictor.predict(radar(32, 32))["reflectance"])

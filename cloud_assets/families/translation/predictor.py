@@ -1,11 +1,9 @@
 """Predictor of reflectance from radar."""
 
-from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import nn
 
 from cloud_assets.bands import INSTRUMENTS
@@ -13,7 +11,6 @@ from cloud_assets.errors import InvalidData
 from cloud_assets.families.translation.recipe import TranslationSection
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.predictor import Predictor, check_input, reflect_pad
-from cloud_assets.networks.generators import fix_statistics
 
 _FEW_PIXELS = 64
 """So few pixels may all be above 0 dB without being linear power: bright roofs are."""
@@ -63,17 +60,6 @@ class TranslationPredictor(Predictor):
     def network_input(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """See :meth:`Predictor.network_input`."""
         return reflect_pad(self._scaled(dn)[0], self.card.network.size_multiple)
-
-    def fitted_to(self, samples: Iterable[npt.NDArray[Any]]) -> Self:
-        """This predictor, its statistics of normalisation taken from one scene instead of from the training patches.
-
-        For scenes unlike those of the training; all windows of the scene still agree with each other.
-
-        Args:
-            samples: Windows (N, C, H, W) in decibel, spread over the scene.
-        """
-        fix_statistics(self._network, (torch.from_numpy(self.network_input(dn)).to(self._device) for dn in samples))
-        return self
 
     def _scaled(self, dn: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """Preprocessed backscatter, and where there is any."""
