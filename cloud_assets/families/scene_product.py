@@ -39,7 +39,8 @@ class ProductSettings(BaseModel):
     )
     operating_point: Literal["sensitive", "balanced", "strict"] | None = Field(
         default=None,
-        description="Threshold of cloud masks for a purpose: find all cloud, or be sure of it. Unset: the model's own.",
+        description="Threshold and outline of cloud masks for a purpose: find all cloud, or be sure of it. Unset: the "
+        "model's own.",
     )
     validity_buffer_metres: float = Field(
         default=150.0, ge=0, description="Around clouds and shadows this far, pixels are not usable, metres."

@@ -13,12 +13,19 @@ from scipy import ndimage
 from cloud_assets.errors import AlreadyRunning, InvalidData, InvalidScene, NoModelForProduct
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.scenes.planning import SceneOptions
-from cloud_assets.scenes.prediction import predict_scene
+from cloud_assets.scenes.prediction import predict_array, predict_scene
 from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.scenes.production import scene_products
 from cloud_assets_tests.imagery.layouts import RESOLUTION, write_safe
 from cloud_assets_tests.imagery.test_scene_reader import corrupt
-from cloud_assets_tests.scenes.fakes import RGBN, bright_is_cloud, cloudy_reflectance, landsat_dn, write_geotiff
+from cloud_assets_tests.scenes.fakes import (
+    RGBN,
+    bright_is_cloud,
+    cloudy_reflectance,
+    landsat_dn,
+    make_bundle,
+    write_geotiff,
+)
 
 SMALL = SceneOptions(window=128, overlap=32)
 HEIGHT, WIDTH = 300, 420
@@ -95,6 +102,32 @@ def test_the_mask_is_the_models_and_nodata_stays_untouched(made, dn):
     is_close_call = np.abs((dn * 2e-5 - 0.1).mean(axis=0) - 0.3) < 1e-4
     np.testing.assert_array_equal(mask[~is_close_call], expected[~is_close_call])
     np.testing.assert_array_equal(mask == 255, (dn == 0).all(axis=0))
+
+
+def test_masks_grow_by_the_outline_of_the_card_on_disk_as_in_memory(dn, make_models, tmp_path):
+    own = make_bundle()
+    points = {
+        name: {"threshold": 0.5, "precision": 0.9, "recall": 0.9, "measured_on": "fakes", "outline_metres": outline}
+        for name, outline in (("balanced", 70.0), ("strict", 0.0))
+    }
+    grown = own.with_card(details={**own.card.details, "outline_metres": 70.0, "operating_points": points})
+    wide = np.tile(dn, (1, 2, 2))  # several blocks of a raster
+    path = write_geotiff(tmp_path / "wide.tif", wide)
+
+    def mask(point):
+        options = SMALL.model_copy(update={"operating_point": point})
+        models = make_models(grown, options=options)
+        on_disk = predict_scene(models, path, tmp_path / f"{point}", options, instrument="landsat8_l1")
+        in_memory = predict_array(models, wide, RGBN, instrument="landsat8_l1", options=options)["mask"]
+        np.testing.assert_array_equal(read(on_disk.paths["mask"]), in_memory)
+        return in_memory
+
+    plain = mask("strict")
+    rows, columns = np.mgrid[-2:3, -2:3]
+    expected = ndimage.binary_dilation(plain == 1, np.hypot(rows, columns) <= 70 / 30)
+    np.testing.assert_array_equal(mask(None), np.where(plain == 255, 255, expected))
+    np.testing.assert_array_equal(mask("balanced"), mask(None))
+    assert 0 < (plain == 1).sum() < expected[plain != 255].sum()
 
 
 def test_the_probability_is_a_percentage_that_agrees_with_the_mask(made, dn):

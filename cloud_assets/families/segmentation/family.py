@@ -44,15 +44,16 @@ class SegmentationFamily(Family):
         """``mask`` (H, W) and ``cloud_probability`` (H, W), NaN for nodata; predicted window by window."""
         mask = np.empty((grid.height, grid.width), np.uint8)
         probability = np.empty(mask.shape, np.float32)
-        for block in segment(reader, grid, cast("SegmentationPredictor", predictor), settings, share):
+        segments = cast("SegmentationPredictor", predictor)
+        for block in segment(reader, grid, segments, settings, share):
             mask[block.window.slices] = block.mask
             probability[block.window.slices] = block.cloud_probability
-        return {"mask": mask, "cloud_probability": probability}
+        return {"mask": segments.outlined(mask, segments.outline_radius()), "cloud_probability": probability}
 
     def at_operating_point(self, bundle: ModelBundle, point: str) -> ModelBundle:
-        """The model with the threshold that its card names for a purpose."""
-        card = bundle.card
-        offered = SegmentationSection.of(card).operating_points or {}
+        """The model with the threshold and the outline that its card names for a purpose."""
+        card, section = bundle.card, SegmentationSection.of(bundle.card)
+        offered = section.operating_points or {}
         if point not in offered:
             raise InvalidRecipe(
                 f"{card.task}/{card.variant} offers no operating point {point!r} (there are: "
@@ -60,7 +61,11 @@ class SegmentationFamily(Family):
             )
         chosen = offered[point]
         method = f"{point}: precision {chosen.precision:.3f}, recall {chosen.recall:.3f} on {chosen.measured_on}"
-        return bundle.with_card(threshold=Threshold(value=chosen.threshold, method=method, unit="cloud probability"))
+        own = section.model_copy(update={"outline_metres": chosen.outline_metres})
+        return bundle.with_card(
+            threshold=Threshold(value=chosen.threshold, method=method, unit="cloud probability"),
+            details={**card.details, **own.details()},
+        )
 
     def answer_features(self, answer: Mapping[str, npt.NDArray[Any]], place: int = 0) -> dict[str, float]:
         """``cloud_fraction`` and ``confidence``, the mean of how far 2 p is from 1, over the valid pixels."""

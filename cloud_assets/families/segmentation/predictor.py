@@ -8,9 +8,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cloud_assets.bands import UNLABELLED
+from cloud_assets.bands import INSTRUMENTS, UNLABELLED
 from cloud_assets.errors import InvalidModel
 from cloud_assets.families.segmentation.recipe import SegmentationSection
+from cloud_assets.imagery.geometry import grow
 from cloud_assets.inference.back_ends import class_probability
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.predictor import Predictor, check_input, reflect_pad
@@ -37,6 +38,7 @@ class SegmentationPredictor(Predictor):
         self.border = section.mirrored_border
         """Pixels by which patches are mirrored beyond their edges."""
         self._is_augmented = section.test_time_augmentation
+        self._outline_metres = section.outline_metres
 
     def predict(self, dn: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
         """Predicts masks; any height and width.
@@ -52,7 +54,8 @@ class SegmentationPredictor(Predictor):
         rows, columns = (slice(self.border, self.border + side) for side in dn.shape[2:])
         padded = self._padded(pixels)
         shape = (max(self.card.out_channels, 2), *padded.shape[2:])
-        return self.decided(self._in_batches(padded, self._probability, shape)[..., rows, columns], valid)
+        answer = self.decided(self._in_batches(padded, self._probability, shape)[..., rows, columns], valid)
+        return {**answer, "mask": np.stack([self.outlined(mask, self.outline_radius()) for mask in answer["mask"]])}
 
     def network_input(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """See :meth:`Predictor.network_input`."""
@@ -83,6 +86,20 @@ class SegmentationPredictor(Predictor):
             "cloud_probability": class_probability[:, self._cloud_classes].sum(axis=1),
             "class_probability": class_probability,
         }
+
+    def outline_radius(self, pixel_metres: float | None = None) -> float:
+        """Pixels by which masks grow; without a size of pixels by that of the instrument, and 0 if it has none."""
+        own = INSTRUMENTS[self.card.preprocessing.instrument].find(self.card.bands[0]).resolution_m
+        metres = pixel_metres or own
+        return self._outline_metres / metres if metres else 0.0
+
+    def outlined(self, mask: npt.NDArray[np.uint8], radius: float) -> npt.NDArray[np.uint8]:
+        """A mask (H, W) whose clouds have grown by a radius in pixels; what is new is of the thinnest kind."""
+        if radius < 1:
+            return mask
+        is_cloud = np.isin(mask, self._cloud_classes)
+        is_new = grow(is_cloud, radius) & ~is_cloud & (mask != UNLABELLED)
+        return np.where(is_new, np.uint8(self._cloud_classes[-1]), mask)
 
     def _mirrored(self, dn: npt.NDArray[Any], inside: tuple[slice, slice]) -> npt.NDArray[np.float32]:
         pixels = self.card.preprocessing(dn[:, *inside])[0]

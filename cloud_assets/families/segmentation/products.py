@@ -15,7 +15,7 @@ from cloud_assets.datasets.scene import Grid
 from cloud_assets.families.scene_product import ProductSettings, SceneProduct, SceneWork
 from cloud_assets.imagery.geometry import grow
 from cloud_assets.imagery.tiling import Tiling, Window, WindowReader, predict_densely
-from cloud_assets.imagery.writing import RasterForm, percentages
+from cloud_assets.imagery.writing import RasterDraft, RasterForm, percentages
 from cloud_assets.inference.device import Parallelism
 
 if TYPE_CHECKING:
@@ -109,17 +109,22 @@ def _statistics(pixels: npt.NDArray[np.int64], classes: Mapping[int, str]) -> di
 def _make_masks(work: SceneWork) -> None:
     predictor = cast("SegmentationPredictor", work.models.predictor("segmentation", work.source))
     work.back_end = work.models.back_end("segmentation", work.source)
-    pixels = np.zeros(256, np.int64)
+    radius = predictor.outline_radius(work.source.pixel_metres)
     with (
         work.source.read_as(predictor.card.preprocessing.instrument).open(predictor.card.bands) as reader,
-        work.draft(MASK) as mask,
+        RasterDraft(work.scratch / "without_outline.tif", work.source.grid, _mask_form(work)) as decided,
         work.draft(PROBABILITY) as probability,
     ):
         for block in segment(reader, work.source.grid, predictor, work.settings, work.share):
-            mask.write(block.window, block.mask)
+            decided.write(block.window, block.mask)
             probability.write(block.window, percent(block.cloud_probability))
-            pixels += np.bincount(block.mask.ravel(), minlength=256)
             work.progress(block.mask.size)
+    pixels = np.zeros(256, np.int64)
+    with work.draft(MASK) as mask:
+        for window, wide, codes in decided.blocks(halo=math.ceil(radius)):
+            outlined = predictor.outlined(codes[0], radius)[window.within(wide)]
+            mask.write(window, outlined)
+            pixels += np.bincount(outlined.ravel(), minlength=256)
     work.statistics.update(_statistics(pixels, mask.form.classes))
     if pixels.sum() == pixels[UNLABELLED]:
         work.warnings.append("The scene holds no valid pixel: all products are nodata.")

@@ -102,12 +102,19 @@ class Segmentation(Recipe):
         return self
 
 
+_OUTLINE = (
+    "Masks grow by this much around every cloud, metres, for labels are drawn outside of what can be seen; nothing "
+    "where a pixel is larger."
+)
+
+
 class OperatingPoint(BaseModel):
     """A threshold for a purpose, and what it costs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     threshold: float = Field(gt=0, lt=1, description="Cloud at or above this probability.")
+    outline_metres: float = Field(default=0.0, ge=0, description=_OUTLINE)
     precision: float = Field(ge=0, le=1, description="Share of what is called cloud that is cloud.")
     recall: float = Field(ge=0, le=1, description="Share of the cloud that is found.")
     measured_on: str = Field(description="Labels that precision and recall were measured on.")
@@ -123,6 +130,7 @@ class SegmentationSection(CardSection):
         ge=0,
         description="Pixels by which a patch is mirrored beyond its edges first.",
     )
+    outline_metres: float = Field(default=0.0, ge=0, description=_OUTLINE)
     operating_points: Mapping[str, OperatingPoint] | None = Field(
         default=None,
         description="'sensitive' (recall counts twice), 'balanced' (the card's threshold), 'strict' (precision counts "

@@ -65,7 +65,21 @@ class ThresholdSearch:
         if self._total()[1].sum() == 0:
             return {}
         precision, recall = self.rates()
-        return points_of(precision, recall, round(self.best()[0].value * _STEPS) - 1, measured_on)
+        chosen = round(self.best()[0].value * _STEPS) - 1
+        places = {
+            "sensitive": int(_f_score(precision, recall, 2.0)[: chosen + 1].argmax()),
+            "balanced": chosen,
+            "strict": chosen + int(_f_score(precision, recall, 0.5)[chosen:].argmax()),
+        }
+        return {
+            name: OperatingPoint(
+                threshold=float(_CANDIDATES[place]),
+                precision=round(float(precision[place]), 4),
+                recall=round(float(recall[place]), 4),
+                measured_on=measured_on,
+            )
+            for name, place in places.items()
+        }
 
     def rates(self) -> tuple[Curve, Curve]:
         """Precision and recall (T,) at each candidate; 0 where nothing is called cloud, or there is none."""
@@ -88,25 +102,6 @@ class ThresholdSearch:
         loss = without_one[:, [best]] - without_one
         error: Curve = np.sqrt((count - 1) * loss.var(axis=0))
         return error
-
-
-def points_of(precision: Curve, recall: Curve, chosen: int, measured_on: str) -> dict[str, OperatingPoint]:
-    """The three operating points of curves over the candidates, around the one that was chosen."""
-    scores = {beta: _f_score(precision, recall, beta) for beta in (2.0, 0.5)}
-    places = {
-        "sensitive": int(scores[2.0][: chosen + 1].argmax()),
-        "balanced": chosen,
-        "strict": chosen + int(scores[0.5][chosen:].argmax()),
-    }
-    return {
-        name: OperatingPoint(
-            threshold=float(_CANDIDATES[place]),
-            precision=round(float(precision[place]), 4),
-            recall=round(float(recall[place]), 4),
-            measured_on=measured_on,
-        )
-        for name, place in places.items()
-    }
 
 
 def _at_or_above(counts: npt.NDArray[np.int64]) -> tuple[Curve, Curve]:
