@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cloud_assets.errors import InvalidRecipe
 
 PREFIX: Final = "CLOUD_ASSETS_"
+RESOURCES_TAG: Final = "dagster-ray/config"
+"""Tag by which Ray places a step, or a run with all its steps: :class:`StepResources` in JSON."""
 _CRONS_OF_TASKS = (f"{PREFIX}RETRAINING_CRON_", f"{PREFIX}EVALUATION_CRON_")
 
 
@@ -32,6 +34,28 @@ def _zone(name: str) -> str:
     except (KeyError, ValueError, OSError) as error:
         raise ValueError(f"{name} is no time zone; give one such as Europe/Berlin") from error
     return name
+
+
+class StepResources(BaseModel):
+    """What a step needs of one node of a Ray cluster, which starts it where that much is free."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    num_cpus: float = Field(1, gt=0)  # without any, Ray starts what it is given on the head node and does not count it
+    num_gpus: float = Field(0, ge=0)
+    memory: ByteSize = Field(ByteSize(0), ge=0)
+
+
+def _resources(given: str | StepResources) -> StepResources:
+    if isinstance(given, StepResources):
+        return given
+    try:
+        return StepResources.model_validate(dict(pair.split("=") for pair in given.split(",")))
+    except ValueError:
+        raise ValueError(f"{given} says no resources; give them as num_cpus=8,num_gpus=1,memory=32GB") from None
+
+
+Resources = Annotated[StepResources, NoDecode, BeforeValidator(_resources)]
 
 
 class Settings(BaseSettings):
@@ -79,9 +103,18 @@ class Settings(BaseSettings):
     notify_webhook: SecretStr | None = Field(
         None, description="http(s) address that a JSON object about each failed run is posted to; never shown."
     )
-    executor: Literal["in_process", "multiprocess"] = Field(
+    executor: Literal["in_process", "multiprocess", "ray"] = Field(
         "in_process",
-        description="multiprocess: every step is a process of its own, as many at once as there are cores.",
+        description="multiprocess: every step is a process of its own, as many at once as there are cores. ray: every "
+        "step is a Ray job of its own. The same for all processes of a cluster.",
+    )
+    training_resources: Resources = Field(
+        StepResources(),
+        description="What a training, a study or an evaluation needs of a Ray node, such as "
+        "`num_cpus=8,num_gpus=1,memory=32GB`. Unset, and for other steps: one CPU.",
+    )
+    scene_resources: Resources = Field(
+        StepResources(), description="What the products of scenes need of a Ray node, in the same form."
     )
     dagster_url: str = Field("http://127.0.0.1:3000", description="Where people reach the Dagster user interface.")
 

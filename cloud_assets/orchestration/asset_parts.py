@@ -15,7 +15,7 @@ from cloud_assets.orchestration.config_schema import config_schema
 from cloud_assets.orchestration.metadata import Metadata
 from cloud_assets.orchestration.resources import Tracking
 from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.settings import settings
+from cloud_assets.settings import RESOURCES_TAG, StepResources, settings
 from cloud_assets.tasks.task import Task
 
 Value = TypeVar("Value")
@@ -70,9 +70,14 @@ def task_asset(
         "config_schema": {**config_schema(recipe), **(fields or {})},
         "check_specs": check_specs(key, checks or name),
         "ins": {**{one: dg.AssetIn(asset_key(task, one)) for one in inputs}, **(further_inputs or {})},
+        "op_tags": {RESOURCES_TAG: _resources(more.get("pool")).model_dump_json()},
     }
     make: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(**{**arguments, **more})
     return make
+
+
+def _resources(pool: str | None) -> StepResources:
+    return settings().training_resources if pool == GPU_POOL else StepResources()
 
 
 def code_version(version: str, content: str) -> str:

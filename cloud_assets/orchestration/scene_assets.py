@@ -17,6 +17,7 @@ from cloud_assets.scenes.batch import scene_keys
 from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.product_checks import Finding
 from cloud_assets.scenes.product_record import SceneProducts
+from cloud_assets.settings import RESOURCES_TAG, settings
 from cloud_assets.tasks import ALL_TASKS
 
 GROUP = "scenes"
@@ -68,6 +69,7 @@ def _scene_products() -> dg.AssetsDefinition:
         kinds={"geotiff", "pytorch", "stac"},
         group_name=GROUP,
         tags=_TAGS,
+        op_tags={RESOURCES_TAG: settings().scene_resources.model_dump_json()},
         owners=_OWNERS,
         code_version=code_version(_VERSION, defaults.model_dump_json()),
         partitions_def=SCENES,

@@ -4,6 +4,7 @@ from typing import Final
 
 import dagster as dg
 
+from cloud_assets.errors import InvalidRecipe
 from cloud_assets.orchestration.automation import schedules, sensors
 from cloud_assets.orchestration.champion_assets import (
     champion_asset,
@@ -40,10 +41,28 @@ def task_definitions(task: Task) -> dg.Definitions:
         sensors=sensors(task),
         resources=_RESOURCES,
         loggers={LOGGER: progress_logger},
-        # By default one step at a time in one process: two trainings at once on a small machine take many times as long
-        # as in turn, and each further process would load torch again.
-        executor=dg.multiprocess_executor if settings().executor == "multiprocess" else dg.in_process_executor,
+        executor=_executor(),
     )
+
+
+def _executor() -> dg.ExecutorDefinition:
+    """What runs the steps of a run.
+
+    By default one step at a time in one process: two trainings at once on a small machine take many times as long as in
+    turn, and each further process would load torch again.
+
+    Raises:
+        InvalidRecipe: Ray is wanted and not installed.
+    """
+    if settings().executor != "ray":
+        return dg.multiprocess_executor if settings().executor == "multiprocess" else dg.in_process_executor
+    try:
+        from dagster_ray import ray_executor
+    except ImportError as error:
+        said = "CLOUD_ASSETS_EXECUTOR=ray: Ray is not installed: pip install 'cloud-assets[cluster]'."
+        raise InvalidRecipe(said) from error
+    found: dg.ExecutorDefinition = ray_executor
+    return found
 
 
 def lineage(task: Task) -> list[dg.AssetsDefinition]:
