@@ -207,8 +207,7 @@ _ETM = (*_ETM_SURFACE, Band("B8", "pan", 706.0, 15.0))
 _RADAR = _bands(("VV", "vv", 55.466e6, 10.0), ("VH", "vh", 55.466e6, 10.0))
 _PICTURE = _bands(("red", "red", 660.0, None), ("green", "green", 560.0, None), ("blue", "blue", 485.0, None))
 
-_PREVIEW_WHITE: Final = 0.4
-"""The reflectance at which the project's 8-bit previews are white."""
+_PREVIEW_WHITE: Final = 0.4  # the reflectance at which the project's 8-bit previews are white
 
 INSTRUMENTS: Final[Mapping[str, Instrument]] = MappingProxyType(
     {

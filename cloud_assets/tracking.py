@@ -58,8 +58,7 @@ logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
 
 _SQLITE = "sqlite:///"
 _SQLITE_READY: set[str] = set()
-_REFUSED_SIGNS = re.compile(r"[^\w\-./ :]")
-"""What MLflow refuses in the name of a metric, a comma for example."""
+_REFUSED_SIGNS = re.compile(r"[^\w\-./ :]")  # what MLflow refuses in the name of a metric, a comma for example
 _METRICS_A_CALL, _PARAMETERS_A_CALL, _PARAMETER_LENGTH = 1000, 100, 6000
 RUN_FILE = "mlflow_run.json"
 """In a training's workspace: which run belongs to it, so that a resumed training goes on in the same run."""
@@ -78,12 +77,9 @@ _PATIENCE_SECONDS = 3600
 class RegisteredVersion:
     """One version of a registered model."""
 
-    task: str
-    """Name of the registered model."""
-    version: int
-    """From 1."""
-    run_id: str
-    """The training run that it comes from."""
+    task: str  # name of the registered model
+    version: int  # from 1
+    run_id: str  # the training run that it comes from
     tags: Mapping[str, str]
 
 

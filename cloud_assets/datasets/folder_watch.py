@@ -20,30 +20,21 @@ _MODULUS = 2**63
 class FolderLook:
     """What one look at a folder found."""
 
-    ready: tuple[str, ...]
-    """Keys whose state was the same in two rounds, and another one when they were last ready."""
-    states: Mapping[str, State]
-    """The state of each key, so far in this round."""
-    number: int
-    """How many rounds found something ready; tells a state apart that comes back after another one."""
-    cursor: str
-    """To be given to the next look."""
-    is_complete: bool
-    """False if time ran out; the next look goes on there."""
+    ready: tuple[str, ...]  # keys whose state was the same in two rounds, and another one when they were last ready
+    states: Mapping[str, State]  # the state of each key, so far in this round
+    number: int  # how many rounds found something ready; tells a state apart that comes back after another one
+    cursor: str  # to be given to the next look
+    is_complete: bool  # False if time ran out; the next look goes on there
 
 
 @dataclass
 class _Memory:
     """What a look remembers for the next one."""
 
-    pending: list[str] = field(default_factory=list)
-    """Items that this round has still to look at; empty between rounds."""
-    states: dict[str, State] = field(default_factory=dict)
-    """Sums over the items of each key, so far in this round."""
-    before: dict[str, State] = field(default_factory=dict)
-    """States at the end of the last round."""
-    told: dict[str, State] = field(default_factory=dict)
-    """State in which each key was last ready."""
+    pending: list[str] = field(default_factory=list)  # items that this round has still to look at; empty between rounds
+    states: dict[str, State] = field(default_factory=dict)  # sums over the items of each key, so far in this round
+    before: dict[str, State] = field(default_factory=dict)  # states at the end of the last round
+    told: dict[str, State] = field(default_factory=dict)  # state in which each key was last ready
     number: int = 0
 
 

@@ -28,20 +28,14 @@ _SUBFILE = re.compile(r"/vsisubfile/(\d+)_(\d+),(.+)", re.DOTALL)
 class RasterHeader:
     """What a raster file says about itself."""
 
-    driver: str
-    """GDAL's name of the format, such as "GTiff" or "PNG"."""
-    count: int
-    """Number of bands."""
-    dtype: str
-    """Data type of the bands, such as "uint16"."""
+    driver: str  # GDAL's name of the format, such as "GTiff" or "PNG"
+    count: int  # number of bands
+    dtype: str  # data type of the bands, such as "uint16"
     height: int
     width: int
-    crs: str | None
-    """Coordinate reference system as "EPSG:32633" or WKT; None where the file has none."""
-    transform: tuple[float, float, float, float, float, float]
-    """Affine pixel-to-map coefficients (a, b, c, d, e, f)."""
-    has_palette: bool
-    """Whether the values are indices into a colour table."""
+    crs: str | None  # coordinate reference system as "EPSG:32633" or WKT; None where the file has none
+    transform: tuple[float, float, float, float, float, float]  # affine pixel-to-map coefficients (a, b, c, d, e, f)
+    has_palette: bool  # whether the values are indices into a colour table
 
 
 @contextmanager

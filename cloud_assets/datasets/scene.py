@@ -24,10 +24,8 @@ _TABLE, _MANIFEST = "scenes.parquet", "catalog.json"
 class RasterBand:
     """One band of one file, or a window of it."""
 
-    path: str
-    """File, or GDAL path into a file."""
-    index: int = 1
-    """Band number, counted from 1."""
+    path: str  # file, or GDAL path into a file
+    index: int = 1  # band number, counted from 1
     window: Window | None = None
     """(first column, first row, width, height); it may reach past the raster, where pixels become nodata."""
 
@@ -38,10 +36,8 @@ class Grid:
 
     height: int
     width: int
-    crs: str | None
-    """Coordinate reference system as "EPSG:32633" or WKT; None where the data set has no georeference."""
-    transform: tuple[float, float, float, float, float, float]
-    """Affine pixel-to-map coefficients (a, b, c, d, e, f)."""
+    crs: str | None  # coordinate reference system as "EPSG:32633" or WKT; None where the data set has no georeference
+    transform: tuple[float, float, float, float, float, float]  # affine pixel-to-map coefficients (a, b, c, d, e, f)
 
     @property
     def raster_options(self) -> dict[str, Any]:
@@ -55,27 +51,19 @@ class Grid:
 class Scene:
     """A raw scene or patch as its data set delivers it. Nothing is read until asked for."""
 
-    scene_id: str
-    """Unique in its data set."""
-    group: str
-    """What a split must not cut: the acquisition or the region."""
-    instrument: str
-    """Key in :data:`cloud_assets.bands.INSTRUMENTS`."""
-    bands: Mapping[str, RasterBand]
-    """By the instrument's own band names; only those that the data set really holds."""
+    scene_id: str  # unique in its data set
+    group: str  # what a split must not cut: the acquisition or the region
+    instrument: str  # key in :data:`cloud_assets.bands.INSTRUMENTS`
+    bands: Mapping[str, RasterBand]  # by the instrument's own band names; only those that the data set really holds
     truth: RasterBand | None = None
     truth_codes: Mapping[int, int] = field(default_factory=lambda: CANONICAL_CODES)
     """Legend: the truth raster's codes to the canonical ones (0 clear, 1 thick, 2 thin, 3 shadow, 255 unlabelled)."""
-    label: str | None = None
-    """Label of the whole image, such as "cloud" or "noncloud"."""
-    split: str | None = None
-    """Official split: "train", "validation" or "test"."""
-    label_type: str | None = None
-    """How the truth was made, such as "high" or "scribble"."""
+    label: str | None = None  # label of the whole image, such as "cloud" or "noncloud"
+    split: str | None = None  # official split: "train", "validation" or "test"
+    label_type: str | None = None  # how the truth was made, such as "high" or "scribble"
     attributes: Mapping[str, str | float] = field(default_factory=dict)
     """Whatever else the data set tells, such as coverage percentages."""
-    content_hash: str = ""
-    """blake2b of the files or byte ranges that hold the pixels."""
+    content_hash: str = ""  # blake2b of the files or byte ranges that hold the pixels
     band_instruments: Mapping[str, str] = field(default_factory=dict)
     """Instrument of the bands that are not :attr:`instrument`'s, in co-registered pairs."""
 
@@ -207,14 +195,11 @@ class Skipped:
 class SceneCatalog:
     """All scenes of a data set that can be used; the first domain object of every lineage."""
 
-    dataset: str
-    """Title of the data set."""
+    dataset: str  # title of the data set
     scenes: tuple[Scene, ...]
     skipped: tuple[Skipped, ...] = ()
-    is_synthetic: bool = False
-    """Whether the pixels were simulated by the sample writer."""
-    notes: tuple[str, ...] = ()
-    """What a reader of the catalog should know, such as bands that the files do not hold."""
+    is_synthetic: bool = False  # whether the pixels were simulated by the sample writer
+    notes: tuple[str, ...] = ()  # what a reader of the catalog should know, such as bands that the files do not hold
 
     def __len__(self) -> int:
         return len(self.scenes)

@@ -43,8 +43,7 @@ _DTYPES = {"s1": ("float32", "float64"), "s2": ("uint16",)}
 class _Pair:
     """The two files of one patch."""
 
-    name: str
-    """Such as ``ROIs2017_winter_112_p797``."""
+    name: str  # such as ``ROIs2017_winter_112_p797``
     season: str
     scene: str
     s1: Path | None = None

@@ -48,8 +48,7 @@ class ByteRange:
     """One sample of a TACO file."""
 
     name: str
-    source: str
-    """Local path or http(s) address."""
+    source: str  # local path or http(s) address
     offset: int
     length: int
 

@@ -53,11 +53,9 @@ _MEANINGS: Mapping[str, int] = {
 }
 """Words for classes, beside the numbers of the cloud codes."""
 _ROWS = 1024
-_NOTHING = 254
-"""Where no polygon is, while polygons are drawn."""
+_NOTHING = 254  # where no polygon is, while polygons are drawn
 _FEWEST_GROUPS = 3
-_SLIVER = 0.01
-"""Share of an image that others may overlap without being of one group."""
+_SLIVER = 0.01  # share of an image that others may overlap without being of one group
 
 
 @dataclass(frozen=True)
@@ -65,13 +63,10 @@ class Pair:
     """An image and its mask."""
 
     name: str
-    image: Path | str
-    """What :func:`~cloud_assets.imagery.formats.scene_formats.open_scene` opens: a path or an address."""
+    image: Path | str  # what :func:`~cloud_assets.imagery.formats.scene_formats.open_scene` opens: a path or an address
     mask: Path
-    is_shared: bool = False
-    """Whether one file of polygons is the mask of several images."""
-    split: str | None = None
-    """What a folder named train, validation or test says."""
+    is_shared: bool = False  # whether one file of polygons is the mask of several images
+    split: str | None = None  # what a folder named train, validation or test says
 
 
 class LabelledScenes(Dataset):

@@ -16,11 +16,9 @@ from cloud_assets.bands import Instrument
 
 _CLOUD_COLOUR: Final = {"coastal": 0.99, "blue": 0.985, "green": 0.925, "red": 0.96, "nir": 1.0, "nir08": 1.0}
 """Reflectance of thick cloud relative to near infrared: means over overcast Landsat 8 patches of 38-Cloud."""
-_DARKEST = 0.2
-"""Reflectance below which no detector saturates."""
+_DARKEST = 0.2  # reflectance below which no detector saturates
 _LEAST_SHARE = 0.001
-_SPIKE = 4.0
-"""How many times as many pixels must have the largest number as have the next one."""
+_SPIKE = 4.0  # how many times as many pixels must have the largest number as have the next one
 _FEWEST_PIXELS = 1000
 
 
@@ -29,10 +27,8 @@ class Saturation:
     """Where the bands of a scene are saturated."""
 
     profile: Instrument
-    places: tuple[int, ...]
-    """Of the bands that clouds are white in, in the arrays that are handed in."""
-    colour: npt.NDArray[np.float32]
-    """Reflectance of cloud in these bands, relative to near infrared; (K, 1, 1)."""
+    places: tuple[int, ...]  # of the bands that clouds are white in, in the arrays that are handed in
+    colour: npt.NDArray[np.float32]  # reflectance of cloud in these bands, relative to near infrared; (K, 1, 1)
     limits: npt.NDArray[np.float64]
     """Digital number of saturated pixels in these bands, infinite where there are none; (K, 1, 1)."""
 

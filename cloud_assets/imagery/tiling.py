@@ -27,10 +27,8 @@ from cloud_assets.errors import InvalidData, InvalidRecipe
 class Window:
     """A rectangle of pixels; it may reach past the scene, where borders are reflected."""
 
-    row: int
-    """First row, counted from the scene's first row; may be negative."""
-    column: int
-    """First column, likewise."""
+    row: int  # first row, counted from the scene's first row; may be negative
+    column: int  # first column, likewise
     height: int
     width: int
 
@@ -65,14 +63,10 @@ class Window:
 class Axis:
     """The windows along one axis of a scene."""
 
-    length: int
-    """Pixels of the scene along this axis."""
-    size: int
-    """Pixels of each window along this axis."""
-    starts: tuple[int, ...]
-    """First pixel of each window, ascending; the first one is not positive."""
-    taper_length: int
-    """Pixels over which a window's weight rises from 0 to 1 at each of its ends."""
+    length: int  # pixels of the scene along this axis
+    size: int  # pixels of each window along this axis
+    starts: tuple[int, ...]  # first pixel of each window, ascending; the first one is not positive
+    taper_length: int  # pixels over which a window's weight rises from 0 to 1 at each of its ends
 
     @classmethod
     def plan(cls, length: int, size: int, overlap: int, *, border: int = 0, multiple: int, fixed: bool) -> "Axis":
@@ -222,10 +216,8 @@ class ArrayReader:
 class WindowResult:
     """One window after prediction."""
 
-    position: tuple[int, int]
-    """Place in the grid of windows."""
-    valid: npt.NDArray[np.bool_]
-    """(height, width)."""
+    position: tuple[int, int]  # place in the grid of windows
+    valid: npt.NDArray[np.bool_]  # (height, width)
     outputs: Outputs | None
     """The model's outputs without the batch axis; None where no pixel is valid, so nothing was predicted."""
 
@@ -291,10 +283,8 @@ class Block:
     """A part of a scene that is finished."""
 
     window: Window
-    valid: npt.NDArray[np.bool_]
-    """(height, width)."""
-    values: Values | None
-    """(K, height, width), of no meaning where not valid; None if no pixel is valid."""
+    valid: npt.NDArray[np.bool_]  # (height, width)
+    values: Values | None  # (K, height, width), of no meaning where not valid; None if no pixel is valid
 
 
 def predict_densely(

@@ -36,17 +36,14 @@ class RasterForm:
     """What a raster of a product holds."""
 
     dtype: str
-    bands: tuple[str, ...]
-    """Description of each band."""
+    bands: tuple[str, ...]  # description of each band
     nodata: float | None = None
     unit: str | None = None
-    classes: Mapping[int, str] = field(default_factory=dict)
-    """Meaning of the first band's values, where they are codes."""
+    classes: Mapping[int, str] = field(default_factory=dict)  # meaning of the first band's values, where they are codes
     colours: Mapping[int, tuple[int, int, int, int]] = field(default_factory=dict)
     """Colour of these codes: red, green, blue, opacity."""
     overviews: Literal["nearest", "average", "mode"] = "nearest"
-    scale: float | None = None
-    """Physical units a number, where the numbers are digital numbers."""
+    scale: float | None = None  # physical units a number, where the numbers are digital numbers
     offset: float | None = None
 
 

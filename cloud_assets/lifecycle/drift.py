@@ -48,8 +48,7 @@ IMAGES_SAMPLED = 300
 """Patches whose pixels are described."""
 ANSWERS_SAMPLED = 64
 """Patches that the model answers for: each costs a prediction."""
-_KEPT = 500
-"""Batches that a report remembers."""
+_KEPT = 500  # batches that a report remembers
 _INDEX_COLUMNS = ("batch", "seen")
 
 
@@ -59,14 +58,12 @@ class BatchDrift:
 
     name: str
     kind: Kind
-    seen: str
-    """When it was looked at (UTC, ISO 8601)."""
+    seen: str  # when it was looked at (UTC, ISO 8601)
     level: Level
     p_value: float
     patches: int
     groups: int
-    feature: str
-    """The feature that moved most."""
+    feature: str  # the feature that moved most
     ks: float
     psi: float
 
@@ -79,12 +76,9 @@ class DriftReport(Report):
     remedy: ClassVar[str] = "Delete it; the next materialisation starts a new one."
 
     task: str
-    model_version: str
-    """The champion's version; batches were compared with its reference."""
-    batches: Sequence[BatchDrift] = ()
-    """Oldest first."""
-    is_blind: bool = False
-    """The champion's card has no usable reference: drift cannot be measured."""
+    model_version: str  # the champion's version; batches were compared with its reference
+    batches: Sequence[BatchDrift] = ()  # oldest first
+    is_blind: bool = False  # the champion's card has no usable reference: drift cannot be measured
 
     @property
     def observations(self) -> pd.DataFrame | None:

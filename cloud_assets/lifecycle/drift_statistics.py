@@ -53,10 +53,8 @@ class DriftRecipe(BaseModel):
 class Sample:
     """Features of some patches."""
 
-    features: Mapping[str, Array]
-    """(N,) values by name."""
-    groups: npt.NDArray[np.int64]
-    """(N,) number of the group that each patch belongs to."""
+    features: Mapping[str, Array]  # (N,) values by name
+    groups: npt.NDArray[np.int64]  # (N,) number of the group that each patch belongs to
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -73,12 +71,9 @@ class FeatureDrift:
     name: str
     reference_median: float
     batch_median: float
-    ks: float
-    """Kolmogorov and Smirnov's D, 0 to 1."""
-    psi: float
-    """Population stability index, 0 for equal distributions."""
-    excess: float
-    """The larger of both distances, in standard deviations above what is usual for such batches."""
+    ks: float  # Kolmogorov and Smirnov's D, 0 to 1
+    psi: float  # population stability index, 0 for equal distributions
+    excess: float  # the larger of both distances, in standard deviations above what is usual for such batches
 
 
 @dataclass(frozen=True)
@@ -87,8 +82,7 @@ class Drift:
 
     p_value: float
     """Share of undisturbed batches of this structure that are as unusual, corrected for the number of features."""
-    features: tuple[FeatureDrift, ...]
-    """Most unusual first."""
+    features: tuple[FeatureDrift, ...]  # most unusual first
     patches: int
     groups: int
 

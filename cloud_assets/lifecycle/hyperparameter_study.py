@@ -48,19 +48,13 @@ class Trial:
     """One finished training with one set of values."""
 
     number: int
-    state: TrialState
-    """``interrupted`` trials (killed, crashed) are run again under a new number and do not count."""
-    value: float | None
-    """Best value of the metric over its epochs; None if it had none."""
-    parameters: Mapping[str, Value]
-    """Dotted path -> value."""
-    epochs: Mapping[int, float]
-    """The metric by epoch."""
+    state: TrialState  # ``interrupted`` trials (killed, crashed) are run again under a new number and do not count
+    value: float | None  # best value of the metric over its epochs; None if it had none
+    parameters: Mapping[str, Value]  # dotted path -> value
+    epochs: Mapping[int, float]  # the metric by epoch
     seconds: float
-    reason: str
-    """Why it failed, was interrupted, or ended before its time."""
-    retry_of: int | None
-    """Number of the interrupted trial that this one repeats."""
+    reason: str  # why it failed, was interrupted, or ended before its time
+    retry_of: int | None  # number of the interrupted trial that this one repeats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,31 +69,21 @@ class HyperparameterStudy(Report):
     remedy: ClassVar[str] = "Materialise the study again: its finished trials are kept in its storage."
 
     task: str
-    variant: str
-    """The variant whose recipe the trials started from."""
-    name: str
-    """Name in Optuna's storage; empty if no trial was asked for."""
-    recipe: StudyRecipe
-    """How was searched; without the address of the storage, which may hold a password."""
-    space: SearchSpace
-    """What was varied."""
-    base: Mapping[str, Any]
-    """The recipe that the trials started from, as JSON."""
-    tuned: Mapping[str, Any]
-    """The same recipe with the best trial's values."""
-    counts: Mapping[str, int]
-    """Number of trials by state; interrupted ones do not count, as their repetitions do."""
-    best_trial: int | None
-    """Number of the complete trial with the best value; None if there is none."""
+    variant: str  # the variant whose recipe the trials started from
+    name: str  # name in Optuna's storage; empty if no trial was asked for
+    recipe: StudyRecipe  # how was searched; without the address of the storage, which may hold a password
+    space: SearchSpace  # what was varied
+    base: Mapping[str, Any]  # the recipe that the trials started from, as JSON
+    tuned: Mapping[str, Any]  # the same recipe with the best trial's values
+    counts: Mapping[str, int]  # number of trials by state; interrupted ones do not count, as their repetitions do
+    best_trial: int | None  # number of the complete trial with the best value; None if there is none
     best_value: float | None
-    best_parameters: Mapping[str, Value]
-    """Its values by dotted path."""
+    best_parameters: Mapping[str, Value]  # its values by dotted path
     importances: Mapping[str, float]
     """How much each parameter decides whether a trial is among the best, adding up to 1, largest first."""
     patches_version: str
     splits_version: str
-    is_synthetic: bool
-    """Whether the patches are simulated."""
+    is_synthetic: bool  # whether the patches are simulated
     captions: Mapping[str, str] = field(default_factory=lambda: CAPTIONS)
 
     @classmethod

@@ -72,12 +72,10 @@ def referenced_bundle(reference: Path | str) -> ModelBundle:
 class RegisteredChampions:
     """The champions that there are."""
 
-    bundles: tuple[ModelBundle, ...]
-    """One a task, in the order of the tasks."""
+    bundles: tuple[ModelBundle, ...]  # one a task, in the order of the tasks
     versions: tuple[str, ...]
     """``models:/<task>/<version>`` of each, in the same order, or that it comes with the package."""
-    left_out: tuple[str, ...]
-    """Sentences about the tasks that have none."""
+    left_out: tuple[str, ...]  # sentences about the tasks that have none
 
 
 def registered_champions(tracker: "Tracker", tasks: Sequence[Task]) -> RegisteredChampions:
@@ -140,10 +138,8 @@ class ChampionReport:
     """The champion of today."""
 
     version: "RegisteredVersion"
-    evaluation: Evaluation
-    """On the present test split, without the scenes that it was trained on."""
-    promised: float | None
-    """The gate's metric when it was registered."""
+    evaluation: Evaluation  # on the present test split, without the scenes that it was trained on
+    promised: float | None  # the gate's metric when it was registered
     said: str
 
 

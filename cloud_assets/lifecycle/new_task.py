@@ -40,12 +40,9 @@ class Survey:
 
     dataset: LabelledScenes
     catalog: SceneCatalog
-    codes: Counter[str]
-    """Codes or classes in the masks, and how often each occurs."""
-    kind: Kind = "segmentation"
-    """What is going to be learnt."""
-    attributes: tuple[str, ...] = ()
-    """Where the classes of polygons come from, unless the data set says so."""
+    codes: Counter[str]  # codes or classes in the masks, and how often each occurs
+    kind: Kind = "segmentation"  # what is going to be learnt
+    attributes: tuple[str, ...] = ()  # where the classes of polygons come from, unless the data set says so
 
     @property
     def instrument(self) -> str:

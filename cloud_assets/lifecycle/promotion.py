@@ -121,16 +121,11 @@ class PresentChampion:
     """The present champion and what it achieves."""
 
     version: "RegisteredVersion"
-    bundle: ModelBundle | None = None
-    """None if it cannot be loaded any more."""
-    evaluation: Evaluation | None = None
-    """On the challenger's test split; None if it cannot be evaluated there."""
-    challenger: Evaluation | None = None
-    """The challenger's evaluation on the same scenes."""
-    problem: str = ""
-    """Why it cannot be loaded or evaluated."""
-    note: str = ""
-    """What is particular about the test scenes."""
+    bundle: ModelBundle | None = None  # None if it cannot be loaded any more
+    evaluation: Evaluation | None = None  # on the challenger's test split; None if it cannot be evaluated there
+    challenger: Evaluation | None = None  # the challenger's evaluation on the same scenes
+    problem: str = ""  # why it cannot be loaded or evaluated
+    note: str = ""  # what is particular about the test scenes
 
 
 def seen_groups(splits: Splits) -> list[str]:

@@ -52,10 +52,8 @@ class SuspiciousLabels(Report):
     task: str
     model_version: str
     patches_version: str
-    looked_at: int
-    """Patches that were looked at."""
-    learnt_from: int
-    """How many of them the model was trained on."""
+    looked_at: int  # patches that were looked at
+    learnt_from: int  # how many of them the model was trained on
 
     @property
     def table(self) -> pd.DataFrame:

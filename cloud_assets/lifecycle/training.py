@@ -38,8 +38,7 @@ class TrainedVariant:
     """A variant's model and how it came about."""
 
     bundle: ModelBundle
-    run_id: str | None
-    """Its MLflow run; None while MLflow is away."""
+    run_id: str | None  # its MLflow run; None while MLflow is away
     how: Literal["trained", "resumed", "reused"]
     """Whether it was trained now, from the start or from a checkpoint, or had been before."""
 

@@ -27,8 +27,7 @@ from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.store import PatchStore, Role
 from cloud_assets.patches.store_writer import Patch, PatchStoreWriter, StoreOrigin, role_of
 
-_FATAL = (InvalidRecipe, UnknownBand)
-"""Errors that concern every scene alike; all others leave out one scene."""
+_FATAL = (InvalidRecipe, UnknownBand)  # errors that concern every scene alike; all others leave out one scene
 
 Transform = tuple[float, float, float, float, float, float]
 

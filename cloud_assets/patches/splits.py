@@ -26,8 +26,7 @@ SPLITS = ("train", "validation", "test")
 Classes = Literal["binary", "four", "coverage", "label", "none"]
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-_MOST_FOLDS = 20
-"""Resolution of the fractions: 0.15 is three of twenty folds."""
+_MOST_FOLDS = 20  # resolution of the fractions: 0.15 is three of twenty folds
 
 
 class GroupedSplit(BaseModel):

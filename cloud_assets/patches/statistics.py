@@ -15,16 +15,13 @@ from cloud_assets.patches.store import PatchStore, Role
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 _FLOAT_BINS = 1 << 14
-_FLOAT_RANGE = (-100.0, 100.0)
-"""Range of the histogram of floating-point roles, wide enough for decibels."""
+_FLOAT_RANGE = (-100.0, 100.0)  # range of the histogram of floating-point roles, wide enough for decibels
 
 _GROUPS, _PATCHES_A_GROUP = 200, 4
 _MOST_CLOUD = 50.0
 """Patches with more cloud than this, in percent, are not looked at: a closed cover is bright in every band."""
-_STEP = 8
-"""Every eighth pixel of every eighth row is looked at."""
-_DARK = 1
-"""Percentile that counts as a group's dark level."""
+_STEP = 8  # every eighth pixel of every eighth row is looked at
+_DARK = 1  # percentile that counts as a group's dark level
 OFFSET: Final = 0.1
 """Sentinel-2's offset since processing baseline 04.00, in reflectance: 1000 digital numbers."""
 _JUST_BELOW, _FLOOR = 0.095, 0.005

@@ -28,8 +28,7 @@ class Decision:
     """Whether a model may become champion, and why."""
 
     accepted: bool
-    reason: str
-    """One sentence for the log, the registry's tag and the asset's metadata."""
+    reason: str  # one sentence for the log, the registry's tag and the asset's metadata
 
 
 class Gate(BaseModel):
@@ -151,20 +150,14 @@ class Comparison(Report):
     remedy: ClassVar[str] = "Compare the variants again."
 
     task: str
-    gate: Gate
-    """The gate that ranks the variants and that promotion applies."""
-    ranking: Sequence[str]
-    """The variants' names, best first."""
+    gate: Gate  # the gate that ranks the variants and that promotion applies
+    ranking: Sequence[str]  # the variants' names, best first
     metrics: Mapping[str, Mapping[str, float]]
-    model_versions: Mapping[str, str]
-    """Both by the variants' names."""
+    model_versions: Mapping[str, str]  # both by the variants' names
     patches_version: str
-    splits_version: str
-    """Of the patches and splits that all were evaluated on."""
-    is_synthetic: bool
-    """True if the test data are simulated."""
-    best_interval: Interval | None = None
-    """Confidence interval of the best variant's metric; None if there is none."""
+    splits_version: str  # of the patches and splits that all were evaluated on
+    is_synthetic: bool  # True if the test data are simulated
+    best_interval: Interval | None = None  # confidence interval of the best variant's metric; None if there is none
 
     @property
     def table(self) -> pd.DataFrame:

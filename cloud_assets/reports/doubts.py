@@ -53,14 +53,10 @@ class Doubt:
     """A patch whose label is doubted."""
 
     title: str
-    pictures: Mapping[str, npt.NDArray[np.float32]]
-    """(H, W, 3) in [0, 1] or (H, W), by their heading."""
-    truth: npt.NDArray[np.uint8] | None = None
-    """(H, W) cloud codes; None where the label is no mask."""
-    cloud_probability: npt.NDArray[np.float32] | None = None
-    """(H, W) in [0, 1]."""
-    contradicted: npt.NDArray[np.bool_] | None = None
-    """(H, W) where the model confidently contradicts the label."""
+    pictures: Mapping[str, npt.NDArray[np.float32]]  # (H, W, 3) in [0, 1] or (H, W), by their heading
+    truth: npt.NDArray[np.uint8] | None = None  # (H, W) cloud codes; None where the label is no mask
+    cloud_probability: npt.NDArray[np.float32] | None = None  # (H, W) in [0, 1]
+    contradicted: npt.NDArray[np.bool_] | None = None  # (H, W) where the model confidently contradicts the label
 
 
 @dataclass(frozen=True)
@@ -69,8 +65,7 @@ class Doubts:
 
     table: pd.DataFrame
     """One row a patch: ``store_row``, ``suspicion`` (0: none), and columns that say what label and model are."""
-    picture: Callable[[int], Doubt]
-    """The panel of a row of the store."""
+    picture: Callable[[int], Doubt]  # the panel of a row of the store
 
 
 def without_masks(store: PatchStore, table: pd.DataFrame, *columns: str) -> Doubts:

@@ -64,18 +64,15 @@ class Evaluation(Report):
     metrics: Mapping[str, float]
     """Flat: the test split's metrics by their standard names, the validation split's with ``validation_`` before them,
     those of trivial rules with a prefix of :data:`TRIVIAL_RULES`."""
-    model_version: str
-    """Version of the :class:`ModelBundle` that was evaluated."""
+    model_version: str  # version of the :class:`ModelBundle` that was evaluated
     patches_version: str
     splits_version: str
-    is_synthetic: bool
-    """True if the test data are simulated: the numbers then say nothing about real imagery."""
+    is_synthetic: bool  # True if the test data are simulated: the numbers then say nothing about real imagery
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """The settings of the evaluator, as JSON. Numbers of different settings are not compared."""
     references: Mapping[str, str] = field(default_factory=dict)
     """Models of other tasks that the evaluation compared with: their versions by the name of the task."""
-    headline: Sequence[str] = ()
-    """Names of the metrics that the report shows first."""
+    headline: Sequence[str] = ()  # names of the metrics that the report shows first
     sections: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Labelled values for the report by heading: the data, the model, its training."""
 
@@ -135,29 +132,21 @@ class Evaluation(Report):
 class Findings:
     """What a family found out about a model on a test split."""
 
-    test: Metrics
-    """Metrics of the test split by their standard names."""
-    validation: Metrics
-    """Metrics of the validation split; empty where there are none."""
+    test: Metrics  # metrics of the test split by their standard names
+    validation: Metrics  # metrics of the validation split; empty where there are none
     rules: Mapping[str, Metrics]
     """Metrics of rules without a network on the same test samples, by the rules' names as readers see them."""
     stated_rules: Mapping[str, str]
     """Which rules' metrics go among the evaluation's: one of
     :data:`TRIVIAL_RULES` -> name of the rule."""
-    tables: Mapping[str, pd.DataFrame]
-    """Tables by name, besides those of baselines and splits."""
+    tables: Mapping[str, pd.DataFrame]  # tables by name, besides those of baselines and splits
     figures: Mapping[str, bytes | None]
     """Figures by name, besides the learning curves; None for what the data do not allow."""
-    captions: Mapping[str, str]
-    """One sentence for each figure or table."""
-    notes: Sequence[str]
-    """What a reader has to know, most important first."""
-    headline: Sequence[str]
-    """Names of the metrics that are shown first."""
-    model: Mapping[str, str] = field(default_factory=dict)
-    """More values for the section on the model."""
-    sections: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """More sections, by heading."""
+    captions: Mapping[str, str]  # one sentence for each figure or table
+    notes: Sequence[str]  # what a reader has to know, most important first
+    headline: Sequence[str]  # names of the metrics that are shown first
+    model: Mapping[str, str] = field(default_factory=dict)  # more values for the section on the model
+    sections: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # more sections, by heading
 
 
 @dataclass(frozen=True)

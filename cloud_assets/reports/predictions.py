@@ -23,12 +23,9 @@ if TYPE_CHECKING:
 class Batch:
     """Some patches and what the model says about them."""
 
-    indices: npt.NDArray[np.int64]
-    """(N,) rows of the patch store."""
-    images: npt.NDArray[Any]
-    """(N, C, H, W) digital numbers, all bands of the store."""
-    answer: Mapping[str, npt.NDArray[Any]]
-    """What the predictor returned."""
+    indices: npt.NDArray[np.int64]  # (N,) rows of the patch store
+    images: npt.NDArray[Any]  # (N, C, H, W) digital numbers, all bands of the store
+    answer: Mapping[str, npt.NDArray[Any]]  # what the predictor returned
 
 
 def predict_patches(

@@ -82,14 +82,11 @@ class Page:
 
     title: str
     subtitle: str
-    is_synthetic: bool = False
-    """Whether a banner says that the data are simulated."""
+    is_synthetic: bool = False  # whether a banner says that the data are simulated
     tiles: Sequence[Tile] = ()
-    summary: str = ""
-    """One sentence above the notes."""
+    summary: str = ""  # one sentence above the notes
     tables: Mapping[str, Table]
-    captions: Mapping[str, str] = field(default_factory=dict)
-    """In addition to the report's."""
+    captions: Mapping[str, str] = field(default_factory=dict)  # in addition to the report's
     sections: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Labelled values by heading: data, model, versions. Long sections are folded."""
     commands: Sequence[str] = ()
@@ -103,19 +100,15 @@ class Report(ABC):
     self-contained page). A subclass is a dataclass whose fields pydantic can turn into JSON and back.
     """
 
-    file: ClassVar[str]
-    """Name of the JSON file."""
+    file: ClassVar[str]  # name of the JSON file
     remedy: ClassVar[str] = "Materialise it again."
     """What to do about a folder that cannot be read: the last sentence of the message."""
 
-    tables: Mapping[str, Table] = field(default_factory=dict)
-    """Tables by name."""
+    tables: Mapping[str, Table] = field(default_factory=dict)  # tables by name
     figures: Mapping[str, bytes] = field(default_factory=dict)
     """PNG images by name, in the order in which the page shows them."""
-    captions: Mapping[str, str] = field(default_factory=dict)
-    """One sentence for each figure or table, by its name."""
-    notes: Sequence[str] = ()
-    """What a reader of the numbers has to know: limits, things left out."""
+    captions: Mapping[str, str] = field(default_factory=dict)  # one sentence for each figure or table, by its name
+    notes: Sequence[str] = ()  # what a reader of the numbers has to know: limits, things left out
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     """Time of the report (UTC, ISO 8601)."""
 

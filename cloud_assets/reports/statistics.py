@@ -104,16 +104,13 @@ def histogram_samples(
 class Interval:
     """An estimate with its confidence interval."""
 
-    estimate: float
-    """The value on the test split itself."""
+    estimate: float  # the value on the test split itself
     low: float
     high: float
     confidence: float
     """Share of repetitions whose interval would hold the true value, e.g. 0.95."""
-    groups: int
-    """How many scenes were resampled; an interval from fewer than about 10 is a rough guide."""
-    unit: str = "scenes"
-    """What was resampled."""
+    groups: int  # how many scenes were resampled; an interval from fewer than about 10 is a rough guide
+    unit: str = "scenes"  # what was resampled
 
     @classmethod
     def of(

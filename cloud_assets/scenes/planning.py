@@ -68,8 +68,7 @@ def declared_rasters() -> dict[str, SceneProduct]:
     return {**products, **{one.name: one for product in products.values() for one in product.companions}}
 
 
-_Key = tuple[str, str, tuple[str, ...]]
-"""Family, instrument and bands of a model."""
+_Key = tuple[str, str, tuple[str, ...]]  # family, instrument and bands of a model
 # They change how fast the answer comes, not what it is.
 _INDIFFERENT = frozenset({"overwrite", "back_end", "device", "batch_megapixels"})
 

@@ -23,10 +23,8 @@ from cloud_assets.simulation import spectra
 from cloud_assets.simulation.random_fields import Shape, cells, diffused, fractal_field, level, smooth
 from cloud_assets.simulation.ranges import Interval, Scale, chance, log_uniform, mostly_low, uniform
 
-_FADING = 0.2
-"""Share of a trail's half length over which its ends fade."""
-_REACH = 4.0
-"""Widths from its middle at which nothing of a trail is left."""
+_FADING = 0.2  # share of a trail's half length over which its ends fade
+_REACH = 4.0  # widths from its middle at which nothing of a trail is left
 
 
 @dataclass(frozen=True)
@@ -196,8 +194,7 @@ _BLUR_PIXELS, _GLOW_PIXELS = 10, 12
 _BRIGHTEST_GROUND = 0.95
 _VISIBLE_CHANGE = 0.02
 _AIR_ABOVE_CLOUDS = 0.5
-_LOWEST_TANGENT = 0.15
-"""Shadows of a sun lower than about 9 degrees are not drawn out any longer."""
+_LOWEST_TANGENT = 0.15  # shadows of a sun lower than about 9 degrees are not drawn out any longer
 _SIDEWAYS_METRES = (100.0, 500.0)
 """How far light wanders inside a cloud before it leaves: what is smaller shows the less in the cloud's relief."""
 _SIDEWAYS_EXPONENT = (1.1, 1.6)

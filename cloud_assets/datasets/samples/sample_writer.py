@@ -18,11 +18,9 @@ from cloud_assets.storage import atomic_directory
 class WrittenSample:
     """One data set that was written."""
 
-    dataset: str
-    """Name of its folder."""
+    dataset: str  # name of its folder
     folder: Path
-    contents: str
-    """One sentence on what it holds."""
+    contents: str  # one sentence on what it holds
     megabytes: float
     seconds: float
 

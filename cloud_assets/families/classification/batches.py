@@ -26,8 +26,7 @@ class WindowSource:
 
     store: PatchStore
     windows: Windows
-    channels: list[int]
-    """Which of its bands, in the order of the network."""
+    channels: list[int]  # which of its bands, in the order of the network
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -47,17 +46,13 @@ class TrainingWindows(NumberedBatches):
     """
 
     real: WindowSource
-    simulated: WindowSource | None
-    """Windows of simulated patches, if any are mixed in."""
-    fraction: float
-    """Their share; 0 without any."""
+    simulated: WindowSource | None  # windows of simulated patches, if any are mixed in
+    fraction: float  # their share; 0 without any
     preprocessing: Preprocessing
     augmenter: Augmenter
     classes: CoverageClasses
-    size: int
-    """Edge of the network's input."""
-    minimum_valid: float
-    """A window that augmentation leaves with a smaller share of valid pixels is taken as it was."""
+    size: int  # edge of the network's input
+    minimum_valid: float  # a window that augmentation leaves with a smaller share of valid pixels is taken as it was
 
     @property
     def simulated_fraction(self) -> float:
@@ -92,8 +87,7 @@ class ValidationWindows(OrderedBatches):
 
     source: WindowSource
     preprocessing: Preprocessing
-    size: int
-    """Edge of the network's input."""
+    size: int  # edge of the network's input
 
     @property
     def count(self) -> int:

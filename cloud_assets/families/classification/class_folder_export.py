@@ -39,8 +39,7 @@ FORMATS: Mapping[str, str] = {"jpeg": ".jpg", "png": ".png", "geotiff": ".tif"}
 VALIDATION_FOLDERS: Mapping[str, str] = {"train": "train", "separate": "validation", "leave_out": ""}
 """Where validation patches can go, with the others, into a folder of their own or nowhere -> the folder."""
 _MASK_SUFFIXES = {".tif", ".tiff", ".png", ".jp2"}
-_MINIMUM_VALID = 0.2
-"""Patches and masks with a smaller share of labelled pixels have no class."""
+_MINIMUM_VALID = 0.2  # patches and masks with a smaller share of labelled pixels have no class
 
 
 def export_class_folders(

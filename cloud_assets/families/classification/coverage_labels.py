@@ -18,8 +18,7 @@ from cloud_assets.errors import InvalidRecipe, NoUsablePatches
 from cloud_assets.patches.store import PatchStore
 
 Integers = npt.NDArray[np.int64]
-_CANDIDATES = 6
-"""Windows drawn a window that is kept, so that there is a choice when classes are evened out."""
+_CANDIDATES = 6  # windows drawn a window that is kept, so that there is a choice when classes are evened out
 
 
 class CoverageClasses(BaseModel):
@@ -81,16 +80,11 @@ def cloud_percentage(masks: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
 class Windows:
     """Square or whole-patch windows of a store, each with its coverage class."""
 
-    rows: Integers
-    """(K,) row of the patch in the store."""
-    boxes: Integers
-    """(K, 4) top, left, height and width in the patch."""
-    percentages: npt.NDArray[np.float64]
-    """(K,) cloud cover of the window itself."""
-    labels: Integers
-    """(K,) class of that cover."""
-    refused: int = 0
-    """Windows left out because too few of their pixels are labelled or valid."""
+    rows: Integers  # (K,) row of the patch in the store
+    boxes: Integers  # (K, 4) top, left, height and width in the patch
+    percentages: npt.NDArray[np.float64]  # (K,) cloud cover of the window itself
+    labels: Integers  # (K,) class of that cover
+    refused: int = 0  # windows left out because too few of their pixels are labelled or valid
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -27,18 +27,15 @@ from cloud_assets.reports.figures import visible_bands
 from cloud_assets.reports.predictions import band_channels, instrument_of, predict_patches
 
 Integers = npt.NDArray[np.int64]
-_THRESHOLDS = np.linspace(0.02, 0.98, 97)
-"""Reflectances that are tried as threshold."""
+_THRESHOLDS = np.linspace(0.02, 0.98, 97)  # reflectances that are tried as threshold
 
 
 @dataclass(frozen=True)
 class Answers:
     """True classes and what a model or a rule says."""
 
-    truth: Integers
-    """(N,) class numbers."""
-    predicted: Integers
-    """(N,) class numbers."""
+    truth: Integers  # (N,) class numbers
+    predicted: Integers  # (N,) class numbers
     probability: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
     """(N, K), rows adding up to 1; empty for rules that only decide."""
 

@@ -29,8 +29,7 @@ class PatchSource:
 
     store: PatchStore
     indices: npt.NDArray[np.int64]
-    channels: Sequence[int]
-    """Which of its bands, in the order of the network."""
+    channels: Sequence[int]  # which of its bands, in the order of the network
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -45,18 +44,12 @@ class PatchSource:
 class Composition:
     """What a training batch is made of."""
 
-    real: PatchSource
-    """The labelled patches of the training split."""
-    simulated: PatchSource | None
-    """Simulated patches, if any are mixed in."""
-    simulated_fraction: float
-    """Their share of each batch."""
-    compositor: CloudCompositor | None
-    """Lays clouds over clear patches, if asked for."""
-    clear: frozenset[int]
-    """Rows of the store that are clear enough for that."""
-    composited_fraction: float
-    """How many of them get clouds."""
+    real: PatchSource  # the labelled patches of the training split
+    simulated: PatchSource | None  # simulated patches, if any are mixed in
+    simulated_fraction: float  # their share of each batch
+    compositor: CloudCompositor | None  # lays clouds over clear patches, if asked for
+    clear: frozenset[int]  # rows of the store that are clear enough for that
+    composited_fraction: float  # how many of them get clouds
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +62,9 @@ class TrainingBatches(NumberedBatches):
     composition: Composition
     preprocessing: Preprocessing
     augmenter: Augmenter
-    class_codes: npt.NDArray[np.uint8]
-    """(256,), cloud code -> class index, 255 where unlabelled."""
-    crop: int | None
-    """Side of random crops, pixels; None for whole patches."""
-    multiple: int
-    """Height and width are padded to multiples of this."""
+    class_codes: npt.NDArray[np.uint8]  # (256,), cloud code -> class index, 255 where unlabelled
+    crop: int | None  # side of random crops, pixels; None for whole patches
+    multiple: int  # height and width are padded to multiples of this
 
     @property
     def simulated_fraction(self) -> float:
@@ -106,12 +96,9 @@ class ValidationBatches(OrderedBatches):
 
     source: PatchSource
     preprocessing: Preprocessing
-    class_codes: npt.NDArray[np.uint8]
-    """(256,), cloud code -> class index, 255 where unlabelled."""
-    multiple: int
-    """Height and width are padded to multiples of this."""
-    border: int = 0
-    """Mirrored pixels on each side, as the predictor adds them."""
+    class_codes: npt.NDArray[np.uint8]  # (256,), cloud code -> class index, 255 where unlabelled
+    multiple: int  # height and width are padded to multiples of this
+    border: int = 0  # mirrored pixels on each side, as the predictor adds them
 
     @property
     def count(self) -> int:

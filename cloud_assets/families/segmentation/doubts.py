@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 LEVELS = 255
 """Probabilities of pixels are kept as whole numbers from 0 to this."""
 _SURE = 0.9
-_SOLID = 5
-"""Side of the square that a contradicted area must be able to hold, pixels."""
+_SOLID = 5  # side of the square that a contradicted area must be able to hold, pixels
 _SMALL_AREA = 0.02
 """Added to the area that a contradiction is a share of: a speck of cloud in a clear patch is not a wrong mask."""
 
@@ -38,12 +37,9 @@ Levels = npt.NDArray[np.uint8]
 class PatchDoubt:
     """What speaks against a patch's mask."""
 
-    suspicion: float
-    """0 to 1."""
-    contradicted_percentage: float
-    """Share of the labelled pixels that are contradicted in solid areas."""
-    contradicted: npt.NDArray[np.bool_]
-    """(H, W) where."""
+    suspicion: float  # 0 to 1
+    contradicted_percentage: float  # share of the labelled pixels that are contradicted in solid areas
+    contradicted: npt.NDArray[np.bool_]  # (H, W) where
 
 
 def quantised(probability: npt.NDArray[np.float32]) -> Levels:

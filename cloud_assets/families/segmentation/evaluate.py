@@ -42,8 +42,7 @@ class SplitScores:
     """What the model and the brightness rule score on one split."""
 
     model: SegmentationScores
-    brightness: SegmentationScores
-    """The brightness threshold's; empty if none could be fitted."""
+    brightness: SegmentationScores  # the brightness threshold's; empty if none could be fitted
 
 
 def evaluate(recipe: SegmentationEvaluation, run: EvaluationRun) -> Evaluation:

@@ -48,16 +48,11 @@ _PROBABILITY_COLOURS = "cividis"
 class Example:
     """A patch with what the model made of it."""
 
-    title: str
-    """One line: which scene, how good."""
-    pictures: Mapping[str, Picture]
-    """Colour pictures (H, W, 3) by their heading."""
-    truth: npt.NDArray[np.uint8]
-    """(H, W) cloud codes, 255 unlabelled."""
-    mask: npt.NDArray[np.uint8]
-    """(H, W) predicted cloud codes, 255 nodata."""
-    cloud_probability: npt.NDArray[np.float32]
-    """(H, W) in [0, 1]."""
+    title: str  # one line: which scene, how good
+    pictures: Mapping[str, Picture]  # colour pictures (H, W, 3) by their heading
+    truth: npt.NDArray[np.uint8]  # (H, W) cloud codes, 255 unlabelled
+    mask: npt.NDArray[np.uint8]  # (H, W) predicted cloud codes, 255 nodata
+    cloud_probability: npt.NDArray[np.float32]  # (H, W) in [0, 1]
 
 
 def class_names(has_kinds: bool, true_codes: Sequence[int] = ()) -> dict[int, str]:

@@ -159,12 +159,10 @@ _PATCHES_A_BATCH = 16
 class BrightnessThreshold:
     """Calls cloud whatever is brighter than a threshold: the mean reflectance of the visible bands decides."""
 
-    value: float
-    """Reflectance from which on a pixel is cloud."""
+    value: float  # reflectance from which on a pixel is cloud
     bands: tuple[str, ...]
     """Bands whose mean is the brightness; all of the patches' bands if they do not hold red, green and blue."""
-    role: Role
-    """What the digital numbers are."""
+    role: Role  # what the digital numbers are
 
     def mask(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """Cloud codes (N, H, W), 255 nodata, of digital numbers (N, C, H, W) with all bands of the role."""

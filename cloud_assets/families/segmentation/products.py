@@ -38,10 +38,8 @@ class SegmentedBlock:
     """A part of a scene that is finished."""
 
     window: Window
-    mask: npt.NDArray[np.uint8]
-    """(height, width) cloud codes, 255 for nodata."""
-    cloud_probability: npt.NDArray[np.float32]
-    """(height, width), 0 to 1, NaN for nodata."""
+    mask: npt.NDArray[np.uint8]  # (height, width) cloud codes, 255 for nodata
+    cloud_probability: npt.NDArray[np.float32]  # (height, width), 0 to 1, NaN for nodata
 
 
 def segment(

@@ -169,8 +169,7 @@ RANDOM_SENSORS = Augmentation(
 VARIED_LIGHT = Augmentation(brightness=0.3, gamma=0.1, saturation=0.3, nodata_wedge=0.1)
 """The milder variations of the tasks' own recipes, whose sensor is known."""
 
-_TIME_LIMIT_MINUTES = 90
-"""Three times what the tasks' own trainings take on two slow processor cores."""
+_TIME_LIMIT_MINUTES = 90  # three times what the tasks' own trainings take on two slow processor cores
 ANYWHERE = SimulationRecipe(ground=GroundRecipe(biomes=tuple(BIOMES)))
 """All landscapes, those of low contrast between ground and cloud included."""
 

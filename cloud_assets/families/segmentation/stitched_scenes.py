@@ -70,14 +70,10 @@ class Place:
     """Where a patch of the store belongs in its scene."""
 
     scene: str
-    grid_row: int
-    """Row of the data set's patch in the scene, counted from 1."""
-    grid_column: int
-    """Column of the data set's patch in the scene, counted from 1."""
-    row: int
-    """First row in the data set's patch, pixels."""
-    column: int
-    """First column in the data set's patch, pixels."""
+    grid_row: int  # row of the data set's patch in the scene, counted from 1
+    grid_column: int  # column of the data set's patch in the scene, counted from 1
+    row: int  # first row in the data set's patch, pixels
+    column: int  # first column in the data set's patch, pixels
 
 
 class StitchedScenes:

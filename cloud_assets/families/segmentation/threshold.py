@@ -8,8 +8,7 @@ from cloud_assets.families.segmentation.recipe import OperatingPoint
 from cloud_assets.inference.bundle import Threshold
 
 _STEPS = 100
-_CANDIDATES = np.arange(1, _STEPS) / _STEPS
-"""Thresholds that are considered."""
+_CANDIDATES = np.arange(1, _STEPS) / _STEPS  # thresholds that are considered
 
 Curve = npt.NDArray[np.float64]
 

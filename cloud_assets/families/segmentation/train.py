@@ -35,13 +35,10 @@ from cloud_assets.patches.store import PatchStore
 
 _CLASSES = {"binary": ("clear", "cloud"), "four": ("clear", "thick cloud", "thin cloud", "cloud shadow")}
 _CLOUD_CLASSES = {"binary": [1], "four": [THICK_CLOUD, THIN_CLOUD]}
-_FEWEST_BATCHES = 50
-"""Batches an epoch at least: more than in other families, as validation is dearer."""
-_VALIDATION_SEED = 1_000_003
-"""Seed offset of the simulated validation patches."""
+_FEWEST_BATCHES = 50  # batches an epoch at least: more than in other families, as validation is dearer
+_VALIDATION_SEED = 1_000_003  # seed offset of the simulated validation patches
 _NOT_CHOSEN = Threshold(value=0.5, method="not chosen yet", unit="cloud probability")
-_PREDICTED_AT_ONCE = 8
-"""A GPU predicts this many patches as fast as one."""
+_PREDICTED_AT_ONCE = 8  # a GPU predicts this many patches as fast as one
 
 
 class SegmentationModule(TrainedModule):

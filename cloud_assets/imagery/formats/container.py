@@ -24,14 +24,10 @@ _CHUNK = 1 << 20
 class Container:
     """Files below one root. The paths of members use ``/``."""
 
-    location: Path
-    """The folder or archive."""
-    members: Mapping[str, int]
-    """Path below the root -> size in bytes."""
-    root: str = ""
-    """Folder inside an archive that counts as the root."""
-    inner: str = ""
-    """Zip archive inside the zip archive, where archives are nested."""
+    location: Path  # the folder or archive
+    members: Mapping[str, int]  # path below the root -> size in bytes
+    root: str = ""  # folder inside an archive that counts as the root
+    inner: str = ""  # zip archive inside the zip archive, where archives are nested
 
     @property
     def prefix(self) -> str:

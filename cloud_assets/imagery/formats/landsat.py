@@ -51,35 +51,24 @@ _SOLAR_IRRADIANCE: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType(
 class LandsatBand:
     """A band file and how its digital numbers become reflectance."""
 
-    file: str
-    """Name of the file, in the folder of the metadata."""
-    scale: float
-    """Reflectance a digital number; at level 1 before the division by the sine of the sun's elevation."""
-    offset: float
-    """Reflectance."""
+    file: str  # name of the file, in the folder of the metadata
+    scale: float  # reflectance a digital number; at level 1 before the division by the sine of the sun's elevation
+    offset: float  # reflectance
 
 
 @dataclass(frozen=True)
 class LandsatMetadata:
     """What a metadata file says about its scene."""
 
-    file: str
-    """The metadata file."""
-    product: str
-    """Product or scene identifier."""
-    satellite: str
-    """``LANDSAT_4`` … ``LANDSAT_9``."""
-    sensor: str
-    """``TM``, ``ETM`` or ``OLI``."""
-    level: str
-    """Processing level such as ``L1TP``, ``L2SP``."""
-    bands: Mapping[str, LandsatBand]
-    """Reflective bands by their number."""
-    sun_elevation: float | None
-    """Degrees above the horizon at the scene's centre."""
+    file: str  # the metadata file
+    product: str  # product or scene identifier
+    satellite: str  # ``LANDSAT_4`` … ``LANDSAT_9``
+    sensor: str  # ``TM``, ``ETM`` or ``OLI``
+    level: str  # processing level such as ``L1TP``, ``L2SP``
+    bands: Mapping[str, LandsatBand]  # reflective bands by their number
+    sun_elevation: float | None  # degrees above the horizon at the scene's centre
     acquired: datetime | None
-    cloud_cover: str | None
-    """Percent, by the agency's own rule."""
+    cloud_cover: str | None  # percent, by the agency's own rule
 
 
 def open_landsat(folder: Container, metadata_file: str) -> SceneSource:

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 _SAMPLED_SIDE = 256
 _BRIGHTEST_REFLECTANCE = 3.0
 """Reflectance above which hardly a pixel lies: floating-point numbers below are reflectance itself."""
-_SMALLEST_DN = 20.0
-"""Floating-point numbers above are digital numbers."""
+_SMALLEST_DN = 20.0  # floating-point numbers above are digital numbers
 _HLS = re.compile(r"HLS\.[LS]30\.")
 SENTINEL2_OFFSET_SINCE = (4, 0)
 SENTINEL2_OFFSET = -1000.0
@@ -50,10 +49,8 @@ def stated_by_user(scale: float | None, offset: float | None) -> Scaling | None:
 class ScaledBand(SceneBand):
     """One band of a file, and how its scaling was found out."""
 
-    notes: tuple[str, ...] = ()
-    """What was assumed, for the user."""
-    is_harmonised: bool = False
-    """Whether the numbers show that an offset which is stated was taken off already."""
+    notes: tuple[str, ...] = ()  # what was assumed, for the user
+    is_harmonised: bool = False  # whether the numbers show that an offset which is stated was taken off already
 
 
 def band_scaling(

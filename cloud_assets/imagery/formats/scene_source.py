@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 DN = npt.NDArray[Any]
 STATED_CLOUD = "stated_cloud_percentage"
 """Attribute of a scene whose metadata tell how cloudy it is, by the agency's own rule of thumb."""
-_LOW_SUN = 5.0
-"""Degrees above the horizon below which a warning is given."""
+_LOW_SUN = 5.0  # degrees above the horizon below which a warning is given
 _METRES_A_DEGREE = 111_320.0
 
 _SAMPLED_SIDE, _SAMPLED_WINDOWS = 192, 4
@@ -45,35 +44,24 @@ class SceneBand:
     """One band of a scene, and how this very product scales it."""
 
     raster: RasterBand
-    scale: float | None = None
-    """Physical units a digital number in this product; None: as in the instrument's profile."""
-    offset: float | None = None
-    """Physical units, as STAC's ``raster:bands.offset``; None: as in the profile."""
-    nodata: float | None = None
-    """Digital number of missing pixels in this file; None: as in the profile."""
+    scale: float | None = None  # physical units a digital number in this product; None: as in the instrument's profile
+    offset: float | None = None  # physical units, as STAC's ``raster:bands.offset``; None: as in the profile
+    nodata: float | None = None  # digital number of missing pixels in this file; None: as in the profile
 
 
 @dataclass(frozen=True)
 class SceneSource:
     """A scene: its bands, its grid, and what is known about it."""
 
-    name: str
-    """Names the folder of its products."""
-    instrument: str
-    """Key in :data:`cloud_assets.bands.INSTRUMENTS`."""
-    bands: Mapping[str, SceneBand]
-    """By the instrument's own band names."""
-    grid: Grid
-    """The grid that all bands are brought to."""
-    location: str
-    """What the user named: a file or a folder."""
-    fingerprint: str
-    """Changes when a file of the scene does."""
+    name: str  # names the folder of its products
+    instrument: str  # key in :data:`cloud_assets.bands.INSTRUMENTS`
+    bands: Mapping[str, SceneBand]  # by the instrument's own band names
+    grid: Grid  # the grid that all bands are brought to
+    location: str  # what the user named: a file or a folder
+    fingerprint: str  # changes when a file of the scene does
     acquired: datetime | None = None
-    sun_elevation: float | None = None
-    """Degrees above the horizon, where level 1 was corrected for it."""
-    warnings: tuple[str, ...] = ()
-    """What a user of the products should know."""
+    sun_elevation: float | None = None  # degrees above the horizon, where level 1 was corrected for it
+    warnings: tuple[str, ...] = ()  # what a user of the products should know
     attributes: Mapping[str, str] = field(default_factory=dict)
     """Whatever else the metadata tell, such as the processing baseline."""
     container: Container | None = field(default=None, compare=False)
