@@ -9,9 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cloud_assets.errors import CloudAssetsError, InvalidRecipe
-from cloud_assets.imagery.formats.names import located
 from cloud_assets.lifecycle.models_command import app as models_app
-from cloud_assets.settings import settings
 from cloud_assets.storage import atomic_file
 
 if TYPE_CHECKING:
@@ -79,11 +77,16 @@ def predict(
     window: Annotated[int, typer.Option(help="Largest side of a window, pixels.")] = 1024,
     overlap: Annotated[int, typer.Option(help="Smallest overlap of windows, pixels.")] = 32,
     back_end: Annotated[str, typer.Option(help="auto, torch, onnxruntime or openvino.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto (an NVIDIA GPU if there is one), cpu, cuda or mps.")] = "auto",
+    batch_megapixels: Annotated[
+        float, typer.Option(help="Pixels that go through a network at once, millions: more for a GPU, less memory.")
+    ] = 0.3,
     test_time_augmentation: Annotated[bool, typer.Option(help="Average over flips; four times the work.")] = False,
     accept_other_level: Annotated[bool, typer.Option(help="Apply models across processing levels.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Make products again that are up to date.")] = False,
 ) -> None:
     """Make masks and all other products of whole scenes, of any size. Exit code 1 if a scene failed."""
+    from cloud_assets.imagery.formats.names import located
     from cloud_assets.imagery.formats.scaling import stated_by_user
     from cloud_assets.scenes.batch import SceneBatch
     from cloud_assets.scenes.planning import SceneOptions
@@ -98,6 +101,8 @@ def predict(
         window=window,
         overlap=overlap,
         back_end=back_end,
+        device=device,
+        batch_megapixels=batch_megapixels,
         test_time_augmentation=test_time_augmentation or None,
         accept_other_level=accept_other_level,
         overwrite=overwrite,
@@ -131,6 +136,7 @@ def composite(
     buffer: Annotated[float, typer.Option(help="Unusable surroundings of clouds and shadows, metres.")] = 150.0,
 ) -> None:
     """Make one cloud-free picture of several dates, with the number of clear dates and the date of each pixel."""
+    from cloud_assets.imagery.formats.names import located
     from cloud_assets.scenes.planning import SceneOptions
     from cloud_assets.scenes.predict_command import parsed_bands, run_composite
 
@@ -235,6 +241,7 @@ def new_task(
     from cloud_assets.imagery.labelled_scenes import LabelledScenes
     from cloud_assets.lifecycle.new_task import check_name, survey, write_task
     from cloud_assets.scenes.predict_command import parsed_bands
+    from cloud_assets.settings import settings
 
     if kind not in ("segmentation", "classes", "coverage"):
         raise InvalidRecipe(f"--kind {kind}: there are segmentation, classes and coverage.")
@@ -286,6 +293,7 @@ def export_patches(
     )
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
+    from cloud_assets.settings import settings
 
     if image_format not in FORMATS or validation not in VALIDATION_FOLDERS:
         known = f"{', '.join(FORMATS)}; validation: {', '.join(VALIDATION_FOLDERS)}"

@@ -155,7 +155,7 @@ def choose_back_end(
         name: The back end, or ``auto``: on a GPU PyTorch, else the first of OpenVINO, PyTorch (where the processor has
             bfloat16) and ONNX Runtime that is installed and agrees with PyTorch in float32 on a probe. PyTorch itself
             runs in float32 where it disagrees in bfloat16.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: As of :func:`cloud_assets.inference.device.choose_device`.
         parallelism: How the processor is shared out; None: by the machine.
         megapixels: How much is going to be predicted; for little, ``auto`` does not convert the network.
 
@@ -166,7 +166,7 @@ def choose_back_end(
     keep_freed_memory()
     chosen = choose_device(device)
     share = parallelism or Parallelism.of_machine()
-    if chosen.type == "cuda":
+    if chosen.type != "cpu":
         if name not in ("auto", "torch"):
             raise BackEndUnavailable(f"the back end {name!r} runs on the processor only; use 'torch' or device 'cpu'.")
         return TorchBackEnd(bundle, device)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import torch
 
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "32", "bf16", "16"]
 BackEndName = Literal["auto", "torch", "onnxruntime", "openvino"]
 _MOST_WORKERS = 4
@@ -27,18 +28,19 @@ _TOP_PAD_BYTES = 64 * 2**20
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device to compute on: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:<number>``.
+    """The device to compute on: ``auto`` (``cuda`` if there is one), ``cpu``, ``cuda``, ``cuda:<number>`` or ``mps``.
 
     Raises:
         InvalidRecipe: If a GPU is asked for and there is none.
     """
     import torch
 
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if present["cuda"] else "cpu")
     device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InvalidRecipe("device 'cuda' was asked for, but torch finds no GPU; use 'auto' or 'cpu'.")
+    if not present.get(device.type, True):
+        raise InvalidRecipe(f"device {name!r} was asked for, but torch finds no such GPU; use 'auto' or 'cpu'.")
     return device
 
 
@@ -56,7 +58,7 @@ def choose_precision(precision: Precision, device: torch.device) -> Literal["32"
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "16"
-    capabilities = torch.cpu.get_capabilities()
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32"
 
 

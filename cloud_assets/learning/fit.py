@@ -151,7 +151,7 @@ def fit(
                 module.to(memory_format=torch.channels_last)
             clip = optimisation.gradient_clip if module.automatic_optimization else None
             trainer = Trainer(
-                accelerator="gpu" if device.type == "cuda" else "cpu",
+                accelerator="gpu" if device.type == "cuda" else device.type,
                 devices=1 if device.index is None or device.type == "cpu" else [device.index],
                 precision=_LIGHTNING_PRECISION[precision],
                 max_epochs=-(-steps // len(training)),

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cloud_assets.inference.device import DeviceName, Precision
+
 
 class Optimisation(BaseModel):
     """How weights are fitted: shared by all tasks."""
@@ -57,13 +59,13 @@ class Optimisation(BaseModel):
         lt=1,
         description="Decay per step of an exponential moving average of the weights, e.g. 0.995.",
     )
-    precision: Literal["auto", "32", "bf16", "16"] = Field(
+    precision: Precision = Field(
         default="auto", description="Arithmetic; 'auto' takes bf16 where the processor is fast at it."
     )
     channels_last: bool = Field(
         default=True, description="Memory layout; faster for convolutions, not for InstanceNorm."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="'auto' takes a GPU if there is one.")
+    device: DeviceName = Field(default="auto", description="'auto' takes an NVIDIA GPU if there is one.")
     seed: int = Field(default=0, ge=0, description="Seed of the weights, the batches and the augmentation.")
     workers: int = Field(
         default=0, ge=0, description="Data loading processes; 0 loads in the main one, best on one or two cores."

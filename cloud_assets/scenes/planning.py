@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -13,7 +13,7 @@ from cloud_assets.families import FAMILIES, family_of
 from cloud_assets.families.scene_product import ProductSettings, SceneProduct
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.inference.bundle import ModelBundle, ModelCard
-from cloud_assets.inference.device import BackEndName
+from cloud_assets.inference.device import BackEndName, DeviceName
 from cloud_assets.inference.predictor import Predictor
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.version import __version__
@@ -31,7 +31,7 @@ class SceneOptions(ProductSettings):
         default=None, gt=0, description="Process and write at this coarser resolution. Unset: the scene's own."
     )
     back_end: BackEndName = Field(default="auto", description="Library that runs segmentation networks.")
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="'auto' takes a GPU if there is one.")
+    device: DeviceName = Field(default="auto", description="'auto' takes an NVIDIA GPU if there is one.")
     accept_other_level: bool = Field(
         default=False, description="Run a model on another processing level than it was trained on."
     )

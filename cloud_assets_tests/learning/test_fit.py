@@ -234,8 +234,11 @@ def test_averaged_weights_are_validated_and_kept(toy_recipe: Recipe, toy_run: Ru
     ]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize(("setting", "message"), [({"device": "cuda"}, "no GPU"), ({"precision": "16"}, "GPU")])
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [({"device": "cuda"}, "no such GPU"), ({"device": "mps"}, "no such GPU"), ({"precision": "16"}, "GPU")],
+)
 def test_what_needs_a_gpu_says_so(toy_recipe: Recipe, toy_run: Run, setting: dict[str, str], message: str) -> None:
     with pytest.raises(InvalidRecipe, match=message):
         train_by(toy_recipe(**setting), toy_run())
