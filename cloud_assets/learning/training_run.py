@@ -16,7 +16,7 @@ from cloud_assets.simulation import PHYSICS_VERSION
 _SIMULATED = frozenset({"simulation", "clouds"})
 """Fields of recipes that say how patches or clouds are simulated."""
 _WEIGHTS = ("encoder_weights", "weights")
-"""Fields of network specifications that name weights."""
+"""Fields of recipes and of network specifications that name weights."""
 
 TRAINING_VERSION = 6
 """Raised, and never lowered, when the same recipe on the same data would give other weights than before."""
@@ -66,8 +66,8 @@ def beyond_the_recipe(recipe: Mapping[str, Any]) -> list[str]:
     """What a recipe only names: the version of the physics, if patches or clouds are simulated; hashes of weights."""
     parts = [f"physics {PHYSICS_VERSION}"] if _SIMULATED & set(recipe) else []
     network = recipe.get("network")
-    names = [network.get(field) for field in _WEIGHTS] if isinstance(network, Mapping) else []
-    for name in names:
+    parents = [recipe, *([network] if isinstance(network, Mapping) else [])]
+    for name in (parent.get(field) for parent in parents for field in _WEIGHTS):
         file = SIMULATION_WEIGHTS if name == SIMULATION else Path(str(name)).expanduser()
         if name is not None and file.is_file():
             with file.open("rb") as opened:

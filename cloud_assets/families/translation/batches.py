@@ -81,12 +81,15 @@ class Pairs:
 class TrainingPairs(NumberedBatches):
     """Training batches: pairs cropped, flipped and scaled.
 
-    A batch holds radar (N, C, H, W) and optical (N, K, H, W) pictures, each followed by its validity (N, 1, H, W).
+    A batch holds radar (N, C, H, W) and optical (N, K, H, W) pictures, each followed by its validity (N, 1, H, W), and
+    whether the two are of the same place, 0 or 1 (N, 1, 1, 1).
     """
 
     pairs: Pairs
     indices: npt.NDArray[np.int64]
     """Rows of the training split."""
+    known: npt.NDArray[np.int64]
+    """Those of them that unpaired batches know as pairs; every second sample is one of them."""
     augmenter: Augmenter
     """Flips them, both sensors alike where they are paired."""
     is_paired: bool
@@ -97,19 +100,22 @@ class TrainingPairs(NumberedBatches):
     """Height and width are mirrored up to multiples of this."""
 
     def sample(self, stream: int, position: int) -> Sample:
-        """Radar and optical picture and their validity."""
+        """Radar and optical picture, their validity, and whether they are of the same place."""
+        is_pair = self.is_paired or (len(self.known) > 0 and position % 2 == 1)
+        matched = np.full((1, 1, 1), is_pair, np.float32)
         radar, seen = self._read(_RADAR, _RADAR, position)
-        if self.is_paired:
+        if is_pair:
             optical, observed = self._read(_OPTICAL, _RADAR, position)
             both, valid = self._augmented(_RADAR, position, np.concatenate([radar, optical]), seen & observed)
-            return self.pairs.scaled(both[: len(radar)], valid, both[len(radar) :], valid, self.multiple)
+            return *self.pairs.scaled(both[: len(radar)], valid, both[len(radar) :], valid, self.multiple), matched
         radar, seen = self._augmented(_RADAR, position, radar, seen)
         optical, observed = self._augmented(_OPTICAL, position, *self._read(_OPTICAL, _OPTICAL, position))
-        return self.pairs.scaled(radar, seen, optical, observed, self.multiple)
+        return *self.pairs.scaled(radar, seen, optical, observed, self.multiple), matched
 
     def _read(self, side: int, order: int, position: int) -> tuple[Floats, Flags]:
         """A window of one side of the pair at a position of the order of one side."""
-        row = int(self.indices[self.place(len(self.indices), position, order)])
+        rows = self.known if position % 2 and len(self.known) else self.indices
+        row = int(rows[self.place(len(rows), position, order)])
         rng = np.random.default_rng((self.seed, order, position))
         shape = self.pairs.store.roles[self.pairs.roles[order]].shape[1:]
         return self.pairs.read(side, row, random_window(rng, shape, self.crop))

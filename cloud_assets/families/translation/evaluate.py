@@ -43,7 +43,7 @@ def evaluate(recipe: TranslationEvaluation, run: EvaluationRun) -> Evaluation:
     target = pairs.target
     test, validation = run.test_rows(needs_masks=False), run.splits.indices("validation")
     rules: dict[str, Rule] = {MODEL: lambda radar: predictor.predict(radar)["reflectance"]}
-    rules |= _baselines(pairs, run.splits.indices("train"), recipe)
+    rules |= baselines(pairs, run.splits.indices("train"), recipe)
     tested = _scored(recipe, pairs, rules, test, "Testing", run.progress)
     if not tested[MODEL].pixels:
         raise NoUsablePatches(f"{card.task}/{card.variant}: no pixel of the test split was seen by both sensors.")
@@ -69,7 +69,7 @@ def evaluate(recipe: TranslationEvaluation, run: EvaluationRun) -> Evaluation:
     return evaluation_of(recipe, run, found)
 
 
-def _baselines(pairs: Pairs, rows: npt.NDArray[np.int64], recipe: TranslationEvaluation) -> dict[str, Rule]:
+def baselines(pairs: Pairs, rows: npt.NDArray[np.int64], recipe: TranslationEvaluation) -> dict[str, Rule]:
     """The training patches' mean colour everywhere, and a linear regression on VV, VH, their local means and variances.
 
     The regression is fitted on about as many pixels as the recipe says, spread evenly over the patches.

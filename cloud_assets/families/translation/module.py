@@ -19,8 +19,9 @@ from cloud_assets.learning.fit import TrainedModule, build_optimiser
 from cloud_assets.networks.generators import fix_statistics
 from cloud_assets.patches.preprocessing import Preprocessing
 
-Pair = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Radar (N, C, H, W) and optical (N, K, H, W) pictures, each followed by its validity (N, 1, H, W)."""
+Pair = tuple[Tensor, ...]
+"""Radar (N, C, H, W) and optical (N, K, H, W) pictures, each followed by its validity (N, 1, H, W); in training whether
+they are of the same place (N, 1, 1, 1)."""
 
 
 def mean_where(values: Tensor, valid: Tensor) -> Tensor:
@@ -60,6 +61,8 @@ class Translated:
     """True optical pictures."""
     observed: Tensor
     """(N, 1, H, W), their validity."""
+    known: Tensor
+    """(N, 1, H, W), the same where the radar picture is of the same place, else 0."""
     made: Tensor
     """Optical pictures made of the radar pictures."""
     ndvi: Tensor
@@ -162,12 +165,13 @@ class TranslationModule(TrainedModule):
         optimiser.step()
 
     def _translate(self, batch: Pair) -> Translated:
-        radar, seen, optical, observed = batch
+        radar, seen, optical, observed, matched = batch
         loss, make = self.recipe.loss, self.networks["generator"]
         radar, optical = self.to_layout(radar), self.to_layout(optical)
         whole = make(radar)
         made = whole[:, : self._bands]
-        pictures = Translated(optical, observed, made, whole[:, self._bands :], {"optical": (optical, made)}, {})
+        judged = {"optical": (optical, made)}
+        pictures = Translated(optical, observed, observed * matched, made, whole[:, self._bands :], judged, {})
         if loss.cycle:
             back = self.networks["back"]
             radar_back, radar_made = back(made), back(optical)
@@ -183,7 +187,7 @@ class TranslationModule(TrainedModule):
 
     def _losses(self, pictures: Translated) -> dict[str, Tensor]:
         """The parts of the generators' loss by the names of their weights, each not weighted yet."""
-        weights, optical, observed = self.recipe.loss, pictures.optical, pictures.observed
+        weights, optical, known = self.recipe.loss, pictures.optical, pictures.known
 
         def distance(made: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
             return mean_where((made - truth).abs(), valid)
@@ -192,21 +196,21 @@ class TranslationModule(TrainedModule):
         for name, (first, second) in pictures.reproduced.items():
             terms[name] = distance(*first) + distance(*second)
         if weights.paired_l1:
-            terms["paired_l1"] = distance(pictures.made, optical, observed)
+            terms["paired_l1"] = distance(pictures.made, optical, known)
         if weights.paired_l2:
-            terms["paired_l2"] = mean_where((pictures.made - optical).square(), observed)
+            terms["paired_l2"] = mean_where((pictures.made - optical).square(), known)
         if weights.ndvi:
             red, infrared = (self._reflectance(optical)[:, [band]] for band in self._vegetation)
-            terms["ndvi"] = distance(pictures.ndvi, (infrared - red) / (infrared + red).clamp_min(1e-3), observed)
+            terms["ndvi"] = distance(pictures.ndvi, (infrared - red) / (infrared + red).clamp_min(1e-3), known)
         # Spectrum and frequencies of all pictures that have a true one to be compared with.
-        compared = [pictures.made] if self.recipe.pairing == "paired" else []
-        compared += [] if pictures.optical_back is None else [pictures.optical_back]
-        if compared and weights.spectral:
+        compared = [(pictures.made, known)]
+        compared += [] if pictures.optical_back is None else [(pictures.optical_back, pictures.observed)]
+        if weights.spectral:
             true = self._reflectance(optical)
-            angles = [spectral_angle(self._reflectance(picture), true, observed) for picture in compared]
+            angles = [spectral_angle(self._reflectance(picture), true, there) for picture, there in compared]
             terms["spectral"] = torch.stack(angles).sum()
-        if compared and weights.frequency:
-            distances = [frequency_distance(picture, optical, observed) for picture in compared]
+        if weights.frequency:
+            distances = [frequency_distance(picture, optical, there) for picture, there in compared]
             terms["frequency"] = torch.stack(distances).sum()
         return terms
 

@@ -29,7 +29,8 @@ PAPER_OPTIMISATION = Optimisation(
 )
 """That of CycleGAN and pix2pix, with fewer epochs."""
 
-_NEED_PAIRS = ("paired_l1", "paired_l2", "perceptual", "ndvi")
+_NEED_PAIRS = ("paired_l1", "paired_l2", "ndvi", "perceptual")
+"""Losses that compare pictures of the same place; a few pairs are enough for all but the last."""
 
 
 class TranslationLoss(BaseModel):
@@ -79,6 +80,12 @@ class Translation(Recipe):
         description="'unpaired': radar and optical patches of a batch are of different places, as CycleGAN has it; "
         "'paired': of the same, so that losses may compare them.",
     )
+    pairs: int = Field(
+        default=0,
+        ge=0,
+        description="How many training patches an unpaired recipe knows as pairs, for the losses that compare such; "
+        "every second sample is one of them (Tripathy et al. 2018, arXiv:1805.03189).",
+    )
     conditional: bool = Field(
         default=False, description="The discriminator also sees the radar picture, as in pix2pix; needs pairs."
     )
@@ -90,6 +97,11 @@ class Translation(Recipe):
     )
     input_clip: tuple[float, float] = Field(default=(-25.0, 0.0), description="Backscatter is clipped to this, dB.")
     output_clip: tuple[float, float] = Field(default=(0.0, 1.0), description="Reflectance is clipped to this.")
+    weights: str = Field(
+        default="none",
+        min_length=1,
+        description="'none', or the weights file of an earlier model of this network and these bands to go on from.",
+    )
     start_at_mean: bool = Field(
         default=True,
         description="The generator begins with the mean colour of the training patches instead of with grey; the paper "
@@ -107,9 +119,10 @@ class Translation(Recipe):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        needing = [name for name in _NEED_PAIRS if getattr(self.loss, name)]
-        if self.conditional:
-            needing.append("conditional")
+        if self.pairs and self.pairing == "paired":
+            raise InvalidRecipe("pairs is for unpaired recipes, a paired one knows all: set it to 0.")
+        needing = [name for name in (_NEED_PAIRS[-1:] if self.pairs else _NEED_PAIRS) if getattr(self.loss, name)]
+        needing += ["conditional"] * self.conditional
         if needing and self.pairing == "unpaired":
             raise InvalidRecipe(f"{', '.join(needing)} compares pictures of the same place: set pairing to 'paired'.")
         if self.loss.perceptual and not self.loss.adversarial:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from cloud_assets.families.translation.recipe import Translation, TranslationSec
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.session import Plan, require_rows, train_model
 from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.networks.pretrained import load_weights, read_weights
 from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.statistics import band_positions, band_statistics, fitted_preprocessing
 
@@ -60,7 +62,9 @@ def _plan(recipe: Translation, run: TrainingRun) -> Plan:
     module = TranslationModule(
         recipe, len(radar.bands), target, WholePairs(pairs, samples, batch_size=together, multiple=multiple)
     )
-    if recipe.start_at_mean:
+    if recipe.weights != "none":
+        load_weights(module.networks["generator"], read_weights(Path(recipe.weights).expanduser()), recipe.weights)
+    elif recipe.start_at_mean:
         _start_at_mean(module, pairs, training)
     monitor = None if recipe.collapse_patience is None else CollapseMonitor(recipe.collapse_patience)
     section = TranslationSection(
@@ -74,6 +78,8 @@ def _plan(recipe: Translation, run: TrainingRun) -> Plan:
         training=TrainingPairs(
             pairs,
             training,
+            # Spread evenly, for neighbours in the store are of one place.
+            training[np.linspace(0, len(training) - 1, min(recipe.pairs, len(training))).astype(np.int64)],
             Augmenter(recipe.augmentation),
             is_paired=recipe.pairing == "paired",
             batch_size=optimisation.batch_size,

@@ -8,16 +8,20 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from cloud_assets.errors import InvalidRecipe, TrainingFailed
+from cloud_assets.errors import InvalidModel, InvalidRecipe, TrainingFailed
 from cloud_assets.families import load_predictor
+from cloud_assets.families.translation.batches import Pairs, TrainingPairs
 from cloud_assets.families.translation.module import ImagePool
 from cloud_assets.families.translation.recipe import Translation, TranslationLoss, cyclegan, pix2pix
 from cloud_assets.families.translation.train import CollapseMonitor
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.callbacks import LAST_CHECKPOINT
-from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.learning.training_run import TrainingRun, fingerprint
 from cloud_assets.networks.specifications import PatchDiscriminator, ResNetGenerator
+from cloud_assets.patches.augmentation import Augmentation
+from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.splits import PlaceSplit
+from cloud_assets.patches.statistics import fitted_preprocessing
 from cloud_assets.patches.store import PatchStore
 from cloud_assets_tests.any_family import train_by
 from cloud_assets_tests.radar_pairs import OPTICAL, backscatter, reflectance_of, write_pairs
@@ -170,6 +174,57 @@ def test_every_loss_can_be_switched_on(pairs: PatchStore, tiny: Recipes, tmp_pat
     assert load_predictor(bundle, "cpu").predict(pairs.array("sar")[:1])["ndvi"].shape == (1, 32, 32)
     assert len(pictures) == 1
     assert pictures[0].startswith(b"\x89PNG")
+
+
+def test_every_second_sample_is_a_known_pair(pairs: PatchStore) -> None:
+    rows, known = PlaceSplit().split(pairs).indices("train"), np.array([1, 5])
+    scaling = (
+        fitted_preprocessing(pairs, role="sar", clip=(-25.0, 0.0), scaled_to=(-1.0, 1.0)),
+        fitted_preprocessing(pairs, role="optical", clip=(0.0, 1.0), scaled_to=(-1.0, 1.0)),
+    )
+    batches = TrainingPairs(
+        Pairs(pairs, ("sar", "optical"), ([0, 1], [0, 1, 2, 3]), scaling),
+        rows, known, Augmenter(Augmentation.none()), is_paired=False, batch_size=2, crop=None, multiple=1, seed=0,
+    )  # fmt: skip
+    seen = set()
+    for number in range(10):
+        radar, _, optical, _, matched = batches[number]
+        assert matched.shape == (2, 1, 1, 1)
+        assert matched.ravel().tolist() == [0, 1]
+        dn = scaling[0].normalise(pairs.array("sar")[:], np.ones((14, 32, 32), bool))
+        row = int(np.abs(dn - radar[1]).mean(axis=(1, 2, 3)).argmin())
+        seen.add(row)
+        # Reflectance of a pair follows its own backscatter.
+        assert np.corrcoef(radar[1, 0].ravel(), optical[1, 0].ravel())[0, 1] > 0.9
+    assert seen == set(known)
+
+
+def test_a_few_pairs_are_enough_for_paired_losses(pairs: PatchStore, tiny: Recipes, tmp_path: Path) -> None:
+    loss = TranslationLoss(paired_l1=10)
+    _, rows = train(tiny(cyclegan(*OPTICAL), loss=loss, pairs=3, max_epochs=1), pairs, tmp_path)
+    assert rows[0]["train_paired_l1_loss"] > 0
+    with pytest.raises(ValidationError, match="perceptual compares"):
+        Translation(bands=OPTICAL, pairs=3, loss=TranslationLoss(perceptual=1))
+    with pytest.raises(ValidationError, match="a paired one knows all"):
+        Translation(bands=OPTICAL, pairs=3, pairing="paired")
+
+
+def test_a_training_goes_on_from_the_weights_of_another(pairs: PatchStore, tiny: Recipes, tmp_path: Path) -> None:
+    recipe = tiny(pix2pix(*OPTICAL), max_epochs=1, learning_rate=1e-2, weight_averaging=None)
+    first, _ = train(recipe, pairs, tmp_path / "first")
+    first.save(tmp_path / "model")
+    file = str(tmp_path / "model" / "weights.safetensors")
+    still = tiny(pix2pix(*OPTICAL), weights=file, max_epochs=1, learning_rate=1e-12, weight_averaging=None, seed=5)
+    second, _ = train(still, pairs, tmp_path / "second")
+    for name, parameter in first.network().named_parameters():
+        torch.testing.assert_close(second.state_dict()[name], parameter.detach())
+    splits = PlaceSplit().split(pairs)
+    before = fingerprint(still, pairs, splits)
+    second.save(tmp_path / "model")
+    assert fingerprint(still, pairs, splits) != before
+    wider = still.model_copy(update={"network": still.network.model_copy(update={"width": 8})})
+    with pytest.raises(InvalidModel, match="another architecture"):
+        train(wider, pairs, tmp_path / "third")
 
 
 def test_identity_is_refused_where_band_counts_differ(pairs: PatchStore, tiny: Recipes, tmp_path: Path) -> None:
