@@ -62,10 +62,8 @@ _REFUSED_SIGNS = re.compile(r"[^\w\-./ :]")  # what MLflow refuses in the name o
 _METRICS_A_CALL, _PARAMETERS_A_CALL, _PARAMETER_LENGTH = 1000, 100, 6000
 RUN_FILE = "mlflow_run.json"
 """In a training's workspace: which run belongs to it, so that a resumed training goes on in the same run."""
-MODEL_TAG = "model_id"
-"""Tag of a run: the logged model that it produced."""
-EVALUATION_TAG = "evaluation_version"
-"""Tag of a run: the evaluation that was logged with it."""
+MODEL_TAG = "model_id"  # tag of a run: the logged model that it produced
+EVALUATION_TAG = "evaluation_version"  # tag of a run: the evaluation that was logged with it
 
 _PARENT_TAG = "mlflow.parentRunId"
 _CREATION_TAG = "creation"

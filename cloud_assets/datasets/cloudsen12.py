@@ -70,9 +70,7 @@ class CloudSEN12(Dataset):
     expected_samples: Annotated[int, Field(ge=0)] = Field(
         50_249, description="How many samples the published parts hold together; 0 to not check."
     )
-    allow_missing_parts: bool = Field(
-        False, description="Work with some of the published parts, such as 0000 and 0004."
-    )
+    allow_missing_parts: bool = Field(False, description="Work with some of the published parts, as 0000 and 0004.")
 
     @field_validator("label_types")
     @classmethod
@@ -113,9 +111,7 @@ class CloudSEN12(Dataset):
             f"parts are missing: {', '.join(absent)}" if absent else self._count_problem(table) if published else ""
         )
         if problem and not self.allow_missing_parts:
-            raise InvalidData(
-                f"{files[0].parent}: {problem}. Download what is missing, or set allow_missing_parts to do without."
-            )
+            raise InvalidData(f"{files[0].parent}: {problem}. Download what is missing, or set allow_missing_parts.")
         if problem:
             notes.append(f"Incomplete: {problem}.")
         return table

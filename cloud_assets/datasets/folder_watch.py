@@ -11,8 +11,7 @@ from pathlib import Path
 
 State = tuple[int, int, int]
 """Number of files, their bytes, and a number that changes with their names or times of modification."""
-DATA = ""
-"""Key of a whole data folder in :func:`look_at_data`."""
+DATA = ""  # key of a whole data folder in :func:`look_at_data`
 _MODULUS = 2**63
 
 

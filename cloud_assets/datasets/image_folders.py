@@ -13,8 +13,7 @@ from cloud_assets.datasets.rasters import file_digest, open_raster, read_header
 from cloud_assets.datasets.scene import RasterBand, Scene
 from cloud_assets.errors import InvalidData, InvalidRecipe, NoUsablePatches
 
-NORMAL, CLOUDY = "noncloud", "cloud"
-"""Names of the two folders, and labels of the pictures in them."""
+NORMAL, CLOUDY = "noncloud", "cloud"  # names of the two folders, and labels of the pictures in them
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _CHANNELS: Mapping[int, tuple[tuple[int, int, int], str]] = {

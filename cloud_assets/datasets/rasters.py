@@ -18,8 +18,7 @@ from cloud_assets.errors import InvalidData
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-Window = tuple[int, int, int, int]
-"""(first column, first row, width, height) in pixels; it may reach past the raster."""
+Window = tuple[int, int, int, int]  # (first column, first row, width, height) in pixels; it may reach past the raster
 
 _SUBFILE = re.compile(r"/vsisubfile/(\d+)_(\d+),(.+)", re.DOTALL)
 

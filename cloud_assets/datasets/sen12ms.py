@@ -63,9 +63,7 @@ class Sen12MS(Dataset):
     seasons: tuple[Season, ...] = Field(
         ("spring", "summer", "fall", "winter"), description="Seasons to use, of those that are there."
     )
-    max_pairs: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="How many pairs to choose reproducibly; empty: all."
-    )
+    max_pairs: Annotated[int, Field(ge=1)] | None = Field(None, description="How many pairs to choose; empty: all.")
     seed: int = Field(0, description="Another seed chooses other pairs.")
     holdout_list: str | None = Field(
         None,

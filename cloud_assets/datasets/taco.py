@@ -37,8 +37,7 @@ PART = re.compile(r"(?P<stem>.+)\.(?P<number>\d{4})\.part\.taco")
 
 _MAGIC = (b"#y", b"WX")
 _TABLE = "samples.parquet"
-_CONNECT_SECONDS, _READ_SECONDS = 5, 60
-"""Without network the answer comes at once instead of after retries."""
+_CONNECT_SECONDS, _READ_SECONDS = 5, 60  # without network the answer comes at once instead of after retries
 _ATTEMPTS = 4
 _THREADS = 8
 

@@ -41,22 +41,16 @@ class Family:
     :mod:`cloud_assets.families` by one line.
     """
 
-    name: ClassVar[str]
-    """As in model cards."""
-    recipe: ClassVar[type[Recipe]]
-    """Base class of the recipes."""
-    evaluator: ClassVar[type[Evaluator]]
-    """The settings of evaluations."""
-    card_section: ClassVar[type[CardSection]]
-    """What only this family's model cards hold."""
-    products: ClassVar[tuple[SceneProduct, ...]] = ()
-    """What its models make of whole scenes."""
+    name: ClassVar[str]  # as in model cards
+    recipe: ClassVar[type[Recipe]]  # base class of the recipes
+    evaluator: ClassVar[type[Evaluator]]  # the settings of evaluations
+    card_section: ClassVar[type[CardSection]]  # what only this family's model cards hold
+    products: ClassVar[tuple[SceneProduct, ...]] = ()  # what its models make of whole scenes
     stac_task: ClassVar[str] = "regression"
     """What its models do, in the words of STAC's machine-learning-model extension."""
     not_served: ClassVar[frozenset[str]] = frozenset()
     """Parts of an answer that the others imply; a served model leaves them out."""
-    why_not_exported: ClassVar[str] = ""
-    """Why its models cannot be exported to ONNX; empty: they can."""
+    why_not_exported: ClassVar[str] = ""  # why its models cannot be exported to ONNX; empty: they can
 
     def train(self, recipe: Any, run: TrainingRun) -> ModelBundle:
         """Trains on the run's patches, or goes on where an interrupted training of the same run stopped.

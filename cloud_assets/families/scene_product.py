@@ -18,10 +18,8 @@ from cloud_assets.inference.bundle import ModelCard
 from cloud_assets.inference.device import Parallelism
 from cloud_assets.inference.predictor import Predictor
 
-DEFAULT_PATCH = 256
-"""Side of windows for models whose card names no patch size, pixels."""
-_OVERLAP_OF_PATCHES = 4
-"""Windows of models that know one patch size overlap by this part of it."""
+DEFAULT_PATCH = 256  # side of windows for models whose card names no patch size, pixels
+_OVERLAP_OF_PATCHES = 4  # windows of models that know one patch size overlap by this part of it
 
 
 class ProductSettings(BaseModel):
@@ -29,24 +27,24 @@ class ProductSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    window: int = Field(default=1024, ge=32, description="Largest side of the windows of segmentation, pixels.")
-    overlap: int = Field(default=32, ge=0, description="Smallest overlap of neighbouring windows, pixels.")
+    window: int = Field(1024, ge=32, description="Largest side of the windows of segmentation, pixels.")
+    overlap: int = Field(32, ge=0, description="Smallest overlap of neighbouring windows, pixels.")
     batch_megapixels: float = Field(
-        default=0.3, gt=0, description="Pixels that go through a network at once, in millions: the memory budget."
+        0.3, gt=0, description="Pixels that go through a network at once, in millions: the memory budget."
     )
     test_time_augmentation: bool | None = Field(
-        default=None, description="Average the prediction over flips. Unset: as the model was validated."
+        None, description="Average the prediction over flips. Unset: as the model was validated."
     )
     operating_point: Literal["sensitive", "balanced", "strict"] | None = Field(
-        default=None,
+        None,
         description="Threshold and outline of cloud masks for a purpose: find all cloud, or be sure of it. Unset: the "
         "model's own.",
     )
     validity_buffer_metres: float = Field(
-        default=150.0, ge=0, description="Around clouds and shadows this far, pixels are not usable, metres."
+        150.0, ge=0, description="Around clouds and shadows this far, pixels are not usable, metres."
     )
     feather_metres: float = Field(
-        default=100.0, ge=0, description="Width of the blend at the edge of filled pixels in the cloud-free estimate."
+        100.0, ge=0, description="Width of the blend at the edge of filled pixels in the cloud-free estimate."
     )
 
     @model_validator(mode="after")
@@ -71,35 +69,24 @@ class SceneProduct:
     """A raster that models make of a scene; also the name of its file without ``.tif``."""
 
     name: str
-    title: str
-    """For people."""
-    family: str
-    """Whose models make it."""
+    title: str  # for people
+    family: str  # whose models make it
     make: Callable[[SceneWork], None]
     """Opens drafts by :meth:`SceneWork.draft`, writes them, and notes statistics. Products that come out of one pass
     over the scene share one function, which is called once."""
-    form: RasterForm | Callable[[SceneWork], RasterForm]
-    """What the raster holds, or how to find out."""
-    needs: tuple[str, ...] = ()
-    """Products that have to be made before."""
+    form: RasterForm | Callable[[SceneWork], RasterForm]  # what the raster holds, or how to find out
+    needs: tuple[str, ...] = ()  # products that have to be made before
     or_from: tuple[str, ...] = ()
     """Products that replace a model of the family where there is none; beside a model they are made if possible."""
-    reads: Literal["scene", "radar"] = "scene"
-    """What the model reads: the scene, or the radar scene of the same place."""
-    level: str | None = None
-    """The only level of scenes that it is made of; None: any that the model reads."""
-    companions: tuple[SceneProduct, ...] = ()
-    """Rasters that are always written together with this one."""
-    any_back_end: bool = False
-    """Whether a library other than PyTorch may run the model's network."""
-    counts_pixels: bool = False
-    """Whether ``make`` calls :attr:`SceneWork.progress` for each pixel of the scene."""
-    shares_nodata: bool = False
-    """Whether it lies on the scene's own pixels and has nodata exactly where the scene has."""
+    reads: Literal["scene", "radar"] = "scene"  # what the model reads: the scene, or the radar scene of the same place
+    level: str | None = None  # the only level of scenes that it is made of; None: any that the model reads
+    companions: tuple[SceneProduct, ...] = ()  # rasters that are always written together with this one
+    any_back_end: bool = False  # whether a library other than PyTorch may run the model's network
+    counts_pixels: bool = False  # whether ``make`` calls :attr:`SceneWork.progress` for each pixel of the scene
+    shares_nodata: bool = False  # whether it lies on the scene's own pixels and has nodata exactly where the scene has
     picture: Callable[[RasterDraft, SceneSource], Picture] | None = None
     """How it is shown; None: by its colour table, else from dark for low to bright for high."""
-    note: str = ""
-    """What a reader of the picture should know."""
+    note: str = ""  # what a reader of the picture should know
 
 
 class Models(Protocol):
@@ -122,23 +109,18 @@ class Models(Protocol):
 class SceneWork:
     """A scene while its rasters are made."""
 
-    source: SceneSource
-    """The scene, on the grid of its products."""
-    radar: SceneSource | None
-    """A radar scene of the same place, on the same grid."""
+    source: SceneSource  # the scene, on the grid of its products
+    radar: SceneSource | None  # a radar scene of the same place, on the same grid
     models: Models
     settings: ProductSettings
-    scratch: Path
-    """Folder for drafts."""
-    progress: Callable[[int], None]
-    """Called with the number of finished pixels."""
+    scratch: Path  # folder for drafts
+    progress: Callable[[int], None]  # called with the number of finished pixels
     share: Parallelism = field(default_factory=Parallelism.of_machine)
     drafts: dict[str, RasterDraft] = field(default_factory=dict)
     """Product -> its draft, finished once its function has returned."""
     statistics: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    back_end: str = ""
-    """Library and arithmetic that ran the network, where it could be chosen."""
+    back_end: str = ""  # library and arithmetic that ran the network, where it could be chosen
 
     def draft(self, product: SceneProduct, grid: Grid | None = None) -> RasterDraft:
         """A draft of a product to write to, in a ``with`` block; without a grid it lies on the scene's own pixels."""

@@ -176,8 +176,7 @@ class Tiling:
 
 
 Values = npt.NDArray[np.float32]
-Outputs = Mapping[str, npt.NDArray[Any]]
-"""What a model says of a batch, by name; the first axis counts windows."""
+Outputs = Mapping[str, npt.NDArray[Any]]  # what a model says of a batch, by name; the first axis counts windows
 Infer = Callable[[npt.NDArray[Any], Sequence[tuple[slice, slice]]], Outputs]
 """(N, C, height, width) digital numbers, and which rows and columns of each window lie in the scene -> outputs; called
 from several threads at once."""

@@ -34,8 +34,7 @@ class BackEnd(Protocol):
     It takes preprocessed pixels (N, C, H, W) and returns logits (N, K, H, W) in float32.
     """
 
-    name: str
-    """Library and arithmetic, such as "openvino bfloat16 on cpu"."""
+    name: str  # library and arithmetic, such as "openvino bfloat16 on cpu"
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Logits of preprocessed pixels."""

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-SCHEMA_VERSION = 1
-"""Raised whenever a card of the old form could be misread."""
+SCHEMA_VERSION = 1  # raised whenever a card of the old form could be misread
 
 
 StoppedBy = Literal["steps", "time limit", "early stopping"]
@@ -52,8 +51,8 @@ class TrainingRecord(BaseModel):
     fingerprint: str = Field(description="Hash of recipe and data: the same fingerprint means the same training.")
     seconds: float = Field(description="Wall-clock time of the training, without interruptions.")
     device: str
-    steps_run: int | None = Field(default=None, description="Steps trained in all. Unset in older cards.")
-    stopped_by: StoppedBy | None = Field(default=None, description="What ended the training. Unset in older cards.")
+    steps_run: int | None = Field(None, description="Steps trained in all. Unset in older cards.")
+    stopped_by: StoppedBy | None = Field(None, description="What ended the training. Unset in older cards.")
 
 
 class ModelCard(BaseModel):
@@ -69,9 +68,9 @@ class ModelCard(BaseModel):
     in_channels: int = Field(ge=1)
     out_channels: int = Field(ge=1)
     preprocessing: Preprocessing = Field(description="From raw digital numbers to the network's input.")
-    classes: tuple[str, ...] = Field(default=(), description="Names of the classes, by their index.")
+    classes: tuple[str, ...] = Field((), description="Names of the classes, by their index.")
     threshold: Threshold | None = None
-    patch_size: int | None = Field(default=None, description="Side of the training patches, pixels.")
+    patch_size: int | None = Field(None, description="Side of the training patches, pixels.")
     training: TrainingRecord
     metrics: dict[str, float] = Field(default_factory=dict, description="On the validation split.")
     software: dict[str, str] = Field(default_factory=dict, description="Versions of the libraries at training.")

@@ -80,10 +80,8 @@ class Parallelism:
     workers.
     """
 
-    workers: int
-    """Calls of the network at once."""
-    threads: int
-    """Threads of each call."""
+    workers: int  # calls of the network at once
+    threads: int  # threads of each call
 
     @classmethod
     def of_machine(cls) -> Parallelism:

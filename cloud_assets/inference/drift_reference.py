@@ -12,8 +12,7 @@ from cloud_assets.errors import InvalidModel
 from cloud_assets.inference.bundle import CardSection, ModelCard
 from cloud_assets.patches.preprocessing import Preprocessing
 
-SCHEMA_VERSION = 2
-"""1 held band statistics only, which tell nothing about how much one scene differs from the next."""
+SCHEMA_VERSION = 2  # 1 held band statistics only, which tell nothing about how much one scene differs from the next
 
 Columns = dict[str, tuple[float, ...]]
 
@@ -100,12 +99,7 @@ def image_features(dn: npt.NDArray[Any], preprocessing: Preprocessing, names: Se
     pixels = pixels[:, :: max(1, pixels.shape[1] // _ENOUGH_PIXELS)].astype(np.float64)
     dark = np.percentile(pixels, _DARK, axis=1)
     scale = np.log(np.maximum(dark, _SMALLEST)) if preprocessing.profile.unit == "reflectance" else dark
-    parts = {
-        "mean": pixels.mean(axis=1),
-        "std": pixels.std(axis=1),
-        "dark": dark,
-        "colour": scale - scale.mean(),
-    }
+    parts = {"mean": pixels.mean(axis=1), "std": pixels.std(axis=1), "dark": dark, "colour": scale - scale.mean()}
     # One band has no colour.
     shown = parts if len(pixels) > 1 else {name: values for name, values in parts.items() if name != "colour"}
     return {

@@ -13,14 +13,14 @@ class ExportRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    opset: int = Field(default=18, ge=17, description="Version of the ONNX operator set.")
-    parity_inputs: int = Field(default=32, ge=1, description="Inputs on which both networks have to agree.")
+    opset: int = Field(18, ge=17, description="Version of the ONNX operator set.")
+    parity_inputs: int = Field(32, ge=1, description="Inputs on which both networks have to agree.")
     tolerance: float = Field(
-        default=1e-3, gt=0, description="Largest difference of a logit, as a share of the largest logit (at least 1)."
+        1e-3, gt=0, description="Largest difference of a logit, as a share of the largest logit (at least 1)."
     )
-    int8: bool = Field(default=True, description="Also make a network of 8-bit integers.")
+    int8: bool = Field(True, description="Also make a network of 8-bit integers.")
     calibration_inputs: int = Field(
-        default=64, ge=1, description="Training patches that the ranges of the 8-bit network are measured on."
+        64, ge=1, description="Training patches that the ranges of the 8-bit network are measured on."
     )
 
 
@@ -34,16 +34,12 @@ class ExportRecord(BaseModel):
     input_name: str
     input_shape: tuple[int | str, ...]
     inputs_compared: int = Field(description="Number of inputs on which the two networks were compared.")
-    max_difference: float = Field(
-        description="Largest absolute difference of a logit between ONNX Runtime and PyTorch."
-    )
+    max_difference: float = Field(description="Largest difference of a logit between ONNX Runtime and PyTorch.")
     bytes: int
     int8_file: str | None = None
     int8_bytes: int | None = None
-    int8_max_difference: float | None = Field(default=None, description="The same for the 8-bit network.")
-    int8_agreement: float | None = Field(
-        default=None, description="Share of the compared inputs whose largest logit is the same."
-    )
+    int8_max_difference: float | None = Field(None, description="The same for the 8-bit network.")
+    int8_agreement: float | None = Field(None, description="Share of the inputs whose largest logit is the same.")
     calibration_inputs: int | None = None
     milliseconds: float = Field(description="Time of one input on this machine's processor, one thread.")
     int8_milliseconds: float | None = None

@@ -62,12 +62,9 @@ Pixels = npt.NDArray[np.float32]
 class ExportedModel:
     """A model's networks as ONNX files beside its card, which names file, operator set and parity."""
 
-    card: ModelCard
-    """The model's card with an :class:`ExportSection`."""
-    network: bytes
-    """Content of the ONNX file: preprocessed pixels in, logits out."""
-    int8: bytes | None = None
-    """Content of the 8-bit one."""
+    card: ModelCard  # the model's card with an :class:`ExportSection`
+    network: bytes  # content of the ONNX file: preprocessed pixels in, logits out
+    int8: bytes | None = None  # content of the 8-bit one
 
     @property
     def record(self) -> ExportRecord:

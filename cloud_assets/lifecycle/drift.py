@@ -44,10 +44,8 @@ CAPTIONS = {
     "batches": "p_value: share of undisturbed batches of the same structure that are as unusual.",
     "features": "The latest joint batch, most unusual feature first. excess: standard deviations above what is usual.",
 }
-IMAGES_SAMPLED = 300
-"""Patches whose pixels are described."""
-ANSWERS_SAMPLED = 64
-"""Patches that the model answers for: each costs a prediction."""
+IMAGES_SAMPLED = 300  # patches whose pixels are described
+ANSWERS_SAMPLED = 64  # patches that the model answers for: each costs a prediction
 _KEPT = 500  # batches that a report remembers
 _INDEX_COLUMNS = ("batch", "seen")
 
@@ -148,12 +146,7 @@ def drawn(batches: Sequence[BatchDrift]) -> dict[str, bytes]:
 
 
 def drift_report(
-    task: str,
-    bundle: ModelBundle,
-    store: PatchStore,
-    scenes: Path,
-    previous: DriftReport | None,
-    recipe: DriftRecipe,
+    task: str, bundle: ModelBundle, store: PatchStore, scenes: Path, previous: DriftReport | None, recipe: DriftRecipe
 ) -> DriftReport:
     """Compares new scenes and new patches with the champion's training reference.
 

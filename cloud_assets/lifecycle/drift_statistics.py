@@ -33,9 +33,7 @@ class DriftRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    resamples: int = Field(
-        999, ge=99, le=100_000, description="Batches drawn from the reference to learn what is usual."
-    )
+    resamples: int = Field(999, ge=99, le=100_000, description="Batches drawn from the reference to tell the usual.")
     warning: float = Field(
         0.02, gt=0, lt=1, description="A batch as unusual as this share of undisturbed ones, or more so, is a warning."
     )

@@ -40,9 +40,7 @@ def export_model(
 
     family = family_of(bundle)
     if family.why_not_exported:
-        raise InvalidRecipe(
-            f"{task.name}: models of the family {family.name} are not exported: {family.why_not_exported}."
-        )
+        raise InvalidRecipe(f"{task.name}: {family.name} models are not exported: {family.why_not_exported}.")
     predictor = family.predictor(bundle, "cpu")
     training = splits.indices("train")
     exported = export(

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 TrialState = Literal["complete", "pruned", "failed", "interrupted"]
 STATES: tuple[TrialState, ...] = get_args(TrialState)
-REASON = "reason"
-"""Attribute of a trial in Optuna's storage: why it did not come to its end."""
+REASON = "reason"  # attribute of a trial in Optuna's storage: why it did not come to its end
 CAPTIONS: Mapping[str, str] = {
     "trials": "Best first; interrupted trials were run again under another number.",
     "optimization_history": "Value of each complete trial, and the best one so far.",

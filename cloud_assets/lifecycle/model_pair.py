@@ -19,8 +19,7 @@ from cloud_assets.tasks import TASKS
 if TYPE_CHECKING:
     import pandas as pd
 
-SHOWN_ENDS, _PICTURES = 100, 4
-"""How many patches the page shows of either end of the table, and as pictures."""
+SHOWN_ENDS, _PICTURES = 100, 4  # how many patches the page shows of either end of the table, and as pictures
 _MEASURES = {
     "wrong_percentage": ("per_patch", "share of wrong pixels (%)"),
     "class_error": ("per_sample", "classes away from the true one"),

@@ -19,8 +19,7 @@ from cloud_assets.tasks.task import Task
 if TYPE_CHECKING:
     from cloud_assets.tracking import RegisteredVersion, Tracker
 
-REGISTERED = "models:/"
-"""How references to the registry begin."""
+REGISTERED = "models:/"  # how references to the registry begin
 _SHIPPED = f"the model that comes with the package (--model {SIMULATION})"
 
 

@@ -13,9 +13,7 @@ _Reason = Annotated[str, typer.Option(help="Why; noted with the version.")]
 
 
 @app.command("list")
-def list_versions(
-    task: Annotated[str | None, typer.Argument(help="Name of a task; default: all.")] = None,
-) -> None:
+def list_versions(task: Annotated[str | None, typer.Argument(help="Name of a task; default: all.")] = None) -> None:
     """Show the versions of registered models, newest first, and what was decided about each."""
     from cloud_assets.lifecycle.promotion import CHALLENGER, CHAMPION
     from cloud_assets.tasks import ALL_TASKS

@@ -39,13 +39,11 @@ if TYPE_CHECKING:
     from cloud_assets.reports.statistics import Interval
     from cloud_assets.tracking import RegisteredVersion, Tracker
 
-CHALLENGER, CHAMPION = "challenger", "champion"
-"""Aliases of the registered model."""
+CHALLENGER, CHAMPION = "challenger", "champion"  # aliases of the registered model
 
 SINCE, ROLLED_BACK, APPROVAL = "champion_since", "rolled_back", "approval"
 """Tags of a version: when it became champion, why it was taken back, what a person said."""
-WAITING, APPROVED, REJECTED = "waiting", "approved", "rejected"
-"""Values of the tag :data:`APPROVAL`."""
+WAITING, APPROVED, REJECTED = "waiting", "approved", "rejected"  # values of the tag :data:`APPROVAL`
 
 _METRIC_TAG = "test_"
 _ATTEMPTS = 3
@@ -466,9 +464,7 @@ def _move(
     """Notes why, forgets that the version was once taken back, and makes it champion."""
     tracker.tag_version(version, {**tags, **({ROLLED_BACK: None} if ROLLED_BACK in version.tags else {})})
     if not make_champion(tracker, version, present):
-        raise AlreadyRunning(
-            f"the champion of {version.task} was changed at this very moment. Look, then run this again."
-        )
+        raise AlreadyRunning(f"the champion of {version.task} was changed at this moment. Look, then run this again.")
 
 
 def _now() -> str:

@@ -21,8 +21,7 @@ from cloud_assets.reports.report import Page, Report, Tile
 if TYPE_CHECKING:
     import pandas as pd
 
-LIST = "suspicious_labels"
-"""Name of the table."""
+LIST = "suspicious_labels"  # name of the table
 CAPTIONS = {
     LIST: "Most suspicious first. learnt_from: the model was trained on this very label, so its objection weighs "
     "more and its silence less.",

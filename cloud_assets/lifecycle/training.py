@@ -27,10 +27,8 @@ from cloud_assets.storage import locked
 if TYPE_CHECKING:
     from cloud_assets.tracking import Tracker
 
-MODEL_FOLDER = "model"
-"""In a workspace: the finished model."""
-KEPT_TRAININGS = 3
-"""Workspaces of a variant that are kept."""
+MODEL_FOLDER = "model"  # in a workspace: the finished model
+KEPT_TRAININGS = 3  # workspaces of a variant that are kept
 
 
 @dataclass(frozen=True)

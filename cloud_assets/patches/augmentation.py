@@ -22,17 +22,13 @@ class Augmentation(BaseModel):
     vertical_flip: float = Field(0.5, ge=0, le=1, description="Probability of an up-down flip.")
     quarter_turns: float = Field(1.0, ge=0, le=1, description="Probability of a turn by 0, 90, 180 or 270 degrees.")
     rotation_degrees: float = Field(
-        0.0, ge=0, le=180, description="Largest free rotation either way; corners become nodata."
+        0.0, ge=0, le=180, description="Largest rotation either way; corners become nodata."
     )
     shift: float = Field(0.0, ge=0, le=0.5, description="Largest shift along each axis, as a share of the edge.")
     zoom: float = Field(0.0, ge=0, le=0.5, description="Largest change of scale: factors from 1 - zoom to 1 + zoom.")
 
-    brightness: float = Field(
-        0.2, ge=0, le=0.9, description="All bands times a factor from 1 - brightness to 1 + brightness."
-    )
-    contrast: float = Field(
-        0.2, ge=0, le=0.9, description="Distances from the patch's mean times 1 - contrast to 1 + contrast."
-    )
+    brightness: float = Field(0.2, ge=0, le=0.9, description="All bands times 1 - brightness to 1 + brightness.")
+    contrast: float = Field(0.2, ge=0, le=0.9, description="Distances from the mean times 1 - contrast … 1 + contrast.")
     colour: float = Field(
         0.2,
         ge=0,
@@ -40,18 +36,12 @@ class Augmentation(BaseModel):
         description="Differences between bands times a factor from 1 - colour to 1 + colour (saturation).",
     )
     gamma: float = Field(0.0, ge=0, le=0.9, description="Reflectance to the power of 1 - gamma to 1 + gamma.")
-    band_gain: float = Field(
-        0.05, ge=0, le=0.5, description="Each band times its own factor from 1 - band_gain to 1 + band_gain."
-    )
-    band_offset: float = Field(
-        0.0, ge=0, le=0.2, description="Each band plus its own offset, up to this reflectance either way."
-    )
+    band_gain: float = Field(0.05, ge=0, le=0.5, description="Each band times its own 1 - band_gain to 1 + band_gain.")
+    band_offset: float = Field(0.0, ge=0, le=0.2, description="Each band plus its own offset, up to this reflectance.")
 
     blur: float = Field(0.0, ge=0, le=1, description="Probability of a Gaussian blur.")
     blur_sigma: float = Field(1.5, gt=0, le=5, description="Largest standard deviation of the blur in pixels.")
-    noise: float = Field(
-        0.0, ge=0, le=0.1, description="Largest standard deviation of added Gaussian noise, in reflectance."
-    )
+    noise: float = Field(0.0, ge=0, le=0.1, description="Largest standard deviation of Gaussian noise, in reflectance.")
     coarser: float = Field(0.0, ge=0, le=1, description="Probability of a coarser resolution.")
     coarser_factor: float = Field(4.0, ge=1, le=8, description="Largest factor by which pixels get coarser.")
     resolution: Scale = Field(
@@ -60,9 +50,7 @@ class Augmentation(BaseModel):
         "or smaller in pixels. (0.33, 2) makes patches of 30 m show what sensors of 10 to 60 m do.",
     )
 
-    saturation: float = Field(
-        0.0, ge=0, le=1, description="Probability that the sensor saturates: bright pixels are clipped."
-    )
+    saturation: float = Field(0.0, ge=0, le=1, description="Probability that the sensor clips bright pixels.")
     saturation_range: tuple[float, float] = Field(
         (0.35, 1.0), description="Reflectance at which it saturates, lowest and highest; bands differ by up to a tenth."
     )
@@ -70,9 +58,7 @@ class Augmentation(BaseModel):
     band_dropout: float = Field(
         0.0, ge=0, le=1, description="Probability that one band (of several) is lost: its pixels become 0."
     )
-    nodata_wedge: float = Field(
-        0.0, ge=0, le=1, description="Probability of a slanted nodata edge, as at a scene's border."
-    )
+    nodata_wedge: float = Field(0.0, ge=0, le=1, description="Probability of a slanted edge of nodata, as scenes have.")
 
     def geometric_only(self) -> "Augmentation":
         """The same flips, rotations, shifts, zooms and resolutions without any change to pixel values."""

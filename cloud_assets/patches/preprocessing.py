@@ -22,8 +22,7 @@ Flags = npt.NDArray[np.bool_]
 _TEXTURE_SCALES = ((1, 3, 17), (5, 15, 31))
 """For each channel of texture, structure of single pixels and of blocks of about five: side of the means that count as
 a pixel, of its neighbourhood, of the window of the covariance."""
-_FAINTEST, _DECADES = 1e-4, 3
-"""Contrast in reflectance that becomes 0, and how many decades above it become 1."""
+_FAINTEST, _DECADES = 1e-4, 3  # contrast in reflectance that becomes 0, and how many decades above it become 1
 
 
 class Preprocessing(BaseModel):
@@ -38,30 +37,22 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     instrument: str = Field(description="Name of the instrument profile that the digital numbers belong to.")
-    bands: tuple[str, ...] = Field(
-        min_length=1, description="Band names in channel order, native (B04) or common (red)."
-    )
+    bands: tuple[str, ...] = Field(min_length=1, description="Bands in channel order, native (B04) or common (red).")
     offset: float | None = Field(
         None,
         description="Offset of this very product in physical units, from its metadata; empty: the instrument's own.",
     )
     nodata: float | None = Field(None, description="Digital number of missing pixels; empty: the instrument's own.")
-    clip: tuple[float, float] = Field(
-        (0.0, 0.4), description="Physical range that is kept, for example reflectance 0 to 0.4."
-    )
+    clip: tuple[float, float] = Field((0.0, 0.4), description="Physical range that is kept: reflectance 0 to 0.4, say.")
     normalisation: Normalisation = Field("range", description="How clipped values are brought to a network's scale.")
     scaled_to: tuple[float, float] = Field((0.0, 1.0), description="What range normalisation maps the clip range onto.")
     mean: tuple[float, ...] = Field((), description="Mean of each band in physical units, for standardise.")
-    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (), description="Standard deviation of each band, for standardise."
-    )
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field((), description="Deviation of each band, for standardise.")
     std_floor: float = Field(
         1e-3, gt=0, description="Smallest standard deviation to divide a patch by: noise on flat water is not contrast."
     )
 
-    texture: bool = Field(
-        False, description="Whether two channels of fine texture follow those of the bands: see fine_texture."
-    )
+    texture: bool = Field(False, description="Whether two channels of fine texture follow the bands: see fine_texture.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -150,9 +141,7 @@ class Preprocessing(BaseModel):
             return (scaled - np.float32(self.scaled_to[0])) * np.float32(gain) + np.float32(self.clip[0])
         if self.normalisation == "standardise":
             return scaled * _per_band(self.std) + _per_band(self.mean)
-        raise InvalidRecipe(
-            "patch_standardise cannot be undone; use range or standardise where pixels are to be produced."
-        )
+        raise InvalidRecipe("patch_standardise cannot be undone; use range or standardise where pixels are produced.")
 
     def for_instrument(self, name: str, offset: float | None = None, nodata: float | None = None) -> "Preprocessing":
         """The same scaling for pixels of another instrument, bands matched by their common names.

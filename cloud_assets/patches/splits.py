@@ -83,7 +83,7 @@ class GroupedSplit(BaseModel):
         if not chosen.any():
             found = sorted(index["label_type"].dropna().unique())
             raise NoUsablePatches(
-                f"no patch has a label type in {self.label_types}; there are: {', '.join(found) or 'none'}."
+                f"no patch has a label type of {self.label_types}; there are: {', '.join(found) or 'none'}."
             )
         table = index.loc[chosen, ["patch_id"]].assign(
             position=np.flatnonzero(chosen),
@@ -118,7 +118,7 @@ class GroupedSplit(BaseModel):
         unknown = sorted(set(official) - set(SPLITS))
         if unknown:
             raise InvalidRecipe(
-                f"official splits must be named {', '.join(SPLITS)}; the catalogue has {', '.join(unknown)}."
+                f"official splits are named {', '.join(SPLITS)}; the catalogue has {', '.join(unknown)}."
             )
         assigned = np.array([SPLITS.index(name) for name in official], dtype=np.int64)
         method = "official"
@@ -189,9 +189,7 @@ class Splits:
                 json.loads((directory / "splits.json").read_text(encoding="utf-8")),
             )
         except (OSError, ValueError) as error:
-            raise InvalidData(
-                f"{directory} holds no complete splits ({error}): materialise the splits again."
-            ) from error
+            raise InvalidData(f"{directory} holds no complete splits ({error}): materialise them again.") from error
 
     def save(self, directory: Path) -> None:
         """Writes ``splits.parquet`` and ``splits.json`` into a folder."""

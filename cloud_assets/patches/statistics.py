@@ -22,8 +22,7 @@ _MOST_CLOUD = 50.0
 """Patches with more cloud than this, in percent, are not looked at: a closed cover is bright in every band."""
 _STEP = 8  # every eighth pixel of every eighth row is looked at
 _DARK = 1  # percentile that counts as a group's dark level
-OFFSET: Final = 0.1
-"""Sentinel-2's offset since processing baseline 04.00, in reflectance: 1000 digital numbers."""
+OFFSET: Final = 0.1  # Sentinel-2's offset since processing baseline 04.00, in reflectance: 1000 digital numbers
 _JUST_BELOW, _FLOOR = 0.095, 0.005
 _FEWEST_GROUPS = 5
 _MOST_WITHOUT_DARK = 0.1
@@ -238,9 +237,7 @@ def _problems(role: Role, pixels: Mapping[str, npt.NDArray[Any]]) -> list[str]:
         problems.append("backscatter is above 0 dB in most places: is it linear power? Take 10 log10 of it.")
     wide = np.issubdtype(together.dtype, np.unsignedinteger) and together.dtype.itemsize > 1
     if wide and together.max() <= np.iinfo(np.uint8).max:
-        problems.append(
-            f"no number is above 255 though {role.instrument} has 16 bits: were the files scaled to 8 bits?"
-        )
+        problems.append(f"no number is above 255 though {role.instrument} has 16 bits: were files scaled to 8 bits?")
     if instrument.dtype == "uint8" and together.max() <= 1:
         problems.append("no number is above 1: were pictures scaled to 0 … 1 before they were stored as whole numbers?")
     if role.instrument in _CLIPPED_SHARE:

@@ -88,7 +88,7 @@ class PatchStore:
             manifest = StoreManifest.model_validate_json((directory / "store.json").read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise InvalidData(
-                f"{directory} is no patch store (it has no store.json): materialise the patches first."
+                f"{directory} is no patch store (no store.json): materialise the patches first."
             ) from error
         except ValidationError as error:
             raise InvalidData(f"{directory}/store.json is damaged: {error}\nMaterialise the patches again.") from error

@@ -46,9 +46,7 @@ class Gate(BaseModel):
         description="More metrics in the same evaluation that the candidate's must be better than; trivial rules have "
         "to be beaten in any case.",
     )
-    margin: float = Field(
-        0.0, ge=0, description="The candidate has to be better than the champion by more than this much."
-    )
+    margin: float = Field(0.0, ge=0, description="The candidate has to be better than the champion by more than this.")
     evidence: Literal["interval", "estimate"] = Field(
         "interval",
         description="What has to lie above the margin: the whole confidence interval of the paired difference "

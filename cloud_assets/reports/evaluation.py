@@ -176,7 +176,7 @@ class EvaluationRun:
         if not len(rows) or (needs_masks and not self.store.has_masks):
             problem = "has no masks" if len(rows) else "is empty"
             raise NoUsablePatches(
-                f"{self.card.task}/{self.card.variant}: the test split {problem}. Look at the splits."
+                f"{self.card.task}/{self.card.variant}: the test split {problem}: look at the splits."
             )
         return rows
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,47 +50,28 @@ SERIES_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e
 BASELINE_COLOUR = "#9aa3ad"
 """Colour of everything that a trivial baseline reaches, and of frames."""
 TRUE_COLOUR, FALSE_COLOUR = ("red", "green", "blue"), ("nir", "red", "green")
-UNIT = (-0.02, 1.02)
-"""Limits of an axis of shares."""
+UNIT = (-0.02, 1.02)  # limits of an axis of shares
 STRETCH_NOTE = "brightness stretched patch by patch (1st to 99th percentile, shadows lifted)"
 WIDTH, CURVE_SIZE, HALVES_SIZE = 10.4, (8.6, 4.3), (8.6, 3.9)
 """Width of figures with many parts, width and height of one curve and of two side by side, in inches."""
 
 _DPI = 110
-_SETTINGS: dict[str, Any] = {
-    "figure.dpi": _DPI,
-    "figure.constrained_layout.use": True,
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.labelsize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e8ed",
-    "grid.linewidth": 0.8,
-    "lines.linewidth": 1.9,
-    "legend.frameon": False,
-    "legend.fontsize": 9.5,
-    "image.interpolation": "nearest",
-}
+_STYLE = Path(__file__).with_name("figures.mplstyle")
 _RELIABILITY_BINS = 20
 _SMALLEST_RANGE, _NODATA_GREY, _GAMMA = 0.1, 0.5, 0.7
 _MOST_SCENES, _LONGEST_NAME = 30, 44
 
 Floats = npt.NDArray[np.float64]
-Picture = npt.NDArray[np.float32]
-"""(H, W, 3) in [0, 1]."""
+Picture = npt.NDArray[np.float32]  # (H, W, 3) in [0, 1]
 
 
 @contextmanager
 def figure_style() -> Iterator[None]:
     """Applies the project's look to the figures made inside the block, and to nothing else."""
-    import matplotlib as mpl
     from cycler import cycler
+    from matplotlib import style
 
-    settings: Any = {**_SETTINGS, "axes.prop_cycle": cycler(color=SERIES_COLOURS)}
-    with mpl.rc_context(settings):
+    with style.context([_STYLE, {"axes.prop_cycle": cycler(color=SERIES_COLOURS)}]):
         yield
 
 

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 COUNT_COLUMNS = ("tp", "fp", "fn", "tn")
 """Pixels that are cloud and found, falsely found, missed, clear and found clear: columns of every per-scene table."""
 
-Counts = npt.NDArray[np.int64]
-"""Confusion counts (…, 4), last axis as :data:`COUNT_COLUMNS`."""
+Counts = npt.NDArray[np.int64]  # confusion counts (…, 4), last axis as :data:`COUNT_COLUMNS`
 RESAMPLES, _BATCH = 2000, 500
 Statistic = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]]
 _WEIGHTS = ("samples", "patches")

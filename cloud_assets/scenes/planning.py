@@ -23,19 +23,17 @@ class SceneOptions(ProductSettings):
     """How scenes are processed and which products are wanted."""
 
     products: tuple[str, ...] | None = Field(
-        default=None,
+        None,
         min_length=1,
         description="Products to make, such as mask, coverage or anomaly. Unset: all that the given models can make.",
     )
     resolution_metres: float | None = Field(
-        default=None, gt=0, description="Process and write at this coarser resolution. Unset: the scene's own."
+        None, gt=0, description="Process and write at this coarser resolution. Unset: the scene's own."
     )
-    back_end: BackEndName = Field(default="auto", description="Library that runs segmentation networks.")
-    device: DeviceName = Field(default="auto", description="'auto' takes an NVIDIA GPU if there is one.")
-    accept_other_level: bool = Field(
-        default=False, description="Run a model on another processing level than it was trained on."
-    )
-    overwrite: bool = Field(default=False, description="Make the products again even if they are up to date.")
+    back_end: BackEndName = Field("auto", description="Library that runs segmentation networks.")
+    device: DeviceName = Field("auto", description="'auto' takes an NVIDIA GPU if there is one.")
+    accept_other_level: bool = Field(False, description="Run a model on another level than it was trained on.")
+    overwrite: bool = Field(False, description="Make the products again even if they are up to date.")
 
     @model_validator(mode="after")
     def _check_products(self) -> Self:

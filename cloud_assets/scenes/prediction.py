@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cloud_assets.bands import CLASS_NAMES, INSTRUMENTS, UNLABELLED, Instrument
+from cloud_assets.bands import CLASS_NAMES, UNLABELLED, Instrument
 from cloud_assets.datasets.scene import Grid, RasterBand
-from cloud_assets.errors import InvalidData, InvalidRecipe, InvalidScene
+from cloud_assets.errors import InvalidData, InvalidRecipe
 from cloud_assets.families import family_of
 from cloud_assets.families.scene_product import DEFAULT_PATCH
-from cloud_assets.imagery.formats.names import find_band, located
+from cloud_assets.imagery.formats.names import find_band, known_instrument, located
 from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside
 from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource
@@ -70,10 +70,8 @@ class Model:
         return self._loaded[key]
 
 
-_LEAST_VALID = 0.2
-"""Windows with a smaller share of valid pixels are not observed."""
-AnyModel = Model | ModelBundle
-"""A model as the public functions take it."""
+_LEAST_VALID = 0.2  # windows with a smaller share of valid pixels are not observed
+AnyModel = Model | ModelBundle  # a model as the public functions take it
 
 
 def predict_array(
@@ -113,10 +111,7 @@ def predict_array(
     chosen = options or SceneOptions()
     models = _ready(model, chosen, array[0].size / 1e6 if array.ndim == 3 and len(array) else 0.0)
     card, family = models.bundles[0].card, family_of(models.bundles[0])
-    instrument = instrument or card.preprocessing.instrument
-    if instrument not in INSTRUMENTS:
-        raise InvalidScene(f"there is no instrument {instrument!r}; there are {', '.join(INSTRUMENTS)}.")
-    profile = INSTRUMENTS[instrument]
+    profile = known_instrument(instrument or card.preprocessing.instrument, "the array")
     names = [profile.find(band).name for band in bands or card.bands]
     if array.ndim != 3 or len(names) != len(array) or len(set(names)) != len(names):
         raise InvalidData(
@@ -124,7 +119,7 @@ def predict_array(
         )
     grid = Grid(array.shape[1], array.shape[2], None, (1, 0, 0, 0, 1, 0))
     in_memory = {name: SceneBand(RasterBand("array")) for name in names}
-    source = SceneSource("array", instrument, in_memory, grid, "the array", "")
+    source = SceneSource("array", profile.name, in_memory, grid, "the array", "")
     predictor = models.predictor(family.name, source)
     own = source.resolve(predictor.card.bands)
     dn = array[[names.index(name) for name in own]]
@@ -269,10 +264,7 @@ def predict_dataarray(
     card = model.card
     if card.family != _FAMILY:
         raise InvalidRecipe(f"{card.task}/{card.variant} is of the family {card.family}, which makes no masks.")
-    key = instrument or card.preprocessing.instrument
-    if key not in INSTRUMENTS:
-        raise InvalidScene(f"there is no instrument {key!r}; there are {', '.join(INSTRUMENTS)}.")
-    profile = INSTRUMENTS[key]
+    profile = known_instrument(instrument or card.preprocessing.instrument, "the array")
     array = data.to_dataarray("band") if isinstance(data, xr.Dataset) else data
     spatial = next((pair for pair in _SPATIAL if set(pair) <= set(array.dims)), None)
     if spatial is None or "band" not in array.dims:
@@ -285,7 +277,7 @@ def predict_dataarray(
 
     def predicted(block: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         dn = _digital_numbers(block.reshape(-1, *block.shape[-3:]), profile, wanted, nodata)
-        answers = [predict_array(model, one, names, instrument=key, options=options) for one in dn]
+        answers = [predict_array(model, one, names, instrument=profile.name, options=options) for one in dn]
         both = [np.stack([one["mask"].astype(np.float32), one["cloud_probability"]]) for one in answers]
         return np.stack(both).reshape(*block.shape[:-3], 2, *block.shape[-2:])
 

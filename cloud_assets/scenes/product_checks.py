@@ -22,10 +22,8 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 CLOUD_COVER, GEOREFERENCE, NODATA = "cloud_cover_plausible", "georeference_of_the_scene", "no_unexpected_nodata"
-NEARLY_ALL = 99.5
-"""Percentage of cloud from which a mask is suspicious: overcast, or read with the wrong instrument."""
-FAR_APART = 50.0
-"""Percentage points between two estimates of the cloud cover from which one of them is wrong."""
+NEARLY_ALL = 99.5  # percentage of cloud from which a mask is suspicious: overcast, or read with the wrong instrument
+FAR_APART = 50.0  # percentage points between two estimates of the cloud cover from which one of them is wrong
 MOST_UNEXPECTED = 0.001
 """Share of a scene's pixels whose nodata may differ from the scene's; bands of one scene end at different pixels."""
 _ROUNDING = 0.01

@@ -147,8 +147,7 @@ def mixed(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers
 
 
 _DRAWS: tuple[Draw, ...] = (cumulus, broken, stratocumulus, stratus, waves, overcast, cirrus, veil, mixed)
-SHAPES: Mapping[str, Draw] = {draw.__name__: draw for draw in _DRAWS}
-"""Kinds of sky with clouds."""
+SHAPES: Mapping[str, Draw] = {draw.__name__: draw for draw in _DRAWS}  # kinds of sky with clouds
 
 
 def wave_phase(shape: Shape, wavelength: float, angle: float) -> np.ndarray:
@@ -207,30 +206,28 @@ class CloudRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    none: float = Field(default=0.28, ge=0, description="Weight of a cloudless sky.")
-    cumulus: float = Field(default=0.16, ge=0, description="Weight of scattered small clouds with sharp edges.")
-    broken: float = Field(default=0.14, ge=0, description="Weight of ragged clouds of all sizes.")
-    stratocumulus: float = Field(default=0.06, ge=0, description="Weight of sheets of cells.")
-    stratus: float = Field(default=0.10, ge=0, description="Weight of smooth sheets with soft edges, fog among them.")
-    waves: float = Field(default=0.04, ge=0, description="Weight of parallel bands of clouds.")
-    overcast: float = Field(default=0.10, ge=0, description="Weight of a closed cover.")
-    cirrus: float = Field(default=0.10, ge=0, description="Weight of high streaks of ice.")
-    veil: float = Field(default=0.05, ge=0, description="Weight of thin, wide, smooth sheets.")
-    mixed: float = Field(default=0.11, ge=0, description="Weight of broken clouds under cirrus.")
-    contrails: float = Field(default=0.06, ge=0, le=1, description="Probability of vapour trails on top.")
-    strength: Scale = Field(default=(0.5, 2.2), description="Factor on the optical depth.")
-    saturation_depth: Interval = Field(default=(3.0, 9.0), description="Optical depth that reflects half.")
-    albedo: Interval = Field(default=(0.85, 1.20), description="Reflectance of an endlessly thick cloud.")
+    none: float = Field(0.28, ge=0, description="Weight of a cloudless sky.")
+    cumulus: float = Field(0.16, ge=0, description="Weight of scattered small clouds with sharp edges.")
+    broken: float = Field(0.14, ge=0, description="Weight of ragged clouds of all sizes.")
+    stratocumulus: float = Field(0.06, ge=0, description="Weight of sheets of cells.")
+    stratus: float = Field(0.10, ge=0, description="Weight of smooth sheets with soft edges, fog among them.")
+    waves: float = Field(0.04, ge=0, description="Weight of parallel bands of clouds.")
+    overcast: float = Field(0.10, ge=0, description="Weight of a closed cover.")
+    cirrus: float = Field(0.10, ge=0, description="Weight of high streaks of ice.")
+    veil: float = Field(0.05, ge=0, description="Weight of thin, wide, smooth sheets.")
+    mixed: float = Field(0.11, ge=0, description="Weight of broken clouds under cirrus.")
+    contrails: float = Field(0.06, ge=0, le=1, description="Probability of vapour trails on top.")
+    strength: Scale = Field((0.5, 2.2), description="Factor on the optical depth.")
+    saturation_depth: Interval = Field((3.0, 9.0), description="Optical depth that reflects half.")
+    albedo: Interval = Field((0.85, 1.20), description="Reflectance of an endlessly thick cloud.")
     relief: Interval = Field(
-        default=(0.0, 0.7), description="Contrast between the lit and unlit sides of a cloud; drawn mostly low."
+        (0.0, 0.7), description="Contrast between the lit and unlit sides of a cloud; drawn mostly low."
     )
-    shadow: Interval = Field(
-        default=(0.65, 1.0), description="Share of the direct light that the thickest shadow takes."
-    )
-    glow: Interval = Field(default=(0.0, 0.06), description="Light scattered from clouds onto their surroundings.")
-    thin_from: float = Field(default=0.05, gt=0, lt=1, description="Layer reflectance at which thin cloud begins.")
-    thick_from: float = Field(default=0.30, gt=0, lt=1, description="Layer reflectance at which thick cloud begins.")
-    shadow_from: float = Field(default=0.35, gt=0, lt=1, description="Loss of direct light that counts as shadow.")
+    shadow: Interval = Field((0.65, 1.0), description="Share of direct light that the thickest shadow takes.")
+    glow: Interval = Field((0.0, 0.06), description="Light scattered from clouds onto their surroundings.")
+    thin_from: float = Field(0.05, gt=0, lt=1, description="Layer reflectance at which thin cloud begins.")
+    thick_from: float = Field(0.30, gt=0, lt=1, description="Layer reflectance at which thick cloud begins.")
+    shadow_from: float = Field(0.35, gt=0, lt=1, description="Loss of direct light that counts as shadow.")
 
     @property
     def kinds(self) -> dict[str, float]:
@@ -238,8 +235,7 @@ class CloudRecipe(BaseModel):
         return {"none": self.none} | {name: float(getattr(self, name)) for name in SHAPES}
 
 
-CLEAR_SKY = CloudRecipe(none=1, contrails=0, **dict.fromkeys(SHAPES, 0.0))
-"""No clouds at all."""
+CLEAR_SKY = CloudRecipe(none=1, contrails=0, **dict.fromkeys(SHAPES, 0.0))  # no clouds at all
 
 
 @dataclass(frozen=True)
@@ -291,9 +287,7 @@ def simulate_clouds(
     """
     weights = np.array(list(recipe.kinds.values()))
     if weights.sum() <= 0:
-        raise InvalidRecipe(
-            "A cloud recipe needs at least one kind of sky with a weight above 0 ('none' for clear sky)."
-        )
+        raise InvalidRecipe("A cloud recipe needs one kind of sky with a weight above 0 ('none' for clear sky).")
     kind = list(recipe.kinds)[int(rng.choice(len(weights), p=weights / weights.sum()))]
     layers = (
         Layers(np.zeros(shape, np.float32), None, 0.0) if kind == "none" else SHAPES[kind](rng, shape, pixel_metres)

@@ -60,12 +60,12 @@ class GroundRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    pixel_metres: Scale = Field(default=(10.0, 60.0), description="Ground sampling distance in metres.")
-    biomes: tuple[str, ...] = Field(default=VARIED, min_length=1, description="Landscapes to draw from.")
-    brightness: Interval = Field(default=(0.75, 1.25), description="Factor on each surface's spectrum.")
-    spectral_jitter: float = Field(default=0.045, ge=0, description="Spread of the factor on each single band.")
-    texture: Scale = Field(default=(0.1, 1.3), description="Factor on the surfaces' own texture.")
-    sharpness: Scale = Field(default=(0.04, 0.5), description="Width of the borders between surfaces; small is hard.")
+    pixel_metres: Scale = Field((10.0, 60.0), description="Ground sampling distance in metres.")
+    biomes: tuple[str, ...] = Field(VARIED, min_length=1, description="Landscapes to draw from.")
+    brightness: Interval = Field((0.75, 1.25), description="Factor on each surface's spectrum.")
+    spectral_jitter: float = Field(0.045, ge=0, description="Spread of the factor on each single band.")
+    texture: Scale = Field((0.1, 1.3), description="Factor on the surfaces' own texture.")
+    sharpness: Scale = Field((0.04, 0.5), description="Width of the borders between surfaces; small is hard.")
 
     @field_validator("biomes")
     @classmethod

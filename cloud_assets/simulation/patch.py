@@ -11,7 +11,7 @@ from cloud_assets.bands import UNLABELLED
 from cloud_assets.simulation import spectra
 from cloud_assets.simulation.clouds import CloudRecipe, Sun, composite_clouds, draw_sun, simulate_clouds
 from cloud_assets.simulation.ground import Ground, GroundRecipe, simulate_ground
-from cloud_assets.simulation.random_fields import Shape, fast_length, fractal_field
+from cloud_assets.simulation.random_fields import Shape, fractal_field
 from cloud_assets.simulation.ranges import Interval, Scale, log_uniform, uniform
 from cloud_assets.simulation.sensor import SensorRecipe, randomise_sensor
 
@@ -29,15 +29,15 @@ class SimulationRecipe(BaseModel):
     ground: GroundRecipe = Field(default_factory=GroundRecipe)
     clouds: CloudRecipe = Field(default_factory=CloudRecipe)
     sensor: SensorRecipe = Field(default_factory=SensorRecipe)
-    sun_elevation: Interval = Field(default=(18.0, 70.0), description="Degrees over the horizon.")
+    sun_elevation: Interval = Field((18.0, 70.0), description="Degrees over the horizon.")
     illumination: Interval = Field(
-        default=(0.55, 1.1),
+        (0.55, 1.1),
         description="Reflectance of a white surface: 1 for data corrected for the height of the sun, down to 0.3 for "
         "data that are not (Landsat level 1).",
     )
-    haze: Scale = Field(default=(0.02, 0.5), description="Optical depth of aerosol at 550 nm.")
-    vapour: Interval = Field(default=(0.5, 2.0), description="Water vapour relative to an ordinary column.")
-    ozone: Interval = Field(default=(0.65, 1.5), description="Ozone relative to an ordinary column, 300 Dobson units.")
+    haze: Scale = Field((0.02, 0.5), description="Optical depth of aerosol at 550 nm.")
+    vapour: Interval = Field((0.5, 2.0), description="Water vapour relative to an ordinary column.")
+    ozone: Interval = Field((0.65, 1.5), description="Ozone relative to an ordinary column, 300 Dobson units.")
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,13 @@ def simulate_patch(
     Raises:
         InvalidRecipe: A band is unknown, or the recipe contradicts itself.
     """
+    from scipy.fft import next_fast_len
+
     recipe = recipe or SimulationRecipe()
     shape = (size, size) if isinstance(size, int) else size
     # Spectral synthesis is fast at sizes with small prime factors; the surplus is cut off in the end.
-    ground = simulate_ground(rng, (fast_length(shape[0]), fast_length(shape[1])), recipe.ground)
+    height, width = (next_fast_len(side, real=True) for side in shape)
+    ground = simulate_ground(rng, (height, width), recipe.ground)
     return observe(rng, ground, bands, recipe, shape)
 
 

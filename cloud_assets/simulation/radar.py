@@ -24,16 +24,14 @@ class RadarRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    looks: float = Field(default=4.4, gt=0, description="Equivalent number of looks of the speckle.")
-    wind_db: Interval = Field(default=(-2.0, 5.0), description="What wind adds to the backscatter of water.")
-    calibration_db: float = Field(default=0.25, ge=0, description="Spread of the calibration.")
+    looks: float = Field(4.4, gt=0, description="Equivalent number of looks of the speckle.")
+    wind_db: Interval = Field((-2.0, 5.0), description="What wind adds to the backscatter of water.")
+    calibration_db: float = Field(0.25, ge=0, description="Spread of the calibration.")
     noise_floor_db: tuple[float, float] = Field(
-        default=(-24.0, -29.0), description="Backscatter that the sensor's own noise looks like, VV and VH."
+        (-24.0, -29.0), description="Backscatter that the sensor's own noise looks like, VV and VH."
     )
-    slope_gain: float = Field(
-        default=1.2, ge=0, description="Logarithmic change of power with the slope towards the sensor."
-    )
-    clip_db: Interval = Field(default=(-30.0, 5.0), description="Range of the values delivered.")
+    slope_gain: float = Field(1.2, ge=0, description="Change of log power with the slope towards the sensor.")
+    clip_db: Interval = Field((-30.0, 5.0), description="Range of the values delivered.")
 
 
 def simulate_backscatter(rng: np.random.Generator, ground: Ground, recipe: RadarRecipe | None = None) -> np.ndarray:

@@ -12,18 +12,6 @@ import numpy as np
 Shape = tuple[int, int]
 
 
-def fast_length(length: int) -> int:
-    """The smallest length that is not shorter and has no prime factor above 5: Fourier transforms are fast there."""
-    while True:
-        rest = length
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return length
-        length += 1
-
-
 @lru_cache(maxsize=16)
 def _frequencies(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     """Vertical and horizontal frequencies in cycles a pixel, (H, 1) and (1, W // 2 + 1)."""

@@ -18,30 +18,26 @@ class SensorRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    gain_spread: float = Field(default=0.015, ge=0, description="Spread of the calibration factor of single bands.")
-    offset_spread: float = Field(default=0.003, ge=0, description="Spread of the offset of single bands, reflectance.")
-    noise: Scale = Field(default=(0.0001, 0.003), description="Standard deviation of read noise, reflectance.")
-    shot_noise: Interval = Field(default=(0.0, 0.003), description="Noise growing with the root of the reflectance.")
-    blur_chance: float = Field(default=0.4, ge=0, le=1, description="Probability of a soft lens.")
-    blur: Interval = Field(default=(0.3, 1.1), description="Standard deviation of the point spread, pixels.")
-    coarse_chance: float = Field(default=0.1, ge=0, le=1, description="Probability of a coarser resolution.")
-    coarse: tuple[int, ...] = Field(
-        default=(2, 3, 4, 6), description="Factors of coarser resolution; 10 m times 6 is 60 m."
-    )
-    saturation_chance: float = Field(default=0.3, ge=0, le=1, description="Probability of early saturation.")
-    saturation: Interval = Field(default=(0.35, 1.1), description="Reflectance at which detectors saturate.")
+    gain_spread: float = Field(0.015, ge=0, description="Spread of the calibration factor of single bands.")
+    offset_spread: float = Field(0.003, ge=0, description="Spread of the offset of single bands, reflectance.")
+    noise: Scale = Field((0.0001, 0.003), description="Standard deviation of read noise, reflectance.")
+    shot_noise: Interval = Field((0.0, 0.003), description="Noise growing with the root of the reflectance.")
+    blur_chance: float = Field(0.4, ge=0, le=1, description="Probability of a soft lens.")
+    blur: Interval = Field((0.3, 1.1), description="Standard deviation of the point spread, pixels.")
+    coarse_chance: float = Field(0.1, ge=0, le=1, description="Probability of a coarser resolution.")
+    coarse: tuple[int, ...] = Field((2, 3, 4, 6), description="Factors of coarser resolution; 10 m times 6 is 60 m.")
+    saturation_chance: float = Field(0.3, ge=0, le=1, description="Probability of early saturation.")
+    saturation: Interval = Field((0.35, 1.1), description="Reflectance at which detectors saturate.")
     saturation_tint: float = Field(
-        default=0.05, ge=0, description="Spread of that level between bands relative to it: how coloured clouds get."
+        0.05, ge=0, description="Spread of that level between bands relative to it: how coloured clouds get."
     )
     saturation_knee: Interval = Field(
-        default=(0.0, 0.3), description="Share of the level over which the response bends; 0 cuts off sharply."
+        (0.0, 0.3), description="Share of the level over which the response bends; 0 cuts off sharply."
     )
-    quantisation_chance: float = Field(default=0.3, ge=0, le=1, description="Probability of coarse quantisation.")
-    bits: tuple[int, ...] = Field(
-        default=(8, 10, 12), description="Radiometric resolutions over a reflectance of 0-1.2."
-    )
-    wedge_chance: float = Field(default=0.06, ge=0, le=1, description="Probability of a slanted edge without data.")
-    missing_band_chance: float = Field(default=0.0, ge=0, le=1, description="Probability that a band is absent.")
+    quantisation_chance: float = Field(0.3, ge=0, le=1, description="Probability of coarse quantisation.")
+    bits: tuple[int, ...] = Field((8, 10, 12), description="Radiometric resolutions over a reflectance of 0-1.2.")
+    wedge_chance: float = Field(0.06, ge=0, le=1, description="Probability of a slanted edge without data.")
+    missing_band_chance: float = Field(0.0, ge=0, le=1, description="Probability that a band is absent.")
 
 
 @dataclass(frozen=True)

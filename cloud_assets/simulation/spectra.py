@@ -15,8 +15,7 @@ import numpy as np
 
 from cloud_assets.errors import InvalidRecipe
 
-Spectrum = tuple[float, ...]
-"""One value for each of :data:`COMMON_NAMES`."""
+Spectrum = tuple[float, ...]  # one value for each of :data:`COMMON_NAMES`
 
 COMMON_NAMES: tuple[str, ...] = (
     "coastal", "blue", "green", "red", "rededge071", "rededge075", "rededge078",

@@ -20,5 +20,4 @@ ALL_TASKS: tuple[Task, ...] = (
     cloud_anomaly.TASK,
 )
 """Every task has a lineage and a job; adding one here is all that it takes."""
-TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in ALL_TASKS})
-"""The tasks by name."""
+TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in ALL_TASKS})  # the tasks by name

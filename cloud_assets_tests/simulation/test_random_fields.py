@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cloud_assets.simulation.random_fields import cells, diffused, fast_length, fractal_field, level, smooth, soften
+from cloud_assets.simulation.random_fields import cells, diffused, fractal_field, level, smooth, soften
 
 
 @pytest.mark.parametrize("slope", [1.0, 2.0, 3.0])
@@ -71,11 +71,6 @@ def test_soften_is_a_clipped_ramp() -> None:
     assert step[0, -1] == 1
     assert step[0, 120] == pytest.approx(0.5, abs=1e-3)
     assert (np.diff(step[0]) >= 0).all()
-
-
-@pytest.mark.parametrize(("length", "fast"), [(1, 1), (256, 256), (509, 512), (7, 8), (97, 100), (700, 720)])
-def test_fast_length(length: int, fast: int) -> None:
-    assert fast_length(length) == fast
 
 
 def test_light_diffuses_by_a_power_of_the_size_of_structures_and_round_the_edges() -> None:

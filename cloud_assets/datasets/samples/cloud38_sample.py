@@ -16,12 +16,9 @@ from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.worker_processes import map_in_processes
 
 TITLE = "38-Cloud"
-TRAINING_SCENES, TEST_SCENES = 16, 4
-"""Scenes at scale 1."""
-PATCH = 384
-"""Pixels a side of a patch."""
-HEIGHTS, WIDTHS = (620, 760), (800, 1100)
-"""Ranges of the sizes of scenes in pixels."""
+TRAINING_SCENES, TEST_SCENES = 16, 4  # scenes at scale 1
+PATCH = 384  # pixels a side of a patch
+HEIGHTS, WIDTHS = (620, 760), (800, 1100)  # ranges of the sizes of scenes in pixels
 COLOURS = ("red", "green", "blue", "nir")
 
 _INSTRUMENT = INSTRUMENTS["landsat8_l1"]

@@ -24,12 +24,9 @@ from cloud_assets.worker_processes import map_in_processes
 
 FILE_NAME = "cloudsen12-l1c.sample.taco"
 TITLE = "CloudSEN12+"
-REGIONS = 40
-"""Regions of interest at scale 1."""
-DATES = 2
-"""Dates a region."""
-REAL_SIZE, PADDED_SIZE = 509, 512
-"""Pixels a side before and after padding with zeros on the right and at the bottom."""
+REGIONS = 40  # regions of interest at scale 1
+DATES = 2  # dates a region
+REAL_SIZE, PADDED_SIZE = 509, 512  # pixels a side before and after padding with zeros on the right and at the bottom
 
 _INSTRUMENT = INSTRUMENTS["sentinel2_l1c"]
 _BANDS = tuple(band.common_name for band in _INSTRUMENT.bands)

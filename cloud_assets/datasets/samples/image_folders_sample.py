@@ -19,14 +19,10 @@ from cloud_assets.simulation.sensor import SensorRecipe
 from cloud_assets.worker_processes import map_in_processes
 
 TITLE = "cloud / non-cloud pictures"
-NORMAL, CLOUDY = 150, 70
-"""Pictures at scale 1."""
-SMALLEST, LARGEST = 256, 512
-"""Range of heights and widths in pixels."""
-LEAST_CLOUD = 0.15
-"""Share of a cloudy picture that is cloud at least."""
-MOST_WHITE = 0.8
-"""Share of a picture that is saturated at most."""
+NORMAL, CLOUDY = 150, 70  # pictures at scale 1
+SMALLEST, LARGEST = 256, 512  # range of heights and widths in pixels
+LEAST_CLOUD = 0.15  # share of a cloudy picture that is cloud at least
+MOST_WHITE = 0.8  # share of a picture that is saturated at most
 
 HARD: dict[str, tuple[str, ...]] = {
     "snow": ("snow field", "snowy land", "thin snow", "snowy mountains", "glacier", "sea ice"),

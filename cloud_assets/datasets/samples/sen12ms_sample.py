@@ -26,8 +26,7 @@ from cloud_assets.worker_processes import map_in_processes
 TITLE = "SEN12MS"
 SCENES = 108
 """Scenes at scale 1. Many small ones: how radar translates into colour differs from place to place, not within one."""
-PATCH = 256
-"""Pixels a side of a scene's only patch."""
+PATCH = 256  # pixels a side of a scene's only patch
 SEASON = "ROIs2017_winter"
 SENSORS = ("s1", "s2", "s2_cloudy")
 
@@ -77,9 +76,7 @@ def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int
                     archives[sensor].addfile(member, stream)
                 path.unlink()
     contents = f"{scenes} pairs of Sentinel-1 and Sentinel-2 patches from {scenes} scenes"
-    write_marker(
-        folder, TITLE, f"{contents}, {PATCH} x {PATCH} pixels of 10 m, and the same places under clouds.", seed
-    )
+    write_marker(folder, TITLE, f"{contents}, {PATCH} x {PATCH} pixels of 10 m, and the same places in clouds.", seed)
     return contents
 
 

@@ -16,8 +16,7 @@ from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.store import PatchStore
 
-COVER_CELLS = 16
-"""Cells along each side of a cover map."""
+COVER_CELLS = 16  # cells along each side of a cover map
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,7 @@ from cloud_assets.reports.predictions import band_channels
 from cloud_assets.storage import atomic_directory, atomic_file
 
 LABELS_FILE = "labels.csv"
-FORMATS: Mapping[str, str] = {"jpeg": ".jpg", "png": ".png", "geotiff": ".tif"}
-"""Suffix of each image format."""
+FORMATS: Mapping[str, str] = {"jpeg": ".jpg", "png": ".png", "geotiff": ".tif"}  # suffix of each image format
 VALIDATION_FOLDERS: Mapping[str, str] = {"train": "train", "separate": "validation", "leave_out": ""}
 """Where validation patches can go, with the others, into a folder of their own or nowhere -> the folder."""
 _MASK_SUFFIXES = {".tif", ".tiff", ".png", ".jp2"}
@@ -75,9 +74,7 @@ def export_class_folders(
         ) from None
     is_free = not directory.exists() or (directory.is_dir() and not any(directory.iterdir()))
     if not is_free and not (directory / LABELS_FILE).is_file():
-        raise InvalidRecipe(
-            f"{directory} exists and is no earlier export: nothing in it is touched. Name another folder."
-        )
+        raise InvalidRecipe(f"{directory} exists and is no earlier export: nothing is touched. Name another folder.")
     if not store.has_masks:
         raise InvalidRecipe(f"{store.directory} holds no masks, so its patches have no coverage class.")
     folders = {"train": "train", "validation": VALIDATION_FOLDERS[validation], "test": "test"}

@@ -14,8 +14,7 @@ from cloud_assets.networks.classifiers import class_probability
 from cloud_assets.networks.specifications import Classifier
 from cloud_assets.patches.cutting import resize
 
-REFUSED = 255
-"""Class of a patch with too few valid pixels to tell."""
+REFUSED = 255  # class of a patch with too few valid pixels to tell
 
 
 class ClassificationPredictor(Predictor):

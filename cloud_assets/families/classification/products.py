@@ -20,8 +20,7 @@ from cloud_assets.imagery.writing import RasterDraft, RasterForm, percentages
 from cloud_assets.inference.bundle import ModelCard
 from cloud_assets.inference.predictor import Predictor
 
-UNKNOWN = 255
-"""Class and percentage of cells without any observed pixel."""
+UNKNOWN = 255  # class and percentage of cells without any observed pixel
 _CLEAR_COLOUR, _OVERCAST_COLOUR = (70, 130, 80, 255), (255, 255, 255, 255)
 
 

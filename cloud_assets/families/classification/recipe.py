@@ -20,13 +20,13 @@ class ClassificationLoss(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_weights: Literal["balanced", "none"] = Field(
-        default="balanced", description="'balanced': each class weighs as much as any other, however rare it is."
+        "balanced", description="'balanced': each class weighs as much as any other, however rare it is."
     )
     label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of each label spread over all classes; for categorical heads."
+        0.0, ge=0, lt=1, description="Share of each label spread over all classes; for categorical heads."
     )
     cover_map: float = Field(
-        default=0.0,
+        0.0,
         ge=0,
         description="Weight of a second loss in training: the backbone's last features have to tell the cloud cover of "
         "each of their cells, as the masks know it. Helps where patches are few; for convolutional backbones.",
@@ -42,10 +42,10 @@ class Unfreezing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schedule: Literal["none", "head_first", "gradual"] = Field(
-        default="none",
+        "none",
         description="'none': all learn at once; 'head_first': the head alone, then all; 'gradual': part by part.",
     )
-    epochs: int = Field(default=2, ge=1, description="Epochs before the next part is freed.")
+    epochs: int = Field(2, ge=1, description="Epochs before the next part is freed.")
 
     def frozen_stages(self, epoch: int, stages: int) -> int:
         """How many of the backbone's parts, counted from the input, do not learn in an epoch (from 0)."""
@@ -68,32 +68,32 @@ class Classification(Recipe):
     augmentation: Augmentation = Field(default_factory=Augmentation)
     classes: CoverageClasses = Field(default_factory=lambda: CoverageClasses())
     bands: tuple[str, ...] | None = Field(
-        default=None, description="Bands to use, by native or common name. Unset: all bands of the patches."
+        None, description="Bands to use, by native or common name. Unset: all bands of the patches."
     )
     normalisation: Literal["range", "standardise"] = Field(
-        default="range",
+        "range",
         description="'range': the clipped values to what the backbone was used to as black and white; 'standardise': "
         "by mean and deviation of the training patches, where bands differ much, such as cirrus beside red.",
     )
     clip: tuple[float, float] = Field(
-        default=(0.0, 0.4), description="Physical values (reflectance) are clipped to this range first."
+        (0.0, 0.4), description="Physical values (reflectance) are clipped to this range first."
     )
     minimum_valid: float = Field(
-        default=0.2, ge=0, le=1, description="A patch with a smaller share of valid pixels is refused."
+        0.2, ge=0, le=1, description="A patch with a smaller share of valid pixels is refused."
     )
     training_windows: int = Field(
-        default=800,
+        800,
         ge=1,
         description="Least number of training samples; fewer patches are extended by random windows, whose coverage "
         "is their own.",
     )
-    validation_windows: int = Field(default=200, ge=1, description="The same for validation.")
+    validation_windows: int = Field(200, ge=1, description="The same for validation.")
     window_scale: tuple[float, float] = Field(
-        default=(0.4, 1.0), description="Smallest and largest edge of a random window, as a share of the patch's."
+        (0.4, 1.0), description="Smallest and largest edge of a random window, as a share of the patch's."
     )
-    simulated_fraction: float = Field(default=0.0, ge=0, le=1, description="Share of simulated samples in each batch.")
-    simulated_patches: int = Field(default=1000, ge=1, description="How many patches to simulate.")
-    simulated_size: int = Field(default=128, ge=32, description="Edge of the simulated patches, pixels.")
+    simulated_fraction: float = Field(0.0, ge=0, le=1, description="Share of simulated samples in each batch.")
+    simulated_patches: int = Field(1000, ge=1, description="How many patches to simulate.")
+    simulated_size: int = Field(128, ge=32, description="Edge of the simulated patches, pixels.")
     simulation: SimulationRecipe = Field(default_factory=SimulationRecipe)
 
     @model_validator(mode="after")
@@ -103,7 +103,7 @@ class Classification(Recipe):
             raise InvalidRecipe(f"window_scale must rise within 0 to 1, not {self.window_scale}.")
         if self.network.head == "ordinal" and self.loss.label_smoothing > 0:
             raise InvalidRecipe(
-                "label_smoothing is for categorical heads; an ordinal head has no classes to spread over."
+                "label_smoothing is for categorical heads; an ordinal one has no classes to spread over."
             )
         return self
 

@@ -25,8 +25,7 @@ from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import SPLITS
 from cloud_assets.patches.statistics import band_positions, fitted_preprocessing
 
-Batch = tuple[Tensor, Tensor, Tensor]
-"""Images, classes and cover maps."""
+Batch = tuple[Tensor, Tensor, Tensor]  # images, classes and cover maps
 
 
 class ClassificationModule(TrainedModule):

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from cloud_assets.inference.predictor import Predictor
     from cloud_assets.patches.store import PatchStore
 
-LEVELS = 255
-"""Probabilities of pixels are kept as whole numbers from 0 to this."""
+LEVELS = 255  # probabilities of pixels are kept as whole numbers from 0 to this
 _SURE = 0.9
 _SOLID = 5  # side of the square that a contradicted area must be able to hold, pixels
 _SMALL_AREA = 0.02

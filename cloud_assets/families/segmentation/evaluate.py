@@ -33,8 +33,7 @@ HEADLINE = (
     "iou", "f1", "precision", "recall", "accuracy", "specificity", "balanced_accuracy", "average_precision", "miou",
     "official_jaccard",
 )  # fmt: skip
-BRIGHTNESS, ALL_CLOUD, ALL_CLEAR = "brightness threshold", "all cloud", "all clear"
-"""Names of the trivial rules."""
+BRIGHTNESS, ALL_CLOUD, ALL_CLEAR = "brightness threshold", "all cloud", "all clear"  # names of the trivial rules
 
 
 @dataclass(frozen=True)
@@ -69,9 +68,7 @@ def evaluate(recipe: SegmentationEvaluation, run: EvaluationRun) -> Evaluation:
             "12/255, all pixels, unweighted mean; Cloud-Net reaches a Jaccard index of 0.785 there."
         )
     if recipe.protocols and not official:
-        notes.append(
-            "The official stitched-scene score was left out: the test split holds no whole 38-Cloud test scene."
-        )
+        notes.append("The official stitched-scene score was left out: the split holds no whole 38-Cloud test scene.")
     found = Findings(
         test=metrics,
         validation=validated.model.metrics(),

@@ -11,24 +11,7 @@ import numpy.typing as npt
 
 from cloud_assets.bands import CLASS_NAMES, CLEAR, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.patches.recipe import IMAGES
-from cloud_assets.reports.figures import (
-    BASELINE_COLOUR,
-    CLASS_COLOURS,
-    OUTCOME_COLOURS,
-    STRETCH_NOTE,
-    WIDTH,
-    Picture,
-    cloud_cover_figure,
-    composites,
-    confusion_figure,
-    figure_style,
-    painted,
-    png,
-    precision_recall_figure,
-    reliability_figure,
-    scene_bars,
-    without_ticks,
-)
+from cloud_assets.reports import figures
 from cloud_assets.reports.predictions import predict_patches
 from cloud_assets.reports.statistics import scene_table
 
@@ -49,7 +32,7 @@ class Example:
     """A patch with what the model made of it."""
 
     title: str  # one line: which scene, how good
-    pictures: Mapping[str, Picture]  # colour pictures (H, W, 3) by their heading
+    pictures: Mapping[str, figures.Picture]  # colour pictures (H, W, 3) by their heading
     truth: npt.NDArray[np.uint8]  # (H, W) cloud codes, 255 unlabelled
     mask: npt.NDArray[np.uint8]  # (H, W) predicted cloud codes, 255 nodata
     cloud_probability: npt.NDArray[np.float32]  # (H, W) in [0, 1]
@@ -67,38 +50,38 @@ def patch_panels(examples: Sequence[Example], names: Mapping[int, str]) -> bytes
     from matplotlib.figure import Figure
 
     columns = len(examples[0].pictures) + 4
-    side = WIDTH / columns
-    with figure_style():
-        figure = Figure(figsize=(WIDTH, (side + 0.62) * len(examples) + 0.75))
+    side = figures.WIDTH / columns
+    with figures.figure_style():
+        figure = Figure(figsize=(figures.WIDTH, (side + 0.62) * len(examples) + 0.75))
         heights = [side + 0.62] * len(examples) + [0.75]
         rows: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
         for row, example in zip(rows[:-1], examples, strict=True):
             _panel_row(row, example, columns)
         _legends(rows[-1], examples, names)
-        return png(figure)
+        return figures.png(figure)
 
 
 def _panel_row(row: SubFigure, example: Example, columns: int) -> None:
     row.suptitle(example.title, x=0.008, ha="left", fontsize=10.5, fontweight="bold")
     shown: dict[str, npt.NDArray[Any]] = {
         **example.pictures,
-        "truth": painted(example.truth, {**CLASS_NAMES, UNLABELLED: "unlabelled"}, CLASS_COLOURS),
-        "prediction": painted(example.mask, {**CLASS_NAMES, UNLABELLED: "unlabelled"}, CLASS_COLOURS),
+        "truth": figures.painted(example.truth, {**CLASS_NAMES, UNLABELLED: "unlabelled"}, figures.CLASS_COLOURS),
+        "prediction": figures.painted(example.mask, {**CLASS_NAMES, UNLABELLED: "unlabelled"}, figures.CLASS_COLOURS),
         "errors": outcome_map(example.truth, example.mask),
         "cloud probability": np.where(example.mask == UNLABELLED, np.nan, example.cloud_probability),
     }
     for axes, (heading, picture) in zip(row.subplots(1, columns), shown.items(), strict=True):
-        without_ticks(axes, framed=True)
+        figures.without_ticks(axes, framed=True)
         axes.set_title(heading, fontsize=10)
         axes.imshow(picture, cmap=_PROBABILITY_COLOURS, vmin=0, vmax=1)
 
 
 def outcome_map(truth: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Where cloud was found, falsely found and missed, from cloud codes: (H, W, 3) :data:`OUTCOME_COLOURS`."""
+    """Where cloud was found, falsely found and missed, from cloud codes: (H, W, 3) :data:`figures.OUTCOME_COLOURS`."""
     is_cloud, found = np.isin(truth, (THICK_CLOUD, THIN_CLOUD)), np.isin(mask, (THICK_CLOUD, THIN_CLOUD))
     outcome = np.where(is_cloud, np.where(found, 0, 3), np.where(found, 2, 1))
     outcome = np.where((truth == UNLABELLED) | (mask == UNLABELLED), 4, outcome)
-    return painted(outcome.astype(np.uint8), dict(enumerate(OUTCOME_COLOURS)), OUTCOME_COLOURS)
+    return figures.painted(outcome.astype(np.uint8), dict(enumerate(figures.OUTCOME_COLOURS)), figures.OUTCOME_COLOURS)
 
 
 def _legends(row: SubFigure, examples: Sequence[Example], names: Mapping[int, str]) -> None:
@@ -106,14 +89,17 @@ def _legends(row: SubFigure, examples: Sequence[Example], names: Mapping[int, st
     from matplotlib.patches import Patch
 
     shown = {int(code) for example in examples for code in (*np.unique(example.truth), *np.unique(example.mask))}
-    classes = {name: CLASS_COLOURS[name] for code, name in names.items() if code in shown}
+    classes = {name: figures.CLASS_COLOURS[name] for code, name in names.items() if code in shown}
     if UNLABELLED in shown:
-        classes["unlabelled"] = CLASS_COLOURS["unlabelled"]
-    outcomes = {name: colour for name, colour in OUTCOME_COLOURS.items() if name != "not scored" or UNLABELLED in shown}
+        classes["unlabelled"] = figures.CLASS_COLOURS["unlabelled"]
+    outcomes = {
+        name: colour for name, colour in figures.OUTCOME_COLOURS.items() if name != "not scored" or UNLABELLED in shown
+    }
     for position, (title, colours) in enumerate({"classes": classes, "errors": outcomes}.items()):
         legend = row.legend(
             handles=[
-                Patch(facecolor=colour, edgecolor=BASELINE_COLOUR, label=name) for name, colour in colours.items()
+                Patch(facecolor=colour, edgecolor=figures.BASELINE_COLOUR, label=name)
+                for name, colour in colours.items()
             ],
             title=title,
             ncols=3,
@@ -132,8 +118,8 @@ def _legends(row: SubFigure, examples: Sequence[Example], names: Mapping[int, st
 
 CAPTIONS = {
     "worst_patches": "The test patches with the most wrong pixels. Errors: cloud against clear; white has no label or "
-    f"no data; {STRETCH_NOTE}.",
-    "typical_patches": "Test patches around the middle of the ranking by wrong pixels; " + STRETCH_NOTE + ".",
+    f"no data; {figures.STRETCH_NOTE}.",
+    "typical_patches": "Test patches around the middle of the ranking by wrong pixels; " + figures.STRETCH_NOTE + ".",
     "scenes": "IoU of each scene, worst first, with its true cloud cover.",
     "confusion_matrix": "Test pixels by true and predicted class; colour is the share of the true class.",
     "precision_recall": "Cloud against clear on the test split, over all thresholds of the cloud probability.",
@@ -169,13 +155,15 @@ def segmentation_figures(
     scenes = scene_table(store.index["group"].iloc[scores.indices].tolist(), scores.patch_counts)
     return {
         "worst_patches": patch_panels(_examples(predictor, store, worst), names),
-        "scenes": scene_bars(scenes),
-        "confusion_matrix": confusion_figure(table, [names[code] for code in true_codes], list(predicted.values())),
+        "scenes": figures.scene_bars(scenes),
+        "confusion_matrix": figures.confusion_figure(
+            table, [names[code] for code in true_codes], list(predicted.values())
+        ),
         "precision_recall": _precision_recall(predictor, scores, baselines),
-        "cloud_cover": cloud_cover_figure(
+        "cloud_cover": figures.cloud_cover_figure(
             per_patch["cloud_truth_percentage"].to_numpy(), per_patch["cloud_predicted_percentage"].to_numpy()
         ),
-        "reliability": reliability_figure(scores.histogram),
+        "reliability": figures.reliability_figure(scores.histogram),
         "typical_patches": None if typical is None else patch_panels(_examples(predictor, store, typical), names),
     }
 
@@ -203,7 +191,7 @@ def _precision_recall(
         if "recall" in values and "precision" in values
     }
     decided = (metrics.get("recall", np.nan), metrics.get("precision", np.nan), f"decision{chosen}")
-    return precision_recall_figure(model.histogram, decided, points)
+    return figures.precision_recall_figure(model.histogram, decided, points)
 
 
 def _examples(predictor: Predictor, store: PatchStore, rows: pd.DataFrame) -> list[Example]:
@@ -219,7 +207,7 @@ def _examples(predictor: Predictor, store: PatchStore, rows: pd.DataFrame) -> li
         examples.append(
             Example(
                 title=title,
-                pictures=composites(batch.images[0], role),
+                pictures=figures.composites(batch.images[0], role),
                 truth=store.masks[batch.indices[0]],
                 mask=batch.answer["mask"][0],
                 cloud_probability=batch.answer["cloud_probability"][0],

@@ -43,11 +43,7 @@ class SegmentedBlock:
 
 
 def segment(
-    reader: WindowReader,
-    grid: Grid,
-    predictor: SegmentationPredictor,
-    settings: ProductSettings,
-    share: Parallelism,
+    reader: WindowReader, grid: Grid, predictor: SegmentationPredictor, settings: ProductSettings, share: Parallelism
 ) -> Iterator[SegmentedBlock]:
     """Segments a scene, on disk or in memory: windows go through the network, are blended, and only then decided.
 
@@ -133,9 +129,7 @@ def _make_validity(work: SceneWork) -> None:
     metres = work.source.pixel_metres
     radius = 0.0 if metres is None else work.settings.validity_buffer_metres / metres
     if metres is None and work.settings.validity_buffer_metres:
-        work.warnings.append(
-            "Without a coordinate reference system metres are unknown: the validity mask has no buffer."
-        )
+        work.warnings.append("Without a coordinate reference system metres are unknown: usable pixels have no buffer.")
     with work.draft(VALIDITY) as validity:
         usable, mask = 0, work.drafts["mask"]
         for block, wide, pixels in mask.blocks(halo=math.ceil(radius)):

@@ -27,57 +27,54 @@ class Segmentation(Recipe):
     optimisation: Optimisation = Field(default_factory=Optimisation)
     augmentation: Augmentation = Field(default_factory=Augmentation)
     classes: Literal["binary", "four"] = Field(
-        default="binary", description="'binary': clear and cloud; 'four': clear, thick cloud, thin cloud, cloud shadow."
+        "binary", description="'binary': clear and cloud; 'four': clear, thick cloud, thin cloud, cloud shadow."
     )
     bands: tuple[str, ...] | None = Field(
-        default=None, description="Bands to use, by native or common name. Unset: all bands of the patches."
+        None, description="Bands to use, by native or common name. Unset: all bands of the patches."
     )
-    crop: int | None = Field(default=256, ge=32, description="Side of random crops of training patches. Unset: whole.")
+    crop: int | None = Field(256, ge=32, description="Side of random crops of training patches. Unset: whole.")
     normalisation: Literal["range", "standardise", "patch_standardise"] = Field(
-        default="range",
+        "range",
         description="'range': the clipped values to 0…1; 'standardise': by mean and deviation of the training patches; "
         "'patch_standardise': by those of each patch. Nodata never counts.",
     )
     clip: tuple[float, float] = Field(
-        default=(0.0, 0.4), description="Physical values (reflectance) are clipped to this range first."
+        (0.0, 0.4), description="Physical values (reflectance) are clipped to this range first."
     )
     texture: bool = Field(
-        default=False,
+        False,
         description="Whether the network is shown two channels of fine texture beside the bands: contrast that bands "
         "share, fainter than noise. It tells windblown snow from featureless cloud.",
     )
-    simulated_fraction: float = Field(default=0.0, ge=0, le=1, description="Share of simulated patches in each batch.")
-    simulated_patches: int = Field(default=2000, ge=1, description="How many patches to simulate.")
+    simulated_fraction: float = Field(0.0, ge=0, le=1, description="Share of simulated patches in each batch.")
+    simulated_patches: int = Field(2000, ge=1, description="How many patches to simulate.")
     simulated_validation: int = Field(
-        default=0,
+        0,
         ge=0,
         description="How many simulated patches are judged beside the validation split when the best epoch and the "
         "threshold are chosen: a handful of scenes holds too few kinds of bright ground to tell epochs apart.",
     )
     real_validation: bool = Field(
-        default=True,
+        True,
         description="Judge epochs and threshold on the validation split. false, with simulated_validation and a "
         "simulated_fraction of 1: not one real pixel decides about anything.",
     )
     simulation: SimulationRecipe = Field(default_factory=SimulationRecipe)
     composited_fraction: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="Share of the real training patches that get simulated clouds, where clear.",
+        0.0, ge=0, le=1, description="Share of the real training patches that get simulated clouds, where clear."
     )
     test_time_augmentation: bool = Field(
-        default=False, description="Predict each patch in four orientations and average: slower, a little better."
+        False, description="Predict each patch in four orientations and average: slower, a little better."
     )
     mirrored_border: int = Field(
-        default=16,
+        16,
         ge=0,
         description="Pixels by which a patch is continued as a mirror would before it is predicted: at the edge of a "
         "patch a network knows half of the surroundings only. Windows of whole scenes overlap, and scenes are mirrored "
         "likewise.",
     )
     start_share: float = Field(
-        default=0.0,
+        0.0,
         ge=0,
         lt=1,
         description="Share of the weights that the training started from in the model that is kept, for trainings that "
@@ -114,7 +111,7 @@ class OperatingPoint(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     threshold: float = Field(gt=0, lt=1, description="Cloud at or above this probability.")
-    outline_metres: float = Field(default=0.0, ge=0, description=_OUTLINE)
+    outline_metres: float = Field(0.0, ge=0, description=_OUTLINE)
     precision: float = Field(ge=0, le=1, description="Share of what is called cloud that is cloud.")
     recall: float = Field(ge=0, le=1, description="Share of the cloud that is found.")
     measured_on: str = Field(description="Labels that precision and recall were measured on.")
@@ -124,15 +121,11 @@ class SegmentationSection(CardSection):
     """How class probabilities become a mask, and how a patch is shown to the network."""
 
     cloud_classes: tuple[int, ...] = Field(min_length=1, description="Which of the card's classes are cloud.")
-    test_time_augmentation: bool = Field(default=False, description="Mean over four orientations.")
-    mirrored_border: int = Field(
-        default=0,
-        ge=0,
-        description="Pixels by which a patch is mirrored beyond its edges first.",
-    )
-    outline_metres: float = Field(default=0.0, ge=0, description=_OUTLINE)
+    test_time_augmentation: bool = Field(False, description="Mean over four orientations.")
+    mirrored_border: int = Field(0, ge=0, description="Pixels by which a patch is mirrored beyond its edges first.")
+    outline_metres: float = Field(0.0, ge=0, description=_OUTLINE)
     operating_points: Mapping[str, OperatingPoint] | None = Field(
-        default=None,
+        None,
         description="'sensitive' (recall counts twice), 'balanced' (the card's threshold), 'strict' (precision counts "
         "twice). Unset in older cards.",
     )
@@ -147,9 +140,7 @@ class SegmentationEvaluation(Evaluator):
     batch_size: int = Field(8, ge=1, description="Patches a call of the network.")
     worst_patches: int = Field(5, ge=1, description="How many of the worst patches are shown.")
     typical_patches: int = Field(3, ge=1, description="How many patches around the middle of the ranking are shown.")
-    baseline_patches: int = Field(
-        1000, ge=1, description="Most training patches that the brightness baseline is fitted on."
-    )
+    baseline_patches: int = Field(1000, ge=1, description="Most patches that the brightness baseline is fitted on.")
 
 
 RANDOM_SENSORS = Augmentation(

@@ -94,10 +94,7 @@ class StitchedScenes:
         self._absent: dict[str, int] = {}
 
     def update(
-        self,
-        indices: npt.NDArray[np.int64],
-        mask: npt.NDArray[np.uint8],
-        cloud_probability: npt.NDArray[np.float32],
+        self, indices: npt.NDArray[np.int64], mask: npt.NDArray[np.uint8], cloud_probability: npt.NDArray[np.float32]
     ) -> None:
         """Adds a batch as :class:`SegmentationScores` does; nodata is clear in the official score.
 

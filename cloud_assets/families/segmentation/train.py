@@ -310,9 +310,7 @@ def check_start(recipe: Segmentation, store: PatchStore) -> None:
     differing = [name for name in expected if expected[name] != found[name]]
     if differing:
         wanted = ", ".join(f"{name} {expected[name]} instead of {found[name]}" for name in differing)
-        raise InvalidModel(
-            f"encoder_weights: simulation needs {wanted}. Change the recipe, or set encoder_weights: none."
-        )
+        raise InvalidModel(f"encoder_weights: simulation needs {wanted}. Change these, or set encoder_weights: none.")
 
 
 def _input(instrument: str, bands: tuple[str, ...], scale: Segmentation | Preprocessing) -> dict[str, object]:

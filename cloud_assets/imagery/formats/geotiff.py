@@ -41,10 +41,7 @@ _NO_GRID = "has no coordinate reference system: products are in pixels."
 
 
 def open_geotiff(
-    path: Path | str,
-    bands: Sequence[str] | None = None,
-    instrument: str | None = None,
-    scaling: Scaling | None = None,
+    path: Path | str, bands: Sequence[str] | None = None, instrument: str | None = None, scaling: Scaling | None = None
 ) -> SceneSource:
     """Describes a scene in one raster file, or at its address.
 

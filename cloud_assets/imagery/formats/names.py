@@ -27,8 +27,7 @@ _INSTRUMENTS = (
 )
 _FILE_SYSTEMS = {"http": "/vsicurl/http://", "https": "/vsicurl/https://", "s3": "/vsis3/", "gs": "/vsigs/"}
 """GDAL's prefix of addresses by their scheme."""
-PLACEHOLDERS = frozenset({"-", "_"})
-"""What stands for a band that is not used where bands are named in their order."""
+PLACEHOLDERS = frozenset({"-", "_"})  # what stands for a band that is not used where bands are named in their order
 _METRES = re.compile(r"_\d{2}m$")
 _PREFIX = re.compile(r"^(sr|toa|rho|refl)_")
 _NUMBER = re.compile(r"(?<![a-z0-9])b(?:and)?[ _-]?0*(\d{1,2}a?)(?![a-z0-9])")

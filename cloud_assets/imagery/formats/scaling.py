@@ -22,8 +22,7 @@ _BRIGHTEST_REFLECTANCE = 3.0
 _SMALLEST_DN = 20.0  # floating-point numbers above are digital numbers
 _HLS = re.compile(r"HLS\.[LS]30\.")
 SENTINEL2_OFFSET_SINCE = (4, 0)
-SENTINEL2_OFFSET = -1000.0
-"""Digital numbers, of Sentinel-2 products from processing baseline 04.00 on."""
+SENTINEL2_OFFSET = -1000.0  # digital numbers, of Sentinel-2 products from processing baseline 04.00 on
 
 
 @dataclass(frozen=True)

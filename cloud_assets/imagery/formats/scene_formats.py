@@ -130,7 +130,7 @@ def _open_container(
     if products:
         listed = ", ".join(str(container.location / folder / name) for folder, name in products[:_LISTED])
         raise InvalidScene(
-            f"{container.location} holds {len(products)} scenes: name the metadata file of one, {listed}."
+            f"{container.location} holds {len(products)} scenes: name the metadata file of one: {listed}."
         )
     if re.match(r"S1[A-D]_", container.name) or any(PurePosixPath(folder).name == "measurement" for folder in folders):
         raise InvalidScene(f"{container.location}: {_SENTINEL1}")

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 METADATA: Final = re.compile(r"MTD_MSIL(1C|2A)\.xml|S2[A-D]_\w{4}_MTD_(?:SAF|DMP)?L?(1C|2A)\w*\.xml")
 """Names of a product's metadata file: compact, and of before December 2016."""
-TILE_METADATA: Final = "tileInfo.json"
-"""The metadata file of a tile in the AWS archive."""
+TILE_METADATA: Final = "tileInfo.json"  # the metadata file of a tile in the AWS archive
 _IMAGE = re.compile(r"(?:.*/)?[^/]*?(?P<band>B\d[0-9A])(?:_(?P<metres>\d0)m)?\.(jp2|tif|tiff)")
 _QUANTIFICATION = 10_000.0
 _QUANTIFICATION_TAGS = ("QUANTIFICATION_VALUE", "BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE")
@@ -159,9 +158,7 @@ def _source(
         if band in finest
     }
     if not bands:
-        raise InvalidData(
-            f"{product.location}: no image of a band (IMG_DATA/*_B??.jp2) in it. Download the whole product again."
-        )
+        raise InvalidData(f"{product.location}: no band (IMG_DATA/*_B??.jp2) in it. Download the whole product again.")
     return SceneSource(
         name=safe_name(name),
         instrument=profile.name,
