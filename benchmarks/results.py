@@ -1,0 +1,323 @@
+"""Makes the figures, tables and gallery pages of the documentation anew, and says how long each took.
+
+    python benchmarks/results.py [--data FOLDER] [--only NAME …] [--quick] [--list] [--pages]
+
+Each part runs one benchmark and keeps what it printed, with command, data, seed, machine, commit and time taken, as
+``docs/results/<name>.json``. Pages (docs, README.md) hold blocks between ``<!-- results: <name> -->`` and
+``<!-- end of results -->``, which are filled from these files; ``--pages`` only fills them. Gallery pages and pictures
+are written by their own scripts. FOLDER holds the data sets (default: CLOUD_ASSETS_DATA); what lacks its data is
+skipped. ``--quick`` tries every command with small settings: its figures stay in the work folder and change no page.
+All parts take a day on two cores: name some.
+"""
+
+import argparse
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from cloud_assets.storage import atomic_file
+from cloud_assets.tasks import ALL_TASKS
+
+ROOT = Path(__file__).resolve().parent.parent
+NUMBERS = ROOT / "docs" / "results"
+"""Where the files of the parts lie."""
+_BLOCK = re.compile(r"<!-- results: (?P<name>\w+) -->\n.*?<!-- end of results -->", re.DOTALL)
+_SEPARATOR = " | "
+_DATA = "{data}"
+_SCENE = "scenes/LC80130312015295LGN00_red_green_blue_nir_120m.tif"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One benchmark and how it is called; ``{data}`` and ``{work}`` stand for the folders of data and of work."""
+
+    arguments: str  # of the script, which has the name of the part unless ``script`` is another
+    quick: str | None  # the same in small, a minute or so; None: there is nothing smaller
+    minutes: float  # on two slow cores, about
+    needs: tuple[str, ...] = ()  # files and folders below the data
+    script: str = ""
+    seed: str = "0"
+    before: tuple[str, ...] = ()  # a command that makes what the script reads
+    before_quick: tuple[str, ...] = ()
+
+
+def _gallery() -> Iterator[tuple[str, Part]]:
+    """A part a task: its job, then its page."""
+    for task in ALL_TASKS:
+        job = ("-m", "dagster", "job", "execute", "-m", "cloud_assets.definitions", "-j", task.name)
+        config = str(ROOT / "cloud_assets" / "run_configs" / f"{task.name}.quick.yaml")
+        out = f"--home {{work}}/home/{task.name} --out"
+        yield (
+            f"gallery_{task.name}",
+            Part(
+                f"{out} {ROOT / 'docs' / 'gallery'}",
+                f"{out} {{work}}/quick/gallery",
+                60,
+                script="gallery",
+                before=job,
+                before_quick=(*job, "-c", config),
+            ),
+        )
+
+
+PARTS: Mapping[str, Part] = {
+    "real_masks": Part("{data} simulation", "{data} simulation", 4, ("38-cloud", "oncloudn", "sen12ms")),
+    "operating_points": Part("{data} simulation", "{data} simulation", 2, ("38-cloud", "oncloudn")),
+    "real_patches": Part("{data} simulation", "{data} simulation", 2, ("38-cloud",)),
+    "saturated_clouds": Part("--scenes 12", "--scenes 2 --side 128", 2),
+    "sun_angle": Part("--scenes 4", "--scenes 1 --size 128", 4),
+    "composite_truth": Part("--out {work}/composite_truth", "--size 128 --dates 3 --out {work}/composite_truth", 5),
+    "shadow_geometry": Part("", "--scenes 2 --side 256", 10),
+    "drift_detection": Part("", "--regions 30 --batches 8 --batch 3", 8),
+    "patch_reading": Part("--patches 300", "--patches 40", 1),
+    "augmentation_cost": Part("--patches 24 --rounds 2", "--patches 8 --rounds 1", 5),
+    "training_speed": Part("--network unet --busy --threads 1", "--network unet --steps 2 --rounds 1", 6),
+    "autoencoder_cost": Part("--threads 1", "--size 64 --batch 2 --threads 1", 6),
+    "scene_throughput": Part("--side 10980 --rounds 1", "--side 1024 --rounds 1 --seconds 2", 8),
+    "scaling_model": Part(f"--figure {ROOT / 'docs' / 'images' / 'scaling.png'}", "", 1, seed="none"),
+    "scene_picture": Part(
+        f"{{data}}/{_SCENE} --instrument landsat8_l1 --out {ROOT / 'docs' / 'images' / 'scene_and_mask.png'}",
+        f"{{data}}/{_SCENE} --instrument landsat8_l1 --out {{work}}/quick/scene_and_mask.png",
+        1,
+        (_SCENE,),
+        seed="none",
+    ),
+    "anomaly_stretch": Part("{data}", "{data} --steps 5 --folds 2", 60, ("cloud-anomaly",)),
+    "radar_places": Part("{data}", "{data} --steps 4 --sample-steps 4", 120, ("sen12ms",)),
+    "coverage_ways": Part("{data}", "{data} --patches 40 --steps 4 --members 1", 30, ("38-cloud",)),
+    "one_pair": Part("{data} --steps 1500", "{data} --steps 10", 40, ("sen12ms",)),
+    "translation_switches": Part("--steps 200", "--steps 4 --only ndvi", 60),
+    "ablation": Part(
+        "{data} --seeds 0 1 2", "{data} --seeds 0 --rows 0 --epochs 1 --steps 4", 240, ("38-cloud",), seed="0 1 2"
+    ),
+    "simulation_only": Part(
+        "{data} --patches 8000 --epochs 4 --steps 270 --batch 32 --crop 128 --threads 1",
+        "{data} --patches 64 --epochs 1 --steps 2 --batch 4 --crop 64 --threads 1",
+        90,
+        ("38-cloud",),
+    ),
+    **dict(_gallery()),
+}
+"""All parts, by name."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a part printed, and all that is needed to make it again."""
+
+    name: str
+    command: str
+    data: Mapping[str, str] = field(default_factory=dict)
+    seed: str = "0"
+    machine: str = ""
+    commit: str = ""
+    date: str = ""
+    seconds: float = 0.0
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    lines: Sequence[str] = ()  # what is printed beside the table
+
+    def table(self) -> str:
+        """The table in Markdown, or what was printed where there is none."""
+        if not self.columns:
+            return "\n".join(["```text", *self.lines, "```"])
+        rows = [self.columns, ["---"] * len(self.columns), *self.rows]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+    def origin(self) -> str:
+        """One sentence: by which command, on what, with what."""
+        data = "".join(f", {name} ({what})" for name, what in self.data.items())
+        seed = "" if self.seed == "none" else f", seed {self.seed}"
+        minutes = f"{self.seconds:.0f} s" if self.seconds < 100 else f"{self.seconds / 60:.0f} min"
+        return f"*`{self.command}`{data}{seed}; {minutes} on {self.machine}, {self.date}, commit {self.commit}.*"
+
+
+def best_of_readme(record: Record) -> str:
+    """The README's table: cloud IoU alone, the chips together."""
+    place = {column.partition(":")[0].partition(" (")[0]: number for number, column in enumerate(record.columns)}
+    sets = {"31 patches": ["38-cloud"], "2 chips": ["oncloudn chip_1", "oncloudn chip_4"]}
+    sets["5 test patches"] = ["38-cloud, test split"]
+    clear = next(number for number, column in enumerate(record.columns) if column.startswith("Sentinel-2, clear"))
+    lines = [f"| cloud IoU | {' | '.join(sets)} | called cloud on clear Sentinel-2 |", "| --- " * 5 + "|"]
+    for row in record.rows:
+        found = [[float(row[place[name]].split(",")[0]) for name in names] for names in sets.values()]
+        cells = [*(f"{sum(values) / len(values):.3f}" for values in found), f"{float(row[clear]):.1%}"]
+        name = row[0].replace("simulation, ", "`simulation`, ")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+VIEWS: Mapping[str, tuple[str, Callable[[Record], str]]] = {"real_masks_iou": ("real_masks", best_of_readme)}
+"""Blocks that show a part otherwise than as it was printed: name of the part, and how."""
+
+
+def main() -> int:
+    """The command; the exit status is 1 if a part failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("CLOUD_ASSETS_DATA"))
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="NAME")
+    parser.add_argument("--quick", action="store_true", help="small settings; changes no page")
+    parser.add_argument("--list", action="store_true", help="the parts, and about how long they take")
+    parser.add_argument("--pages", action="store_true", help="only fill the pages from the files that there are")
+    parser.add_argument("--work", type=Path, default=Path("data/results"), help="for whatever the parts keep")
+    options = parser.parse_args()
+    work = options.work.absolute()
+    if options.list:
+        print(*(f"{name:32}{part.minutes:>6g} min" for name, part in PARTS.items()), sep="\n")
+        return 0
+    told: dict[str, str] = {}
+    for name in [] if options.pages else options.only:
+        started = time.monotonic()
+        told[name] = run(name, options.data and options.data.absolute(), work, quick=options.quick)
+        told[name] += f", {time.monotonic() - started:.0f} s"
+        print(f"{name}: {told[name]}", flush=True)
+    changed = [] if options.quick else fill_pages()
+    print(
+        "\n".join(["", *(f"{name:32}{said}" for name, said in told.items()), *(f"filled {page}" for page in changed)])
+    )
+    return int(any(said.startswith("failed") for said in told.values()))
+
+
+def run(name: str, data: Path | None, work: Path, *, quick: bool) -> str:
+    """Runs a part and keeps what it printed; what became of it, in words."""
+    part = PARTS[name]
+    script = ROOT / "benchmarks" / f"{part.script or name}.py"
+    arguments = part.quick if quick else part.arguments
+    missing = [need for need in part.needs if data is None or not (data / need).exists()]
+    if not script.is_file():
+        return f"skipped: there is no {script.relative_to(ROOT)}"
+    if arguments is None:
+        return "skipped: it has no small settings"
+    if missing:
+        return f"skipped: {', '.join(missing)} is not in {'the data (--data)' if data is None else data}"
+    (work / "quick").mkdir(parents=True, exist_ok=True)
+    given = [word.replace(_DATA, str(data)).replace("{work}", str(work)) for word in arguments.split()]
+    commands = [list(command) for command in (part.before_quick if quick else part.before,) if command]
+    commands.append([str(script), *given])
+    started, printed = time.monotonic(), ""
+    for command in commands:
+        print(f"{name}: python {' '.join(command)}", flush=True)
+        done = subprocess.run(
+            [sys.executable, *command], cwd=work, env=_environment(name, data, work), capture_output=True, text=True
+        )
+        printed = done.stdout
+        (work / f"{name}.log").write_text(done.stdout + done.stderr, encoding="utf-8")
+        if done.returncode:
+            last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
+            return f"failed: {last} ({work / f'{name}.log'})"
+    shown = " ".join(arguments.replace(_DATA, "DATA").replace(f"{ROOT}/", "").replace("{work}/", "").split())
+    columns, rows, lines = parsed(printed)
+    record = Record(
+        name,
+        f"python {script.relative_to(ROOT)} {shown}".strip(),
+        {need: described(data / need) for need in part.needs if data is not None},
+        part.seed,
+        machine(),
+        commit(),
+        time.strftime("%Y-%m-%d"),
+        round(time.monotonic() - started, 1),
+        columns,
+        rows,
+        lines,
+    )
+    path = (work / "quick" if quick else NUMBERS) / f"{name}.json"
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(asdict(record), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return f"made {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}"
+
+
+def _environment(name: str, data: Path | None, work: Path) -> dict[str, str]:
+    """Results go to the work folder; a task whose data set is not there works on the embedded sample."""
+    task = next((task for task in ALL_TASKS if name == f"gallery_{task.name}"), None)
+    home = work / "home" / (task.name if task else "")
+    environment = {**os.environ, "CLOUD_ASSETS_HOME": str(home), "PYTHONPATH": f"{ROOT}"}
+    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{work / 'mlflow' / 'mlflow.db'}"
+    environment.pop("CLOUD_ASSETS_DATA", None)
+    if task is not None and data is not None and (data / task.dataset.folder).is_dir():
+        environment["CLOUD_ASSETS_DATA"] = str(data)
+    return environment
+
+
+def parsed(printed: str) -> tuple[list[str], list[list[str]], list[str]]:
+    """Columns and rows of the table in what a benchmark printed, cells parted by `` | ``; and the other lines."""
+    columns: list[str] = []
+    rows: list[list[str]] = []
+    lines: list[str] = []
+    for line in printed.rstrip().splitlines():
+        cells = [cell.strip() for cell in line.split(_SEPARATOR)]
+        if len(cells) > 2 and not columns:
+            columns = cells
+        elif columns and len(cells) == len(columns):
+            rows.append(cells)
+        elif line.strip() or not columns:
+            lines.append(line.rstrip())
+    return columns, rows, lines
+
+
+def fill_pages(check: bool = False) -> list[str]:
+    """Fills the blocks of all pages; the pages that change, or would."""
+    changed = []
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        before = page.read_text(encoding="utf-8")
+        after = _BLOCK.sub(_filled, before)
+        if after != before:
+            changed.append(str(page.relative_to(ROOT)))
+            if not check:
+                with atomic_file(page) as temporary:
+                    temporary.write_text(after, encoding="utf-8")
+    return changed
+
+
+def _filled(block: re.Match[str]) -> str:
+    name = block["name"]
+    part, shown = VIEWS.get(name, (name, Record.table))
+    path = NUMBERS / f"{part}.json"
+    if not path.is_file():
+        raise SystemExit(f"a page shows {name}, and there is no {path}: python benchmarks/results.py --only {part}")
+    record = Record(**json.loads(path.read_text(encoding="utf-8")))
+    return f"<!-- results: {name} -->\n{shown(record)}\n\n{record.origin()}\n<!-- end of results -->"
+
+
+def described(path: Path) -> str:
+    """How many files, and a hash of their names and sizes."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    listed = "\n".join(f"{file.relative_to(path.parent)} {file.stat().st_size}" for file in files)
+    return f"{len(files)} files, {hashlib.blake2b(listed.encode(), digest_size=4).hexdigest()}"
+
+
+@functools.cache
+def machine() -> str:
+    """Processor and cores that may be used."""
+    names = [platform.processor() or platform.machine()]
+    cpus = Path("/proc/cpuinfo")
+    if cpus.is_file():
+        names = re.findall(r"^model name\s*: (.+)$", cpus.read_text(encoding="utf-8"), re.MULTILINE) or names
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return f"{cores} core{'' if cores == 1 else 's'} of {' '.join(names[0].split())}" + (
+        f" ({threads} thread{'' if threads == '1' else 's'})" if threads else ""
+    )
+
+
+@functools.cache
+def commit() -> str:
+    """The commit of the code, with a plus where it was changed since."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+    code = ("cloud_assets", "benchmarks")
+    return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "--", *code) else "")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
