@@ -40,6 +40,10 @@ class ProductSettings(BaseModel):
         description="Threshold and outline of cloud masks for a purpose: find all cloud, or be sure of it. Unset: the "
         "model's own.",
     )
+    shadow_geometry: bool = Field(
+        default=True,
+        description="Where it is known how the sun stood, call shadows clear that no cloud of the scene can cast.",
+    )
     validity_buffer_metres: float = Field(
         150.0, ge=0, description="Around clouds and shadows this far, pixels are not usable, metres."
     )

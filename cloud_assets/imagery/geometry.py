@@ -1,5 +1,8 @@
-"""Geometry of scenes: grids and footprints, sums over cells, distances to marked pixels."""
+"""Geometry of scenes: grids and footprints, where the sun stands, sums over cells, distances to marked pixels."""
 
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -8,6 +11,8 @@ import numpy.typing as npt
 
 from cloud_assets.datasets.scene import Grid
 from cloud_assets.imagery.tiling import Window
+
+METRES_A_DEGREE = 111_320.0
 
 
 def footprint(grid: Grid) -> tuple[dict[str, Any], tuple[float, float, float, float]] | None:
@@ -41,6 +46,56 @@ def footprint(grid: Grid) -> tuple[dict[str, Any], tuple[float, float, float, fl
     geometry: dict[str, Any] = antimeridian.fix_geojson(outlined, great_circle=False)
     west, south, east, north = antimeridian.bbox(geometry)
     return geometry, (west, south, east, north)
+
+
+@dataclass(frozen=True)
+class SunPosition:
+    """Where the sun stands, seen from the middle of a scene."""
+
+    azimuth: float  # degrees clockwise from north
+    elevation: float  # degrees above the horizon
+
+    @classmethod
+    def at(cls, time: datetime, longitude: float, latitude: float) -> "SunPosition":
+        """By time (UTC if it does not tell) and place, to some hundredths of a degree (Astronomical Almanac)."""
+        days = (
+            (time if time.tzinfo else time.replace(tzinfo=UTC)) - datetime(2000, 1, 1, 12, tzinfo=UTC)
+        ).total_seconds() / 86_400
+        anomaly = math.radians(357.528 + 0.9856003 * days)
+        ecliptic = math.radians(280.460 + 0.9856474 * days + 1.915 * math.sin(anomaly) + 0.020 * math.sin(2 * anomaly))
+        tilt, north = math.radians(23.439), math.radians(latitude)
+        ascension = math.atan2(math.cos(tilt) * math.sin(ecliptic), math.cos(ecliptic))
+        declination = math.asin(math.sin(tilt) * math.sin(ecliptic))
+        hour = math.radians(280.46062 + 360.98564737 * days + longitude) - ascension
+        up = math.sin(north) * math.sin(declination) + math.cos(north) * math.cos(declination) * math.cos(hour)
+        to_north = math.cos(north) * math.sin(declination) - math.sin(north) * math.cos(declination) * math.cos(hour)
+        azimuth = math.atan2(-math.cos(declination) * math.sin(hour), to_north)
+        return cls(math.degrees(azimuth) % 360, math.degrees(math.asin(up)))
+
+
+def middle(grid: Grid) -> tuple[float, float]:
+    """Longitude and latitude of the middle of a grid with a coordinate reference system."""
+    from rasterio.warp import transform
+
+    (a, b, c, d, e, f), column, row = grid.transform, grid.width / 2, grid.height / 2
+    (longitude,), (latitude,) = transform(grid.crs, "EPSG:4326", [a * column + b * row + c], [d * column + e * row + f])
+    return longitude, latitude
+
+
+def pixels_a_metre(grid: Grid, azimuth: float) -> tuple[float, float]:
+    """Rows down and columns to the right that a metre on the ground makes, in the middle of a grid with a CRS.
+
+    ``azimuth`` is its direction in degrees clockwise from true north, whatever the projection and the grid's rotation.
+    """
+    from rasterio.warp import transform
+
+    a, b, _, d, e, _ = grid.transform
+    longitude, latitude = middle(grid)
+    north, east = (100 / METRES_A_DEGREE * turn(math.radians(azimuth)) for turn in (math.cos, math.sin))
+    longitudes = [longitude, longitude + east / math.cos(math.radians(latitude))]
+    x, y = (end - start for start, end in transform("EPSG:4326", grid.crs, longitudes, [latitude, latitude + north]))
+    scale = 100 * (a * e - b * d)
+    return (a * y - d * x) / scale, (e * x - b * y) / scale
 
 
 def thumbnail_shape(grid: Grid, longest: int) -> tuple[int, int]:

@@ -85,7 +85,8 @@ def observe(
     clouds = simulate_clouds(rng, ground.shape, sun, ground.pixel_metres, recipe.clouds)
     picture, mask = composite_clouds(picture, clouds, names)
     picture *= np.float32(illumination)
-    sensed = randomise_sensor(rng, picture[:, :height, :width], recipe.sensor)
+    overhead = illumination * sun.air_mass
+    sensed = randomise_sensor(rng, picture[:, :height, :width], recipe.sensor, names, overhead)
     mask = mask[:height, :width]
     mask[~sensed.valid] = UNLABELLED
     return SimulatedPatch(

@@ -1,7 +1,9 @@
+from datetime import UTC, datetime
+
 import pytest
 
 from cloud_assets.datasets.scene import Grid
-from cloud_assets.imagery.geometry import footprint
+from cloud_assets.imagery.geometry import SunPosition, footprint, middle, pixels_a_metre
 
 
 def grid(crs, x, y, size=109_800.0):
@@ -31,3 +33,34 @@ def test_a_grid_over_a_pole_holds_it(crs, pole):
     assert (west, east) == (-180, 180)
     assert (north if pole > 0 else south) == pole
     assert geometry["type"] == "Polygon"
+
+
+@pytest.mark.parametrize(
+    ("time", "where", "azimuth", "elevation"),
+    [  # as the metadata files of these Landsat scenes state it: LC08_L1TP_016037, LC08_L2SP_001062 (south)
+        (datetime(2017, 8, 13, 15, 54, 15, tzinfo=UTC), (-80.074, 33.174), 126.81463739, 62.17310472),
+        (datetime(2020, 10, 31, 14, 31, 47), (-65.182, -2.895), 118.08241478, 64.45083205),
+    ],
+)
+def test_the_sun_stands_where_metadata_say(time, where, azimuth, elevation):
+    sun = SunPosition.at(time, *where)
+    assert (sun.azimuth, sun.elevation) == pytest.approx((azimuth, elevation), abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "north", "east"),
+    [
+        ("EPSG:32633", (10, 0, 500_000, 0, -10, 4_600_000), (-0.1, 0), (0, 0.1)),
+        ("EPSG:32733", (10, 0, 500_000, 0, -10, 6_600_000), (-0.1, 0), (0, 0.1)),
+        ("EPSG:32633", (0, 10, 500_000, 10, 0, 4_600_000), (0, 0.1), (0.1, 0)),  # columns run north, rows east
+        ("EPSG:3031", (10, 0, 1_000_000, 0, -10, 0), (0, 0.1), (0.1, 0)),  # on 90 degrees east, away from the pole
+    ],
+)
+def test_directions_on_the_ground_are_found_on_any_grid(crs, transform, north, east):
+    place = Grid(100, 100, crs, transform)
+    assert pixels_a_metre(place, 0) == pytest.approx(north, abs=0.003)
+    assert pixels_a_metre(place, 90) == pytest.approx(east, abs=0.003)
+
+
+def test_the_middle_of_a_grid():
+    assert middle(grid("EPSG:4326", 20.0, 10.0, size=2.0)) == pytest.approx((21.0, 9.0))

@@ -10,13 +10,14 @@ from filelock import FileLock
 from rio_cogeo.cogeo import cog_validate
 from scipy import ndimage
 
+from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW
 from cloud_assets.errors import AlreadyRunning, InvalidData, InvalidScene, NoModelForProduct
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.prediction import predict_array, predict_scene
 from cloud_assets.scenes.product_record import SceneProducts
 from cloud_assets.scenes.production import scene_products
-from cloud_assets_tests.imagery.layouts import RESOLUTION, write_safe
+from cloud_assets_tests.imagery.layouts import RESOLUTION, write_landsat, write_safe
 from cloud_assets_tests.imagery.test_scene_reader import corrupt
 from cloud_assets_tests.scenes.fakes import (
     RGBN,
@@ -386,3 +387,29 @@ def test_progress_counts_every_pixel_once(scene, make_models, tmp_path):
     source = open_scene(scene)
     scene_products(source, make_models(logits=bright_is_cloud), tmp_path / "out", SMALL, progress=pixels.append)
     assert sum(pixels) == HEIGHT * WIDTH
+
+
+def dark_is_shadow(pixels):
+    """(N, C, H, W) reflectance -> (N, 4, H, W) logits: bright is thick cloud, dark is shadow."""
+    brightness = pixels.mean(axis=1)
+    clear = np.zeros_like(brightness)
+    return np.stack([clear, (brightness - 0.3) * 200, clear - 20, (0.05 - brightness) * 200], axis=1)
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_dark_water_far_from_clouds_is_no_shadow_where_the_sun_is_known(make_models, tmp_path, is_on):
+    side = 400
+    ground = np.full((side, side), 0.15)
+    ground[150:170, 200:220] = 0.7  # a cloud, and its shadow away from the morning sun
+    ground[140:150, 185:200] = ground[120:140, 20:40] = 0.02  # the latter is a pond
+    scene = write_landsat(tmp_path, dict.fromkeys(("B2", "B3", "B4", "B5"), ground), sun_elevation=58.0)
+    models = make_models(
+        make_bundle(instrument="landsat8_toa", classes=tuple(CLASS_NAMES.values())), logits=dark_is_shadow
+    )
+    made = predict_scene(models, scene, tmp_path / "out", SMALL.model_copy(update={"shadow_geometry": is_on}))
+    mask = read(made.paths["mask"])
+    assert (mask[142:148, 187:198] == CLOUD_SHADOW).all()
+    assert (mask[122:138, 22:38] == (CLEAR if is_on else CLOUD_SHADOW)).all()
+    assert made.statistics["cloud_shadow_percentage"] == pytest.approx(100 * (mask == CLOUD_SHADOW).mean())
+    assert made.statistics.get("doubted_shadow_percentage", 0) == pytest.approx(0.25 if is_on else 0, abs=0.01)
+    assert (read(made.paths["validity"])[122:138, 22:38] == (1 if is_on else 0)).all()

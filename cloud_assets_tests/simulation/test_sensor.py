@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from cloud_assets.simulation import sensor
-from cloud_assets.simulation.sensor import SensorRecipe, randomise_sensor
+from cloud_assets.simulation.patch import SimulationRecipe, patch_generator, simulate_patch
+from cloud_assets.simulation.sensor import INSTRUMENT_SENSORS, SensorRecipe, randomise_sensor
 
 
 @pytest.fixture
@@ -96,3 +97,72 @@ def test_random_sensor_keeps_shape_marks_nodata_and_does_not_change_its_input(li
         missing += int((~seen.present).sum())
     assert missing > 5
     np.testing.assert_array_equal(light, before)
+
+
+COLOURS = ("red", "green", "blue", "nir")
+
+
+def through(name: str, light: np.ndarray, bands: tuple[str, ...] = COLOURS, overhead: float = 1.0) -> sensor.Sensed:
+    steady = {"gain_spread": 0, "offset_spread": 0, "blur_chance": 0}
+    recipe = INSTRUMENT_SENSORS[name].model_copy(update=steady)
+    return randomise_sensor(np.random.default_rng(5), light, recipe, bands, overhead)
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [  # under a sun overhead: pi times saturation radiance by irradiance, Chander et al. 2009 for the first two
+        ("landsat_tm", (0.540, 0.638, 0.306, 0.673)),
+        ("landsat_etm", (0.313, 0.341, 0.301, 0.729)),
+        ("landsat_oli", (0.937, 0.939, 0.911, 0.928)),
+        ("sentinel2_msi", (1.006, 0.963, 0.987, 0.929)),
+    ],
+)
+@pytest.mark.parametrize("elevation", [90.0, 45.0, 20.0])
+def test_real_instruments_saturate_where_their_makers_say_by_the_height_of_the_sun(name, ends, elevation) -> None:
+    bright = np.full((4, 8, 8), 5.0, np.float32)
+    overhead = 1 / np.sin(np.radians(elevation))
+    seen = through(name, bright, overhead=overhead).reflectance
+    assert seen[:, 0, 0] == pytest.approx(np.array(ends) * overhead, rel=2e-3)
+    assert (seen == seen[:, :1, :1]).all()
+
+
+@pytest.mark.parametrize(("name", "bits", "noise"), [("landsat_tm", 8, 1.6e-3), ("sentinel2_msi", 12, 1.4e-3)])
+def test_real_instruments_have_their_noise_and_their_steps(name, bits, noise) -> None:
+    level = np.full((1, 200, 200), 0.15, np.float32)
+    seen = through(name, level, ("blue",)).reflectance[0]
+    full = {"landsat_tm": 0.30576, "sentinel2_msi": 0.98673}[name]
+    steps = seen / (full / (2**bits - 1))
+    np.testing.assert_allclose(steps, np.rint(steps), atol=0.02)
+    # Signal-to-noise 39 at 40 W m-2 sr-1 um-1, 154 at 128; a step of TM is wider than half of that.
+    assert seen.std() == pytest.approx(noise, rel=0.1)
+    assert seen.mean() == pytest.approx(0.15, abs=1e-4)
+
+
+def test_bands_of_real_instruments_have_their_own_resolution_or_are_absent() -> None:
+    light = np.random.default_rng(1).uniform(0.1, 0.3, (4, 60, 60)).astype(np.float32)
+    bands = ("blue", "swir16", "cirrus", "coastal")
+    msi = through("sentinel2_msi", light, bands)
+    assert msi.present.all()
+    assert [float(np.abs(band[0, 0:6] - band[0, 0]).max()) > 0.02 for band in msi.reflectance] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert np.abs(msi.reflectance[1, 0, :2] - msi.reflectance[1, 0, 0]).max() < 0.02
+    tm = through("landsat_tm", light, bands)
+    assert tm.present.tolist() == [True, True, False, False]
+    assert (tm.reflectance[2:] == 0).all()
+
+
+def test_instruments_are_drawn_from_and_leave_other_recipes_alone() -> None:
+    several = SensorRecipe(instruments=("landsat_etm", "sentinel2_msi"), gain_spread=0, offset_spread=0, wedge_chance=0)
+    recipe = SimulationRecipe(sensor=several, sun_elevation=(60.0, 60.0), illumination=(1, 1))
+    bright = np.full((1, 9, 9), 9.0, np.float32)
+    seen = [randomise_sensor(np.random.default_rng(seed), bright, several, ("blue",)) for seed in range(12)]
+    blues = {round(float(one.reflectance.max()), 2) for one in seen}
+    assert blues == {0.30, 0.99}
+    patch = simulate_patch(patch_generator(3, 1), 32, COLOURS, recipe)
+    assert patch.present.all()
+    assert SimulationRecipe.model_validate_json(recipe.model_dump_json()) == recipe
+    assert "instruments" not in SensorRecipe().model_dump_json()

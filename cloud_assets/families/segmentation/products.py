@@ -13,6 +13,7 @@ import numpy.typing as npt
 from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.datasets.scene import Grid
 from cloud_assets.families.scene_product import ProductSettings, SceneProduct, SceneWork
+from cloud_assets.families.segmentation.shadow_geometry import ShadowGeometry
 from cloud_assets.imagery.geometry import grow
 from cloud_assets.imagery.tiling import Tiling, Window, WindowReader, predict_densely
 from cloud_assets.imagery.writing import RasterDraft, RasterForm, percentages
@@ -104,6 +105,8 @@ def _make_masks(work: SceneWork) -> None:
     predictor = cast("SegmentationPredictor", work.models.predictor("segmentation", work.source))
     work.back_end = work.models.back_end("segmentation", work.source)
     radius = predictor.outline_radius(work.source.pixel_metres)
+    knows_shadows = work.settings.shadow_geometry and CLASS_NAMES[CLOUD_SHADOW] in predictor.card.classes
+    geometry = ShadowGeometry.of(work.source) if knows_shadows else None
     with (
         work.source.read_as(predictor.card.preprocessing.instrument).open(predictor.card.bands) as reader,
         RasterDraft(work.scratch / "without_outline.tif", work.source.grid, _mask_form(work)) as decided,
@@ -112,13 +115,19 @@ def _make_masks(work: SceneWork) -> None:
         for block in segment(reader, work.source.grid, predictor, work.settings, work.share):
             decided.write(block.window, block.mask)
             probability.write(block.window, percent(block.cloud_probability))
+            if geometry is not None:
+                geometry.add(block.window, block.mask)
             work.progress(block.mask.size)
     pixels = np.zeros(256, np.int64)
     with work.draft(MASK) as mask:
         for window, wide, codes in decided.blocks(halo=math.ceil(radius)):
             outlined = predictor.outlined(codes[0], radius)[window.within(wide)]
-            mask.write(window, outlined)
-            pixels += np.bincount(outlined.ravel(), minlength=256)
+            final = outlined if geometry is None else geometry.cleared(window, outlined)
+            mask.write(window, final)
+            pixels += np.bincount(final.ravel(), minlength=256)
+    if geometry is not None:
+        valid = int(pixels.sum() - pixels[UNLABELLED])
+        work.statistics["doubted_shadow_percentage"] = 100 * geometry.doubted_pixels / max(valid, 1)
     work.statistics.update(_statistics(pixels, mask.form.classes))
     if pixels.sum() == pixels[UNLABELLED]:
         work.warnings.append("The scene holds no valid pixel: all products are nodata.")

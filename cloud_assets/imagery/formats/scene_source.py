@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, time
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -21,7 +21,7 @@ from cloud_assets.datasets.scene import Grid, RasterBand
 from cloud_assets.errors import InvalidData, InvalidScene
 from cloud_assets.imagery.formats.container import Container
 from cloud_assets.imagery.formats.names import is_address
-from cloud_assets.imagery.geometry import thumbnail_shape
+from cloud_assets.imagery.geometry import METRES_A_DEGREE, SunPosition, middle, thumbnail_shape
 from cloud_assets.imagery.saturation import Saturation, can_saturate
 from cloud_assets.imagery.tiling import Window
 
@@ -33,7 +33,6 @@ DN = npt.NDArray[Any]
 STATED_CLOUD = "stated_cloud_percentage"
 """Attribute of a scene whose metadata tell how cloudy it is, by the agency's own rule of thumb."""
 _LOW_SUN = 5.0  # degrees above the horizon below which a warning is given
-_METRES_A_DEGREE = 111_320.0
 
 _SAMPLED_SIDE, _SAMPLED_WINDOWS = 192, 4
 """Pixels and number, along each side, of the windows that tell where a scene is saturated."""
@@ -91,10 +90,17 @@ class SceneSource:
 
         crs = CRS.from_user_input(self.grid.crs)
         a, b, _, d, e, f = self.grid.transform
-        east = north = _METRES_A_DEGREE if crs.is_geographic else float(crs.linear_units_factor[1])
+        east = north = METRES_A_DEGREE if crs.is_geographic else float(crs.linear_units_factor[1])
         if crs.is_geographic:  # at the grid's middle latitude
             east *= math.cos(math.radians(f + d * self.grid.width / 2 + e * self.grid.height / 2))
         return max(math.hypot(a * east, d * north), math.hypot(b * east, e * north))
+
+    @property
+    def sun(self) -> SunPosition | None:
+        """Where the sun stood, by time and place; None where one is unknown, or the time is a mere date."""
+        if self.grid.crs is None or self.acquired is None or self.acquired.time() == time():
+            return None
+        return SunPosition.at(self.acquired, *middle(self.grid))
 
     def resolve(self, bands: Sequence[str]) -> tuple[str, ...]:
         """Own names of bands asked for by own or common names.
