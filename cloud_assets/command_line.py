@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from cloud_assets.errors import CloudAssetsError, InvalidRecipe
 from cloud_assets.lifecycle.models_command import app as models_app
+from cloud_assets.log_file import keep_log
 from cloud_assets.storage import atomic_file
 
 if TYPE_CHECKING:
@@ -44,9 +45,7 @@ def sample(
 def predict(
     scenes: Annotated[
         list[str],
-        typer.Argument(
-            help="GeoTIFF, Sentinel-2 .SAFE (or .zip), Landsat folder, STAC item or collection; or an address."
-        ),
+        typer.Argument(help="GeoTIFF, Sentinel-2 .SAFE (or .zip), Landsat folder, STAC item, collection, or address."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the products, one folder a scene.")],
     model: Annotated[
@@ -161,11 +160,11 @@ def composite(
 
 @app.command()
 def show(
-    folder: Annotated[Path, typer.Argument(help="Products of a scene, or a composite, as products/<scene>.")],
+    folder: Annotated[Path, typer.Argument(help="Products of a scene, a composite, or <task>/<variant>_report.")],
     port: Annotated[int, typer.Option(help="Port on this machine; 0 for any that is free.")] = 8090,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the browser.")] = False,
 ) -> None:
-    """Show a scene and its products as layers in the browser, at 127.0.0.1 only."""
+    """Show a scene and its products as layers, or a report, in the browser, at 127.0.0.1 only."""
     from cloud_assets.scenes.viewer import serve
 
     say = f"[bold]{escape(str(folder))}[/bold]: {{}} (Ctrl+C ends it)"
@@ -354,6 +353,7 @@ def main() -> None:
     """Runs the command line; errors that a user can mend are shown without a traceback."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in definitions.py
     try:
+        keep_log()
         app()
     except CloudAssetsError as error:
         Console(stderr=True).print("[bold red]Error:[/bold red]", escape(str(error)), soft_wrap=True)

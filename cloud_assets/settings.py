@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         None, description="When champions are evaluated; followed by _<TASK> for one task. Unset: every night at one."
     )
     stale_days: int = Field(
-        30, ge=0, description="How many days back scenes are made again when a champion changes; 0 for none."
+        30, ge=0, description="Days back that scenes are made again when a champion changes; 0: none."
     )
     keep_trainings: int = Field(3, ge=1, description="How many workspaces of finished trainings a variant keeps.")
     approval: Annotated[Literal["automatic", "manual"], BeforeValidator(str.lower)] = Field(

@@ -42,7 +42,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_assets.errors import InvalidModel, TrackingUnavailable
 from cloud_assets.families.served_model import ServedModel
-from cloud_assets.inference.bundle import CARD_FILE, ModelBundle
+from cloud_assets.inference.bundle import CARD_FILE, ModelBundle, ModelCard
 from cloud_assets.storage import atomic_file, locked, machine_folder
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ EVALUATION_TAG = "evaluation_version"  # tag of a run: the evaluation that was l
 _PARENT_TAG = "mlflow.parentRunId"
 _CREATION_TAG = "creation"
 _TAG_LENGTH = 4000
+_STANDING = "\n\n### Decision\n\n"
+"""In a version's description, what stands before this is never changed; what comes after it is written anew."""
 _PATIENCE_SECONDS = 3600
 
 
@@ -343,8 +345,14 @@ class Tracker:
             experiment = client.get_run(run_id).info.experiment_id
         return f"{self.uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
 
-    def register(self, run_id: str, bundle: ModelBundle, tags: Mapping[str, str]) -> RegisteredVersion:
+    def model_link(self, task: str, version: int) -> str:
+        """The address of a registered version on a server."""
+        return f"{self.uri.rstrip('/')}/#/models/{quote(task)}/versions/{version}"
+
+    def register(self, run_id: str, bundle: ModelBundle, tags: Mapping[str, str], about: str = "") -> RegisteredVersion:
         """Registers the model of a published run under its task's name, once; tags are noted each time.
+
+        ``about`` describes the registered model, if nobody has described it yet.
 
         Returns:
             The new version, or the one that holds the same model already.
@@ -352,15 +360,20 @@ class Tracker:
         card = bundle.card
         with self.reached() as client:
             unless(["RESOURCE_ALREADY_EXISTS"], lambda: client.create_registered_model(card.task))
+            if about and not client.get_registered_model(card.task).description:
+                client.update_registered_model(card.task, about)
             same = {"model_version": bundle.version, "variant": card.variant}
             known = client.search_model_versions(f"name = '{card.task}'")
             version = next((found for found in known if same.items() <= found.tags.items()), None)
             if version is None:
                 model_id = client.get_run(run_id).data.tags[MODEL_TAG]
                 source = f"models:/{model_id}"
-                version = client.create_model_version(card.task, source, run_id, tags=same, model_id=model_id)
+                version = client.create_model_version(
+                    card.task, source, run_id, tags=same, description=_about(card), model_id=model_id
+                )
             for name, value in tags.items():
                 client.set_model_version_tag(card.task, version.version, name, value)
+            _describe(client, card.task, version.version)
             return _registered(client.get_model_version(card.task, version.version))
 
     def versions(self, task: str) -> list[RegisteredVersion]:
@@ -384,13 +397,14 @@ class Tracker:
 
     def tag_version(self, version: RegisteredVersion, tags: Mapping[str, str | None]) -> None:
         """Notes something about a registered version; what is None is forgotten."""
+        number = str(version.version)
         with self.reached() as client:
             for name, value in tags.items():
-                number = str(version.version)
                 if value is None:
                     client.delete_model_version_tag(version.task, number, name)
                 else:
                     client.set_model_version_tag(version.task, number, name, value[:_TAG_LENGTH])
+            _describe(client, version.task, number)
 
     def deciding(self, task: str) -> AbstractContextManager[None]:
         """Holds all other processes of this machine back from changing a task's champion.
@@ -416,7 +430,7 @@ class Tracker:
             mlflow.set_tracking_uri(self.uri)
             cards = sorted(Path(mlflow.artifacts.download_artifacts(source, dst_path=temporary)).rglob(CARD_FILE))
             if not cards:
-                raise InvalidModel(f"{source} holds no model card, so it was not registered by Cloud Assets.")
+                raise InvalidModel(f"{source} is no model of Cloud Assets (no model card). Name another version.")
             return ModelBundle.open(cards[0].parent)
 
     def _write_down(self, workspace: Path, known: Mapping[str, str]) -> None:
@@ -431,6 +445,32 @@ def flattened(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         nested = isinstance(value, Mapping)
         flat |= flattened(value, f"{prefix}{name}.") if nested else {prefix + name: str(value)}
     return flat
+
+
+def _about(card: ModelCard) -> str:
+    """The first lines of a version's description: what the model is, and what it learnt from."""
+    record = card.training
+    data = "simulated images only" if card.is_synthetic_training_data else "real images"
+    return (
+        f"**{card.variant}**, a {card.family} model ({card.network.architecture}) for {card.preprocessing.instrument}, "
+        f"bands {', '.join(card.bands)}. Trained on {data} for {record.epochs_run} epochs "
+        f"({record.seconds / 60:.1f} minutes on {record.device})."
+    )
+
+
+def _describe(client: MlflowClient, task: str, number: str) -> None:
+    """Writes what a version's tags say below what stands in its description already."""
+    version = client.get_model_version(task, number)
+    tags, lines = version.tags, [(version.description or "").partition(_STANDING)[0] + _STANDING]
+    lines.append(f"{tags.get('decision', 'not decided yet')}\n\n| test split | |\n| --- | --- |")
+    lines += [f"| {name[5:]} | {float(value):.4f} |" for name, value in tags.items() if name.startswith("test_")]
+    if tags.get("is_synthetic") == "true":
+        lines.append("\nThe test images are simulated: these numbers say nothing about real imagery.")
+    run = unless(["RESOURCE_DOES_NOT_EXIST"], lambda: client.get_run(str(version.run_id)))
+    if run is not None and (url := run.data.tags.get("dagster_run_url")):
+        asset = f"{url.partition('/runs/')[0]}/assets/{task}/{tags['variant']}_model"
+        lines.append(f"\n[Dagster run]({url}) · [asset]({asset})")
+    client.update_model_version(task, number, "\n".join(lines))
 
 
 def _registered(version: Any) -> RegisteredVersion:

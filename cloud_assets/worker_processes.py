@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
 from cloud_assets.errors import TrainingFailed
+from cloud_assets.progress import progress_bar
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -108,11 +109,9 @@ def map_in_processes(
     Raises:
         TrainingFailed: If a process died.
     """
-    from tqdm import tqdm
-
     workers = min(workers or min(os.cpu_count() or 1, _DEFAULT_WORKERS), count)
     results = _in_this_process(function, jobs) if workers <= 1 else _in_order(function, jobs, workers)
-    with closing(results), tqdm(total=count, desc=label, unit="item", disable=not progress) as bar:
+    with closing(results), progress_bar(label, count, "items", progress) as bar:
         for result in results:
             yield result
             bar.update()

@@ -164,6 +164,30 @@ def test_a_model_is_registered_once_and_aliases_move(
     assert tracker.version_at("clouds", "champion").tags["decision"] == "kept"  # type: ignore[union-attr]
 
 
+def test_a_registered_version_says_in_words_what_it_is(
+    tracker: Tracker, tmp_path: Path, tiny_bundle: BundleFactory
+) -> None:
+    bundle = tiny_bundle()
+    run_id = tracker.publish(tmp_path, bundle)
+    client = MlflowClient(tracker.uri, tracker.uri)
+    client.set_tag(run_id, "dagster_run_url", "http://127.0.0.1:3000/runs/abc")
+    version = tracker.register(run_id, bundle, {"test_iou": "0.7", "is_synthetic": "true"}, "Clouds of a test.")
+    assert client.get_registered_model("clouds").description == "Clouds of a test."
+    first = client.get_model_version("clouds", "1").description
+    assert first.startswith(f"**{bundle.card.variant}**, a segmentation model")
+    assert "not decided yet" in first
+    client.update_model_version("clouds", "1", f"By hand.\n\n{first}")
+    client.update_registered_model("clouds", "By hand.")
+    tracker.tag_version(version, {"decision": "accepted: better"})
+    tracker.register(run_id, bundle, {}, "Clouds of a test.")
+    second = client.get_model_version("clouds", "1").description
+    assert second == f"By hand.\n\n{first}".replace("not decided yet", "accepted: better")
+    assert client.get_registered_model("clouds").description == "By hand."
+    assert "| iou | 0.7000 |" in second
+    assert "are simulated" in second
+    assert f"(http://127.0.0.1:3000/assets/clouds/{bundle.card.variant}_model)" in second
+
+
 def test_the_served_model_answers_in_a_fresh_process(
     tracker: Tracker, tmp_path: Path, tiny_bundle: BundleFactory
 ) -> None:

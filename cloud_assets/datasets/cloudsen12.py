@@ -77,7 +77,7 @@ class CloudSEN12(Dataset):
     def _has_truth(cls, label_types: tuple[str, ...]) -> tuple[str, ...]:
         if "nolabel" in label_types:
             raise InvalidRecipe(
-                "label type 'nolabel' has no truth: nothing can be learnt from it or measured with it. Leave it out."
+                "label type 'nolabel' has no truth: nothing to learn from or measure with. Leave it out."
             )
         if not label_types:
             raise InvalidRecipe("label_types is empty. Choose from high and scribble.")
@@ -148,10 +148,10 @@ class CloudSEN12(Dataset):
 
     def _choose(self, table: "pd.DataFrame", notes: list[str]) -> "pd.DataFrame":
         if absent := [column for column in _NEEDED if column not in table.columns]:
-            raise InvalidData(f"{table[taco.SOURCE].iloc[0]} lacks the column(s) {', '.join(absent)} of CloudSEN12.")
+            raise InvalidData(f"{table[taco.SOURCE].iloc[0]} lacks columns: {', '.join(absent)}. Download it again.")
         repeated = table.loc[table[taco.ID].duplicated(), taco.ID].unique()
         if len(repeated):
-            raise InvalidData(f"{len(repeated)} sample ids occur twice, such as {repeated[0]}: is a file there twice?")
+            raise InvalidData(f"{len(repeated)} sample ids occur twice, such as {repeated[0]}: remove a file.")
         wanted = table["label_type"].isin(self.label_types)
         if not self.large_patches:
             wanted &= table["real_proj_shape"] <= _LARGEST_SMALL_PATCH
@@ -160,7 +160,7 @@ class CloudSEN12(Dataset):
             size = "" if self.large_patches else " and ordinary size"
             raise InvalidData(
                 f"None of the {len(table):,} samples has label type {' or '.join(self.label_types)}{size}; "
-                f"the files hold {', '.join(sorted(set(table['label_type'])))}."
+                f"the files hold {', '.join(sorted(set(table['label_type'])))}. Set label_types to one of these."
             )
         if len(rows) < len(table):
             notes.append(f"{len(table) - len(rows):,} of {len(table):,} samples have another label type or size.")

@@ -17,6 +17,7 @@ from cloud_assets.datasets.samples import SYNTHETIC_MARKER
 from cloud_assets.datasets.samples.sample_writer import write_sample
 from cloud_assets.datasets.scene import Scene, SceneCatalog, Skipped
 from cloud_assets.errors import CloudAssetsError, DataNotFound, InvalidData, too_many_skipped
+from cloud_assets.progress import progress_bar
 
 SPLIT_LIST = "splits.csv"
 """A table ``name,scene_id,split`` of this name in a data set's folder wins over any other split."""
@@ -188,8 +189,6 @@ def check_all(
         What the check found in the usable items; the names of those for which it raised a
         :class:`CloudAssetsError`, with that reason.
     """
-    from tqdm import tqdm
-
     found: list[Result] = []
     skipped: list[Skipped] = []
 
@@ -202,7 +201,7 @@ def check_all(
     workers = min(8, 2 * (os.cpu_count() or 1))
     with ThreadPoolExecutor(workers, thread_name_prefix="check") as pool:
         outcomes = pool.map(attempt, items)
-        for outcome in tqdm(outcomes, total=len(items), desc=what, unit=" files", disable=not progress):
+        for outcome in progress_bar(what, len(items), "files", progress, iterable=outcomes):
             if isinstance(outcome, Skipped):
                 skipped.append(outcome)
             else:

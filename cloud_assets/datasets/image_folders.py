@@ -87,7 +87,7 @@ class ImageFolders(Dataset):
 
     def _picture(self, folder: Path, label: str, file: Path) -> Scene:
         if file.suffix.lower() not in _SUFFIXES:
-            raise InvalidData(f"{file.name} is no picture of a known kind ({', '.join(_SUFFIXES)})")
+            raise InvalidData(f"{file.name} is no picture of a known kind: convert it to {', '.join(_SUFFIXES)}")
         path = str(file)
         header = read_header(path)
         if header.has_palette:

@@ -57,7 +57,7 @@ def open_raster(path: str, *, with_sidecars: bool = False) -> "Iterator[DatasetR
         with rasterio.Env(**options), rasterio.open(path) as raster:
             yield raster
     except RasterioError as error:
-        raise InvalidData(f"{path} cannot be read: it is missing, truncated or no raster file ({error}).") from error
+        raise InvalidData(f"{path} cannot be read, copy it again: {error}") from error
 
 
 def read_header(path: str, *, with_sidecars: bool = False) -> RasterHeader:
@@ -68,9 +68,9 @@ def read_header(path: str, *, with_sidecars: bool = False) -> RasterHeader:
     """
     with open_raster(path, with_sidecars=with_sidecars) as raster:
         if raster.count == 0:
-            raise InvalidData(f"{path} holds no raster band.")
+            raise InvalidData(f"{path} holds no raster band: copy or download it again.")
         if len(set(raster.dtypes)) > 1:
-            raise InvalidData(f"{path} mixes data types in one file: {', '.join(raster.dtypes)}.")
+            raise InvalidData(f"{path} mixes data types: {', '.join(raster.dtypes)}. Convert its bands to one.")
         if raster.driver == "GTiff" and (not path.startswith("/vsi") or _SUBFILE.fullmatch(path)):
             _check_blocks(raster, path)
         elif raster.driver == "PNG":
@@ -100,7 +100,7 @@ def read_bands(path: str, indexes: Sequence[int], window: Window | None, fill: f
     """
     with open_raster(path) as raster:
         if max(indexes) > raster.count:
-            raise InvalidData(f"{path} has {raster.count} band(s), band {max(indexes)} was asked for.")
+            raise InvalidData(f"{path} has {raster.count} band(s), not {max(indexes)}. Name one that it has.")
         if window is None:
             values: npt.NDArray[Any] = raster.read(list(indexes))
             return values
@@ -125,7 +125,7 @@ def file_digest(path: str) -> str:
             stream.seek(int(part[1]))
             return blake2b(stream.read(int(part[2])), digest_size=16).hexdigest()
     except OSError as error:
-        raise InvalidData(f"{file} cannot be read ({error.strerror}).") from error
+        raise InvalidData(f"{file} cannot be read ({error.strerror}). Mend that, then run this again.") from error
 
 
 def combined_digest(parts: Sequence[str]) -> str:
@@ -144,7 +144,7 @@ def _check_blocks(raster: "DatasetReader", path: str) -> None:
                 offset = raster.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", bidx=band)
                 size = raster.get_tag_item(f"BLOCK_SIZE_{x}_{y}", "TIFF", bidx=band)
                 if offset and size and int(offset) + int(size) > length:
-                    raise InvalidData(f"{path} is truncated: its pixels go on after the end of the file.")
+                    raise InvalidData(f"{path} is truncated: its pixels end too early. Copy it again.")
 
 
 def _check_chunks(path: str) -> None:
@@ -159,4 +159,4 @@ def _check_chunks(path: str) -> None:
             if head[4:] == b"IEND":
                 return
             stream.seek(end)
-    raise InvalidData(f"{path} is truncated: the picture does not come to its end.")
+    raise InvalidData(f"{path} is truncated: the picture has no end. Copy or download it again.")

@@ -122,7 +122,7 @@ class Scene:
             ("size", {a.shape for a in layers.values()}),
         ):
             if len(kinds) > 1:
-                raise InvalidData(f"The bands of scene {self.scene_id} differ in {what}: {described}.")
+                raise InvalidData(f"The bands of scene {self.scene_id} differ in {what}, mend that: {described}.")
         return np.stack([layers[name] for name in names])
 
     def read_truth(self) -> npt.NDArray[np.uint8]:
@@ -136,7 +136,7 @@ class Scene:
                 cannot be read.
         """
         if self.truth is None:
-            raise InvalidData(f"Scene {self.scene_id} comes without truth.")
+            raise InvalidData(f"Scene {self.scene_id} comes without truth: add its mask, or leave the scene out.")
         return read_truth(self.truth, self.truth_codes)
 
     def grid(self) -> Grid:

@@ -26,6 +26,7 @@ from cloud_assets.datasets.dataset import Collection, Dataset, check_all, writab
 from cloud_assets.datasets.rasters import combined_digest, file_digest, read_bands, read_header
 from cloud_assets.datasets.scene import Scene, bands_of_file
 from cloud_assets.errors import InvalidData, StorageFull
+from cloud_assets.progress import progress_bar
 from cloud_assets.storage import atomic_file
 
 Season = Literal["spring", "summer", "fall", "winter"]
@@ -191,8 +192,6 @@ def unpack(archive: Path, target: Path, progress: bool) -> None:
             The archive is truncated or no archive; the files before the damage stay.
         StorageFull: The disk is full; call it again when there is room.
     """
-    from tqdm import tqdm
-
     stamp = target / _STAMP
     size, changed = archive.stat().st_size, archive.stat().st_mtime_ns
     begun = {"archive": archive.name, "size": size, "changed": changed, "is_complete": False}
@@ -210,7 +209,7 @@ def unpack(archive: Path, target: Path, progress: bool) -> None:
         with (
             archive.open("rb") as stream,
             tarfile.open(fileobj=stream, mode="r|*") as members,
-            tqdm(total=size, desc=archive.name, unit="B", unit_scale=True, disable=not progress) as bar,
+            progress_bar(archive.name, size, "B", progress, unit_scale=True) as bar,
         ):
             for member in members:
                 path, name = PurePosixPath(member.name), repr(member.name)
@@ -225,7 +224,7 @@ def unpack(archive: Path, target: Path, progress: bool) -> None:
                 bar.update(stream.tell() - bar.n)
     except (tarfile.ReadError, EOFError, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise StorageFull(f"The disk is full: {archive} was unpacked to {target} up to file {count}.") from error
+            raise StorageFull(f"{target}: the disk is full. Make room and unpack {archive} again.") from error
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise InvalidData(

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloud_assets.errors import InvalidData, SourceUnreachable
+from cloud_assets.progress import progress_bar
 from cloud_assets.storage import atomic_file
 
 if TYPE_CHECKING:
@@ -87,11 +88,11 @@ def inner_files(sample: bytes, name: str) -> list[tuple[int, int]]:
 
     footer, length = (int.from_bytes(sample[start : start + 8], "little") for start in (2, 10))
     if sample[:2] not in _MAGIC or footer + length > len(sample):
-        raise InvalidData(f"{name} is cut off or is no tortilla: its table of contents is missing.")
+        raise InvalidData(f"{name} is cut off or no TACO file: it has no table of contents. Download it again.")
     try:
         table = pq.read_table(io.BytesIO(sample[footer : footer + length]), columns=[OFFSET, LENGTH])
     except pa.ArrowException as error:
-        raise InvalidData(f"{name} has a damaged table of contents ({error}).") from error
+        raise InvalidData(f"{name} has a damaged table of contents ({error}). Download it again.") from error
     return list(zip(table[OFFSET].to_pylist(), table[LENGTH].to_pylist(), strict=True))
 
 
@@ -142,7 +143,6 @@ def localise(samples: Sequence[ByteRange], place: Path, progress: bool) -> None:
     Raises:
         SourceUnreachable: Some could not be downloaded; the others are kept, and the next call goes on from there.
     """
-    from tqdm import tqdm
 
     def missing() -> list[ByteRange]:
         paths = {localised_path(sample.name, place): sample for sample in samples}
@@ -168,7 +168,7 @@ def localise(samples: Sequence[ByteRange], place: Path, progress: bool) -> None:
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="download") as pool:
         try:
-            list(tqdm(pool.map(fetch, left), total=len(left), desc="download", unit=" samples", disable=not progress))
+            list(progress_bar("Download", len(left), "samples", progress, iterable=pool.map(fetch, left)))
         except BaseException:
             stop.set()
             raise
@@ -201,7 +201,7 @@ def read_range(sample: ByteRange) -> bytes:
             continue
         if len(data) == sample.length:
             return data
-        raise SourceUnreachable(f"{sample.source} is truncated: it ends inside sample {sample.name}.")
+        raise SourceUnreachable(f"{sample.source} ends inside sample {sample.name}. Download it again.")
     raise SourceUnreachable(f"{sample.name} from {sample.source}: {reason}")
 
 

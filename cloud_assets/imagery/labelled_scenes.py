@@ -337,7 +337,7 @@ def _codes_of(path: Path, grid: Grid) -> tuple[npt.NDArray[Any], npt.NDArray[np.
             if (raster.height, raster.width) != shape:
                 raise InvalidData(
                     f"{path} measures {raster.width} x {raster.height} pixels, its image {grid.width} x {grid.height}; "
-                    "without a georeference in both their relative position is unknown."
+                    "give both a georeference, or make them alike."
                 )
             layers = raster.read()
             seen = np.ones(shape, bool) if raster.nodata == 0 else raster.read_masks(1) > 0
@@ -371,7 +371,7 @@ def _polygons(path: Path, attribute: str | None) -> tuple[list[tuple[Any, Any]],
     try:
         meta, _, geometries, columns = pyogrio.raw.read(path)
     except (pyogrio.errors.DataSourceError, ValueError) as error:
-        raise InvalidData(f"{path} cannot be read as polygons ({error}).") from error
+        raise InvalidData(f"{path} cannot be read as polygons ({error}). Save it again.") from error
     fields = {str(name).lower(): values for name, values in zip(meta["fields"], columns, strict=True)}
     wanted = [attribute.lower()] if attribute else [name for name in _ATTRIBUTES if name in fields]
     if attribute and attribute.lower() not in fields:
@@ -396,7 +396,7 @@ def _rasterised(
 
     polygons, crs = _polygons(path, attribute)
     if grid.crs is None:
-        raise InvalidData(f"{path}: polygons have coordinates, but the image has no reference system to place them by.")
+        raise InvalidData(f"{path}: the image has no reference system to place polygons by: give it one, or a mask.")
     burnt = [
         (transform_geom(crs or "EPSG:4326", grid.crs, mapping(shape)), _explained(str(value), legend, path))
         for shape, value in polygons

@@ -173,7 +173,7 @@ def write_cog(draft: RasterDraft, path: Path, tags: Mapping[str, str], threads: 
     except InvalidData as error:
         raise _storage_full(path, "the file is not whole") from error
     if not is_valid:
-        raise InvalidData(f"{path} was not written as a Cloud-Optimised GeoTIFF: {'; '.join(errors)}.")
+        raise InvalidData(f"{path} is no Cloud-Optimised GeoTIFF ({'; '.join(errors)}): please report it.")
 
 
 @contextmanager
@@ -200,7 +200,7 @@ def _storage_full(path: Path, reason: str) -> StorageFull:
     free = shutil.disk_usage(folder).free / 1e6
     return StorageFull(
         f"{path.name} cannot be written ({reason}). {free:.0f} MB are free on its disk: "
-        "free some space, raise a quota, or choose another folder. Nothing half-written is left behind.",
+        "free some space, raise a quota, or choose another folder. Nothing half-written is left behind."
     )
 
 

@@ -216,4 +216,4 @@ def _read_card(path: Path) -> ModelCard:
     try:
         return ModelCard.model_validate(content)
     except ValidationError as error:
-        raise InvalidModel(f"{path}: not a valid model card: {error}") from error
+        raise InvalidModel(f"{path}: not a valid model card, train the model again: {error}") from error

@@ -84,7 +84,7 @@ class ExportedModel:
         """
         content = self.int8 if int8 else self.network
         if content is None:
-            raise InvalidModel(f"{self.card.task}/{self.card.variant} was exported without an 8-bit network.")
+            raise InvalidModel(f"{self.card.task} was exported without an 8-bit network: do that again.")
         return OnnxNetwork(content)
 
     def save(self, directory: Path) -> None:

@@ -24,6 +24,7 @@ from cloud_assets.errors import StorageFull, TrainingFailed
 from cloud_assets.inference.bundle import StoppedBy
 from cloud_assets.learning.recipe import Optimisation
 from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.progress import progress_bar
 from cloud_assets.storage import atomic_file
 
 LAST_CHECKPOINT = "last.ckpt"
@@ -52,6 +53,12 @@ class Budget(Callback):
     def seconds(self) -> float:
         """Seconds trained so far."""
         return self._before + time.monotonic() - self._started
+
+    @property
+    def share(self) -> float:
+        """Share of the budget that is used up, 0…1: of the steps or of the time, whichever ends first."""
+        time_share = 0.0 if self._minutes is None else self.seconds / (60 * self._minutes)
+        return min(1.0, max(self.done / self.steps, time_share))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -315,32 +322,33 @@ class DivergenceGuard(Callback):
 
 
 class ProgressBar(Callback):
-    """One bar over the steps of the budget with the time left, and one line of metrics an epoch."""
+    """One bar over the budget, and one line of metrics an epoch."""
 
     def __init__(self, title: str, budget: Budget) -> None:
         self._title, self._budget = title, budget
         self._bar: tqdm[Any] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens the bar, at the step that a resumed training has reached."""
-        # In a log file each refresh is a line of its own.
-        interval = 0.5 if sys.stderr.isatty() else 30.0
-        steps, done = self._budget.steps, self._budget.done
-        self._bar = tqdm(total=steps, initial=done, desc=self._title, unit="step", mininterval=interval)
+        """Opens the bar, at the share that a resumed training has reached."""
+        self._bar = progress_bar(
+            self._title, 1.0, "", initial=self._budget.share, smoothing=0.05, count="of the budget{postfix}"
+        )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Advances it."""
         if self._bar is not None:
-            self._bar.update()
+            self._bar.set_postfix_str(f"step {self._budget.done}", refresh=False)
+            self._bar.update(self._budget.share - self._bar.n)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the epoch's metrics."""
-        if self._bar is not None:
-            metrics = (f"{name} {float(value):.4g}" for name, value in sorted(trainer.callback_metrics.items()))
-            line = "  ".join([self._title, f"epoch {trainer.current_epoch + 1}", *metrics])
-            self._bar.write(line, file=sys.stderr)
+        share = self._budget.share
+        left = tqdm.format_interval(self._budget.seconds * (1 - share) / share)
+        metrics = (f"{name} {float(value):.4g}" for name, value in sorted(trainer.callback_metrics.items()))
+        said = f"epoch {trainer.current_epoch + 1}  {share:.0%} of the budget, {left} left"
+        tqdm.write("  ".join(["", said, *metrics]), file=sys.stderr)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Closes the bar."""

@@ -21,9 +21,7 @@ class FocalDiceLoss(nn.Module):
         super().__init__()
         weights = recipe.class_weights
         if weights is not None and (len(weights) != classes or min(weights) < 0 or sum(weights) <= 0):
-            raise InvalidRecipe(
-                f"class_weights needs {classes} weights of at least 0, not all of them 0; got {weights}."
-            )
+            raise InvalidRecipe(f"class_weights needs {classes} weights of at least 0, not all 0; got {weights}.")
         self.share = recipe.focal
         self.is_binary = classes == 2
         if self.is_binary:

@@ -161,9 +161,7 @@ class StudyRecipe(BaseModel):
     )
     workers: int = Field(default=1, ge=1, description="Processes that train trials side by side, one thread each.")
     variant: str | None = Field(default=None, description="Variant whose recipe is searched. Unset: the first.")
-    metric: str = Field(
-        default="val_loss", description="Metric of an epoch that is optimised; a trial is worth its best epoch."
-    )
+    metric: str = Field(default="val_loss", description="Metric that is optimised; a trial is worth its best epoch.")
     mode: Literal["max", "min"] = Field(default="min", description="Whether more or less of the metric is better.")
     name: str | None = Field(
         default=None, description="Name in the storage. Unset: made of task, variant, data and search space."
@@ -188,9 +186,7 @@ class StudyRecipe(BaseModel):
     include_defaults: bool = Field(
         default=True, description="Let the first trial have the recipe's own values, so the search is never worse."
     )
-    trial_epochs: int | None = Field(
-        default=None, ge=1, description="Most epochs of a trial. Unset: as many as the recipe."
-    )
+    trial_epochs: int | None = Field(default=None, ge=1, description="Most epochs of a trial. Unset: as the recipe.")
     trial_minutes: float | None = Field(
         default=None,
         gt=0,
@@ -199,9 +195,7 @@ class StudyRecipe(BaseModel):
     study_minutes: float | None = Field(
         default=None, gt=0, description="After this long no further trial is begun; run again to go on."
     )
-    retries: int = Field(
-        default=2, ge=0, description="How often an interrupted trial is run again with the same values."
-    )
+    retries: int = Field(default=2, ge=0, description="How often an interrupted trial is run again as it was.")
     seed: int = Field(default=0, ge=0, description="Seed of the sampler.")
 
     @model_validator(mode="after")

@@ -56,13 +56,13 @@ def referenced_bundle(reference: Path | str) -> ModelBundle:
         task, _, alias = str(reference).removeprefix(REGISTERED).partition("@")
         version = registry.version_at(task, alias)
         if version is None:
-            raise NoModelForProduct(f"{reference}: no such registered model and alias in {registry.uri}.")
+            raise NoModelForProduct(f"{reference}: not in {registry.uri}. Look: cloud-assets models list.")
         return registry.download(version)
     folder = SIMULATION_MODEL if str(reference) == SIMULATION else Path(reference)
     if not folder.is_dir():
         raise InvalidRecipe(
             f"{str(reference)!r} is neither the folder of a trained model nor {REGISTERED}<task>@<alias> nor "
-            f"{SIMULATION!r}."
+            f"{SIMULATION!r}. Give one of these."
         )
     return ModelBundle.open(folder)
 

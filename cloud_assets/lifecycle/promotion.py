@@ -273,7 +273,11 @@ def promote(
 
     run_id = tracker.publish(workspace, bundle)
     tracker.log_evaluation(run_id, evaluation)
-    challenger = tracker.register(run_id, bundle, _version_tags(task, evaluation))
+    about = (
+        f"{task.title}. Learnt from {task.dataset.title}. The version with the alias `{CHAMPION}` is in use; "
+        f"`{CHALLENGER}` is the best of the last run. What decides is {task.gate.metric} on the test split."
+    )
+    challenger = tracker.register(run_id, bundle, _version_tags(task, evaluation), about)
     with tracker.deciding(task.name):
         tracker.set_alias(task.name, CHALLENGER, challenger.version)
         # What a person decided while this process waited for its turn counts.
@@ -309,10 +313,11 @@ def promote(
                 f"{challenger.version}, was compared with it. Materialise the champion again when that is over."
             )
     if not decision.accepted and present is None:
-        remedy = "" if waits else " Train longer or on more data, or lower the task's gate."
+        interval = model_interval(evaluation, task.gate.metric, task.gate.confidence)
+        remedy = task.gate.remedy(evaluation.metrics, interval) or "."
         raise NoChampion(
             f"{task.name} has no champion yet, and {bundle.card.variant}, version {challenger.version}, does not "
-            f"become one: {decision.reason}.{remedy}"
+            f"become one: {decision.reason}{remedy}"
         )
     decided = record(decision, present, difference)
     if decision.accepted or present is None:

@@ -41,6 +41,7 @@ from cloud_assets.lifecycle.hyperparameter_study import REASON, HyperparameterSt
 from cloud_assets.lifecycle.training import RunLog
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.progress import progress_bar
 from cloud_assets.storage import locked
 from cloud_assets.tasks.task import Task
 from cloud_assets.worker_processes import WorkerProcesses
@@ -97,7 +98,7 @@ def search(
         CloudAssetsError: Whatever :func:`run_study` raises.
     """
     if task.search_space is None:
-        raise InvalidRecipe(f"{task.name} declares no search space.")
+        raise InvalidRecipe(f"{task.name} declares no search space: give the task one (search_space).")
     space = task.search_space
     run = TrainingRun(
         task.name, searched_variant(task, recipe), store, splits, folder, progress=progress, cache=folder / ".simulated"
@@ -304,11 +305,9 @@ class _Session:
 
     def work(self) -> None:
         """Rounds of as many trials as are left; trials whose process died are left for the next round."""
-        from tqdm import tqdm
-
         with (
             WorkerProcesses(self._recipe.workers) as workers,
-            tqdm(total=self._recipe.trials, desc="trials", disable=not self._progress) as self._bar,
+            progress_bar("Trials", self._recipe.trials, "trials", self._progress) as self._bar,
         ):
             while True:
                 self._requeue()
@@ -430,9 +429,7 @@ def _objective(order: _Order, trial: "optuna.Trial") -> float:
 
     def on_epoch(epoch: int, metrics: Mapping[str, float]) -> None:
         if metric not in metrics:
-            raise _UnknownMetric(
-                f"the study's metric {metric!r} is none of those that an epoch has: {', '.join(metrics)}."
-            )
+            raise _UnknownMetric(f"the study's metric {metric!r} is none that an epoch has: {', '.join(metrics)}.")
         values.append(float(metrics[metric]))
         if epoch not in known:
             trial.report(values[-1], epoch)

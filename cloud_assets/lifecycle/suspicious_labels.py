@@ -93,7 +93,7 @@ def suspicious_labels(
     family = family_of(bundle)
     labelled = family.labelled_rows(store)
     if not len(labelled):
-        raise NoUsablePatches(f"{card.task}: no patch of {store.directory} has a label to doubt.")
+        raise NoUsablePatches(f"{card.task}: no patch of {store.directory} has a label to doubt: look at its masks.")
     order = labelled[np.argsort(learnt[labelled], kind="stable")]
     rows = np.sort(order[: recipe.patches])
     doubts = family.doubts(family.predictor(bundle), store, rows, progress)

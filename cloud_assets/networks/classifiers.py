@@ -87,9 +87,7 @@ def build_classifier(
     if weights != "none":
         repository = made.pretrained_cfg.get("hf_hub_id")
         if weights == "imagenet" and not repository:
-            raise InvalidModel(
-                f"timm has no pretrained weights of {backbone} on its hub; set weights: none or give a file."
-            )
+            raise InvalidModel(f"timm has no pretrained weights of {backbone} on its hub: set weights: none or a file.")
         is_file = weights != "imagenet"
         _load(network, Path(weights).expanduser() if is_file else hub_file(repository, "model.safetensors"))
     return network

@@ -21,8 +21,7 @@ def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int
     """
     # Never by name: the library would download, retry for most of a minute, and rebuild models from the network.
     network = cast(
-        "nn.Module",
-        smp.Unet(encoder_name=encoder, encoder_weights=None, in_channels=in_channels, classes=out_channels),
+        "nn.Module", smp.Unet(encoder_name=encoder, encoder_weights=None, in_channels=in_channels, classes=out_channels)
     )
     # The encoder's own 0.01 is meant for hundreds of thousands of steps: after a few hundred, running statistics are
     # still near their start and evaluation mode calls everything cloud.

@@ -60,12 +60,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen unrelated types for damaged or forbidden content
         raise InvalidModel(
-            f"{path}: not a readable weights file ({type(error).__name__}: {str(error)[:300]})."
+            f"{path}: not a readable weights file ({type(error).__name__}: {str(error)[:300]}). Save it again."
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise InvalidModel(f"{path}: holds no state dict (named tensors only).")
+        raise InvalidModel(f"{path}: holds no state dict. Save one: torch.save(model.state_dict(), path).")
     return dict(content)
 
 
@@ -98,7 +98,7 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str) 
         if names
     ]
     if complaints:
-        raise InvalidModel(f"{source}: these are weights of another architecture ({'; '.join(complaints)}).")
+        raise InvalidModel(f"{source}: give weights of this, not of another architecture ({'; '.join(complaints)}).")
     module.load_state_dict(adapted)
 
 

@@ -156,15 +156,18 @@ def dagster_link(context: dg.AssetExecutionContext) -> dict[str, str]:
     }
 
 
-def run_link(tracking: Tracking, run_id: str | None) -> Metadata:
-    """Metadata that leads from an asset to its MLflow run."""
+def run_link(tracking: Tracking, run_id: str | None, registered: tuple[str, int] | None = None) -> Metadata:
+    """Metadata that leads from an asset to its MLflow run, and to the registered model and version if it is one."""
     if run_id is None:
         return {"mlflow_run": "not logged yet: MLflow was away. Materialise again to log it."}
     tracker = tracking.tracker()
     if not tracker.uri.startswith("http"):
         return {"mlflow_run": dg.MetadataValue.md(f"run `{run_id}` in `{tracker.how_to_look()}`")}
     try:
-        return {"mlflow_run": dg.MetadataValue.url(tracker.link(run_id))}
+        links: Metadata = {"mlflow_run": dg.MetadataValue.url(tracker.link(run_id))}
+        if registered is not None:
+            links["mlflow_model"] = dg.MetadataValue.url(tracker.model_link(*registered))
+        return links
     except TrackingUnavailable:
         return {"mlflow_run": f"run {run_id} at {tracker.uri}, which does not answer now"}
 

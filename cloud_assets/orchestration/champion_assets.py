@@ -132,7 +132,7 @@ def champion_asset(task: Task) -> dg.AssetsDefinition:
         metadata = {
             **promotion_metadata(decided.record),
             "load": dg.MetadataValue.md(f'`mlflow.pyfunc.load_model("models:/{task.name}@champion")`'),
-            **run_link(tracking, decided.record.run_id),
+            **run_link(tracking, decided.record.run_id, (task.name, decided.record.version)),
             **cost,
         }
         yield made(decided, decided.data_version, metadata, found)

@@ -73,9 +73,7 @@ _CHECKS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
             "<task>_retraining_on_drift, if switched on, does that.",
         ),
     },
-    "suspicious_labels": {
-        "labels_agree": (_WARNING, f"No label is contradicted with a suspicion of {SUSPICION:g} or more.")
-    },
+    "suspicious_labels": {"labels_agree": (_WARNING, f"No label is contradicted by {SUSPICION:g} or more.")},
     "scene_products": {
         # A warning: an overcast scene looks like one that was misread.
         CLOUD_COVER: (
@@ -203,11 +201,8 @@ def check_evaluation(evaluation: Evaluation, gate: Gate) -> list[dg.AssetCheckRe
 def check_comparison(comparison: Comparison) -> list[dg.AssetCheckResult]:
     """Results for a comparison."""
     decision = comparison.decision
-    said = f"{comparison.best}: {decision.reason}"
-    if not decision.accepted:
-        said += (
-            ". Train longer or on more data (the same recipe is trained again with retrain: true), or change the gate."
-        )
+    remedy = comparison.gate.remedy(comparison.metrics[comparison.best], comparison.best_interval)
+    said = f"{comparison.best}: {decision.reason}{remedy}"
     return [result("best_passes_gate", decision.accepted, said)]
 
 

@@ -2,8 +2,12 @@
 
 import logging
 import os
+import shlex
+import shutil
+import sys
 import time
 import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +15,10 @@ import dagster as dg
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from tqdm import tqdm
 
 from cloud_assets import errors
+from cloud_assets.log_file import keep_log, log_path
 from cloud_assets.orchestration.resources import is_local
 from cloud_assets.reports.comparison import Comparison
 
@@ -34,16 +40,24 @@ def silence_notices() -> None:
 def progress_logger(context: dg.InitLoggerContext) -> logging.Logger:
     """The console logger of the project's jobs."""
     logger = logging.Logger(LOGGER, level=logging.DEBUG)
-    logger.addHandler(StepLines(Console(stderr=True, highlight=False, soft_wrap=True)))
+    logger.addHandler(keep_log())
+    logger.addHandler(_lines(context.run_id))
     return logger
+
+
+@lru_cache(maxsize=1)
+def _lines(run_id: str | None) -> "StepLines":
+    """One for a run and its steps, which Dagster gives a logger each."""
+    return StepLines(Console(stderr=True, highlight=False, soft_wrap=True), str(log_path()))
 
 
 class StepLines(logging.Handler):
     """Prints those events of a run that mean something to a user."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, log: str = "") -> None:
         super().__init__()
-        self._console = console
+        self._console, self._log = console, log
+        self._finished, self._last = False, ""
         self._began: dict[str, float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -52,12 +66,16 @@ class StepLines(logging.Handler):
             event = getattr(record, "dagster_event", None)
             text = self._message(record) if event is None else self._line(event)
             if text:
-                self._console.print(text)
+                with tqdm.external_write_mode():  # a progress bar gives way
+                    self._console.print(text)
         except (Exception, SystemExit):  # rich leaves the program when a pipe breaks; a run goes on without a reader
             self.handleError(record)
 
     def _line(self, event: Any) -> str:
         name = _name(event.step_key)
+        if event.is_step_success or event.is_step_failure:
+            self._finished |= event.is_step_success
+            self._last = event.step_key
         if event.is_step_start:
             self._began[name] = time.monotonic()
             return f"[cyan]▸[/] {name}"
@@ -72,11 +90,13 @@ class StepLines(logging.Handler):
             error = event.step_failure_data.error
             return f"[red]✗ {name}[/]\n{escape(_raised(error) or str(error.to_string()).strip())}"
         if event.is_job_failure:
-            said = "[red]The run failed.[/] What was finished before is kept and is not made anew by the next run."
+            kept = " What was finished before is kept and is not made anew by the next run." if self._finished else ""
+            said = f"[red]The run failed.[/]{kept} Log: {escape(shortened(self._log))}"
             first = event.job_failure_data.first_step_failure_event
             # Other steps may have gone on for hours after the one that failed.
             again = _raised(first.step_failure_data.error).partition("\n")[0] if first else ""
-            return f"{said}\n[red]✗ {_name(first.step_key)}[/] {escape(again)}" if again else said
+            is_far = again and self._last != first.step_key
+            return f"{said}\n[red]✗ {_name(first.step_key)}[/] {escape(again)}" if is_far else said
         return ""
 
     def _message(self, record: logging.LogRecord) -> str:
@@ -98,9 +118,20 @@ def _raised(error: Any) -> str:
     cause = error
     while cause is not None:
         if cause.cls_name and (hasattr(errors, cause.cls_name) or cause.cls_name == "DagsterAssetCheckFailedError"):
-            return str(cause.message).strip()
+            return str(cause.message).strip().removeprefix(f"{errors.__name__}.")
         cause = cause.cause
     return ""
+
+
+def shortened(path: Path | str) -> str:
+    """A path as one would type it here."""
+    return str(path).removeprefix(f"{Path.cwd()}/")
+
+
+def command(name: str) -> str:
+    """A command of this environment as one would type it here: without its folder if that is searched anyway."""
+    path = Path(sys.executable).with_name(name)
+    return name if shutil.which(name) == str(path) else shlex.quote(shortened(path))
 
 
 @dg.success_hook(required_resource_keys={"folders", "tracking"})
@@ -125,14 +156,22 @@ def summary_after_champion(context: dg.HookContext) -> None:
     if comparison.is_synthetic:
         console.print("The test images are simulated: these numbers say nothing about real imagery.", style="yellow")
     report = context.resources.folders.report(task, f"{record.challenger_variant}_report")
-    home = "" if "DAGSTER_HOME" in os.environ else "  (in this folder: dagster.yaml keeps its runs in .dagster/)"
+    home = "" if "DAGSTER_HOME" in os.environ else ", started in this folder"
+    tracker, script = context.resources.tracking.tracker(), Path("mlflow/start_server.sh")
+    is_here = tracker.store_folder == script.parent.resolve() and script.is_file()
+    look = f"PYTHON={command('python')} {script}" if is_here else tracker.how_to_look()
     lines = [
         f"★ champion  models:/{comparison.task}@champion, version {record.version}",
         f"            {record.reason}",
-        f"report      {report}",
-        f"model       {folder / 'champion' / 'model'}",
-        f"Dagster UI  dg dev{home}",
-        f"MLflow UI   {context.resources.tracking.tracker().how_to_look()}",
+        f"report      {shortened(report)}",
+        f"model       {shortened(folder / 'champion' / 'model')}",
+        f"log         {shortened(log_path())}",
+        "",
+        "Next:",
+        f"  {command('cloud-assets')} show {shortened(Path(report).parent)}   # the report, in the browser",
+        f"  {command('cloud-assets')} predict SCENE --model simulation --out products   # masks of a scene of yours",
+        f"  {command('dg')} dev   # lineage, runs and figures at http://127.0.0.1:3000{home}",
+        f"  {look}   # trainings and registered models",
     ]
     for line in lines:
         # Never wrapped or cut: paths and commands are there to be copied.

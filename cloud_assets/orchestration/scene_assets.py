@@ -147,9 +147,7 @@ def _asked_for(context: dg.AssetExecutionContext, folders: Folders) -> list[str]
     if not (context.has_partition_key or context.has_partition_key_range):
         keys = list(scene_keys(folders.incoming))
         if not keys:
-            raise InvalidScene(
-                f"There is no scene in {folders.incoming}. Put some there, or set CLOUD_ASSETS_INBOX to the folder."
-            )
+            raise InvalidScene(f"There is no scene in {folders.incoming}. Put some there, or set CLOUD_ASSETS_INBOX.")
     else:
         keys = [context.partition_key] if context.has_partition_key else list(context.partition_keys)
     # The command line names partitions that have not been added yet.

@@ -97,9 +97,7 @@ def own_tasks() -> list[Task]:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
             task = TaskComponent(**content["attributes"]).task()
         except (OSError, yaml.YAMLError, KeyError, TypeError, ValidationError, InvalidRecipe) as error:
-            raise InvalidRecipe(
-                f"{path} describes no task ({error}). Mend it, or move it out of the folder."
-            ) from error
+            raise InvalidRecipe(f"{path} describes no task ({error}). Mend it, or move it away.") from error
         if task.name in TASKS or task.name in found:
             raise InvalidRecipe(f"{path}: there is another task {task.name!r}. Give this one a name of its own.")
         found[task.name] = task

@@ -26,6 +26,7 @@ from cloud_assets.errors import (
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.store import PatchStore, Role
 from cloud_assets.patches.store_writer import Patch, PatchStoreWriter, StoreOrigin, role_of
+from cloud_assets.progress import progress_bar
 
 _FATAL = (InvalidRecipe, UnknownBand)  # errors that concern every scene alike; all others leave out one scene
 
@@ -92,13 +93,11 @@ def _readable_scenes(
     progress: bool,
 ) -> Generator[_ReadScene, None, None]:
     """Yields the scenes in the catalogue's order, reading a few ahead; lists the unreadable ones in ``skipped``."""
-    from tqdm import tqdm
-
     total = len(catalog.scenes) + len(catalog.skipped)
     waiting = iter(catalog.scenes)
     ahead: deque[tuple[Scene, Future[_ReadScene]]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="reading")
-    bar = tqdm(total=len(catalog.scenes), desc="Cutting patches", unit="scene", disable=not progress)
+    bar = progress_bar("Cutting patches", len(catalog.scenes), "scenes", progress)
     try:
         ahead.extend((scene, pool.submit(_read, scene, recipe)) for scene in islice(waiting, threads + 1))
         while ahead:
@@ -138,7 +137,7 @@ def _read(scene: Scene, recipe: PatchRecipe) -> _ReadScene:
     if mask is not None:
         sizes["truth"] = mask.shape
     if len(set(sizes.values())) > 1:
-        raise InvalidData(f"scene {scene.scene_id}: sizes differ, {'; '.join(f'{k}: {v}' for k, v in sizes.items())}.")
+        raise InvalidData(f"scene {scene.scene_id}: unlike sizes: {', '.join(f'{k} {v}' for k, v in sizes.items())}.")
     grid = scene.grid()
     if target:
         grid = _scaled(grid, target)

@@ -38,9 +38,7 @@ class PatchRecipe(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if bool(self.bands) == bool(self.roles):
-            raise InvalidRecipe(
-                "a patch recipe needs either bands (one image a patch) or roles (co-registered pairs), not both."
-            )
+            raise InvalidRecipe("a patch recipe has either bands (one image a patch) or roles (pairs), not both.")
         for role, bands in self.role_bands.items():
             if not role.isidentifier() or role in {"masks", "index", "store"}:
                 raise InvalidRecipe(f"{role!r} cannot name a role: use a plain word other than masks, index and store.")

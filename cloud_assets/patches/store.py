@@ -208,5 +208,5 @@ class PatchStore:
         except (OSError, ValueError, EOFError) as error:
             raise InvalidData(f"{path} is missing or truncated ({error}): materialise the patches again.") from error
         if f"{array.dtype} {array.shape}" != expected:
-            raise InvalidData(f"{path} holds {array.dtype} {array.shape}, the manifest says {expected}.")
+            raise InvalidData(f"{path} holds {array.dtype} {array.shape}, the manifest says {expected}: make it again.")
         return array.view(np.ndarray)  # indexing the memmap subclass costs more than the read itself

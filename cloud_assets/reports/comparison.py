@@ -101,6 +101,14 @@ class Gate(BaseModel):
             )
         return Decision(True, passed)
 
+    def remedy(self, candidate: Mapping[str, float], interval: Interval | None = None) -> str:
+        """What to do about a candidate that does not pass; empty for one that does."""
+        if self.passes(candidate, interval).accepted:
+            return ""
+        bare = self.model_copy(update={"minimum": None}).passes(candidate, interval)
+        or_else = ", or lower the gate's minimum" if bare.accepted else ": trivial rules have to be beaten by any gate"
+        return f". Train longer (more steps; retrain: true trains the same recipe again) or on more data{or_else}."
+
     def decide(
         self,
         candidate: Mapping[str, float],

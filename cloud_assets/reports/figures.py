@@ -272,9 +272,7 @@ def reliability_figure(histogram: npt.NDArray[np.int64]) -> bytes | None:
     if not len(seen):
         return None
     curve = (seen + 0.5) / _RELIABILITY_BINS, coarse[1][seen] / total[seen]
-    return calibration_figure(
-        "predicted cloud probability", curve, "share of these pixels that is cloud", total, "pixels"
-    )
+    return calibration_figure("predicted cloud probability", curve, "share of them that is cloud", total, "pixels")
 
 
 def calibration_figure(

@@ -13,6 +13,7 @@ from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.errors import NoUsablePatches, UnknownBand
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.statistics import band_positions
+from cloud_assets.progress import progress_bar
 
 if TYPE_CHECKING:
     from cloud_assets.inference.predictor import Predictor
@@ -43,11 +44,9 @@ def predict_patches(
     Raises:
         NoUsablePatches: If the store lacks a band of the model.
     """
-    from tqdm import tqdm
-
     channels = band_channels(store.roles[role], predictor.card.preprocessing.bands)
     images = store.array(role)
-    with tqdm(total=len(indices), desc=title, unit="patch", disable=not progress) as bar:
+    with progress_bar(title, len(indices), "patches", progress) as bar:
         for start in range(0, len(indices), batch_size):
             rows = indices[start : start + batch_size]
             dn = images[rows]

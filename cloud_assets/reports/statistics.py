@@ -187,7 +187,7 @@ def auroc_difference(first: pd.DataFrame, second: pd.DataFrame, confidence: floa
         return None
     first, second = (table.sort_values("patch_id", ignore_index=True) for table in (first, second))
     if first["patch_id"].tolist() != second["patch_id"].tolist():
-        raise InvalidReport("The two evaluations are about different pictures.")
+        raise InvalidReport("The two evaluations are about different pictures. Evaluate both on the same splits.")
     is_anomalous = first[_TRUTH].to_numpy() == CLOUDY
     if is_anomalous.all() or not is_anomalous.any():
         return None

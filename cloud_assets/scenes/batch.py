@@ -14,6 +14,7 @@ from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_formats import is_radar, looks_like_scene, open_scene, radar_beside, scene_paths
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.log_file import log_path
 from cloud_assets.scenes.planning import SceneModels, SceneOptions, plan_scene
 from cloud_assets.scenes.product_record import SceneProducts, write_collection
 from cloud_assets.scenes.production import scene_products
@@ -82,7 +83,7 @@ class SceneBatch:
                 total += plan.source.megapixels * plan.passes
         return total
 
-    def run(self, progress: Callable[[int], None] | None = None) -> Iterator[SceneOutcome]:
+    def run(self, progress: Callable[[int], object] | None = None) -> Iterator[SceneOutcome]:
         """Processes the scenes, in their order; after a full disk no further scene is tried."""
         names: dict[str, Path | str] = {}
         for (named, path, source), radar in zip(self._scenes, self._radar, strict=True):
@@ -98,7 +99,7 @@ class SceneBatch:
         source: SceneSource | Exception,
         radar: SceneSource | Exception | None,
         names: dict[str, Path | str],
-        progress: Callable[[int], None] | None,
+        progress: Callable[[int], object] | None,
     ) -> SceneProducts | Exception:
         if isinstance(source, Exception):
             return source
@@ -136,11 +137,11 @@ def _attempt(act: Callable[..., Result], path: Path | str, *more: Any) -> Result
 
 
 def _unexpected(path: Path | str, error: Exception) -> CloudAssetsError:
-    """An error that nobody foresaw, without its traceback, which is logged for who asks for it."""
-    _log.debug("%s failed", path, exc_info=error)
+    """An error that nobody foresaw, without its traceback, which is in the log file."""
+    _log.info("%s failed", path, exc_info=error)
     said = InvalidData(
         f"{path}: {type(error).__name__}: {error}. If the file is whole and the folders can be read and written, this "
-        "is a defect of Cloud Assets: please report it with this line."
+        f"is a defect of Cloud Assets: please report it with the end of {log_path()}."
     )
     said.__cause__ = error
     return said

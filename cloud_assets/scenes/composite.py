@@ -56,7 +56,7 @@ def make_composite(
     method: Method = "median",
     bands: Sequence[str] | None = None,
     resolution_metres: float | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Composite:
     """Makes a composite: ``composite.tif``, ``count.tif``, ``date.tif``, a quick-look and a STAC item, or nothing.
 
@@ -204,7 +204,7 @@ def _instrument(observations: Sequence[Observation]) -> Instrument:
     if other is not None:
         raise InvalidScene(
             f"{first.location} is of {first.instrument}, {other.location} of {other.instrument}: the scenes of a "
-            "composite are of one instrument and level."
+            "composite are of one instrument and level. Leave one out."
         )
     return first.profile
 
@@ -216,7 +216,7 @@ def _bands(observations: Sequence[Observation], wanted: Sequence[str] | None) ->
     own = [band.name for band in observations[0].source.profile.bands if band.common_name != "pan"]
     shared = tuple(name for name in own if all(name in one.source.bands for one in observations))
     if not shared:
-        raise InvalidScene("the scenes have no band in common.")
+        raise InvalidScene("the scenes have no band in common. Leave out those that lack bands.")
     return shared
 
 
@@ -232,7 +232,7 @@ def _common_grid(sources: Sequence[SceneSource], metres: float | None) -> Grid:
         return grid
     without = next((one.location for one in sources if one.grid.crs is None), None)
     if without is not None:
-        raise InvalidScene(f"{without} has no coordinate reference system, so its place among the others is unknown.")
+        raise InvalidScene(f"{without} has no coordinate reference system: give it one, or leave it out.")
     rows, columns = [0, grid.height], [0, grid.width]
     for one in sources:
         own = array_bounds(one.grid.height, one.grid.width, Affine(*one.grid.transform))

@@ -130,7 +130,7 @@ class SceneModels:
                 return bundle, fitted
         if not reasons:
             made = ", ".join(product.name for product in FAMILIES[family].products)
-            raise NoModelForProduct(f"no {family} model was given, which {made} of {source.location} need.")
+            raise NoModelForProduct(f"no {family} model was given; {made} of {source.location} need one (--model).")
         raise reasons[0]
 
     def card(self, family: str, source: SceneSource) -> ModelCard:

@@ -1,13 +1,13 @@
 """The bodies of ``cloud-assets predict`` and ``composite``: a progress bar, a line a scene, an exit code."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, cast
 
 from cloud_assets.errors import CloudAssetsError, InvalidScene
 from cloud_assets.imagery.formats.scene_formats import open_scene, scene_paths
 from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.progress import progress_bar
 from cloud_assets.scenes.batch import SceneBatch, SceneOutcome
 from cloud_assets.scenes.composite import Method, Observation, make_composite
 from cloud_assets.scenes.planning import SceneOptions, known_products
@@ -15,7 +15,6 @@ from cloud_assets.scenes.product_record import SceneProducts, write_collection
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from tqdm import tqdm
 
 SUCCESS = 0
 SOME_FAILED = 1
@@ -26,9 +25,8 @@ def run_batch(batch: SceneBatch, console: "Console") -> int:
     from tqdm import tqdm
 
     code = SUCCESS
-    form = "{l_bar}{bar}| {n:.1f}/{total:.1f} MP [{elapsed}<{remaining}, {rate_fmt}]"
-    with tqdm(total=batch.megapixels, unit="MP", bar_format=form, disable=None) as bar:
-        for outcome in batch.run(partial(_advance, bar)):
+    with progress_bar("Scenes", batch.megapixels * 1e6, "pixels", unit_scale=True) as bar:
+        for outcome in batch.run(bar.update):
             with tqdm.external_write_mode():
                 console.print(_line(outcome), soft_wrap=True, markup=False, highlight=False)
             if outcome.error is not None:
@@ -56,8 +54,6 @@ def run_composite(
     Raises:
         InvalidScene: If no scene could be masked, or they do not go together.
     """
-    from tqdm import tqdm
-
     masks = products or out / "scenes"
     opened = {one: _masked(one, masks, bands, instrument) for path in scenes for one in scene_paths(path)}
     code, missing = SUCCESS, [one for one, found in opened.items() if found is None]
@@ -68,14 +64,14 @@ def run_composite(
     observations = [found for found in opened.values() if found is not None]
     if not observations:
         raise InvalidScene("none of the scenes could be masked: see the reasons above.")
-    with tqdm(total=observations[0].source.megapixels, unit="MP", desc="composite", disable=None) as bar:
+    with progress_bar("Composite", observations[0].source.megapixels * 1e6, "pixels", unit_scale=True) as bar:
         made = make_composite(
             observations,
             out / "composite",
             method=cast("Method", method),
             bands=kept,
             resolution_metres=resolution,
-            progress=partial(_advance, bar),
+            progress=bar.update,
         )
     console.print(
         f"{made.directory / 'composite.tif'}: {method} of {len(observations)} scenes, {100 * made.covered:.1f} % of "
@@ -85,10 +81,6 @@ def run_composite(
         highlight=False,
     )
     return code
-
-
-def _advance(bar: "tqdm[NoReturn]", pixels: int) -> None:
-    bar.update(pixels / 1e6)
 
 
 def _masked(path: Path | str, masks: Path, bands: Sequence[str] | None, instrument: str | None) -> Observation | None:
@@ -130,6 +122,6 @@ def _line(outcome: SceneOutcome) -> str:
     parts = [f"{products.directory}"]
     if "cloud_percentage" in found:
         parts.append(f"{found['cloud_percentage']:.1f} % cloud")
-    parts.append(f"{found['seconds']:.1f} s, {found['megapixels_per_second']:.2f} MP/s")
+    parts.append(f"{found['seconds']:.1f} s, by {' and '.join(products.models)}")
     lines = [f"{outcome.path}: {', '.join(parts)}", *(f"  note: {warning}" for warning in products.warnings)]
     return "\n".join(lines)

@@ -62,7 +62,7 @@ class SceneProducts:
             content: dict[str, Any] = json.loads((directory / RECORD_FILE).read_text(encoding="utf-8"))
             found = cls(directory=directory, **{**content, "warnings": tuple(content["warnings"])})
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise InvalidScene(f"{directory} holds no finished products of a scene ({error}).") from error
+            raise InvalidScene(f"{directory} has no finished products ({error}). Make them (predict).") from error
         missing = [path.name for path in found.paths.values() if not path.is_file()]
         if missing:
             raise InvalidScene(f"{directory}: {', '.join(missing)} of the products are gone. Make them again.")

@@ -56,7 +56,7 @@ def scene_products(
     out_dir: Path,
     options: SceneOptions | None = None,
     radar: SceneSource | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> SceneProducts:
     """Makes the products of a scene in ``out_dir / source.name``; nothing is done if they are up to date.
 
@@ -105,7 +105,7 @@ def _remove_left_over(directory: Path) -> None:
 
 
 def _produce(
-    plan: ScenePlan, models: SceneModels, directory: Path, options: SceneOptions, progress: Callable[[int], None]
+    plan: ScenePlan, models: SceneModels, directory: Path, options: SceneOptions, progress: Callable[[int], object]
 ) -> SceneProducts:
     import rasterio
 

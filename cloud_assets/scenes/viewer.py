@@ -24,6 +24,7 @@ from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.tiling import Window
 from cloud_assets.imagery.writing import LONGEST_SIDE, Picture, pictured_bands, png, ramped, shaded
+from cloud_assets.reports.report import PAGE_FILE
 from cloud_assets.scenes.product_record import STAC_FILE, SceneProducts
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class _Product:
 def _layers(folder: Path) -> dict[str, _Scene | _Product]:
     if not (folder / STAC_FILE).is_file():
         inside = ", ".join([path.parent.name for path in sorted(folder.glob(f"*/{STAC_FILE}"))][:5]) or "none"
-        raise InvalidScene(f"{folder} holds no products of a scene; name a folder that does (inside of it: {inside}).")
+        raise InvalidScene(f"{folder} holds neither products nor a report: name another (inside of it: {inside}).")
     layers: dict[str, _Scene | _Product] = {}
     for path in sorted(folder.glob("*.tif")):
         try:
@@ -114,19 +115,23 @@ def _layers(folder: Path) -> dict[str, _Scene | _Product]:
 
 
 def viewer(folder: Path) -> "Starlette":
-    """The web application that shows a scene's products, or a composite.
+    """The web application that shows a scene's products, a composite, or the page of a report.
 
     Raises:
-        InvalidScene: If the folder holds no products.
+        InvalidScene: If the folder holds neither.
     """
     from rasterio import Affine
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
-    from starlette.responses import JSONResponse, Response
+    from starlette.responses import FileResponse, JSONResponse, Response
     from starlette.routing import Mount, Route
     from starlette.staticfiles import StaticFiles
 
+    # A page of the web whose host name was made to lead to this machine is refused.
+    guard = [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])]
+    if (page := folder / PAGE_FILE).is_file():
+        return Starlette(routes=[Route("/", lambda _: FileResponse(page))], middleware=guard)
     layers = _layers(folder)
     # As the page finds it: products may have coarser cells, the scene finer pixels.
     grid = max((layers[name].grid for name in layers if name != "scene"), key=lambda one: one.height * one.width)
@@ -167,8 +172,7 @@ def viewer(folder: Path) -> "Starlette":
         Mount("/files", StaticFiles(directory=folder)),
         Mount("/", StaticFiles(directory=Path(__file__).parent / "viewer_page", html=True)),
     ]
-    # A page of the web whose host name was made to lead to this machine is refused.
-    return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])])
+    return Starlette(routes=routes, middleware=guard)
 
 
 def serve(folder: Path, port: int, say: Callable[[str], None], *, opens: bool) -> None:

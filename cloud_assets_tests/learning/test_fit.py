@@ -14,6 +14,7 @@ from cloud_assets.errors import InvalidRecipe, StorageFull, TrainingFailed
 from cloud_assets.families.segmentation import train
 from cloud_assets.families.segmentation.recipe import RANDOM_SENSORS, Segmentation
 from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.learning.callbacks import Budget
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.reports.evaluation import inherited_notes, report_sections
 from cloud_assets_tests.any_family import train_by
@@ -196,13 +197,21 @@ def test_a_time_limit_ends_it_early_and_is_reported(
     assert train_by(recipe, run).card.training.stopped_by == "time limit"
 
 
-def test_the_progress_bar_fills(toy_recipe: Recipe, toy_run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+def test_epochs_say_which_share_of_the_budget_is_used_up(
+    toy_recipe: Recipe, toy_run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
     run = dataclasses.replace(toy_run(), progress=True)
     train_by(toy_recipe(steps=6, steps_per_epoch=4), run)
-    output = capfd.readouterr().err
-    assert "6/6" in output
-    assert "epoch 1 " in output
-    assert "epoch 2 " in output
+    output = capfd.readouterr().err.splitlines()
+    assert [line.split(" of the budget")[0].strip() for line in output] == ["epoch 1  67%", "epoch 2  100%"]
+    assert "00:00 left" in output[1]
+
+
+def test_the_bar_follows_the_share_of_the_budget_that_ends_first() -> None:
+    steps, clock = Budget("title", 10, 60), Budget("title", 10_000, 1e-9)
+    steps.done = clock.done = 5
+    assert steps.share == 0.5
+    assert clock.share == 1.0
 
 
 def test_it_stops_for_want_of_progress(toy_recipe: Recipe, toy_run: Run) -> None:

@@ -1,7 +1,10 @@
 """What a terminal shows of a run."""
 
 import io
+import logging
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -10,6 +13,13 @@ from rich.console import Console
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.orchestration import console as module
 from cloud_assets.orchestration.console import StepLines
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the log file goes."""
+    monkeypatch.setenv("CLOUD_ASSETS_HOME", str(tmp_path))
+    return tmp_path
 
 
 def shown(*assets: dg.AssetsDefinition, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -46,15 +56,34 @@ def test_a_step_is_one_line_with_its_messages(monkeypatch: pytest.MonkeyPatch) -
     assert len(lines) == 3
 
 
-def test_an_error_of_ours_is_its_message_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_ours_is_its_message_alone_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(context: dg.AssetExecutionContext) -> None:
         raise InvalidRecipe("clip must rise, not [0.5, 0.1].")
 
     text = shown(body(work), monkeypatch=monkeypatch)
-    assert "✗ task/unet_model\ncloud_assets.errors.InvalidRecipe: clip must rise, not [0.5, 0.1]." in text
+    assert "✗ task/unet_model\nInvalidRecipe: clip must rise, not [0.5, 0.1]." in text
+    assert text.count("clip must rise") == 1
     assert "Traceback" not in text
     assert "File " not in text
-    assert "is kept" in text
+    assert "is kept" not in text  # nothing was finished
+
+
+def test_the_log_file_has_what_the_terminal_is_spared(
+    monkeypatch: pytest.MonkeyPatch, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(context: dg.AssetExecutionContext) -> None:
+        warnings.warn_explicit("one of a library", UserWarning, "/somewhere/library.py", 1)
+        logging.getLogger("library").warning("another of a library")
+        logging.getLogger("cloud_assets.somewhere").warning("one of ours")
+        raise InvalidRecipe("clip must rise.")
+
+    text = shown(body(work), monkeypatch=monkeypatch)
+    log = home / "logs" / "cloud_assets.log"
+    assert text.rstrip().endswith(f"Log: {log}")
+    logged, terminal = log.read_text(encoding="utf-8"), text + capsys.readouterr().err
+    assert all(said in logged for said in ("one of a library", "another of a library", "one of ours", "STEP_START"))
+    assert "of a library" not in terminal
+    assert terminal.count("one of ours") == 1
 
 
 def test_what_failed_is_said_again_at_the_end_and_steps_that_never_began_are_not_named(
@@ -72,6 +101,7 @@ def test_what_failed_is_said_again_at_the_end_and_steps_that_never_began_are_not
 
     text = shown(a_scenes, patches, z_other, monkeypatch=monkeypatch)
     assert text.count("clip must rise.") == 2
+    assert "is kept" in text
     assert text.rstrip().endswith("clip must rise.")
     assert text.count("a list of reasons") == 1
     assert "patches" not in text

@@ -47,6 +47,14 @@ def test_a_floor_and_baselines_stand_before_the_champion() -> None:
     assert gate.decide({"iou": 0.5, "baseline_iou": 0.4}, None).accepted
 
 
+def test_a_lower_minimum_is_advised_only_where_it_helps() -> None:
+    gate = Gate(metric="iou", minimum=0.5)
+    assert "lower the gate's minimum" in gate.remedy({"iou": 0.4, "baseline_iou": 0.1})
+    assert "lower" not in gate.remedy({"iou": 0.4, "baseline_iou": 0.45})
+    assert "trivial rules" in gate.remedy({"iou": 0.6, "baseline_iou": 0.65})
+    assert gate.remedy({"iou": 0.6, "baseline_iou": 0.1}) == ""
+
+
 @pytest.mark.parametrize("rule", TRIVIAL_RULES)
 def test_a_model_that_a_trivial_rule_beats_is_never_champion_whatever_the_task_declares(rule: str) -> None:
     metrics = {"iou": 0.539, "baseline_iou": 0.1, f"{rule}_iou": 0.788}

@@ -95,7 +95,7 @@ def test_progress_and_exit_code(scenes, make_models, tmp_path):
         assert run_batch(batch, Console(file=stream, width=400)) == 0
         assert run_batch(make_batch([*scenes, tmp_path / "none.tif"], tmp_path / "out"), Console(file=stream)) == 1
     text = (tmp_path / "log").read_text()
-    assert text.count("MP/s") == 3
+    assert text.count(" s, by ") == 3
     assert text.count("up to date") == 3
     assert "none.tif does not exist" in text
 

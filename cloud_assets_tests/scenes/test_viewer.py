@@ -137,6 +137,13 @@ def test_what_is_not_there_is_not_found(address, path):
     assert get(f"{address}/{path}")[0] == 404
 
 
+def test_a_report_is_shown_too(tmp_path):
+    (tmp_path / "report.html").write_text("a report")
+    with shown(tmp_path) as address:
+        assert get(address) == (200, b"a report")
+        assert get(f"{address}/layers")[0] == 404
+
+
 def test_errors_say_what_to_do(products, address):
     with pytest.raises(InvalidScene, match=rf"inside of it: {products.name}\)"):
         serve(products.parent, 0, print, opens=False)

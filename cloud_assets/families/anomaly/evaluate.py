@@ -171,9 +171,7 @@ def _notes(
         )
     if len(suspicious):
         named = ", ".join(suspicious["patch_id"].head(5))
-        notes.append(
-            f"{len(suspicious)} of the pictures trained on have outlying scores; are they cloud-free? {named}."
-        )
+        notes.append(f"{len(suspicious)} of the pictures trained on have outlying scores: are they clear? {named}.")
     if blank:
         notes.append(f"{blank} test pictures without any valid pixel were not scored.")
     return notes

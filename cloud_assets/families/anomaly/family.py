@@ -45,7 +45,7 @@ class AnomalyFamily(Family):
 
         threshold = predictor.card.threshold
         if threshold is None:
-            raise NoUsablePatches(f"{predictor.card.task}: a model without a threshold contradicts no label.")
+            raise NoUsablePatches(f"{predictor.card.task}: the model has no threshold to doubt labels by: train one.")
         scores = score_patches(predictor, store, rows, "Comparing labels", progress)["score"]
         labels = store.index["label"].to_numpy()[rows]
         normal = scores[(labels == NORMAL) & np.isfinite(scores)]

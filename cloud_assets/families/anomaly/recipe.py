@@ -80,9 +80,7 @@ class ThresholdRule(BaseModel):
         "anomalous with at most the promised rate; 'mad': median plus deviations, for few normals or gross outliers "
         "among them; 'fixed': the value given; 'f1': best F1 on validation, which must then hold labelled anomalies.",
     )
-    false_alarm_rate: float = Field(
-        default=0.1, gt=0, lt=0.5, description="Share of normal pictures that may be called anomalous."
-    )
+    false_alarm_rate: float = Field(default=0.1, gt=0, lt=0.5, description="Share of normal pictures called anomalous.")
     value: float | None = Field(default=None, description="The threshold of 'fixed', in the unit of the score.")
 
     @model_validator(mode="after")
@@ -153,7 +151,7 @@ class SyntheticAnomalies(AnomalyRecipe):
     )
     simulation: SimulationRecipe = Field(default_factory=SimulationRecipe)
     top_share: float = Field(
-        default=0.1, gt=0, le=1, description="A picture's score is the mean over this share of its pixels."
+        default=0.1, gt=0, le=1, description="A picture's score: the mean of this share of pixels."
     )
 
 

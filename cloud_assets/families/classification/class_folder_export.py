@@ -20,7 +20,6 @@ import rasterio
 from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
-from tqdm import tqdm
 
 from cloud_assets.bands import INSTRUMENTS, UNLABELLED
 from cloud_assets.datasets.scene import RasterBand, read_truth
@@ -29,6 +28,7 @@ from cloud_assets.families.classification.coverage_labels import CLASSES, Covera
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore, Role
+from cloud_assets.progress import progress_bar
 from cloud_assets.reports.figures import TRUE_COLOUR
 from cloud_assets.reports.predictions import band_channels
 from cloud_assets.storage import atomic_directory, atomic_file
@@ -76,7 +76,7 @@ def export_class_folders(
     if not is_free and not (directory / LABELS_FILE).is_file():
         raise InvalidRecipe(f"{directory} exists and is no earlier export: nothing is touched. Name another folder.")
     if not store.has_masks:
-        raise InvalidRecipe(f"{store.directory} holds no masks, so its patches have no coverage class.")
+        raise InvalidRecipe(f"{store.directory} holds no masks, so no classes: choose a task with masks (--task).")
     folders = {"train": "train", "validation": VALIDATION_FOLDERS[validation], "test": "test"}
     counts = {split: dict.fromkeys(classes.names, 0) for split in dict.fromkeys(folders.values()) if split}
     rows: list[tuple[str, ...]] = [("file", "split", "class", "cloud_percentage", "patch_id", "group")]
@@ -85,7 +85,7 @@ def export_class_folders(
         for split in counts:
             for name in classes.names:
                 (folder / split / name).mkdir(parents=True)
-        for split, row in tqdm(chosen, desc="exporting", unit="patch", disable=not progress):
+        for split, row in progress_bar("Exporting", len(chosen), "patches", progress, iterable=chosen):
             percentage, name = _labelled(store.masks[row], classes)
             if not name:
                 continue

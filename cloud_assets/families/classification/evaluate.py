@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from cloud_assets.errors import InvalidModel, NoUsablePatches
 from cloud_assets.families.classification.coverage_labels import CoverageClasses, Windows, label_windows
@@ -22,6 +21,7 @@ from cloud_assets.families.classification.recipe import ClassificationEvaluation
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.splits import SPLITS
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.progress import progress_bar
 from cloud_assets.reports.evaluation import Evaluation, EvaluationRun, Findings, evaluation_of, interval_note
 from cloud_assets.reports.figures import visible_bands
 from cloud_assets.reports.predictions import band_channels
@@ -93,13 +93,13 @@ def _scored(recipe: ClassificationEvaluation, run: EvaluationRun, split: str) ->
     channels = band_channels(run.store.roles[IMAGES], run.card.bands)
     found = np.empty(len(windows), np.int64)
     probability = np.empty((len(windows), len(run.card.classes)), np.float32)
-    for position in tqdm(range(len(windows)), desc=f"scoring {split}", unit="sample", disable=not run.progress):
+    for position in progress_bar(f"Scoring {split}", len(windows), "", run.progress, iterable=range(len(windows))):
         # Windows differ in size, so each one goes by itself.
         answer = run.predictor.predict(windows.read(run.store, position, IMAGES)[None, channels])
         found[position], probability[position] = answer["class"][0], answer["class_probability"][0]
     answered = np.flatnonzero(found != _REFUSED)
     if not len(answered):
-        raise NoUsablePatches(f"the model refused all {len(windows)} samples of the {split} split.")
+        raise NoUsablePatches(f"the model refused all samples of the {split} split: look at their pixels.")
     kept = replace(windows.subset(answered), refused=windows.refused + len(windows) - len(answered))
     return kept, Answers(kept.labels, found[answered], probability[answered])
 

@@ -53,7 +53,7 @@ def evaluate(recipe: SegmentationEvaluation, run: EvaluationRun) -> Evaluation:
     tested = _scores(recipe, run, baseline, "test", official)
     validated = _scores(recipe, run, baseline, "validation")
     if not tested.model.counts.sum():
-        raise NoUsablePatches(f"{card.task}/{card.variant}: the test split holds no labelled pixel with data.")
+        raise NoUsablePatches(f"{card.task}/{card.variant}: the test split has no labelled pixel: look at the splits.")
     rules = _rules(tested, baseline)
     per_patch = _patch_table(store, tested.model)
     groups = store.index["group"].iloc[tested.model.indices].tolist()

@@ -31,7 +31,7 @@ class SegmentationPredictor(Predictor):
         card = bundle.card
         section = SegmentationSection.of(card)
         if card.threshold is None:
-            raise InvalidModel(f"{card.task}/{card.variant}: the model card names no decision threshold.")
+            raise InvalidModel(f"{card.task}/{card.variant}: the model card has no decision threshold: train again.")
         super().__init__(bundle, device, network)
         self._threshold = card.threshold.value
         self._cloud_classes = list(section.cloud_classes)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, MulticlassJaccardIndex
-from tqdm import tqdm
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, INSTRUMENTS, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.errors import InvalidModel
@@ -32,6 +31,7 @@ from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.statistics import band_positions, fitted_preprocessing
 from cloud_assets.patches.store import PatchStore
+from cloud_assets.progress import progress_bar
 
 _CLASSES = {"binary": ("clear", "cloud"), "four": ("clear", "thick cloud", "thin cloud", "cloud shadow")}
 _CLOUD_CLASSES = {"binary": [1], "four": [THICK_CLOUD, THIN_CLOUD]}
@@ -221,7 +221,7 @@ def searched_thresholds(
     predictor = SegmentationPredictor(bundle.with_card(threshold=_NOT_CHOSEN), device)
     search = ThresholdSearch()
     total = sum(len(source) for source in sources)
-    with tqdm(total=total, desc="choosing the threshold", unit="patch", disable=not progress) as bar:
+    with progress_bar("Choosing the threshold", total, "patches", progress) as bar:
         for source in sources:
             for start in range(0, len(source), _PREDICTED_AT_ONCE):
                 rows = source.indices[start : start + _PREDICTED_AT_ONCE]

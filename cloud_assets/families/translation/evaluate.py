@@ -14,6 +14,7 @@ from cloud_assets.families.translation.batches import Pairs
 from cloud_assets.families.translation.figures import CAPTIONS, translation_figures
 from cloud_assets.families.translation.metrics import TranslationScores, with_gain
 from cloud_assets.families.translation.recipe import TranslationSection
+from cloud_assets.progress import progress_bar
 from cloud_assets.reports.evaluation import EvaluationRun, Findings, evaluation_of
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def evaluate(recipe: TranslationEvaluation, run: EvaluationRun) -> Evaluation:
     rules |= baselines(pairs, run.splits.indices("train"), recipe)
     tested = _scored(recipe, pairs, rules, test, "Testing", run.progress)
     if not tested[MODEL].pixels:
-        raise NoUsablePatches(f"{card.task}/{card.variant}: no pixel of the test split was seen by both sensors.")
+        raise NoUsablePatches(f"{card.task}/{card.variant}: no test pixel has both sensors: look at the splits.")
     metrics = _metrics(tested)
     validated = _scored(recipe, pairs, rules, validation, "Validating", run.progress) if len(validation) else None
     per_patch = _patch_table(store, tested)
@@ -129,13 +130,11 @@ def _scored(
     progress: bool,
 ) -> dict[str, TranslationScores]:
     """Scores of model and baselines, by their names, on the same pixels."""
-    from tqdm import tqdm
-
     profile = pairs.target.profile
     vegetation = vegetation_positions(profile, pairs.target.bands)
     names = [profile.find(band).name for band in pairs.target.bands]
     scores = {rule: TranslationScores(names, recipe.data_range, recipe.display_stretch, vegetation) for rule in rules}
-    with tqdm(total=len(rows), desc=title, unit="patch", disable=not progress) as bar:
+    with progress_bar(title, len(rows), "patches", progress) as bar:
         for start in range(0, len(rows), recipe.batch_size):
             batch = rows[start : start + recipe.batch_size]
             radar = pairs.backscatter(batch)

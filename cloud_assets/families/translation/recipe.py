@@ -164,9 +164,7 @@ class TranslationEvaluation(Evaluator):
         (0.0, 0.3),
         description="Reflectance shown as black and as white; display_… metrics score pictures stretched like that.",
     )
-    baseline_pixels: int = Field(
-        200_000, ge=1000, description="Training pixels that the linear regression is fitted on."
-    )
+    baseline_pixels: int = Field(200_000, ge=1000, description="Training pixels that the regression is fitted on.")
     baseline_window: int = Field(9, ge=3, description="Side of the window of its local means and variances, pixels.")
     examples: int = Field(4, ge=1, description="How many patches are shown: the worst, the best and some between.")
 

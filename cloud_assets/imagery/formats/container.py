@@ -67,7 +67,7 @@ class Container:
             InvalidData: If it is damaged or encrypted.
         """
         if self.members[member] > _LARGEST_METADATA:
-            raise InvalidScene(f"{self.location}: {member} is larger than any metadata file of a product is.")
+            raise InvalidScene(f"{self.location}: {member} is too large for metadata. Download the product again.")
         return b"".join(self._chunks(member))
 
     def verify(self, gdal_paths: Sequence[str]) -> None:

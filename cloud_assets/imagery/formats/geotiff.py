@@ -107,7 +107,7 @@ def _sources(path: Path) -> list[Path]:
             )
         found.append(source)
     if not found:
-        raise InvalidScene(f"{path} names no source: it is no virtual raster.")
+        raise InvalidScene(f"{path} names no source, so it is no virtual raster. Give the raster itself.")
     return found
 
 

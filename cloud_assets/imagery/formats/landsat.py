@@ -95,7 +95,7 @@ def open_landsat(folder: Container, metadata_file: str) -> SceneSource:
         if band.file in folder.members:
             bands[name] = SceneBand(RasterBand(folder.gdal_path(band.file)), band.scale, band.offset, nodata=0)
     if not bands:
-        raise InvalidData(f"{folder.location}: none of the band files that {metadata_file} lists is there.")
+        raise InvalidData(f"{folder.location}: none of the band files of {metadata_file} is there. Unpack them all.")
     instrument, bands = sun_corrected(profile.name, bands, metadata.sun_elevation)
     # The panchromatic band has a grid of its own, twice as fine.
     first = next(name for name in sorted(bands, key=lambda name: name == "B8"))
@@ -152,7 +152,7 @@ def read_metadata(content: bytes, file: str) -> LandsatMetadata:
     contents = groups.get("PRODUCT_CONTENTS", everything)
     level = _first(contents, "PROCESSING_LEVEL", "DATA_TYPE", "PRODUCT_TYPE") or ""
     if not re.match(r"L[12]", level):
-        raise InvalidScene(f"{file}: the processing level is {level!r}, not L1… or L2…: the file is damaged.")
+        raise InvalidScene(f"{file}: the processing level is {level!r}, not L1… or L2…. Download it again.")
     elevation = _number_or_none(everything, "SUN_ELEVATION")
     is_surface = level.startswith("L2")
     tables = ("LEVEL2_SURFACE_REFLECTANCE_PARAMETERS",) if is_surface else _LEVEL1_TABLES

@@ -89,7 +89,7 @@ def open_scene(
         return open_geotiff(path, bands, instrument, scaling)
     path = path.absolute() if path.name == "" else path
     if not path.exists():
-        raise InvalidScene(f"{path} does not exist.")
+        raise InvalidScene(f"{path} does not exist. Correct the path; a relative one starts at {Path.cwd()}.")
     if path.is_file() and is_patch(path):
         return open_patch(path)
     if path.is_file() and path.suffix.lower() in RASTER_SUFFIXES:

@@ -327,7 +327,7 @@ class _BandFile:
             self._raster = self._on_grid(raster, files)
         except RasterioError as error:
             raise InvalidData(
-                f"{self._path} cannot be opened: missing, truncated or no raster file ({error})."
+                f"{self._path} cannot be opened: missing, truncated or no raster ({error}). Copy it again."
             ) from error
         is_plain = self._raster is raster
         self._has_mask = MaskFlags.per_dataset in raster.mask_flag_enums[0] and is_plain
@@ -377,7 +377,7 @@ class _BandFile:
         if raster.crs is None or grid.crs is None:
             raise InvalidScene(
                 f"{self._path} measures {raster.width} x {raster.height} pixels, not {grid.width} x {grid.height}; "
-                "without a coordinate reference system in both their relative position is unknown."
+                "without a coordinate reference system their relative position is unknown. Give both one."
             )
         is_coarser = abs(grid.transform[0]) > abs(raster.transform.a) * 1.001
         nodata = self._bands[0].nodata if self._bands[0].nodata is not None else self._source.profile.nodata

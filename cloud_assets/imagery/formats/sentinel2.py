@@ -49,9 +49,7 @@ def open_product(product: Container, metadata: str, granule: str | None = None) 
         tags = " or ".join(_QUANTIFICATION_TAGS[:2])
         raise InvalidScene(f"{where} holds no number {tags}. Download the product again.") from error
     if not 0 < quantification < float("inf"):
-        raise InvalidScene(
-            f"{where}: the quantification value is {quantification}, which is impossible. Download it again."
-        )
+        raise InvalidScene(f"{where}: the quantification value is {quantification}: impossible. Download it again.")
     try:  # none in products of before baseline 04.00
         offsets = {
             element.get("band_id", ""): float(element.text or "")
@@ -114,9 +112,7 @@ def _granule(product: Container, wanted: str | None, level: str) -> tuple[str, M
             granules.setdefault(parts[1], {})[path] = size
     name = product.name.removesuffix(".SAFE")
     if not granules:
-        raise InvalidData(
-            f"{product.location}: no GRANULE/*/IMG_DATA/*_B??.jp2 in it. Download the whole product again."
-        )
+        raise InvalidData(f"{product.location} has no GRANULE/*/IMG_DATA/*_B??.jp2. Download the whole product again.")
     if wanted is not None and wanted not in granules:
         raise InvalidScene(f"{product.location} has no granule {wanted}; it has {', '.join(sorted(granules))}.")
     if wanted is None and len(granules) > 1:

@@ -107,7 +107,7 @@ def open_stac(location: Path | str, instrument: str | None = None, scaling: Scal
     if not bands:
         raise InvalidScene(
             f"{location}: no asset is a band of {profile.name} ({', '.join(profile.names)}). Found: "
-            f"{', '.join(item.assets) or 'no asset'}."
+            f"{', '.join(item.assets) or 'no asset'}. Is another instrument meant (--instrument)?"
         )
     key, bands = sun_corrected(profile.name, bands, elevation)
     local = [Path(band.raster.path) for band in bands.values() if not band.raster.path.startswith("/vsi")]
@@ -157,7 +157,7 @@ def _stac_errors(location: Path | str) -> Iterator[None]:
         raise
     except Exception as error:  # pystac raises what its parsers do: KeyError, AttributeError, HTTPError …
         raise InvalidScene(
-            f"{location} is no STAC item, list of items, collection or catalogue that can be read ({error!r})."
+            f"{location} is no STAC item, list of items, collection or catalogue ({error!r}). Give such a file."
         ) from error
 
 
@@ -168,7 +168,7 @@ def _json(location: Path | str) -> dict[str, Any]:
     with _stac_errors(address), fsspec.open(address, "rb") as stream:
         content = json.loads(stream.read())
         if "type" not in content or ("stac_version" not in content and content["type"] != "FeatureCollection"):
-            raise InvalidScene(f"{address} is no STAC item, list of items, collection or catalogue.")
+            raise InvalidScene(f"{address} is no STAC item, list, collection or catalogue. Give such a one.")
     return dict(content)
 
 
