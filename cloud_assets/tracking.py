@@ -43,6 +43,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cloud_assets.errors import InvalidModel, TrackingUnavailable
 from cloud_assets.families.served_model import ServedModel
 from cloud_assets.inference.bundle import CARD_FILE, ModelBundle, ModelCard
+from cloud_assets.reports.report import readable
 from cloud_assets.storage import atomic_file, locked, machine_folder
 
 if TYPE_CHECKING:
@@ -463,7 +464,9 @@ def _describe(client: MlflowClient, task: str, number: str) -> None:
     version = client.get_model_version(task, number)
     tags, lines = version.tags, [(version.description or "").partition(_STANDING)[0] + _STANDING]
     lines.append(f"{tags.get('decision', 'not decided yet')}\n\n| test split | |\n| --- | --- |")
-    lines += [f"| {name[5:]} | {float(value):.4f} |" for name, value in tags.items() if name.startswith("test_")]
+    lines += [
+        f"| {readable(name[5:])} | {float(value):.4f} |" for name, value in tags.items() if name.startswith("test_")
+    ]
     if tags.get("is_synthetic") == "true":
         lines.append("\nThe test images are simulated: these numbers say nothing about real imagery.")
     run = unless(["RESOURCE_DOES_NOT_EXIST"], lambda: client.get_run(str(version.run_id)))

@@ -183,7 +183,7 @@ def test_a_registered_version_says_in_words_what_it_is(
     second = client.get_model_version("clouds", "1").description
     assert second == f"By hand.\n\n{first}".replace("not decided yet", "accepted: better")
     assert client.get_registered_model("clouds").description == "By hand."
-    assert "| iou | 0.7000 |" in second
+    assert "| IoU | 0.7000 |" in second
     assert "are simulated" in second
     assert f"(http://127.0.0.1:3000/assets/clouds/{bundle.card.variant}_model)" in second
 

@@ -145,8 +145,8 @@ def promotion_metadata(record: "PromotionRecord") -> Metadata:
 
 
 def metric_values(metrics: Mapping[str, float], prefix: str = "") -> Metadata:
-    """Metrics as numbers that the UI plots over materialisations."""
-    return {prefix + name: float(value) for name, value in metrics.items()}
+    """Metrics as numbers that the UI plots over materialisations, six digits of them."""
+    return {prefix + name: float(f"{value:.6g}") for name, value in metrics.items()}
 
 
 def bullets(**lines: Iterable[object]) -> Metadata:
