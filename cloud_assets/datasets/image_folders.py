@@ -52,7 +52,7 @@ class ImageFolders(Dataset):
         try:
             re.compile(pattern or "")
         except re.error as error:
-            raise InvalidRecipe(f"group_pattern {pattern!r} is no regular expression: {error}.") from error
+            raise InvalidRecipe(f"group_pattern {pattern!r} must be a regular expression: {error}.") from error
         return pattern
 
     def collect(self, folder: Path, cache: Path, progress: bool) -> Collection:
@@ -95,7 +95,7 @@ class ImageFolders(Dataset):
         if header.dtype != "uint8":
             raise InvalidData(f"{path} holds {header.dtype}, pictures have 8 bits a channel. Convert it.")
         if header.count not in _CHANNELS:
-            raise InvalidData(f"{path} has {header.count} channels; pictures have one to four.")
+            raise InvalidData(f"{path} has {header.count} channels; pictures must have one to four.")
         channels, remark = _CHANNELS[header.count]
         with open_raster(path) as raster:
             pixels = raster.read(sorted(set(channels)))  # a picture is decoded whole or not at all

@@ -128,7 +128,7 @@ class Sen12MS(Dataset):
         found = [_FILE.search(line) for line in path.read_text(encoding="utf-8").splitlines()]
         names = {f"{match['season']}_{match['scene']}_p{match['patch']}" for match in found if match}
         if not names:
-            raise InvalidData(f"The hold-out list {path} names no patch such as ROIs2017_winter_s2_112_p797.")
+            raise InvalidData(f"The hold-out list {path} names no patch: write such as ROIs2017_winter_s2_112_p797.")
         return names
 
 
@@ -141,7 +141,7 @@ def _tree(folder: Path) -> Iterator[Path]:
 
 def _check_pair(pair: _Pair, split: str | None) -> Scene:
     if pair.name in _KNOWN_DAMAGED:
-        raise InvalidData("the published radar file of this pair is damaged")
+        raise InvalidData("the published radar file of this pair is damaged: leave it out")
     if pair.s1 is None or pair.s2 is None:
         there, absent = ("s2", "s1") if pair.s1 is None else ("s1", "s2")
         raise InvalidData(f"{pair.s1 or pair.s2} ({there}) has no {absent} partner")

@@ -105,7 +105,9 @@ def software_versions() -> dict[str, str]:
 def require_masks(run: TrainingRun) -> None:
     """Raises :class:`NoUsablePatches` if the patches have no truth masks."""
     if not run.store.has_masks:
-        raise NoUsablePatches(f"{run.task}: the patches of {run.store.directory} have no truth masks to learn from.")
+        raise NoUsablePatches(
+            f"{run.store.directory}: there are no truth masks to learn from. Add them to the data set."
+        )
 
 
 def require_rows(run: TrainingRun, split: str, rows: npt.NDArray[np.int64], what: str) -> None:

@@ -133,7 +133,7 @@ def _pictures(both: Mapping[str, Evaluation], patches: pd.DataFrame, folders: li
     bundles = [ModelBundle.open(one.with_name(one.name.removesuffix("_report") + "_model")) for one in folders]
     versions = [store.data_version, *(bundle.version for bundle in bundles)]
     if versions != [next(iter(both.values())).patches_version, *(one.model_version for one in both.values())]:
-        raise InvalidReport("the patches or models beside the evaluations have changed since.")
+        raise InvalidReport("patches or models have changed since: run the jobs of both again.")
     most = patches.loc[patches["difference"].abs().nlargest(_PICTURES).index, "patch_id"]
     rows = [one.tables["per_patch"].set_index("patch_id", drop=False).loc[most] for one in both.values()]
     predictors = {name: FAMILIES[one.card.family].predictor(one) for name, one in zip(both, bundles, strict=True)}

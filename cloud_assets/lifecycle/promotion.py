@@ -420,7 +420,7 @@ def rollback(
         present = tracker.version_at(task, CHAMPION)
         target = _earlier(tracker, task, present) if version is None else _chosen(tracker, task, version)
         if present is not None and target.version == present.version:
-            raise NoChampion(f"version {target.version} is the champion of {task} already.")
+            raise NoChampion(f"version {target.version} is the champion of {task} already: name another.")
         tracker.download(target)
         if present is not None:
             said = f"{_now()}, to version {target.version}: {reason}"

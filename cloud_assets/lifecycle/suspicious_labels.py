@@ -98,7 +98,7 @@ def suspicious_labels(
     rows = np.sort(order[: recipe.patches])
     doubts = family.doubts(family.predictor(bundle), store, rows, progress)
     if doubts is None:
-        raise InvalidRecipe(f"{card.task}: models of the family {family.name} cannot tell suspicious labels.")
+        raise InvalidRecipe(f"{card.task}: {family.name} models tell no suspicious labels: leave this asset out.")
     table = _described(doubts.table, store, splits, learnt).head(recipe.listed)
     shown = table["store_row"].head(recipe.pictured).tolist()
     figures = {"pictures": doubt_panels([doubts.picture(int(row)) for row in shown])} if shown else {}

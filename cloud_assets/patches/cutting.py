@@ -137,7 +137,8 @@ def _read(scene: Scene, recipe: PatchRecipe) -> _ReadScene:
     if mask is not None:
         sizes["truth"] = mask.shape
     if len(set(sizes.values())) > 1:
-        raise InvalidData(f"scene {scene.scene_id}: unlike sizes: {', '.join(f'{k} {v}' for k, v in sizes.items())}.")
+        sizes_found = "; ".join(f"{k}: {v}" for k, v in sizes.items())
+        raise InvalidData(f"scene {scene.scene_id}: sizes differ, {sizes_found}. Make them alike, or leave it out.")
     grid = scene.grid()
     if target:
         grid = _scaled(grid, target)

@@ -43,9 +43,9 @@ class PatchRecipe(BaseModel):
             if not role.isidentifier() or role in {"masks", "index", "store"}:
                 raise InvalidRecipe(f"{role!r} cannot name a role: use a plain word other than masks, index and store.")
             if not bands:
-                raise InvalidRecipe(f"role {role!r} has no bands.")
+                raise InvalidRecipe(f"role {role!r} has no bands: name some.")
             if len(set(bands)) != len(bands):
-                raise InvalidRecipe(f"role {role!r} lists a band twice: {', '.join(bands)}.")
+                raise InvalidRecipe(f"role {role!r} lists a band twice: {', '.join(bands)}. Name each once.")
         if self.resize and self.size is None:
             raise InvalidRecipe("resize needs a size to resize to.")
         return self

@@ -60,7 +60,7 @@ def simulated_store(
         TrainingFailed: If a simulating process ended early.
     """
     if INSTRUMENTS[instrument].unit != "reflectance":
-        raise InvalidRecipe(f"clouds are made in reflectance; {instrument} measures {INSTRUMENTS[instrument].unit}.")
+        raise InvalidRecipe(f"clouds need reflectance; {instrument} measures {INSTRUMENTS[instrument].unit}.")
     for band in bands:
         INSTRUMENTS[instrument].find(band)
     order = SimulationOrder(

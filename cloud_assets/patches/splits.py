@@ -62,7 +62,7 @@ class GroupedSplit(BaseModel):
         if min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6:
             raise InvalidRecipe(f"the fractions of a split are shares that add up to 1, not {self.fractions}.")
         if self.fractions[0] == 0:
-            raise InvalidRecipe("the training split cannot be empty: its fraction is 0.")
+            raise InvalidRecipe("the training split must not be empty: its fraction is 0.")
         if list(self.coverage_bins) != sorted(set(self.coverage_bins)):
             raise InvalidRecipe(f"coverage_bins must rise, not {self.coverage_bins}.")
         return self
@@ -118,7 +118,7 @@ class GroupedSplit(BaseModel):
         unknown = sorted(set(official) - set(SPLITS))
         if unknown:
             raise InvalidRecipe(
-                f"official splits are named {', '.join(SPLITS)}; the catalogue has {', '.join(unknown)}."
+                f"official splits must be named {', '.join(SPLITS)}; the catalogue has {', '.join(unknown)}."
             )
         assigned = np.array([SPLITS.index(name) for name in official], dtype=np.int64)
         method = "official"

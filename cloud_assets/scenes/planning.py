@@ -285,7 +285,7 @@ class _Inputs:
         if product.level not in (None, source.profile.level):
             raise NoModelForProduct(
                 f"{source.location} holds {source.profile.level} reflectance already: {product.name!r} is made of "
-                f"scenes of {product.level}."
+                f"scenes of {product.level}. Leave it out (--products)."
             )
         for name in product.needs:
             self._check(self.products[name])

@@ -114,9 +114,7 @@ def predict_array(
     profile = known_instrument(instrument or card.preprocessing.instrument, "the array")
     names = [profile.find(band).name for band in bands or card.bands]
     if array.ndim != 3 or len(names) != len(array) or len(set(names)) != len(names):
-        raise InvalidData(
-            f"{len(names)} different band names go with an array ({len(names)}, height, width), not {array.shape}."
-        )
+        raise InvalidData(f"{len(names)} band names need an array ({len(names)}, height, width), not {array.shape}.")
     grid = Grid(array.shape[1], array.shape[2], None, (1, 0, 0, 0, 1, 0))
     in_memory = {name: SceneBand(RasterBand("array")) for name in names}
     source = SceneSource("array", profile.name, in_memory, grid, "the array", "")
@@ -263,7 +261,7 @@ def predict_dataarray(
 
     card = model.card
     if card.family != _FAMILY:
-        raise InvalidRecipe(f"{card.task}/{card.variant} is of the family {card.family}, which makes no masks.")
+        raise InvalidRecipe(f"{card.task}/{card.variant} makes no masks (family {card.family}): give another model.")
     profile = known_instrument(instrument or card.preprocessing.instrument, "the array")
     array = data.to_dataarray("band") if isinstance(data, xr.Dataset) else data
     spatial = next((pair for pair in _SPATIAL if set(pair) <= set(array.dims)), None)

@@ -86,7 +86,7 @@ class ThresholdRule(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.value is None) == (self.method == "fixed"):
-            raise InvalidRecipe("a threshold has a value exactly when its method is 'fixed'.")
+            raise InvalidRecipe("give a threshold a value with the method 'fixed', and only then.")
         return self
 
 

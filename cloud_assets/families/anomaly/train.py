@@ -125,7 +125,7 @@ def _plan(recipe: AnomalyRecipe, run: TrainingRun) -> Plan:
         section = AnomalySection(score="cloud_likeness", top_share=recipe.top_share, input_size=side)
         module = DiscriminationModule(recipe.network.build(len(channels), outputs), recipe)
     else:
-        raise InvalidRecipe(f"{run.task}: {type(recipe).__name__} is no recipe of an anomaly model.")
+        raise InvalidRecipe(f"{run.task}: {type(recipe).__name__} is no recipe of an anomaly model: give one.")
     multiple = recipe.network.size_multiple
     return Plan(
         module=module,

@@ -53,7 +53,7 @@ class CoverageClasses(BaseModel):
         values = np.asarray(percentage, np.float64)
         # Shares of pixels times 100 may miss 100 by a rounding error.
         if not ((values >= -1e-9) & (values <= 100 + 1e-9)).all():
-            raise InvalidRecipe("a cloud cover lies between 0 and 100 percent; one of an unlabelled patch has none.")
+            raise InvalidRecipe("a cloud cover must be 0 to 100 percent; one of an unlabelled patch has none.")
         return np.searchsorted(np.asarray(self.boundaries), values, side="right").astype(np.int64)
 
     def describe(self) -> list[str]:

@@ -84,7 +84,7 @@ def _windows(recipe: ClassificationEvaluation, run: EvaluationRun, split: str, c
             seed=SPLITS.index(split),
         )
     except NoUsablePatches as error:
-        raise NoUsablePatches(f"the {split} split cannot be scored: {error}") from error
+        raise NoUsablePatches(f"the {split} split has to be scored, but {error}") from error
 
 
 def _scored(recipe: ClassificationEvaluation, run: EvaluationRun, split: str) -> tuple[Windows, Answers]:

@@ -147,7 +147,7 @@ def classify_by_mask(
     if card.preprocessing.instrument != instrument or not makes_masks:
         raise NoUsablePatches(
             f"{card.task}/{card.variant} makes no masks of {instrument}: it is a {card.family} model for "
-            f"{card.preprocessing.instrument}."
+            f"{card.preprocessing.instrument}. Refer to another champion."
         )
     found = np.zeros(len(windows), np.int64)
     rows = np.unique(windows.rows)

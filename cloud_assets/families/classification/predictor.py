@@ -26,7 +26,7 @@ class ClassificationPredictor(Predictor):
         card = bundle.card
         self._section = ClassificationSection.of(card)
         if not isinstance(card.network, Classifier):
-            raise InvalidModel(f"{card.task}/{card.variant} is no classifier but a {card.network.architecture}.")
+            raise InvalidModel(f"{card.task}/{card.variant} is a {card.network.architecture}: give a classifier.")
         self._head = card.network.head
         super().__init__(bundle, device, network)
 

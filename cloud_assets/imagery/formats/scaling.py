@@ -40,7 +40,7 @@ def stated_by_user(scale: float | None, offset: float | None) -> Scaling | None:
         InvalidRecipe: If the offset must have been given in digital numbers.
     """
     if offset is not None and abs(offset) > 1:
-        raise InvalidRecipe(f"an offset of {offset:g} is no reflectance: -1000 numbers of Sentinel-2 are -0.1.")
+        raise InvalidRecipe(f"an offset of {offset:g} is no reflectance: write -0.1 for -1000 numbers of Sentinel-2.")
     return None if scale is None and offset is None else Scaling(scale, offset)
 
 

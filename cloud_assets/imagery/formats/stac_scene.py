@@ -107,7 +107,7 @@ def open_stac(location: Path | str, instrument: str | None = None, scaling: Scal
     if not bands:
         raise InvalidScene(
             f"{location}: no asset is a band of {profile.name} ({', '.join(profile.names)}). Found: "
-            f"{', '.join(item.assets) or 'no asset'}. Is another instrument meant (--instrument)?"
+            f"{', '.join(item.assets) or 'no asset'}. Name its instrument (--instrument)."
         )
     key, bands = sun_corrected(profile.name, bands, elevation)
     local = [Path(band.raster.path) for band in bands.values() if not band.raster.path.startswith("/vsi")]
