@@ -14,8 +14,8 @@ DO = (
     r"replace|report|restore|round|run|save|say|set|start|take|train|try|unpack|use|wait|write)\b"
 )
 ACCEPTED = (
-    r"\b(must|needs?|needed|has to|have to|there (is|are)|it (has|holds)|are read|none of|expected|can only|is for|either|"
-    r"takes|got|see)\b"
+    r"\b(must|needs?|needed|has to|have to|there (is|are)|it (has|holds)|are read|none of|expected|can only|is for|"
+    r"either|takes|got|see)\b"
 )
 ADVICE = {"remedy", "hint", "advice", "how_to_get", "missing", "columns", "why_not_exported", "problem"}
 """Values that hold the advice, where it differs from case to case."""

@@ -57,7 +57,7 @@ def open_raster(path: str, *, with_sidecars: bool = False) -> "Iterator[DatasetR
         with rasterio.Env(**options), rasterio.open(path) as raster:
             yield raster
     except RasterioError as error:
-        raise InvalidData(f"{path} cannot be read, copy it again: {error}") from error
+        raise InvalidData(f"{path}: missing, truncated or no raster. Copy it again. ({error})") from error
 
 
 def read_header(path: str, *, with_sidecars: bool = False) -> RasterHeader:

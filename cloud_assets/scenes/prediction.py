@@ -114,7 +114,9 @@ def predict_array(
     profile = known_instrument(instrument or card.preprocessing.instrument, "the array")
     names = [profile.find(band).name for band in bands or card.bands]
     if array.ndim != 3 or len(names) != len(array) or len(set(names)) != len(names):
-        raise InvalidData(f"{len(names)} band names need an array ({len(names)}, height, width), not {array.shape}.")
+        raise InvalidData(
+            f"{len(names)} different band names need an array ({len(names)}, height, width), not {array.shape}."
+        )
     grid = Grid(array.shape[1], array.shape[2], None, (1, 0, 0, 0, 1, 0))
     in_memory = {name: SceneBand(RasterBand("array")) for name in names}
     source = SceneSource("array", profile.name, in_memory, grid, "the array", "")
