@@ -159,7 +159,8 @@ def summary_after_champion(context: dg.HookContext) -> None:
     home = "" if "DAGSTER_HOME" in os.environ else ", started in this folder"
     tracker, script = context.resources.tracking.tracker(), Path("mlflow/start_server.sh")
     is_here = tracker.store_folder == script.parent.resolve() and script.is_file()
-    look = f"PYTHON={command('python')} {script}" if is_here else tracker.how_to_look()
+    look = tracker.how_to_look().replace("mlflow ui", f"{command('mlflow')} ui")
+    look = f"PYTHON={command('python')} {script}" if is_here else look
     lines = [
         f"★ champion  models:/{comparison.task}@champion, version {record.version}",
         f"            {record.reason}",
