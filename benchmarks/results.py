@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -32,41 +33,41 @@ NUMBERS = ROOT / "docs" / "results"
 """Where the files of the parts lie."""
 _BLOCK = re.compile(r"<!-- results: (?P<name>\w+) -->\n.*?<!-- end of results -->", re.DOTALL)
 _SEPARATOR = " | "
+PARTS_BLOCK = "parts"
+"""Name of the block that lists all parts."""
 _DATA = "{data}"
 _SCENE = "scenes/LC80130312015295LGN00_red_green_blue_nir_120m.tif"
 
 
 @dataclass(frozen=True)
 class Part:
-    """One benchmark and how it is called; ``{data}`` and ``{work}`` stand for the folders of data and of work."""
+    """One benchmark and how it is called.
+
+    ``{data}`` and ``{work}`` stand for the folders of data and of work, ``{results}`` for that of the task's results.
+    """
 
     arguments: str  # of the script, which has the name of the part unless ``script`` is another
-    quick: str | None  # the same in small, a minute or so; None: there is nothing smaller
+    quick: str  # the same in small, a minute or so
     minutes: float  # on two slow cores, about
     needs: tuple[str, ...] = ()  # files and folders below the data
     script: str = ""
     seed: str = "0"
-    before: tuple[str, ...] = ()  # a command that makes what the script reads
-    before_quick: tuple[str, ...] = ()
+    task: str = ""  # whose job is run first, for the script reads its results; there they lie in a home of its own
+
+
+def job(task: str, *, quick: bool) -> list[str]:
+    """The job of a task, as arguments of Python."""
+    config = ROOT / "cloud_assets" / "run_configs" / f"{task}.quick.yaml"
+    command = ["-m", "dagster", "job", "execute", "-m", "cloud_assets.definitions", "-j", task]
+    return [*command, "-c", str(config)] if quick else command
 
 
 def _gallery() -> Iterator[tuple[str, Part]]:
     """A part a task: its job, then its page."""
     for task in ALL_TASKS:
-        job = ("-m", "dagster", "job", "execute", "-m", "cloud_assets.definitions", "-j", task.name)
-        config = str(ROOT / "cloud_assets" / "run_configs" / f"{task.name}.quick.yaml")
-        out = f"--home {{work}}/home/{task.name} --out"
-        yield (
-            f"gallery_{task.name}",
-            Part(
-                f"{out} {ROOT / 'docs' / 'gallery'}",
-                f"{out} {{work}}/quick/gallery",
-                60,
-                script="gallery",
-                before=job,
-                before_quick=(*job, "-c", config),
-            ),
-        )
+        home, pages = f"--home {{work}}/home/{task.name} --out", ROOT / "docs" / "gallery"
+        part = Part(f"{home} {pages}", f"{home} {{work}}/quick/gallery", 60, script="gallery", task=task.name)
+        yield f"gallery_{task.name}", part
 
 
 PARTS: Mapping[str, Part] = {
@@ -77,6 +78,7 @@ PARTS: Mapping[str, Part] = {
     "sun_angle": Part("--scenes 4", "--scenes 1 --size 128", 4),
     "composite_truth": Part("--out {work}/composite_truth", "--size 128 --dates 3 --out {work}/composite_truth", 5),
     "shadow_geometry": Part("", "--scenes 2 --side 256", 10),
+    "detection_by_depth": Part("--out {work}/detection", "--scenes 1 --side 128 --out {work}/quick/detection", 15),
     "drift_detection": Part("", "--regions 30 --batches 8 --batch 3", 8),
     "patch_reading": Part("--patches 300", "--patches 40", 1),
     "augmentation_cost": Part("--patches 24 --rounds 2", "--patches 8 --rounds 1", 5),
@@ -98,6 +100,12 @@ PARTS: Mapping[str, Part] = {
     "translation_switches": Part("--steps 200", "--steps 4 --only ndvi", 60),
     "ablation": Part(
         "{data} --seeds 0 1 2", "{data} --seeds 0 --rows 0 --epochs 1 --steps 4", 240, ("38-cloud",), seed="0 1 2"
+    ),
+    "wrong_labels": Part(
+        "{results}/champion/model {results}/labeled_patches",
+        "{results}/champion/model {results}/labeled_patches --repeats 1",
+        60,
+        task="cloudsen12_segmentation",
     ),
     "simulation_only": Part(
         "{data} --patches 8000 --epochs 4 --steps 270 --batch 32 --crop 128 --threads 1",
@@ -121,7 +129,8 @@ class Record:
     machine: str = ""
     commit: str = ""
     date: str = ""
-    seconds: float = 0.0
+    seconds: float = 0.0  # by the clock
+    processor_seconds: float = 0.0
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
     lines: Sequence[str] = ()  # what is printed beside the table
@@ -137,8 +146,15 @@ class Record:
         """One sentence: by which command, on what, with what."""
         data = "".join(f", {name} ({what})" for name, what in self.data.items())
         seed = "" if self.seed == "none" else f", seed {self.seed}"
-        minutes = f"{self.seconds:.0f} s" if self.seconds < 100 else f"{self.seconds / 60:.0f} min"
-        return f"*`{self.command}`{data}{seed}; {minutes} on {self.machine}, {self.date}, commit {self.commit}.*"
+        return f"*`{self.command}`{data}{seed}; {self.took()} on {self.machine}, {self.date}, commit {self.commit}.*"
+
+    def took(self) -> str:
+        """How long it took by the clock, and of a processor, where the machine had other work."""
+        clock, processor = (
+            f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+            for seconds in (self.seconds, self.processor_seconds)
+        )
+        return f"{clock} ({processor} of processor)"
 
 
 def best_of_readme(record: Record) -> str:
@@ -181,9 +197,8 @@ def main() -> int:
         told[name] += f", {time.monotonic() - started:.0f} s"
         print(f"{name}: {told[name]}", flush=True)
     changed = [] if options.quick else fill_pages()
-    print(
-        "\n".join(["", *(f"{name:32}{said}" for name, said in told.items()), *(f"filled {page}" for page in changed)])
-    )
+    ended = [f"{name:32}{said}" for name, said in told.items()]
+    print("", *ended, *(f"filled {page}" for page in changed), sep="\n")
     return int(any(said.startswith("failed") for said in told.values()))
 
 
@@ -195,26 +210,35 @@ def run(name: str, data: Path | None, work: Path, *, quick: bool) -> str:
     missing = [need for need in part.needs if data is None or not (data / need).exists()]
     if not script.is_file():
         return f"skipped: there is no {script.relative_to(ROOT)}"
-    if arguments is None:
-        return "skipped: it has no small settings"
     if missing:
         return f"skipped: {', '.join(missing)} is not in {'the data (--data)' if data is None else data}"
     (work / "quick").mkdir(parents=True, exist_ok=True)
-    given = [word.replace(_DATA, str(data)).replace("{work}", str(work)) for word in arguments.split()]
-    commands = [list(command) for command in (part.before_quick if quick else part.before,) if command]
+    places = {_DATA: data, "{work}": work, "{results}": work / "home" / part.task / part.task}
+    given = arguments.split()
+    for word, place in places.items():
+        given = [one.replace(word, str(place)) for one in given]
+    commands = [job(part.task, quick=quick)] if part.task else []
     commands.append([str(script), *given])
-    started, printed = time.monotonic(), ""
+    started, used, printed = time.monotonic(), _processor_seconds(), ""
     for command in commands:
         print(f"{name}: python {' '.join(command)}", flush=True)
         done = subprocess.run(
-            [sys.executable, *command], cwd=work, env=_environment(name, data, work), capture_output=True, text=True
+            [sys.executable, *command],
+            cwd=work,
+            env=_environment(part.task, data, work),
+            capture_output=True,
+            text=True,
         )
         printed = done.stdout
         (work / f"{name}.log").write_text(done.stdout + done.stderr, encoding="utf-8")
         if done.returncode:
             last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
             return f"failed: {last} ({work / f'{name}.log'})"
-    shown = " ".join(arguments.replace(_DATA, "DATA").replace(f"{ROOT}/", "").replace("{work}/", "").split())
+    shown = (
+        arguments.replace(_DATA, "DATA").replace("{results}", "RESULTS").replace("{work}/", "").replace(f"{ROOT}/", "")
+    )
+    for place, word in ((data, "DATA"), (work, "WORK"), (ROOT, ".")):
+        printed = printed.replace(str(place), word) if place is not None else printed
     columns, rows, lines = parsed(printed)
     record = Record(
         name,
@@ -222,9 +246,10 @@ def run(name: str, data: Path | None, work: Path, *, quick: bool) -> str:
         {need: described(data / need) for need in part.needs if data is not None},
         part.seed,
         machine(),
-        commit(),
+        commit(script),
         time.strftime("%Y-%m-%d"),
         round(time.monotonic() - started, 1),
+        round(_processor_seconds() - used, 1),
         columns,
         rows,
         lines,
@@ -235,14 +260,19 @@ def run(name: str, data: Path | None, work: Path, *, quick: bool) -> str:
     return f"made {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}"
 
 
+def _processor_seconds() -> float:
+    """Of the benchmarks that have ended."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
 def _environment(name: str, data: Path | None, work: Path) -> dict[str, str]:
     """Results go to the work folder; a task whose data set is not there works on the embedded sample."""
-    task = next((task for task in ALL_TASKS if name == f"gallery_{task.name}"), None)
-    home = work / "home" / (task.name if task else "")
-    environment = {**os.environ, "CLOUD_ASSETS_HOME": str(home), "PYTHONPATH": f"{ROOT}"}
+    folders = {task.name: task.dataset.folder for task in ALL_TASKS}
+    environment = {**os.environ, "CLOUD_ASSETS_HOME": str(work / "home" / name), "PYTHONPATH": str(ROOT)}
     environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{work / 'mlflow' / 'mlflow.db'}"
     environment.pop("CLOUD_ASSETS_DATA", None)
-    if task is not None and data is not None and (data / task.dataset.folder).is_dir():
+    if name and data is not None and (data / folders[name]).is_dir():
         environment["CLOUD_ASSETS_DATA"] = str(data)
     return environment
 
@@ -278,20 +308,42 @@ def fill_pages(check: bool = False) -> list[str]:
 
 
 def _filled(block: re.Match[str]) -> str:
+    """A block anew; one whose part was never made stays as it is."""
     name = block["name"]
+    if name == PARTS_BLOCK:
+        return f"<!-- results: {name} -->\n\n{parts_table()}\n\n<!-- end of results -->"
     part, shown = VIEWS.get(name, (name, Record.table))
-    path = NUMBERS / f"{part}.json"
-    if not path.is_file():
-        raise SystemExit(f"a page shows {name}, and there is no {path}: python benchmarks/results.py --only {part}")
-    record = Record(**json.loads(path.read_text(encoding="utf-8")))
-    return f"<!-- results: {name} -->\n{shown(record)}\n\n{record.origin()}\n<!-- end of results -->"
+    record = kept(part)
+    if record is None:
+        return block[0]
+    return f"<!-- results: {name} -->\n\n{shown(record)}\n\n{record.origin()}\n\n<!-- end of results -->"
+
+
+def kept(name: str) -> Record | None:
+    """What a part printed when it was last made; None if it never was."""
+    path = NUMBERS / f"{name}.json"
+    return Record(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def parts_table() -> str:
+    """All parts: what they are called by, and when they were last made."""
+    lines = ["| `--only` | command | last made |", "| --- | --- | --- |"]
+    for name, part in PARTS.items():
+        record = kept(name)
+        command = f"python benchmarks/{part.script or name}.py" if record is None else record.command
+        made = f"not by this command; about {part.minutes:g} min on two cores"
+        if record is not None:
+            made = f"{record.date}, commit {record.commit}, {record.took()}"
+        lines.append(f"| {name} | `{command}` | {made} |")
+    return "\n".join(lines)
 
 
 def described(path: Path) -> str:
     """How many files, and a hash of their names and sizes."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     listed = "\n".join(f"{file.relative_to(path.parent)} {file.stat().st_size}" for file in files)
-    return f"{len(files)} files, {hashlib.blake2b(listed.encode(), digest_size=4).hexdigest()}"
+    many = f"{len(files)} file{'' if len(files) == 1 else 's'}"
+    return f"{many}, {hashlib.blake2b(listed.encode(), digest_size=4).hexdigest()}"
 
 
 @functools.cache
@@ -308,15 +360,14 @@ def machine() -> str:
     )
 
 
-@functools.cache
-def commit() -> str:
-    """The commit of the code, with a plus where it was changed since."""
+def commit(script: Path) -> str:
+    """The last commit that changed the package or a benchmark, with a plus where they were changed since."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+        code = ("--", "cloud_assets", str(script))
+        return subprocess.run(["git", *words, *code], cwd=ROOT, capture_output=True, text=True, check=False).stdout
 
-    code = ("cloud_assets", "benchmarks")
-    return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "--", *code) else "")
+    return git("log", "-1", "--format=%h").strip() + ("+" if git("status", "--porcelain") else "")
 
 
 if __name__ == "__main__":
