@@ -90,9 +90,7 @@ class Settings(BaseSettings):
     evaluation_cron: str | None = Field(
         None, description="When champions are evaluated; followed by _<TASK> for one task. Unset: every night at one."
     )
-    stale_days: int = Field(
-        30, ge=0, description="Days back that scenes are made again when a champion changes; 0: none."
-    )
+    stale_days: int = Field(30, ge=0, description="Days back that scenes are made again for a new champion; 0: none.")
     keep_trainings: int = Field(3, ge=1, description="How many workspaces of finished trainings a variant keeps.")
     approval: Annotated[Literal["automatic", "manual"], BeforeValidator(str.lower)] = Field(
         "automatic", description="manual: every task's champions wait for a person's approval."

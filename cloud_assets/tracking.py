@@ -464,9 +464,7 @@ def _describe(client: MlflowClient, task: str, number: str) -> None:
     version = client.get_model_version(task, number)
     tags, lines = version.tags, [(version.description or "").partition(_STANDING)[0] + _STANDING]
     lines.append(f"{tags.get('decision', 'not decided yet')}\n\n| test split | |\n| --- | --- |")
-    lines += [
-        f"| {readable(name[5:])} | {float(value):.4f} |" for name, value in tags.items() if name.startswith("test_")
-    ]
+    lines += [f"| {readable(key[5:])} | {float(tags[key]):.4f} |" for key in tags if key.startswith("test_")]
     if tags.get("is_synthetic") == "true":
         lines.append("\nThe test images are simulated: these numbers say nothing about real imagery.")
     run = unless(["RESOURCE_DOES_NOT_EXIST"], lambda: client.get_run(str(version.run_id)))

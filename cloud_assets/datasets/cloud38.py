@@ -108,9 +108,7 @@ class Cloud38(Dataset):
     nonempty_only: bool = Field(
         False, description="Take only the training patches that training_patches_38-cloud_nonempty.csv lists."
     )
-    use_test: bool = Field(
-        True, description="Take the test scenes too, if they are there, with truth cut out of the scenes' masks."
-    )
+    use_test: bool = Field(True, description="Take the test scenes too, with truth cut out of the scenes' masks.")
 
     def collect(self, folder: Path, cache: Path, progress: bool) -> Collection:
         """Finds the patches of both halves; a test patch without a mask of its scene is left out."""

@@ -76,9 +76,7 @@ class CloudSEN12(Dataset):
     @classmethod
     def _has_truth(cls, label_types: tuple[str, ...]) -> tuple[str, ...]:
         if "nolabel" in label_types:
-            raise InvalidRecipe(
-                "label type 'nolabel' has no truth: nothing to learn from or measure with. Leave it out."
-            )
+            raise InvalidRecipe("label type 'nolabel' has no truth: there is nothing to learn. Leave it out.")
         if not label_types:
             raise InvalidRecipe("label_types is empty. Choose from high and scribble.")
         return label_types

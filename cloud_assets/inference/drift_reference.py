@@ -34,9 +34,7 @@ class TrainingReference(BaseModel):
     percentiles: dict[str, tuple[float, ...]] = Field(description="Likewise, by percentage.")
     images: Columns = Field(description="Features of the pixels; one value a sampled patch of any split.")
     image_groups: tuple[int, ...] = Field(description="Number of the group of each of these patches.")
-    answers: Columns = Field(
-        description="Features of the model's answers; one value a sampled patch that it did not learn from."
-    )
+    answers: Columns = Field(description="Features of the answers; one value a patch that it did not learn from.")
     answer_groups: tuple[int, ...] = Field(description="Number of the group of each of these patches.")
     known_groups: tuple[str, ...] = Field(description="Short hashes of all groups in the splits; others are new.")
 

@@ -15,13 +15,9 @@ class ExportRecipe(BaseModel):
 
     opset: int = Field(18, ge=17, description="Version of the ONNX operator set.")
     parity_inputs: int = Field(32, ge=1, description="Inputs on which both networks have to agree.")
-    tolerance: float = Field(
-        1e-3, gt=0, description="Largest difference of a logit, as a share of the largest logit (at least 1)."
-    )
+    tolerance: float = Field(1e-3, gt=0, description="Largest difference of a logit, as a share of the largest.")
     int8: bool = Field(True, description="Also make a network of 8-bit integers.")
-    calibration_inputs: int = Field(
-        64, ge=1, description="Training patches that the ranges of the 8-bit network are measured on."
-    )
+    calibration_inputs: int = Field(64, ge=1, description="Training patches that 8-bit ranges are measured on.")
 
 
 class ExportRecord(BaseModel):

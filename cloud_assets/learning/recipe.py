@@ -59,17 +59,11 @@ class Optimisation(BaseModel):
         lt=1,
         description="Decay per step of an exponential moving average of the weights, e.g. 0.995.",
     )
-    precision: Precision = Field(
-        default="auto", description="Arithmetic; 'auto' takes bf16 where the processor is fast at it."
-    )
-    channels_last: bool = Field(
-        default=True, description="Memory layout; faster for convolutions, not for InstanceNorm."
-    )
+    precision: Precision = Field("auto", description="Arithmetic; 'auto' takes bf16 where the processor is fast at it.")
+    channels_last: bool = Field(True, description="Memory layout; faster for convolutions, not for InstanceNorm.")
     device: DeviceName = Field(default="auto", description="'auto' takes an NVIDIA GPU if there is one.")
     seed: int = Field(default=0, ge=0, description="Seed of the weights, the batches and the augmentation.")
-    workers: int = Field(
-        default=0, ge=0, description="Data loading processes; 0 loads in the main one, best on one or two cores."
-    )
+    workers: int = Field(0, ge=0, description="Data loading processes; 0: the main one, best on one or two cores.")
     threads: int | None = Field(default=None, ge=1, description="Threads of torch. Unset: torch decides.")
 
     def total_steps(self, batches_an_epoch: int) -> int:

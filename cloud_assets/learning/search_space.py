@@ -163,9 +163,7 @@ class StudyRecipe(BaseModel):
     variant: str | None = Field(default=None, description="Variant whose recipe is searched. Unset: the first.")
     metric: str = Field(default="val_loss", description="Metric that is optimised; a trial is worth its best epoch.")
     mode: Literal["max", "min"] = Field(default="min", description="Whether more or less of the metric is better.")
-    name: str | None = Field(
-        default=None, description="Name in the storage. Unset: made of task, variant, data and search space."
-    )
+    name: str | None = Field(default=None, description="Name in the storage. Unset: of task, variant, data and space.")
     storage: str | None = Field(
         default=None,
         description="Optuna storage URL, as postgresql+psycopg2://user@host/db. Unset: a SQLite file in the workspace.",

@@ -105,9 +105,7 @@ def software_versions() -> dict[str, str]:
 def require_masks(run: TrainingRun) -> None:
     """Raises :class:`NoUsablePatches` if the patches have no truth masks."""
     if not run.store.has_masks:
-        raise NoUsablePatches(
-            f"{run.store.directory}: there are no truth masks to learn from. Add them to the data set."
-        )
+        raise NoUsablePatches(f"{run.store.directory}: there are no truth masks to learn from. Add them.")
 
 
 def require_rows(run: TrainingRun, split: str, rows: npt.NDArray[np.int64], what: str) -> None:

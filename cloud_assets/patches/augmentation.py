@@ -55,9 +55,7 @@ class Augmentation(BaseModel):
         (0.35, 1.0), description="Reflectance at which it saturates, lowest and highest; bands differ by up to a tenth."
     )
     quantisation: float = Field(0.0, ge=0, le=1, description="Probability of a coarse digitisation with 6 to 12 bits.")
-    band_dropout: float = Field(
-        0.0, ge=0, le=1, description="Probability that one band (of several) is lost: its pixels become 0."
-    )
+    band_dropout: float = Field(0.0, ge=0, le=1, description="Probability that one band (of several) becomes 0.")
     nodata_wedge: float = Field(0.0, ge=0, le=1, description="Probability of a slanted edge of nodata, as scenes have.")
 
     def geometric_only(self) -> "Augmentation":

@@ -48,7 +48,7 @@ class GroupedSplit(BaseModel):
         "the coverage bins that occur (coverage), the image labels (label), or none.",
     )
     fractions: tuple[float, float, float] = Field(
-        (0.7, 0.15, 0.15), description="Shares of training, validation and test patches."
+        (0.7, 0.15, 0.15), description="Shares of training, validation and test."
     )
     seed: int = Field(0, ge=0, description="Seed of the shuffling.")
     prefer_official: bool = Field(True, description="Use the published split where every patch has one.")
@@ -83,7 +83,7 @@ class GroupedSplit(BaseModel):
         if not chosen.any():
             found = sorted(index["label_type"].dropna().unique())
             raise NoUsablePatches(
-                f"no patch has a label type of {self.label_types}; there are: {', '.join(found) or 'none'}."
+                f"no patch has a label of {self.label_types}; there are {', '.join(found) or 'none'}."
             )
         table = index.loc[chosen, ["patch_id"]].assign(
             position=np.flatnonzero(chosen),
@@ -117,9 +117,7 @@ class GroupedSplit(BaseModel):
     ) -> tuple[Integers, str]:
         unknown = sorted(set(official) - set(SPLITS))
         if unknown:
-            raise InvalidRecipe(
-                f"official splits must be named {', '.join(SPLITS)}; the catalogue has {', '.join(unknown)}."
-            )
+            raise InvalidRecipe(f"official splits must be {', '.join(SPLITS)}; the catalogue has {', '.join(unknown)}.")
         assigned = np.array([SPLITS.index(name) for name in official], dtype=np.int64)
         method = "official"
         for missing in (2, 1):

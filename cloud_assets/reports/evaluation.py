@@ -175,9 +175,7 @@ class EvaluationRun:
         rows = self.splits.indices("test")
         if not len(rows) or (needs_masks and not self.store.has_masks):
             problem = "has no masks" if len(rows) else "is empty"
-            raise NoUsablePatches(
-                f"{self.card.task}/{self.card.variant}: the test split {problem}: look at the splits."
-            )
+            raise NoUsablePatches(f"{self.card.task}/{self.card.variant}: the test split {problem}: look at it.")
         return rows
 
 

@@ -299,7 +299,5 @@ class _Inputs:
         if product.reads == "scene":
             return self.source
         if self.radar is None:
-            raise NoModelForProduct(
-                f"{self.source.location}: {product.name!r} needs a Sentinel-1 scene of the same place (--radar)."
-            )
+            raise NoModelForProduct(f"{self.source.location}: {product.name!r} needs a Sentinel-1 scene (--radar).")
         return self.radar

@@ -220,9 +220,7 @@ class CloudRecipe(BaseModel):
     strength: Scale = Field((0.5, 2.2), description="Factor on the optical depth.")
     saturation_depth: Interval = Field((3.0, 9.0), description="Optical depth that reflects half.")
     albedo: Interval = Field((0.85, 1.20), description="Reflectance of an endlessly thick cloud.")
-    relief: Interval = Field(
-        (0.0, 0.7), description="Contrast between the lit and unlit sides of a cloud; drawn mostly low."
-    )
+    relief: Interval = Field((0.0, 0.7), description="Contrast between lit and unlit sides of a cloud; mostly low.")
     shadow: Interval = Field((0.65, 1.0), description="Share of direct light that the thickest shadow takes.")
     glow: Interval = Field((0.0, 0.06), description="Light scattered from clouds onto their surroundings.")
     thin_from: float = Field(0.05, gt=0, lt=1, description="Layer reflectance at which thin cloud begins.")

@@ -46,9 +46,7 @@ class SensorRecipe(BaseModel):
     saturation_tint: float = Field(
         0.05, ge=0, description="Spread of that level between bands relative to it: how coloured clouds get."
     )
-    saturation_knee: Interval = Field(
-        (0.0, 0.3), description="Share of the level over which the response bends; 0 cuts off sharply."
-    )
+    saturation_knee: Interval = Field((0.0, 0.3), description="Share of the level over which it bends; 0: sharply.")
     quantisation_chance: float = Field(0.3, ge=0, le=1, description="Probability of coarse quantisation.")
     bits: tuple[int, ...] = Field((8, 10, 12), description="Radiometric resolutions over a reflectance of 0-1.2.")
     wedge_chance: float = Field(0.06, ge=0, le=1, description="Probability of a slanted edge without data.")

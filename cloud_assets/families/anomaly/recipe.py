@@ -150,9 +150,7 @@ class SyntheticAnomalies(AnomalyRecipe):
         default=0.7, ge=0, lt=1, description="Share of simulated cloud-free pictures in training. 0: none."
     )
     simulation: SimulationRecipe = Field(default_factory=SimulationRecipe)
-    top_share: float = Field(
-        default=0.1, gt=0, le=1, description="A picture's score: the mean of this share of pixels."
-    )
+    top_share: float = Field(default=0.1, gt=0, le=1, description="A picture's score: mean of this share of pixels.")
 
 
 class LatentReference(BaseModel):

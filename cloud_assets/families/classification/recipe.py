@@ -23,7 +23,7 @@ class ClassificationLoss(BaseModel):
         "balanced", description="'balanced': each class weighs as much as any other, however rare it is."
     )
     label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="Share of each label spread over all classes; for categorical heads."
+        0.0, ge=0, lt=1, description="Share of a label spread over all classes (categorical)."
     )
     cover_map: float = Field(
         0.0,
@@ -102,9 +102,7 @@ class Classification(Recipe):
         if not 0 < low <= high <= 1:
             raise InvalidRecipe(f"window_scale must rise within 0 to 1, not {self.window_scale}.")
         if self.network.head == "ordinal" and self.loss.label_smoothing > 0:
-            raise InvalidRecipe(
-                "label_smoothing is for categorical heads; an ordinal one has no classes to spread over."
-            )
+            raise InvalidRecipe("label_smoothing is for categorical heads; an ordinal one has nothing to spread.")
         return self
 
 
@@ -134,8 +132,6 @@ class ClassificationEvaluation(Evaluator):
     window_scale: tuple[float, float] = Field(
         (0.4, 1.0), description="Smallest and largest edge of a random window, as a share of the patch's."
     )
-    baseline_windows: int = Field(
-        1000, ge=1, description="Least number of training samples that the brightness rule is fitted on."
-    )
+    baseline_windows: int = Field(1000, ge=1, description="Least number of samples for the brightness rule.")
     calibration_bins: int = Field(10, ge=2, description="Bins of the expected calibration error.")
     mistakes: int = Field(8, ge=1, description="How many of the most confident mistakes are shown.")

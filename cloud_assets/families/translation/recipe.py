@@ -60,9 +60,7 @@ class TranslationLoss(BaseModel):
         ge=0,
         description="Distance between the Fourier amplitudes of made and true picture, low and high frequencies alike.",
     )
-    ndvi: float = Field(
-        default=0.0, ge=0, description="Error of a further output that predicts NDVI; needs red and near infrared."
-    )
+    ndvi: float = Field(default=0.0, ge=0, description="Error of an output of NDVI; needs red and near infrared.")
 
 
 class Translation(Recipe):
@@ -86,9 +84,7 @@ class Translation(Recipe):
         description="How many training patches an unpaired recipe knows as pairs, for the losses that compare such; "
         "every second sample is one of them (Tripathy et al. 2018, arXiv:1805.03189).",
     )
-    conditional: bool = Field(
-        default=False, description="The discriminator also sees the radar picture, as in pix2pix; needs pairs."
-    )
+    conditional: bool = Field(default=False, description="The discriminator sees the radar picture too; needs pairs.")
     pool: int = Field(default=50, ge=0, description="Earlier pictures that the discriminator is shown again at times.")
     crop: int | None = Field(default=256, ge=32, description="Side of random crops of training patches. Unset: whole.")
     augmentation: Augmentation = Field(

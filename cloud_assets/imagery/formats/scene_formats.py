@@ -129,9 +129,7 @@ def _open_container(
         return _open_member(container.below(folder), name, granule)
     if products:
         listed = ", ".join(str(container.location / folder / name) for folder, name in products[:_LISTED])
-        raise InvalidScene(
-            f"{container.location} holds {len(products)} scenes: name the metadata file of one: {listed}."
-        )
+        raise InvalidScene(f"{container.location} holds {len(products)} scenes: name the metadata of one: {listed}.")
     if re.match(r"S1[A-D]_", container.name) or any(PurePosixPath(folder).name == "measurement" for folder in folders):
         raise InvalidScene(f"{container.location}: {_SENTINEL1}")
     if container.name.upper().endswith(".SAFE") or any("GRANULE" in PurePosixPath(folder).parts for folder in folders):
