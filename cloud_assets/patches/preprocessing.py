@@ -154,9 +154,7 @@ class Preprocessing(BaseModel):
             raise InvalidRecipe(f"there is no instrument {name!r}; there are {', '.join(INSTRUMENTS)}.")
         own, other = INSTRUMENTS[self.instrument], INSTRUMENTS[name]
         if own.unit != other.unit:
-            raise InvalidRecipe(
-                f"a {own.name} model ({own.unit}) cannot read {other.name} ({other.unit}). Use another."
-            )
+            raise InvalidRecipe(f"{own.name} models ({own.unit}) cannot read {other.name} ({other.unit}). Use another.")
         common = tuple(other.find(own.find(band).common_name).common_name for band in self.bands)
         return self.model_copy(update={"instrument": name, "bands": common, "offset": offset, "nodata": nodata})
 
