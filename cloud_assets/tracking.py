@@ -451,7 +451,8 @@ def flattened(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def _about(card: ModelCard) -> str:
     """The first lines of a version's description: what the model is, and what it learnt from."""
     record = card.training
-    data = "simulated images only" if card.is_synthetic_training_data else "real images"
+    mixed = " and simulated ones" if record.recipe.get("simulated_fraction") else ""
+    data = "simulated images only" if card.is_synthetic_training_data else f"real images{mixed}"
     return (
         f"**{card.variant}**, a {card.family} model ({card.network.architecture}) for {card.preprocessing.instrument}, "
         f"bands {', '.join(card.bands)}. Trained on {data} for {record.epochs_run} epochs "
