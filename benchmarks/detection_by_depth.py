@@ -1,6 +1,6 @@
 """Which share of the pixels is called cloud, by the optical depth of the cloud above them, seen by real instruments.
 
-    python benchmarks/detection_by_depth.py [--model simulation] [--scenes 16] [--side 384] [--out detection]
+    python benchmarks/detection_by_depth.py [--model simulation] [--scenes 32] [--side 256] [--figure FILE]
 
 The same simulated ground and skies are looked at by Landsat 5 TM, Landsat 7 ETM+, Landsat 8/9 OLI (30 m) and, on 10 m
 pixels, Sentinel-2 MSI, with the detectors of :data:`cloud_assets.simulation.sensor.INSTRUMENT_SENSORS`: 8, 8, 12 or 14
@@ -8,7 +8,8 @@ and 12 bits, saturation by band and height of the sun, noise, point spread. Four
 points (one pass without test-time augmentation; masks grow by the outline that a point names), a threshold on the mean
 of red, green and blue, chosen on other simulated scenes of the same instrument, and ukis-csmask where it is installed.
 
-``--out`` gets ``detection.csv``, ``detection.md`` and ``detection.png``.
+Printed are percentages called cloud by optical depth over ground without snow and ice, and of cloudless pixels; and the
+optical depth from which half of the pixels are called cloud.
 """
 
 import argparse
@@ -33,9 +34,11 @@ from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe
 from cloud_assets.simulation.patch import SimulatedPatch, SimulationRecipe, patch_generator, simulate_patch
 from cloud_assets.simulation.sensor import INSTRUMENT_SENSORS, InstrumentName
+from cloud_assets.simulation.spectra import SURFACE_NAMES
+from cloud_assets.storage import atomic_file
 
 BANDS = ("red", "green", "blue", "nir")
-SEED, FITTING_SEED, FITTING_SCENES = 2410, 2411, 8
+SEED, FITTING_SEED, FITTING_SCENES = 2410, 2411, 32
 SENSORS: Mapping[InstrumentName, tuple[str, str, float]] = {
     "landsat_tm": ("Landsat 5 TM", "landsat_tm_toa", 30.0),
     "landsat_etm": ("Landsat 7 ETM+", "landsat_etm_toa", 30.0),
@@ -44,7 +47,12 @@ SENSORS: Mapping[InstrumentName, tuple[str, str, float]] = {
 }
 """What people call them, the products' numbers, metres a pixel."""
 EDGES = np.array([0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, np.inf])
-"""Optical depths between which pixels are counted together; cloudless pixels count apart."""
+"""Optical depths between which pixels are counted together, where there is neither snow nor ice."""
+MIDDLES = np.sqrt(np.maximum(EDGES[:-1], 0.025) * np.minimum(EDGES[1:], 51.2))
+FIRST = 2
+"""Before the intervals: cloudless ground, cloudless snow and ice. After them: cloud over snow and ice."""
+BINS = FIRST + len(EDGES)
+WHITE = [index for index, name in enumerate(SURFACE_NAMES) if {"snow", "ice"} & set(name.replace("_", " ").split())]
 LABELLED_FROM = (0.05 / 0.95 * 3.0, 0.05 / 0.95 * 9.0)
 """Optical depth from which the simulation's labels say cloud: a layer that reflects 0.05, see ``CloudRecipe``."""
 CURVES = {
@@ -62,12 +70,12 @@ def main() -> None:
     """Simulates, masks, counts, writes and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="simulation")
-    parser.add_argument("--scenes", type=int, default=16)
-    parser.add_argument("--side", type=int, default=384)
-    parser.add_argument("--out", type=Path, default=Path("detection"))
+    parser.add_argument("--scenes", type=int, default=32)
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--figure", type=Path, help="PNG file with the curves")
     options = parser.parse_args()
     model = load_model(options.model)
-    counts: dict[tuple[str, str], Counts] = defaultdict(lambda: np.zeros((2, len(EDGES)), np.int64))
+    counts: dict[tuple[str, str], Counts] = defaultdict(lambda: np.zeros((2, BINS), np.int64))
     for sensor, (title, instrument, metres) in SENSORS.items():
         role = Role(bands=BANDS, instrument=instrument, nodata=0, dtype="uint16", shape=(4, options.side, options.side))
         brightness = fitted_threshold(sensor, options.side)
@@ -77,18 +85,25 @@ def main() -> None:
             masks["brightness threshold"] = visible(instrument, dn) >= brightness
             if (ukis := UkisMask.fitting(role)) is not None:
                 masks["ukis-csmask"] = np.isin(ukis.mask(dn[None])[0], (THICK_CLOUD, THIN_CLOUD))
-            # 0 for cloudless pixels, then one for each pair of edges.
-            bins = np.where(patch.cloud_optical_depth > 0, np.digitize(patch.cloud_optical_depth, EDGES[1:]) + 1, 0)
+            bins = np.digitize(patch.cloud_optical_depth, EDGES[1:]) + FIRST
+            is_white = np.isin(patch.land_cover, WHITE)
+            is_cloudless = patch.cloud_optical_depth == 0
+            bins = np.where(
+                is_white, np.where(is_cloudless, 1, FIRST + len(EDGES) - 1), np.where(is_cloudless, 0, bins)
+            )
             for rule, mask in masks.items():
-                counts[title, rule] += [
-                    np.bincount(bins[chosen].ravel(), minlength=len(EDGES)) for chosen in (mask, np.ones_like(mask))
-                ]
-        print(f"{title}: done, brightness threshold {brightness:.2f}", flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "detection.csv").write_text(as_csv(counts), encoding="utf-8")
-    (options.out / "detection.md").write_text(as_table(counts), encoding="utf-8")
-    (options.out / "detection.png").write_bytes(figure(counts))
-    print(as_table(counts))
+                chosen = (mask, np.ones_like(mask))
+                counts[title, rule] += [np.bincount(bins[one], minlength=BINS) for one in chosen]
+        print(f"{title}: brightness threshold {brightness:.2f}", flush=True)
+    spans = [f"{low:g}-{high:g}" if np.isfinite(high) else f"> {low:g}" for low, high in pairwise(EDGES)]
+    white = ("cloudless snow, ice", "cloud over snow, ice")
+    print("instrument", "rule", "half found from", "cloudless", white[0], *spans, white[1], sep=" | ")
+    for title, rule in ordered(counts):
+        cells = [f"{100 * share:.0f}" for share in shares(counts[title, rule])]
+        print(title, rule, half_found(counts[title, rule]), *cells, sep=" | ")
+    if options.figure is not None:
+        with atomic_file(options.figure) as path:
+            path.write_bytes(figure(counts))
 
 
 def seen_by(sensor: InstrumentName, seed: int, number: int, side: int) -> tuple[SimulatedPatch, npt.NDArray[np.uint16]]:
@@ -135,20 +150,22 @@ def fitted_threshold(sensor: InstrumentName, side: int) -> float:
 
 
 def shares(count: Counts) -> npt.NDArray[np.float64]:
-    """Share called cloud of cloudless pixels and of those between each pair of edges; not a number without pixels."""
+    """Share called cloud in each bin; not a number without pixels."""
     found, there = count
     return np.where(there > 0, found / np.maximum(there, 1), np.nan)
 
 
-def half_found(count: Counts) -> float:
-    """Optical depth from which half of the pixels are called cloud, between the middles of the intervals."""
-    share, middles = shares(count)[1:], np.sqrt(np.maximum(EDGES[:-1], 0.025) * np.minimum(EDGES[1:], 51.2))
-    above = np.flatnonzero(share >= 0.5)
-    if not above.size or above[0] == 0:
-        return float(middles[0]) if above.size else float("nan")
-    low, high = above[0] - 1, above[0]
-    part = (0.5 - share[low]) / (share[high] - share[low])
-    return float(middles[low] ** (1 - part) * middles[high] ** part)
+def half_found(count: Counts) -> str:
+    """Optical depth from which on half of the pixels are called cloud, between the middles of the intervals."""
+    share = shares(count)[FIRST:-1]
+    below = np.flatnonzero(share < 0.5)
+    if not below.size:
+        return f"< {EDGES[1]:g}"
+    last = int(below[-1])
+    if last == len(share) - 1:
+        return "-"
+    part = (0.5 - share[last]) / (share[last + 1] - share[last])
+    return f"{MIDDLES[last] ** (1 - part) * MIDDLES[last + 1] ** part:.2f}"
 
 
 def ordered(counts: Mapping[tuple[str, str], Counts]) -> list[tuple[str, str]]:
@@ -156,32 +173,8 @@ def ordered(counts: Mapping[tuple[str, str], Counts]) -> list[tuple[str, str]]:
     return [(title, rule) for title, _, _ in SENSORS.values() for rule in CURVES if (title, rule) in counts]
 
 
-def as_csv(counts: Mapping[tuple[str, str], Counts]) -> str:
-    """Every count."""
-    rows = ["instrument,rule,optical depth from,to,pixels,called cloud"]
-    spans = [("cloudless", "cloudless"), *pairwise(EDGES)]
-    for title, rule in ordered(counts):
-        for (low, high), found, there in zip(spans, *counts[title, rule], strict=True):
-            rows.append(f"{title},{rule},{low},{high},{there},{found}")
-    return "\n".join([*rows, ""])
-
-
-def as_table(counts: Mapping[tuple[str, str], Counts]) -> str:
-    """A table in Markdown."""
-    spans = [f"{low:g}-{high:g}" if np.isfinite(high) else f"> {low:g}" for low, high in pairwise(EDGES)]
-    lines = [
-        "| instrument | rule | half found from | cloudless | " + " | ".join(spans) + " |",
-        "| --- " * (4 + len(spans)) + "|",
-    ]
-    for title, rule in ordered(counts):
-        cells = [f"{100 * share:.0f}" for share in shares(counts[title, rule])]
-        lines.append(f"| {title} | {rule} | {half_found(counts[title, rule]):.2f} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, ""])
-
-
 def figure(counts: Mapping[tuple[str, str], Counts]) -> bytes:
     """One panel for each instrument."""
-    middles = np.sqrt(np.maximum(EDGES[:-1], 0.025) * np.minimum(EDGES[1:], 51.2))
     with drawing(10, 7.5, 2, 2, sharex=True) as (drawn, panels):
         for axes, (title, _, metres) in zip(panels.ravel(), SENSORS.values(), strict=True):
             axes.axvspan(*LABELLED_FROM, color="#e2e8f0", label="labels begin")
@@ -189,8 +182,8 @@ def figure(counts: Mapping[tuple[str, str], Counts]) -> bytes:
                 if (title, rule) not in counts:
                     continue
                 share = shares(counts[title, rule])
-                label = f"{rule} ({100 * share[0]:.1f} % of cloudless)"
-                axes.plot(middles, 100 * share[1:], line, color=colour, marker=".", label=label)
+                label = f"{rule} ({100 * share[0]:.0f} % of cloudless ground)"
+                axes.plot(MIDDLES, 100 * share[FIRST:-1], line, color=colour, marker=".", label=label)
             axes.set_xscale("log")
             axes.set_ylim(-2, 102)
             axes.set_title(f"{title}, {metres:g} m")

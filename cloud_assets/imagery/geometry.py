@@ -64,12 +64,11 @@ class SunPosition:
         anomaly = math.radians(357.528 + 0.9856003 * days)
         ecliptic = math.radians(280.460 + 0.9856474 * days + 1.915 * math.sin(anomaly) + 0.020 * math.sin(2 * anomaly))
         tilt, north = math.radians(23.439), math.radians(latitude)
-        ascension = math.atan2(math.cos(tilt) * math.sin(ecliptic), math.cos(ecliptic))
-        declination = math.asin(math.sin(tilt) * math.sin(ecliptic))
-        hour = math.radians(280.46062 + 360.98564737 * days + longitude) - ascension
-        up = math.sin(north) * math.sin(declination) + math.cos(north) * math.cos(declination) * math.cos(hour)
-        to_north = math.cos(north) * math.sin(declination) - math.sin(north) * math.cos(declination) * math.cos(hour)
-        azimuth = math.atan2(-math.cos(declination) * math.sin(hour), to_north)
+        turned = math.radians(280.46062 + 360.98564737 * days + longitude)  # local sidereal time
+        x, y, z = math.cos(ecliptic), math.cos(tilt) * math.sin(ecliptic), math.sin(tilt) * math.sin(ecliptic)
+        outwards, eastwards = x * math.cos(turned) + y * math.sin(turned), y * math.cos(turned) - x * math.sin(turned)
+        up = outwards * math.cos(north) + z * math.sin(north)
+        azimuth = math.atan2(eastwards, z * math.cos(north) - outwards * math.sin(north))
         return cls(math.degrees(azimuth) % 360, math.degrees(math.asin(up)))
 
 

@@ -37,6 +37,22 @@ def test_a_file_name_may_list_the_bands_and_tell_instrument_and_time(tmp_path):
     assert source.acquired == datetime(2015, 10, 22, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("name", "crs", "is_known"),
+    [
+        ("S2A_MSIL1C_20240630T101010_N0510.tif", "EPSG:32633", True),
+        ("S2A_MSIL1C_20240630T221010_N0510.tif", "EPSG:32633", False),  # night
+        ("S2A_MSIL1C_20240630_N0510.tif", "EPSG:32633", False),  # no time of day
+        ("S2A_MSIL1C_20240630T101010_N0510.tif", None, False),  # no place
+    ],
+)
+def test_the_sun_is_known_by_time_and_place(tmp_path, name, crs, is_known):
+    sun = open_scene(write_geotiff(tmp_path / name, PIXELS, RGBN, crs=crs)).sun
+    assert (sun is not None) == is_known
+    if sun is not None:  # half an hour before noon at 15 degrees east, 41.5 degrees north, a week after midsummer
+        assert (sun.azimuth, sun.elevation) == pytest.approx((143.0, 68.0), abs=2.0)
+
+
 def test_the_real_scene_is_understood_from_its_name(real_data):
     (path,) = (real_data / "scenes").glob("*.tif")
     source = open_scene(path)

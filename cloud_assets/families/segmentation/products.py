@@ -105,8 +105,8 @@ def _make_masks(work: SceneWork) -> None:
     predictor = cast("SegmentationPredictor", work.models.predictor("segmentation", work.source))
     work.back_end = work.models.back_end("segmentation", work.source)
     radius = predictor.outline_radius(work.source.pixel_metres)
-    knows_shadows = work.settings.shadow_geometry and CLASS_NAMES[CLOUD_SHADOW] in predictor.card.classes
-    geometry = ShadowGeometry.of(work.source) if knows_shadows else None
+    is_checked = work.settings.shadow_geometry and CLASS_NAMES[CLOUD_SHADOW] in predictor.card.classes
+    geometry = ShadowGeometry(work.source.grid, sun) if is_checked and (sun := work.source.sun) else None
     with (
         work.source.read_as(predictor.card.preprocessing.instrument).open(predictor.card.bands) as reader,
         RasterDraft(work.scratch / "without_outline.tif", work.source.grid, _mask_form(work)) as decided,

@@ -7,14 +7,12 @@ ground and slopes that face away from the sun are what networks take for shadows
 
 import math
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.datasets.scene import Grid
-from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.geometry import SunPosition, add_by_cell, distance_within, pixels_a_metre
 from cloud_assets.imagery.tiling import Window
 
@@ -42,12 +40,6 @@ class ShadowGeometry:
         shape = math.ceil(grid.height / self._cell), math.ceil(grid.width / self._cell)
         self._clouds, self._observed = (np.zeros(shape, bool) for _ in range(2))
 
-    @classmethod
-    def of(cls, source: SceneSource) -> Self | None:
-        """The geometry of a scene; None where it is not known how the sun stood."""
-        sun = source.sun
-        return None if sun is None or sun.elevation <= 0 else cls(source.grid, sun)
-
     def add(self, window: Window, mask: npt.NDArray[np.uint8]) -> None:
         """Notes the clouds of a part of the scene: (height, width) cloud codes."""
         add_by_cell(self._clouds, (mask == THICK_CLOUD) | (mask == THIN_CLOUD), window, self._cell)
@@ -55,10 +47,7 @@ class ShadowGeometry:
 
     def cleared(self, window: Window, mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The mask (height, width) of a part of the scene with doubted shadows clear, once all parts are noted."""
-        rows, columns = (
-            np.arange(start, start + side) // self._cell
-            for start, side in ((window.row, window.height), (window.column, window.width))
-        )
+        rows, columns = (np.arange(part.start, part.stop) // self._cell for part in window.slices)
         is_doubted = (mask == CLOUD_SHADOW) & self._doubted[np.ix_(rows, columns)]
         self.doubted_pixels += int(np.count_nonzero(is_doubted))
         return np.where(is_doubted, np.uint8(CLEAR), mask)
@@ -68,8 +57,8 @@ class ShadowGeometry:
         """(rows, columns) cells on which no cloud can cast a shadow."""
         may_be_cloud = np.pad(self._clouds | ~self._observed, 1, constant_values=True)
         distance = distance_within(may_be_cloud, self._radius(HIGHEST_CLOUD))[1:-1, 1:-1]
-        rows, columns = distance.shape
-        doubted, height = np.ones((rows, columns), bool), LOWEST_CLOUD
+        (rows, columns), height = distance.shape, LOWEST_CLOUD
+        doubted = np.ones((rows, columns), bool)
         while height <= HIGHEST_CLOUD and doubted.any():
             down, right = np.rint(self._towards_sun * height * self._away).astype(int)
             # Cells whose place towards the sun lies in the grid; of the others it was not observed.

@@ -97,10 +97,11 @@ class SceneSource:
 
     @property
     def sun(self) -> SunPosition | None:
-        """Where the sun stood, by time and place; None where one is unknown, or the time is a mere date."""
+        """Where the sun stood, by time and place; None if one is unknown, the time is a mere date, or it was night."""
         if self.grid.crs is None or self.acquired is None or self.acquired.time() == time():
             return None
-        return SunPosition.at(self.acquired, *middle(self.grid))
+        sun = SunPosition.at(self.acquired, *middle(self.grid))
+        return sun if sun.elevation > 0 else None
 
     def resolve(self, bands: Sequence[str]) -> tuple[str, ...]:
         """Own names of bands asked for by own or common names.
