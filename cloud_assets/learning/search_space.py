@@ -116,6 +116,17 @@ class SearchSpace(RootModel[Mapping[str, Dimension]]):
         found = {path: _read(recipe, path) for path in self.root}
         return {path: value for path, value in found.items() if self.root[path].holds(value)}
 
+    def drawn(self, trial: Any) -> dict[str, Value]:
+        """The values that the sampler of a trial of Optuna draws."""
+        return {
+            path: trial.suggest_categorical(path, dimension.options)
+            if isinstance(dimension, Choice)
+            else (trial.suggest_float if isinstance(dimension, FloatRange) else trial.suggest_int)(
+                path, dimension.low, dimension.high, log=dimension.log
+            )
+            for path, dimension in self.root.items()
+        }
+
 
 def with_parameters(recipe: Recipe, parameters: Mapping[str, Value]) -> Recipe:
     """A validated recipe of the same class with the fields at some dotted paths set to other values.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 TrialState = Literal["complete", "pruned", "failed", "interrupted"]
 STATES: tuple[TrialState, ...] = get_args(TrialState)
-REASON = "reason"  # attribute of a trial in Optuna's storage: why it did not come to its end
+REASON = "reason"  # attribute of a trial in Optuna's storage: why it did not come to its end; None: not of the study
 CAPTIONS: Mapping[str, str] = {
     "trials": "Best first; interrupted trials were run again under another number.",
     "optimization_history": "Value of each complete trial, and the best one so far.",
@@ -181,7 +181,7 @@ def finished_trials(study: optuna.Study) -> list[Trial]:
     repeated = {number for trial in trials for number in retried(trial)}
     best = max if study.direction.name == "MAXIMIZE" else min
     found = []
-    for trial in (one for one in trials if one.state.is_finished()):
+    for trial in (one for one in trials if one.state.is_finished() and one.user_attrs.get(REASON, "") is not None):
         state: TrialState = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")  # type: ignore[assignment]
         values = dict(sorted(trial.intermediate_values.items()))
         value = trial.value if state == "complete" else best(values.values(), default=None)
@@ -248,19 +248,21 @@ def _tables(
 
 def _notes(trials: Sequence[Trial], counts: Mapping[str, int], recipe: StudyRecipe, best: Trial | None) -> list[str]:
     """What a reader has to know about the trials."""
-    if not trials:
-        return ["No trial was run: the recipe's own values are used."]
     described = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     minutes = sum(trial.seconds for trial in trials if trial.seconds == trial.seconds) / 60
     notes = [
         f"{len(trials)} trials ({described}); together they trained for {minutes:.1f} minutes.",
         f"A trial is worth its best {recipe.metric}; the test split took no part.",
     ]
-    first = trials[0]
-    if recipe.include_defaults and first.number == 0 and first.value is not None and best is not None:
+    if not trials:
+        notes = ["No trial was run: the recipe's own values are used."]
+    elif recipe.include_defaults and best is not None and trials[0].number == 0 and trials[0].value is not None:
+        own, reached = format_number(trials[0].value), format_number(best.value)
+        notes.append(f"Trial 0 had the recipe's own values: {own}; the best one reached {reached}.")
+    if (missing := recipe.trials - len(trials) + counts["interrupted"]) > 0:
         notes.append(
-            f"Trial 0 had the recipe's own values: {format_number(first.value)}; the best one reached "
-            f"{format_number(best.value)}."
+            f"{missing} of {recipe.trials} trials are missing, since study_minutes ({recipe.study_minutes}) were over; "
+            "run the study again to go on."
         )
     return notes
 

@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import as_completed
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, partial, reduce
@@ -27,15 +28,7 @@ from urllib.parse import quote
 from cloud_assets.errors import InvalidRecipe, SourceUnreachable, TrainingFailed
 from cloud_assets.families import family_of
 from cloud_assets.learning.recipe import Recipe
-from cloud_assets.learning.search_space import (
-    Choice,
-    Dimension,
-    FloatRange,
-    SearchSpace,
-    StudyRecipe,
-    Value,
-    with_parameters,
-)
+from cloud_assets.learning.search_space import SearchSpace, StudyRecipe, with_parameters
 from cloud_assets.learning.training_run import TRAINING_VERSION, TrainingRun, beyond_the_recipe
 from cloud_assets.lifecycle.hyperparameter_study import REASON, HyperparameterStudy, Trial, finished_trials, retried
 from cloud_assets.lifecycle.training import RunLog
@@ -123,6 +116,8 @@ def search(
 
     run = replace(run, workspace=workspace)
     study = HyperparameterStudy.of(run_study(recipe, space, base, run, on_trial), recipe, space, base, run)
+    if study.counted < recipe.trials:
+        warn(study.notes[-1])
     metrics = {} if study.best_value is None else {best: study.best_value}
     metrics |= {f"trials_{state}": float(count) for state, count in study.counts.items()}
     with tempfile.TemporaryDirectory() as temporary:
@@ -220,7 +215,8 @@ def _storage(url: str, recipe: StudyRecipe) -> "optuna.storages.RDBStorage":
             engine_kwargs={"connect_args": {"timeout": _SQLITE_SECONDS}} if is_sqlite else None,
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=_GRACE_HEARTBEATS * HEARTBEAT_SECONDS,
-            heartbeat_stale_trial_callback=_retry_callback(recipe),
+            # Queues an interrupted trial again, unless that was done as often as allowed.
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(recipe.retries, True),
         )
     if is_sqlite:
         # SQLite knows no SELECT FOR UPDATE: without these two workers may take the same queued trial, or lock each
@@ -240,9 +236,14 @@ def _opened_study(
 ) -> "tuple[optuna.Study, optuna.storages.RDBStorage]":
     """Opens or makes a study, and makes sure that it is about the same."""
     import optuna
+    from sqlalchemy.exc import IntegrityError
 
     try:
-        storage = _storage(url, recipe)
+        try:
+            storage = _storage(url, recipe)
+        except IntegrityError:  # two processes made the tables at once
+            time.sleep(_LOCK_SECONDS)
+            storage = _storage(url, recipe)
         study = optuna.create_study(
             storage=storage,
             study_name=name,
@@ -268,13 +269,6 @@ def _opened_study(
             "be compared. Choose another name, leave the name unset, or delete the old study."
         )
     return study, storage
-
-
-def _retry_callback(recipe: StudyRecipe) -> "optuna.storages.RetryHeartbeatStaleTrialCallback":
-    """Queues an interrupted trial again, unless that was done as often as allowed."""
-    import optuna
-
-    return optuna.storages.RetryHeartbeatStaleTrialCallback(recipe.retries, inherit_intermediate_values=True)
 
 
 @dataclass(frozen=True)
@@ -312,10 +306,8 @@ class _Session:
             while True:
                 self._requeue()
                 self._update()
-                elsewhere = sum(trial.state.name == "RUNNING" for trial in self._study.get_trials(deepcopy=False))
-                finished = sum(trial.state != "interrupted" for trial in finished_trials(self._study))
-                left = self._recipe.trials - finished - elsewhere
-                if time.monotonic() >= self._until or (left <= 0 and not elsewhere):
+                running, left = _running_and_left(self._study, self._recipe.trials)
+                if time.monotonic() >= self._until or (left <= 0 and not running):
                     return
                 if left > 0:
                     self._round(workers, left)
@@ -364,17 +356,23 @@ class _Session:
 
         with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
             optuna.storages.fail_stale_trials(self._study)
-            retry = _retry_callback(self._recipe)
         with self._storage.engine.connect() as connection:
             heard = set(connection.execute(sqlalchemy.text("SELECT trial_id FROM trial_heartbeats")).scalars())
-        for trial in self._study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        trials = self._study.get_trials()
+        repeated = {number for trial in trials for number in retried(trial)}
+        for trial in trials:
             age = (datetime.now() - (trial.datetime_start or datetime.min)).total_seconds()
             # The workspace is locked, so nobody else runs trials of its own file. Elsewhere heartbeats tell; Optuna
             # overlooks trials that were killed before their first one.
             is_silent = age > _GRACE_HEARTBEATS * HEARTBEAT_SECONDS and trial._trial_id not in heard
-            if self._recipe.storage is None or is_silent:
-                self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-                retry(self._study, trial)
+            # Failed without a reason: the process that gave it up was killed before it queued it again.
+            again = trial.state.name == "FAIL" and REASON not in trial.user_attrs and trial.number not in repeated
+            if trial.state.name == "RUNNING" and (self._recipe.storage is None or is_silent):
+                with suppress(ValueError, optuna.exceptions.UpdateFinishedTrialError):  # another process was faster
+                    self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+                    again = True
+            if again:
+                self._storage.get_heartbeat_stale_trial_callback()(self._study, trial)
 
     def _begun(self) -> int:
         return sum(trial.state.name != "WAITING" for trial in self._study.get_trials(deepcopy=False))
@@ -403,6 +401,8 @@ def _run_trial(order: _Order) -> None:
     elif recipe.pruner == "hyperband":
         pruner = optuna.pruners.HyperbandPruner(min_resource=recipe.pruner_warmup_epochs + 1)
     study = optuna.load_study(study_name=order.name, storage=_kept_storage(order.url, recipe), pruner=pruner)
+    if _running_and_left(study, recipe.trials)[1] <= 0:
+        return  # other processes have begun the last ones
     try:
         study.optimize(partial(_objective, order), n_trials=1, catch=(_TrialFailed,))
     except ValueError as error:
@@ -410,17 +410,31 @@ def _run_trial(order: _Order) -> None:
             raise
 
 
+def _running_and_left(study: "optuna.Study", wanted: int) -> tuple[int, int]:
+    """How many trials are under way, wherever, and how many are still to begin."""
+    running = sum(trial.state.name == "RUNNING" for trial in study.get_trials(deepcopy=False))
+    return running, wanted - running - sum(trial.state != "interrupted" for trial in finished_trials(study))
+
+
 def _objective(order: _Order, trial: "optuna.Trial") -> float:
     import optuna
 
     metric, limit = order.recipe.metric, order.recipe.trial_minutes
+    *earlier, frozen = trial.study.get_trials(deepcopy=False)[: trial.number + 1]
+    repeated = {number for one in [*earlier, frozen] for number in retried(one)}
+    counting = [one for one in earlier if one.number not in repeated and one.user_attrs.get(REASON, "") is not None]
+    # Sessions may begin the last trial at once, queue the recipe's own values both, or repeat the same trial.
+    queued_for = {str((one.system_attrs.get("fixed_params"), retried(one))) for one in earlier} - {str((None, ()))}
+    own = str((frozen.system_attrs.get("fixed_params"), retried(frozen)))
+    if len(counting) >= order.recipe.trials or own in queued_for:
+        trial.set_user_attr(REASON, None)  # as if it had not been
+        raise _TrialFailed
     # A number is given once, whatever is killed or repeated, so no two trials of a study draw from the same seed.
     seed = order.recipe.seed + trial.number
     trial.study.sampler = optuna.samplers.TPESampler(n_startup_trials=order.recipe.startup_trials, seed=seed)
     if order.recipe.sampler == "random":
         trial.study.sampler = optuna.samplers.RandomSampler(seed=seed)
-    parameters = {path: _suggested(trial, path, dimension) for path, dimension in order.space.root.items()}
-    frozen = trial.study.get_trials(deepcopy=False)[trial.number]
+    parameters = order.space.drawn(trial)
     root = next(iter(retried(frozen)), trial.number)  # repetitions go on in the first one's workspace
     known = set(frozen.intermediate_values)
     workspace = order.run.workspace / "trials" / f"{root:04d}"
@@ -468,11 +482,3 @@ def _objective(order: _Order, trial: "optuna.Trial") -> float:
         trial.set_user_attr(REASON, f"no epoch has a finite {metric}")
         raise _TrialFailed
     return max(finite) if order.recipe.mode == "max" else min(finite)
-
-
-def _suggested(trial: "optuna.Trial", path: str, dimension: Dimension) -> Value:
-    if isinstance(dimension, Choice):
-        return trial.suggest_categorical(path, dimension.options)
-    if isinstance(dimension, FloatRange):
-        return trial.suggest_float(path, dimension.low, dimension.high, log=dimension.log)
-    return trial.suggest_int(path, dimension.low, dimension.high, log=dimension.log)

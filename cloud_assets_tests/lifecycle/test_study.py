@@ -122,6 +122,18 @@ def test_what_mlflow_missed_is_logged_the_next_time(
     assert len(trials(tracker, run_id)) == 5
 
 
+def test_end_of_study_minutes_is_told(
+    task: Task, store: PatchStore, splits: Splits, tmp_path: Path, tracker: Tracker
+) -> None:
+    short = RECIPE.model_copy(update={"study_minutes": 1e-6})
+    study, _, warned = run(task, store, splits, tmp_path / "work", tracker, recipe=short)
+    assert study.counted < 5
+    assert warned == [study.notes[-1]]
+    assert "study_minutes (1e-06)" in warned[0]
+    _, _, warned = run(task, store, splits, tmp_path / "work", tracker)
+    assert warned == []
+
+
 def test_no_trials_no_run(task: Task, store: PatchStore, splits: Splits, tmp_path: Path, tracker: Tracker) -> None:
     study, run_id, _ = run(task, store, splits, tmp_path / "work", tracker, recipe=StudyRecipe(trials=0))
     assert run_id is None

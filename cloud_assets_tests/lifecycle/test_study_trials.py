@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optuna.distributions import FloatDistribution
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.trial import TrialState
 
 from cloud_assets.errors import AlreadyRunning, InvalidRecipe, SourceUnreachable, TrainingFailed
 from cloud_assets.learning.search_space import Choice, FloatRange, SearchSpace, StudyRecipe
@@ -254,3 +257,25 @@ def test_unreachable_storage_keeps_the_password_to_itself(bowl: Any, data: Path,
     with pytest.raises(SourceUnreachable, match="cannot be opened") as caught:
         run_study(recipe, SPACE, bowl(), training_run(data, tmp_path / "work"))
     assert "secret" not in str(caught.value)
+
+
+def test_trial_that_was_given_up_but_not_queued_again_is_repeated(bowl: Any, data: Path, tmp_path: Path) -> None:
+    """A session that is killed between the two leaves a failed trial without a reason."""
+    run, recipe = training_run(data, tmp_path / "work"), StudyRecipe(trials=2, pruner="none")
+    opened = study.run_study(recipe, SPACE, bowl(), run)
+    lost = opened.ask({"optimisation.rate": FloatDistribution(0.01, 1.0, log=True)})
+    opened.tell(lost, state=TrialState.FAIL)
+    trials = run_study(recipe.model_copy(update={"trials": 3}), SPACE, bowl(), run)
+    assert [(trial.state, trial.retry_of) for trial in trials[2:]] == [("interrupted", None), ("complete", 2)]
+    assert trials[3].parameters["optimisation.rate"] == lost.params["optimisation.rate"]
+
+
+def test_two_sessions_repeat_a_trial_once(bowl: Any, data: Path, tmp_path: Path) -> None:
+    run, recipe = training_run(data, tmp_path / "work"), StudyRecipe(trials=2, pruner="none")
+    opened = study.run_study(recipe, SPACE, bowl(), run)
+    opened.tell(opened.ask(), state=TrialState.FAIL)
+    for _ in range(2):
+        RetryHeartbeatStaleTrialCallback(2)(opened, opened.get_trials()[2])
+    trials = run_study(recipe.model_copy(update={"trials": 5}), SPACE, bowl(), run)
+    assert states(trials) == {"complete": 5, "interrupted": 1}
+    assert [trial.retry_of for trial in trials].count(2) == 1
