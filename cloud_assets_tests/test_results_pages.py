@@ -28,14 +28,12 @@ def test_pages_show_what_the_files_hold(results: ModuleType) -> None:
     assert results.fill_pages(check=True) == [], "run: python benchmarks/results.py --pages"
 
 
-def test_every_block_was_made_by_a_part_that_there_is(results: ModuleType) -> None:
+def test_every_block_is_of_a_part_that_there_is(results: ModuleType) -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     names = {name for page in pages for name in _BLOCK.findall(page.read_text(encoding="utf-8"))}
-    assert "operating_points" in names
+    assert {"real_masks_iou", "operating_points"} <= names
     for name in names - {results.PARTS_BLOCK}:
-        part, _ = results.VIEWS.get(name, (name, None))
-        assert part in results.PARTS
-        assert results.kept(part) is not None, name
+        assert results.VIEWS.get(name, (name, None))[0] in results.PARTS
 
 
 def test_files_name_all_that_is_needed_to_make_them_again(results: ModuleType) -> None:
@@ -64,3 +62,11 @@ def test_what_lacks_its_data_or_fails_is_said(
     assert results.run("patch_reading", None, tmp_path, quick=True).startswith("failed: ")
     monkeypatch.setitem(results.PARTS, "not_there", results.Part("", "", 1))
     assert results.run("not_there", None, tmp_path, quick=True) == "skipped: there is no benchmarks/not_there.py"
+
+
+def test_the_table_of_the_readme_is_the_iou_alone(results: ModuleType) -> None:
+    sets = ("38-cloud (31)", "38-cloud, test split (5)", "oncloudn chip_1 (1)", "oncloudn chip_4 (1)")
+    columns = ["rule", *(f"{name}: IoU, precision, recall" for name in sets), "Sentinel-2, clear (17): share"]
+    cells = ["0.8, 0.9, 0.9", "0.7, 0.9, 0.9", "0.5, 1.0, 0.5", "0.6, 1.0, 0.6", "0.0123"]
+    record = results.Record("real_masks", "python …", columns=columns, rows=[["simulation, strict", *cells]])
+    assert results.best_of_readme(record).splitlines()[-1] == "| `simulation`, strict | 0.800 | 0.550 | 0.700 | 1.2% |"
