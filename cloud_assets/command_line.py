@@ -241,8 +241,8 @@ def new_task(
     """Make labelled images of your own a task: splits, trained models, reports, a champion."""
     from cloud_assets.imagery.labelled_scenes import LabelledScenes
     from cloud_assets.lifecycle.new_task import check_name, survey, write_task
+    from cloud_assets.orchestration.resources import Folders
     from cloud_assets.scenes.predict_command import parsed_bands
-    from cloud_assets.settings import settings
 
     if kind not in ("segmentation", "classes", "coverage"):
         raise InvalidRecipe(f"--kind {kind}: there are segmentation, classes and coverage.")
@@ -264,7 +264,7 @@ def new_task(
         offset=offset,
         group_pattern=group_pattern,
     )
-    found = survey(dataset, Path(settings().home).absolute() / ".cache", kind)  # type: ignore[arg-type]
+    found = survey(dataset, Folders().working / ".cache", kind)  # type: ignore[arg-type]
     path = write_task(name, found, steps, force=force)
     next_steps = (
         f"\nNext: train, evaluate, choose the champion:\n"
@@ -292,17 +292,17 @@ def export_patches(
         VALIDATION_FOLDERS,
         export_class_folders,
     )
+    from cloud_assets.orchestration.resources import AssetStore, Folders
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
-    from cloud_assets.settings import settings
 
     if image_format not in FORMATS or validation not in VALIDATION_FOLDERS:
         known = f"{', '.join(FORMATS)}; validation: {', '.join(VALIDATION_FOLDERS)}"
         raise InvalidRecipe(f"--format {image_format} --validation {validation}: there are {known}.")
-    results = Path(settings().home) / task
+    assets = AssetStore(folders=Folders()).create_io_manager()
     by_split, refused = export_class_folders(
-        PatchStore.open(results / "labeled_patches"),
-        Splits.open(results / "splits"),
+        PatchStore.open(assets.folder([task, "labeled_patches"])),
+        Splits.open(assets.folder([task, "splits"])),
         directory,
         classes=_coverage_classes(boundaries, names),
         image_format=image_format,

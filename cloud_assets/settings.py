@@ -114,6 +114,11 @@ class Settings(BaseSettings):
     scene_resources: Resources = Field(
         StepResources(), description="What the products of scenes need of a Ray node, in the same form."
     )
+    scenes_a_run: int = Field(
+        50,
+        ge=1,
+        description="How many scenes a run of a backfill or of a sensor makes at most, with one load of the models.",
+    )
     dagster_url: str = Field("http://127.0.0.1:3000", description="Where people reach the Dagster user interface.")
 
     def cron(self, name: Literal["retraining_cron", "evaluation_cron"], task: str, default: str) -> str:

@@ -118,7 +118,7 @@ class SceneWork:
     models: Models
     settings: ProductSettings
     scratch: Path  # folder for drafts
-    progress: Callable[[int], None]  # called with the number of finished pixels
+    progress: Callable[[int], object]  # called with the number of finished pixels
     share: Parallelism = field(default_factory=Parallelism.of_machine)
     drafts: dict[str, RasterDraft] = field(default_factory=dict)
     """Product -> its draft, finished once its function has returned."""

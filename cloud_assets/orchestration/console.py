@@ -32,6 +32,9 @@ def silence_notices() -> None:
     """Hides notices that a user can do nothing about."""
     for notice in (dg.BetaWarning, dg.PreviewWarning, dg.SupersessionWarning):
         warnings.filterwarnings("ignore", category=notice)
+    # tacoreader lets all libraries print what they do; these say at each request where their keys come from.
+    for client in ("aiobotocore", "botocore"):
+        logging.getLogger(client).setLevel(logging.WARNING)
     # The published patches of several data sets have no georeference.
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")
 

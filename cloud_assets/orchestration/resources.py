@@ -90,10 +90,13 @@ class Folders(dg.ConfigurableResource["Folders"]):
         return self.working / "scenes"
 
     def publish_scene(self, directory: Path) -> None:
-        """Copies the products of a scene to where results go, if that is not this machine; the record comes last."""
+        """Copies new products of a scene to where results go, if that is not this machine; the record comes last."""
         if is_local(self.results):
             return
         target = self.results / "scenes" / directory.name
+        with contextlib.suppress(FileNotFoundError):
+            if target.fs.cat_file((target / RECORD_FILE).path, start=0) == (directory / RECORD_FILE).read_bytes():
+                return
         for file in sorted(directory.iterdir(), key=lambda file: file.name == RECORD_FILE):
             target.mkdir(parents=True, exist_ok=True)
             target.fs.put_file(str(file), (target / file.name).path)
@@ -203,17 +206,21 @@ class AssetFolders(dg.UPathIOManager):
         if not hasattr(kind, "open"):
             raise TypeError(f"The input {context.name!r} needs a type with open(directory), not {wanted}.")
         key = context.asset_key.path
-        return self.find(key, kind) if NoneType in others else kind.open(self._folder(key))
+        return self.find(key, kind) if NoneType in others else kind.open(self.folder(key))
 
     def find(self, key: Sequence[str], kind: type[Kind]) -> Kind | None:
         """Opens an asset that may never have been materialised; None if this home does not hold it."""
         try:
-            return kind.open(self._folder(key))
+            return kind.open(self.folder(key))
         except DataNotFound:
             return None
 
-    def _folder(self, key: Sequence[str]) -> Path:
-        """The local folder that holds an asset; of an object store, a copy."""
+    def folder(self, key: Sequence[str]) -> Path:
+        """The local folder that holds an asset; of an object store, a copy.
+
+        Raises:
+            DataNotFound: This home does not hold it.
+        """
         path = self._home.joinpath(*key)
         if is_local(path):
             recover_directory(Path(path.path))
@@ -250,8 +257,8 @@ class AssetStore(dg.ConfigurableIOManagerFactory[AssetFolders]):
 
     folders: dg.ResourceDependency[Folders]
 
-    def create_io_manager(self, context: dg.InitResourceContext) -> AssetFolders:
-        """Makes the IO manager for a run."""
+    def create_io_manager(self, context: dg.InitResourceContext | None = None) -> AssetFolders:
+        """Makes the IO manager for a run, or for what reads assets outside of one."""
         return AssetFolders(self.folders.results, self.folders.working / ".downloads")
 
 

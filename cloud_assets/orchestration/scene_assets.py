@@ -84,8 +84,8 @@ def _scene_products() -> dg.AssetsDefinition:
         check_specs=check_specs(SCENE_PRODUCTS, "scene_products"),
         # Each scene is reported as soon as it is finished, so there is nothing left to return at the end.
         output_required=False,
-        # Many scenes, one load of the models.
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        # Many scenes, one load of the models; the runs of a backfill spread over the nodes of a cluster.
+        backfill_policy=dg.BackfillPolicy.multi_run(settings().scenes_a_run),
     )
     def scene_products(
         context: dg.AssetExecutionContext, folders: Folders, tracking: Tracking

@@ -15,7 +15,6 @@ from cloud_assets.settings import settings
 from cloud_assets.tasks import ALL_TASKS
 
 CHAMPION_CHANGED = "champion_changed"
-MOST_SCENES_A_RUN = 50
 _FIRST_TAG, _LAST_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 _NEVER_IN_A_KEY = ("...", *map(chr, range(32)))
 """Dagster writes ranges of partitions with three dots, and cannot show control characters."""
@@ -134,13 +133,14 @@ def recent_scenes(instance: dg.DagsterInstance, days: int) -> set[str]:
 
 
 def neighbours(order: Sequence[str], wanted: set[str]) -> Iterator[list[str]]:
-    """The wanted partitions in groups that follow each other in ``order``, at most :data:`MOST_SCENES_A_RUN` each.
+    """The wanted partitions in groups that follow each other in ``order``, at most ``CLOUD_ASSETS_SCENES_A_RUN`` each.
 
     Dagster can name such a group by its first and last partition, so few runs are enough.
     """
     group: list[str] = []
+    most = settings().scenes_a_run
     for key in order:
-        if group and (key not in wanted or len(group) == MOST_SCENES_A_RUN):
+        if group and (key not in wanted or len(group) == most):
             yield group
             group = []
         if key in wanted:

@@ -17,7 +17,7 @@ from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.log_file import log_path
 from cloud_assets.scenes.planning import SceneModels, SceneOptions, plan_scene
 from cloud_assets.scenes.product_record import SceneProducts, write_collection
-from cloud_assets.scenes.production import scene_products
+from cloud_assets.scenes.production import deaths, scene_products
 from cloud_assets.storage import machine_folder
 
 Result = TypeVar("Result")
@@ -84,14 +84,21 @@ class SceneBatch:
         return total
 
     def run(self, progress: Callable[[int], object] | None = None) -> Iterator[SceneOutcome]:
-        """Processes the scenes, in their order; after a full disk no further scene is tried."""
+        """Processes the scenes, in their order; after a full disk no further scene is tried.
+
+        Those that a process has died in come last, so that they take no others with them.
+        """
         names: dict[str, Path | str] = {}
-        for (named, path, source), radar in zip(self._scenes, self._radar, strict=True):
+        scenes = zip(self._scenes, self._radar, strict=True)
+        for (named, path, source), radar in sorted(scenes, key=lambda one: self._deaths(one[0][2])):
             done = self._one(path, source, radar, names, progress)
             products, error = (None, done) if isinstance(done, Exception) else (done, None)
             yield SceneOutcome(named, path, products, error)
             if isinstance(error, StorageFull):
                 return
+
+    def _deaths(self, source: SceneSource | Exception) -> int:
+        return 0 if isinstance(source, Exception) else deaths(self.out_dir / source.name)
 
     def _one(
         self,

@@ -5,8 +5,9 @@ import re
 import shutil
 import time
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from cloud_assets.storage import atomic_directory, locked
 from cloud_assets.version import __version__
 
 _BLOCK_CACHE_BYTES = 256 << 20
+_MOST_DEATHS = 2
 _OTHER_FILES = {"quicklook": "quicklook.png", "page": "index.html", "stac": STAC_FILE}
 
 
@@ -79,7 +81,39 @@ def scene_products(
         if finished is not None:
             return finished
         _remove_left_over(directory)
-        return _produce(plan, models, directory, chosen, progress or (lambda _: None))
+        with _deaths_counted(directory):
+            return _produce(plan, models, directory, chosen, progress or (lambda _: None))
+
+
+def deaths(directory: Path) -> int:
+    """How many processes in a row have died while they made these products."""
+    marks = _marks(directory)
+    return marks.stat().st_size if marks.is_file() else 0
+
+
+def _marks(directory: Path) -> Path:
+    return directory.parent / f".{directory.name}.deaths"
+
+
+@contextmanager
+def _deaths_counted(directory: Path) -> Iterator[None]:
+    """Counts the processes that die in the block, in a file that is gone after any other end.
+
+    Raises:
+        InvalidScene: The last two have died. The next try counts from nothing.
+    """
+    try:
+        if (died := deaths(directory)) >= _MOST_DEATHS:
+            raise InvalidScene(
+                f"{directory.name}: {died} processes in a row died while they made its products, so it was left out. A "
+                "process that needs too much memory is killed without a message: give it more, or a smaller window. "
+                "The next run tries it again."
+            )
+        with _marks(directory).open("ab") as marks:
+            marks.write(b"x")
+        yield
+    finally:
+        _marks(directory).unlink(missing_ok=True)
 
 
 def _finished(directory: Path, plan: ScenePlan, options: SceneOptions) -> SceneProducts | None:

@@ -57,6 +57,16 @@ def test_the_file_says_what_was_found_and_is_a_task_of_the_definitions(data, tmp
     assert task.gate.metric == "miou"
 
 
+def test_results_in_an_object_store(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLOUD_ASSETS_HOME", "memory://bucket/home")
+    monkeypatch.setenv("CLOUD_ASSETS_TASKS", str(tmp_path / "tasks"))
+    assert "CLOUD_ASSETS_WORK" in str(run(data).exception)
+    monkeypatch.setenv("CLOUD_ASSETS_WORK", str(tmp_path / "work"))
+    assert run(data).exit_code == 0
+    assert {path.name for path in tmp_path.iterdir()} <= {"data", "tasks", "work"}
+
+
 def test_codes_that_nothing_explains_are_asked_for_at_once(data):
     with rasterio.open(data / "masks" / "field_1.TIF", "r+") as raster:
         codes = raster.read(1)

@@ -195,6 +195,12 @@ def test_products_reach_an_object_store(tmp_path: Path, monkeypatch: pytest.Monk
         "mask.tif": "mask.tif",
         "products.json": "products.json",
     }
+    (target / "mask.tif").write_text("kept")
+    folders.publish_scene(made_here)
+    assert (target / "mask.tif").read_text() == "kept", "what is there already is not uploaded again"
+    (made_here / "products.json").write_text("newer")
+    folders.publish_scene(made_here)
+    assert (target / "mask.tif").read_text() == "mask.tif"
 
 
 def test_the_inbox_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

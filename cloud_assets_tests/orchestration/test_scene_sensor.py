@@ -10,7 +10,7 @@ import pytest
 from cloud_assets.definitions import defs
 from cloud_assets.orchestration.jobs import SCENE_JOB
 from cloud_assets.orchestration.resources import Folders
-from cloud_assets.orchestration.scene_automation import MOST_SCENES_A_RUN, inbox_sensor, neighbours
+from cloud_assets.orchestration.scene_automation import inbox_sensor, neighbours
 
 FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 Tick = Callable[[], dg.SensorResult]
@@ -144,8 +144,8 @@ def test_nobody_is_watched_unasked() -> None:
     assert sensor.job_name == SCENE_JOB
 
 
-def test_scenes_that_follow_each_other_share_a_run() -> None:
+def test_scenes_that_follow_each_other_share_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOUD_ASSETS_SCENES_A_RUN", "3")
     assert list(neighbours("abcdef", set("abdf"))) == [["a", "b"], ["d"], ["f"]]
-    many = [f"{number:03}" for number in range(2 * MOST_SCENES_A_RUN + 1)]
-    assert [len(group) for group in neighbours(many, set(many))] == [MOST_SCENES_A_RUN, MOST_SCENES_A_RUN, 1]
+    assert [len(group) for group in neighbours("abcdefg", set("abcdefg"))] == [3, 3, 1]
     assert list(neighbours("abc", set())) == []

@@ -213,6 +213,25 @@ def test_a_killed_run_leaves_no_product_and_the_next_one_starts_clean(scenes, tm
         assert raster.shape == DN.shape[1:]
 
 
+def test_a_scene_in_which_two_processes_died_comes_last_and_is_named(scenes, make_models, tmp_path):
+    make_models()
+    out = tmp_path / "out"
+    for _ in range(2):
+        process = run_apart(scenes[0], out, 30)
+        assert process.stdout is not None
+        assert "predicting" in process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=60)
+    outcomes = list(make_batch(scenes, out).run())
+    assert [outcome.path for outcome in outcomes] == [scenes[1], scenes[2], scenes[0]]
+    assert [outcome.products is None for outcome in outcomes] == [False, False, True]
+    with pytest.raises(InvalidScene, match=r"a: 2 processes in a row died.*next run tries it again"):
+        raise outcomes[2].error
+    again = list(make_batch(scenes, out).run())
+    assert [(outcome.path, outcome.error) for outcome in again] == [(scene, None) for scene in scenes]
+    assert not list(out.glob(".*.deaths"))
+
+
 @pytest.mark.parametrize("limit", [40_000, 270_000])
 def test_a_full_disk_leaves_no_product_and_says_so(scenes, tmp_path, limit):
     """The limit on a file's size stands in for a full disk: writes fail in the same places."""
