@@ -38,10 +38,11 @@ from cloud_assets.tasks.landsat_segmentation import TASK
 
 BANDS = ("red", "green", "blue", "nir")
 # Level 1 of Landsat without metadata is not corrected for the height of the sun: white may be dark. Veils that reflect
-# a thirtieth are cloud already (the threshold decides how much a mask takes), and detectors may end at a fifth.
+# a twentieth are cloud (below it haze and veil are one), and detectors may end at a fifth. Ice and ground without any
+# texture are what real patches confuse most.
 SIMULATION = SimulationRecipe(
-    ground=GroundRecipe(biomes=(*BIOMES, *["ice sheet"] * 3)),
-    clouds=CloudRecipe(thin_from=0.03, none=0.3, stratus=0.12, overcast=0.2, veil=0.08),
+    ground=GroundRecipe(biomes=(*BIOMES, *["ice sheet"] * 3, "sea ice", "snowy land"), texture=(0.04, 1.3)),
+    clouds=CloudRecipe(thin_from=0.05, none=0.3, stratus=0.15, overcast=0.25, veil=0.08),
     sensor=SensorRecipe(
         saturation_chance=0.5,
         saturation=(0.22, 1.1),

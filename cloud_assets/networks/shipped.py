@@ -12,4 +12,4 @@ SIMULATION_MODEL: Final = Path(__file__).parent / "simulation"
 """Its folder."""
 SIMULATION_WEIGHTS: Final = SIMULATION_MODEL / "weights.safetensors"
 """Its weights: U-Net with EfficientNet-B2; red, green, blue, near infrared as reflectance 0 … 1.2 and their fine
-texture; one output."""
+texture; clear, thick cloud, thin cloud and cloud shadow out of it."""
