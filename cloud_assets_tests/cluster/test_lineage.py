@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import signal
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from typing import Any
@@ -14,7 +16,7 @@ from dagster._core.instance import InstanceRef
 from cloud_assets.orchestration.jobs import DEMO
 from cloud_assets.orchestration.resources import POINTER_FILE
 from cloud_assets.settings import RESOURCES_TAG
-from cloud_assets_tests.cluster.machines import BIN, ROOT, Cluster, wait_for_run
+from cloud_assets_tests.cluster.machines import BIN, ROOT, Cluster, wait_for_run, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -86,6 +88,21 @@ def test_the_demo_is_what_a_laptop_makes(
     assert run.run_id in listed
     secrets = [cluster.environment[name] for name in ("DAGSTER_POSTGRES_URL", "AWS_SECRET_ACCESS_KEY")]
     assert not [secret for secret in (*secrets, cluster.token) if secret in listed]
+
+
+def test_postgresql_restarted_under_a_running_job(
+    cluster: Cluster, instance: dg.DagsterInstance, laptop: dict[str, Any]
+) -> None:
+    run = cluster.launch(DEMO, CONFIG)
+    patches = f"{TASK}__labeled_patches"
+    starts = dg.DagsterEventType.STEP_START
+    begun = lambda: patches in {one.step_key for one in instance.all_logs(run, of_type=starts)}  # noqa: E731
+    wait_until(begun, "the patches", 400)
+    cluster.kill("postgres", signal.SIGINT)
+    time.sleep(5)
+    cluster.start_database()
+    assert wait_for_run(instance, run).status is dg.DagsterRunStatus.SUCCESS
+    assert results(instance) == laptop
 
 
 def test_whoever_has_no_token_is_refused(cluster: Cluster) -> None:
