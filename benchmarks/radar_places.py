@@ -4,7 +4,7 @@
         [--sample FOLDER] [--workspace radar_places] [--pictures FOLDER]
 
 FOLDER holds sen12ms/ with pairs of at least two places. Each place is left out once: every row of the table is trained
-on the pairs of the other places and predicts those of this one, by the task's recipe with a small network, crops of 96
+on the pairs of the other places and predicts those of this one, by the task's recipe with a small network, crops of 64
 pixels and few steps; the last weights count. 'sample' learns from the synthetic sample alone, '… then real' goes on
 from there with the real pairs. Beside them stand the mean colour of the other places and a linear regression. Figures
 are means over places; the correlation is that within a place, mean over bands. The last two columns count places: with
@@ -44,8 +44,8 @@ COUNTED = ("psnr_gain", "correlation")
 SMALL: Mapping[str, Any] = {
     "network.width": 12,
     "discriminator.width": 8,
-    "crop": 96,
-    "statistics_patches": 16,
+    "crop": 64,
+    "statistics_patches": 8,
     "pictures": 0,
     "collapse_patience": None,
     "optimisation.steps": None,
