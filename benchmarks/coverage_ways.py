@@ -41,7 +41,7 @@ from cloud_assets.tasks.landsat_segmentation import TASK
 Covers = npt.NDArray[np.float64]
 _EDGES = np.array([0.0, *CLASSES.boundaries, 100.0])
 MIDDLES = (_EDGES[:-1] + _EDGES[1:]) / 2
-COLUMNS = ("accuracy", "f1")
+METRICS = ("accuracy", "f1")
 EPOCHS = 4
 
 
@@ -55,18 +55,24 @@ def main() -> None:
     parser.add_argument("--patches", type=int, default=400, help="simulated patches")
     parser.add_argument("--steps", type=int, default=300, help="batches of 32 windows of each training")
     parser.add_argument("--members", type=int, default=3)
-    parser.add_argument("--windows", type=int, default=400, help="of the second table")
+    parser.add_argument("--windows", type=int, default=400, help="of the second half of the table; 0: patches only")
     parser.add_argument("--workspace", type=Path, default=Path("coverage_ways"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     store = cut_patches(TASK.dataset.catalog(options.folder), TASK.patches, options.workspace / "patches")
     members = [classifier(options, seed) for seed in range(options.members)]
-    masks = referenced_bundle(options.model)
-    for count in (0, options.windows):
+    segmenter = referenced_bundle(options.model)
+    masks, counting = masked(segmenter, store)
+    costs = "parameters, million", "seconds a patch"
+    print("samples", "way", "accuracy", "macro-F1", "error of the cover, points", *costs, sep=" | ")
+    for count in sorted({0, options.windows}):
         windows = label_windows(store, np.arange(len(store)), CLASSES, count=count, scale=(0.4, 1.0))
         shares = windows.class_counts(len(CLASSES.names))
-        print(f"{len(windows)} samples:", ", ".join(f"{n} {c}" for n, c in zip(CLASSES.names, shares, strict=True)))
-        show(store, windows, members, masks)
+        what = f"{len(windows)} windows" if count else f"{len(windows)} patches"
+        print(f"{what}:", ", ".join(f"{n} {name}" for name, n in zip(CLASSES.names, shares, strict=True)), flush=True)
+        counted = [cloud_percentage(masks[row][windows.place(position)]) for position, row in enumerate(windows.rows)]
+        mask = np.nan_to_num(np.asarray(counted, np.float64)), parameters(segmenter), counting
+        show(what, store, windows, members, mask)
 
 
 def classifier(options: argparse.Namespace, seed: int) -> ModelBundle:
@@ -97,8 +103,10 @@ def classifier(options: argparse.Namespace, seed: int) -> ModelBundle:
     return bundle
 
 
-def show(store: PatchStore, windows: Windows, members: list[ModelBundle], masks: ModelBundle) -> None:
-    """Prints the table of some windows."""
+def show(
+    what: str, store: PatchStore, windows: Windows, members: list[ModelBundle], mask: tuple[Covers, int, float]
+) -> None:
+    """Prints the lines of some windows."""
     probabilities, seconds = [], []
     for member in members:
         found, spent = classified(member, store, windows)
@@ -106,19 +114,17 @@ def show(store: PatchStore, windows: Windows, members: list[ModelBundle], masks:
         seconds.append(spent)
     each = [found @ MIDDLES for found in probabilities]
     mean = np.mean(probabilities, axis=0)
-    counted, counting = masked(masks, store, windows)
+    counted, mask_size, counting = mask
     size = [parameters(member) for member in members]
     together = (mean @ MIDDLES + counted) / 2
-    print("way", *COLUMNS, "cover error, points", "parameters, million", "seconds a patch", sep=" | ")
-    line("always right", windows, windows.labels, MIDDLES[windows.labels])
+    line(f"{what} | always right", windows, windows.labels, MIDDLES[windows.labels])
     singles = [scores(windows, found.argmax(axis=1), cover) for found, cover in zip(probabilities, each, strict=True)]
     spread = [f"{np.mean(column):.3f} ± {np.std(column):.3f}" for column in zip(*singles, strict=True)]
-    print("classifier, mean of its seeds", *spread, f"{size[0] / 1e6:.2f}", f"{np.mean(seconds):.4f}", sep=" | ")
-    line(f"ensemble of {len(members)}", windows, mean.argmax(axis=1), mean @ MIDDLES, sum(size), sum(seconds))
-    mask_size = parameters(masks)
-    line("counted mask", windows, CLASSES.classify(counted), counted, mask_size, counting)
+    print(what, "classifier, by seed", *spread, f"{size[0] / 1e6:.2f}", f"{np.mean(seconds):.4f}", sep=" | ")
+    line(f"{what} | ensemble of {len(members)}", windows, mean.argmax(axis=1), mean @ MIDDLES, sum(size), sum(seconds))
+    line(f"{what} | counted mask", windows, CLASSES.classify(counted), counted, mask_size, counting)
     both = sum(size) + mask_size, sum(seconds) + counting
-    line("both", windows, CLASSES.classify(together), together, *both)
+    line(f"{what} | both", windows, CLASSES.classify(together), together, *both)
 
 
 def line(
@@ -138,7 +144,7 @@ def line(
 def scores(windows: Windows, classes: npt.NDArray[np.int64], covers: Covers) -> list[float]:
     """Accuracy, macro-F1 and mean absolute error of the cover in percentage points."""
     metrics = decision_metrics(Answers(windows.labels, classes), len(CLASSES.names))
-    return [*(metrics[name] for name in COLUMNS), float(np.abs(covers - windows.percentages).mean())]
+    return [*(metrics[name] for name in METRICS), float(np.abs(covers - windows.percentages).mean())]
 
 
 def classified(bundle: ModelBundle, store: PatchStore, windows: Windows) -> tuple[npt.NDArray[np.float64], float]:
@@ -154,16 +160,13 @@ def classified(bundle: ModelBundle, store: PatchStore, windows: Windows) -> tupl
     return np.asarray(found, np.float64), (time.process_time() - start) / len(windows)
 
 
-def masked(bundle: ModelBundle, store: PatchStore, windows: Windows) -> tuple[Covers, float]:
-    """(K,) covers of windows counted in the masks of their patches, and the seconds that a patch took."""
+def masked(bundle: ModelBundle, store: PatchStore) -> tuple[npt.NDArray[np.uint8], float]:
+    """Masks (N, H, W) of all patches, and the seconds that one took."""
     rule = ModelMask.of(bundle, store)
-    rows = np.unique(windows.rows)
-    rule.mask(store.array(IMAGES)[rows[:1]])
+    rule.mask(store.array(IMAGES)[:1])
     start = time.process_time()
-    masks = {row: rule.mask(store.array(IMAGES)[row][None])[0] for row in rows.tolist()}
-    seconds = (time.process_time() - start) / len(rows)
-    counted = [cloud_percentage(masks[row][windows.place(position)]) for position, row in enumerate(windows.rows)]
-    return np.nan_to_num(np.asarray(counted, np.float64)), seconds
+    masks = np.concatenate([rule.mask(store.array(IMAGES)[[row]]) for row in range(len(store))])
+    return masks, (time.process_time() - start) / len(store)
 
 
 def parameters(bundle: ModelBundle) -> int:

@@ -1,6 +1,6 @@
 """Does radar-to-optical translation hold at real places that it never saw, and does it see them the right way up?
 
-    python benchmarks/radar_places.py FOLDER [--bands rgb_nir,…] [--rows "pix2pix; cyclegan; …"] [--steps 200]
+    python benchmarks/radar_places.py FOLDER [--bands rgb_nir,…] [--rows "pix2pix; cyclegan; …"] [--steps 100]
         [--sample FOLDER] [--workspace radar_places] [--pictures FOLDER]
 
 FOLDER holds sen12ms/ with pairs of at least two places. Each place is left out once: every row of the table is trained
@@ -108,16 +108,18 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--bands", default="rgb_nir", help="band sets of the task, with commas between")
     parser.add_argument("--rows", default=";".join(ROWS), help="rows of the table, with semicolons between")
-    parser.add_argument("--steps", type=int, default=200, help="of each training on real pairs")
-    parser.add_argument("--sample-steps", type=int, default=400, help="of each training on the sample")
+    parser.add_argument("--steps", type=int, default=100, help="of each training on real pairs")
+    parser.add_argument("--sample-steps", type=int, default=300, help="of each training on the sample")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sample", type=Path, help="folder of a synthetic sample; unset: it is written")
+    parser.add_argument("--sample", type=Path, help="folder of a synthetic sample; unset: half of it is written")
     parser.add_argument("--workspace", type=Path, default=Path("radar_places"))
     parser.add_argument("--pictures", type=Path, help="folder for a picture of each band set, one pair a place")
     options = parser.parse_args()
     store = cut_patches(catalog(options.folder, options), TASK.patches, options.workspace / "patches")
     print(f"{len(store)} pairs of {store.index['group'].nunique()} places, {options.steps} steps")
-    print("bands", "row", *COLUMNS, "places with a gain", "places the right way up", "minutes", sep=" | ", flush=True)
+    print(
+        "bands", "row", *COLUMNS, "places with a gain", "places the right way up", "CPU minutes", sep=" | ", flush=True
+    )
     rows = [name.strip() for name in options.rows.split(";")]
     for bands in options.bands.split(","):
         table: dict[str, Places] = {}
@@ -175,7 +177,7 @@ def model(row: Row, bands: str, store: PatchStore, others: Rows, options: argpar
     if row.sample_pairs is not None:
         folder = options.sample or options.workspace / "sample"
         if not (folder / TASK.dataset.folder).is_dir():
-            write_sample(folder, datasets=(TASK.dataset.folder,))
+            write_sample(folder, datasets=(TASK.dataset.folder,), scale=0.5)
         sample = cut_patches(catalog(folder, options), TASK.patches, options.workspace / "sample_patches")
         start = recipe(row.kind, bands, options.sample_steps, row.sample_pairs, weights, options.seed)
         bundle, saved = trained(start, sample, np.arange(len(sample)), options.workspace)
