@@ -48,6 +48,8 @@ def keep_log() -> logging.Handler:
     file = _LogFile("cloud_assets.log", maxBytes=2_000_000, backupCount=3, encoding="utf-8", delay=True)
     file.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
     for logger, handler in ((root, file), (own, _Terminal(logging.WARNING))):
-        logger.handlers[:] = [other for other in logger.handlers if type(other) is not type(handler)]
+        for earlier in [other for other in logger.handlers if type(other) is type(handler)]:
+            logger.removeHandler(earlier)
+            earlier.close()
         logger.addHandler(handler)
     return file

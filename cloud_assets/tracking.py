@@ -456,7 +456,7 @@ def _about(card: ModelCard) -> str:
     return (
         f"**{card.variant}**, a {card.family} model ({card.network.architecture}) for {card.preprocessing.instrument}, "
         f"bands {', '.join(card.bands)}. Trained on {data} for {record.epochs_run} epochs "
-        f"({record.seconds / 60:.1f} minutes on {record.device})."
+        f"({record.seconds / 60:.1f} minutes on {record.device.partition(',')[0]})."
     )
 
 
