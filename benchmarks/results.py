@@ -98,7 +98,6 @@ PARTS: Mapping[str, Part] = {
         (_SCENE,),
         seed="none",
     ),
-    "anomaly_stretch": Part("{data}", "{data} --steps 5 --folds 2", 60, ("cloud-anomaly",)),
     "radar_places": Part("{data}", "{data} --steps 4 --sample-steps 4", 120, ("sen12ms",)),
     "coverage_ways": Part("{data}", "{data} --patches 40 --steps 4 --members 1", 30, ("38-cloud",)),
     "one_pair": Part("{data} --steps 1500", "{data} --steps 10", 40, ("sen12ms",)),

@@ -241,4 +241,4 @@ def check_labels(labels: "SuspiciousLabels") -> list[dg.AssetCheckResult]:
 
 
 def _listed(items: Sequence[str], what: str) -> str:
-    return f"{len(items)} {what}" + (f": {', '.join(items[:10])}" if items else "")
+    return f"{len(items)} {what}" + (f": {', '.join(items[:3])}{', …' * (len(items) > 3)}" if items else "")
