@@ -233,7 +233,7 @@ def _bare(arguments: argparse.Namespace, *, one_call: bool = False) -> dict[str,
 
     from cloud_assets.inference.back_ends import choose_back_end
     from cloud_assets.inference.bundle import ModelBundle
-    from cloud_assets.inference.device import Parallelism, threads_of_each_call
+    from cloud_assets.inference.device import Parallelism, torch_threads
 
     options, tiling = _options(arguments), _tiling(arguments, arguments.side)
     share = Parallelism(1, len(os.sched_getaffinity(0))) if one_call else Parallelism.of_machine()
@@ -250,7 +250,7 @@ def _bare(arguments: argparse.Namespace, *, one_call: bool = False) -> dict[str,
             pixels += len(batch) * shape[0] * shape[1]
         return pixels
 
-    with threads_of_each_call(share), ThreadPoolExecutor(workers) as pool:
+    with torch_threads(share.threads), ThreadPoolExecutor(workers) as pool:
         list(pool.map(back_end, [batch] * workers))
         started, cpu = time.perf_counter(), time.process_time()
         pixels = sum(pool.map(until, [started + arguments.seconds] * workers))

@@ -25,7 +25,6 @@ from cloud_assets.families.segmentation.recipe import Segmentation
 from cloud_assets.families.segmentation.train import SegmentationModule, class_codes
 from cloud_assets.inference.device import autocast, keep_freed_memory
 from cloud_assets.learning import fit as fitting
-from cloud_assets.learning.numbered_batches import loader
 from cloud_assets.learning.recipe import Optimisation
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.specifications import EfficientNetUNet, UNet
@@ -138,8 +137,9 @@ def own_fit(
     checks = ValidationBatches(source, preprocessing, class_codes(recipe), batch_size=2, multiple=32)
     fitting.fit(
         module,
-        loader(batches, 0, recipe.optimisation.steps_per_epoch or 2),
-        loader(Subset(checks, [0]), 0),
+        batches,
+        Subset(checks, [0]),
+        recipe.optimisation.steps_per_epoch or 2,
         recipe,
         TrainingRun("benchmark", "fit", store, GroupedSplit().split(store), workspace, _ignore, progress=False),
     )

@@ -34,6 +34,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Makes ``target`` a hard link to a file where the file system allows it, else a copy; replaces what is there."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yields an empty temporary folder that replaces the folder ``path`` when the block ends without an error.

@@ -24,6 +24,10 @@ _QUEUED_JOBS_PER_WORKER = 2
 _PARENT_POLL_SECONDS = 0.5
 
 
+class WorkerDied(TrainingFailed):
+    """A worker process was killed or crashed."""
+
+
 class WorkerProcesses:
     """Context manager around worker processes; each takes one call at a time, and fails alone.
 
@@ -53,7 +57,7 @@ class WorkerProcesses:
     def submit(self, function: Callable[..., Result], *arguments: Any) -> "Future[Result]":
         """Calls a function in one of the processes.
 
-        Its future raises :class:`TrainingFailed` if the process died, otherwise whatever the function raises.
+        Its future raises :class:`WorkerDied` if the process died, otherwise whatever the function raises.
         """
         return self._threads.submit(self._call, function, arguments)
 
@@ -69,7 +73,7 @@ class WorkerProcesses:
             executor = _one_process()
             self._executors.append(executor)
             found = re.search(r"\{(.*)\}", str(error))
-            raise TrainingFailed(
+            raise WorkerDied(
                 f"a worker process ended unexpectedly (exit code {found[1] if found else error}). Its own message, if "
                 "any, is above; without one it was killed, usually for want of memory: use fewer workers."
             ) from error
@@ -82,7 +86,8 @@ def _one_process() -> Any:
     """An executor of one process, which starts at its first call."""
     from joblib.externals.loky import ProcessPoolExecutor
 
-    environment = dict.fromkeys(_THREAD_VARIABLES, "1")  # read once, when the libraries are loaded
+    # Read once, when the libraries are loaded. What torch advises is not heeded on purpose.
+    environment = {**dict.fromkeys(_THREAD_VARIABLES, "1"), "TORCH_CPP_LOG_LEVEL": "ERROR"}
     return ProcessPoolExecutor(1, env=environment, initializer=_prepare, initargs=(os.getpid(),))
 
 

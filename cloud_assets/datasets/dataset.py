@@ -46,12 +46,9 @@ class Dataset(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    folder: ClassVar[str]
-    """Name of its folder below the data root."""
-    title: ClassVar[str]
-    """How reports call it."""
-    how_to_get: ClassVar[str]
-    """One sentence on where to download it and what to unpack."""
+    folder: ClassVar[str]  # name of its folder below the data root
+    title: ClassVar[str]  # how reports call it
+    how_to_get: ClassVar[str]  # one sentence on where to download it and what to unpack
 
     max_skipped_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
         0.05,

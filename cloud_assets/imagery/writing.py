@@ -204,8 +204,7 @@ def _storage_full(path: Path, reason: str) -> StorageFull:
     )
 
 
-Picture = npt.NDArray[np.uint8]
-"""(4, H, W) red, green, blue, opacity."""
+Picture = npt.NDArray[np.uint8]  # (4, H, W) red, green, blue, opacity
 
 LONGEST_SIDE = 800
 _TRUE_COLOUR = ("red", "green", "blue")

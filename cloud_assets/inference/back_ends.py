@@ -19,7 +19,7 @@ from cloud_assets.inference.device import (
     choose_device,
     choose_precision,
     keep_freed_memory,
-    threads_of_each_call,
+    torch_threads,
 )
 from cloud_assets.inference.onnx_export import OnnxNetwork, import_onnxruntime, to_onnx
 from cloud_assets.patches.preprocessing import Preprocessing
@@ -191,7 +191,7 @@ def choose_back_end(
 def _verified(back_end: BackEnd, bundle: ModelBundle, parallelism: Parallelism) -> BackEnd:
     """The same back end, if its probabilities on a probe are those of PyTorch in float32."""
     probe = torch.from_numpy(_probe(bundle.card.preprocessing))
-    with torch.inference_mode(), threads_of_each_call(parallelism):
+    with torch.inference_mode(), torch_threads(parallelism.threads):
         expected, found = (class_probability(network(probe)).cpu() for network in (bundle.network(), back_end))
     difference = (expected - found).abs()
     if not (difference.max() <= _LARGEST_DIFFERENCE and difference.mean() <= _LARGEST_MEAN_DIFFERENCE):

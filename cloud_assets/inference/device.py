@@ -92,12 +92,12 @@ class Parallelism:
 
 
 @contextmanager
-def threads_of_each_call(parallelism: Parallelism) -> Iterator[None]:
-    """A context in which each call of PyTorch takes its share of the processor, not all of it."""
+def torch_threads(count: int | None) -> Iterator[None]:
+    """A context in which each call of PyTorch takes as many threads, not the whole processor; None: as before."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(parallelism.threads)
+    torch.set_num_threads(count or before)
     try:
         yield
     finally:

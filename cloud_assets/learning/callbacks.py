@@ -3,8 +3,6 @@
 import errno
 import logging
 import math
-import os
-import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -25,12 +23,11 @@ from cloud_assets.inference.bundle import StoppedBy
 from cloud_assets.learning.recipe import Optimisation
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.progress import progress_bar
-from cloud_assets.storage import atomic_file
+from cloud_assets.storage import atomic_file, link_or_copy
 
 LAST_CHECKPOINT = "last.ckpt"
 BEST_CHECKPOINT = "best.ckpt"
-_RISE = 0.3
-"""Share of a one-cycle training in which the rate rises (Smith & Topin 2017, arXiv:1708.07120)."""
+_RISE = 0.3  # share of a one-cycle training in which the rate rises (Smith & Topin 2017, arXiv:1708.07120)
 
 
 class Budget(Callback):
@@ -67,7 +64,10 @@ class Budget(Callback):
         self.done += 1
         if self.done >= self.steps:
             self.stopped_by = "steps"
-        elif self._minutes is not None and self.seconds + self._validation >= 60 * self._minutes:
+        elif self._minutes is not None and trainer.strategy.reduce_boolean_decision(
+            self.seconds + self._validation >= 60 * self._minutes,
+            all=False,  # the first clock of all ranks to say so
+        ):
             self.stopped_by = "time limit"
             logging.getLogger(__name__).warning(
                 "%s: the time limit (budget_minutes: %g) ends the training after %d of %d steps, before the learning "
@@ -207,7 +207,7 @@ class Reseed(Callback):
 
 
 class History(Callback):
-    """Keeps one row of metrics an epoch, writes them to ``history.csv``, and calls the run's ``on_epoch``."""
+    """Keeps one row of metrics an epoch, writes them to ``history.csv``, and calls the run's listeners."""
 
     def __init__(self, run: TrainingRun, budget: Budget) -> None:
         self.rows: list[dict[str, float]] = []
@@ -220,9 +220,14 @@ class History(Callback):
         metrics["seconds"] = round(self._budget.seconds, 3)
         epoch = len(self.rows)
         self.rows.append({"epoch": float(epoch), **metrics})
+        if not trainer.is_global_zero:
+            return
         with atomic_file(self._run.checkpoints / "history.csv") as path:
             counted = pd.DataFrame(self.rows).assign(epoch=range(1, epoch + 2))  # from 1 for people
             counted.to_csv(path, index=False)
+        module: Any = pl_module
+        if (picture := module.picture()) is not None:
+            self._run.on_picture(epoch, "samples", picture)
         self._run.on_epoch(epoch, metrics)
 
     def state_dict(self) -> dict[str, Any]:
@@ -235,15 +240,15 @@ class History(Callback):
 
 
 class KeepCheckpoints(Checkpoint):
-    """Saves a checkpoint an epoch, and keeps the one that was best on validation.
+    """Saves a checkpoint an epoch, keeps the one that was best on validation, and stops after epochs without a better.
 
     Unlike Lightning's ``ModelCheckpoint`` it writes both atomically, the best one first: after a kill at any moment
-    the training resumes from what is there. The budget is told of early stopping, which Lightning decides on just
-    before checkpoints are saved.
+    the training resumes from what is there. The budget is told of early stopping.
     """
 
-    def __init__(self, folder: Path, monitor: str, mode: str, budget: Budget) -> None:
+    def __init__(self, folder: Path, monitor: str, mode: str, patience: int | None, budget: Budget) -> None:
         self._folder, self._budget, self._monitor = folder, budget, monitor
+        self._patience = math.inf if patience is None else patience
         self._sign = 1.0 if mode == "max" else -1.0
         self.best_score = -math.inf
         self.best_epoch = -1
@@ -254,16 +259,21 @@ class KeepCheckpoints(Checkpoint):
         is_best = score > self.best_score
         if is_best:
             self.best_score, self.best_epoch = score, trainer.current_epoch
+        trainer.should_stop |= trainer.current_epoch - self.best_epoch >= self._patience
         if trainer.should_stop and self._budget.stopped_by is None:
             self._budget.stopped_by = "early stopping"
         last = self._folder / LAST_CHECKPOINT
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(last)  # takes part; the first rank writes
+            return
         try:
             written = self._folder / BEST_CHECKPOINT if is_best else last
             # Lightning's own writing is not atomic where temporary files lie on another file system.
             with atomic_file(written) as temporary:
                 trainer.save_checkpoint(temporary)
             if is_best:
-                _copy(written, last)
+                with atomic_file(last) as temporary:
+                    link_or_copy(written, temporary)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise StorageFull(
@@ -279,15 +289,6 @@ class KeepCheckpoints(Checkpoint):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restores them."""
         self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
-
-
-def _copy(source: Path, target: Path) -> None:
-    with atomic_file(target) as temporary:
-        temporary.unlink()
-        try:
-            os.link(source, temporary)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(source, temporary)
 
 
 class DivergenceGuard(Callback):

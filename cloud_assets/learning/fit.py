@@ -3,17 +3,22 @@
 import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import Dataset
 
+from cloud_assets.errors import InvalidRecipe
 from cloud_assets.inference.bundle import TrainingRecord
-from cloud_assets.inference.device import choose_device, choose_precision, keep_freed_memory
+from cloud_assets.inference.device import choose_device, choose_precision, keep_freed_memory, torch_threads
 from cloud_assets.learning.callbacks import (
     BEST_CHECKPOINT,
     LAST_CHECKPOINT,
@@ -26,6 +31,8 @@ from cloud_assets.learning.callbacks import (
     ProgressBar,
     Reseed,
 )
+from cloud_assets.learning.numbered_batches import EpochSampler, NumberedBatches, loader
+from cloud_assets.learning.ranks import WholeBatch, place, together, train_in_ranks
 from cloud_assets.learning.recipe import Optimisation, Recipe
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 
@@ -34,6 +41,7 @@ _LIGHTNING_PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = 
     "bf16": "bf16-mixed",
     "16": "16-mixed",
 }
+_checkpoint = partial(torch.load, map_location="cpu", weights_only=True)
 
 
 class TrainedModule(LightningModule):
@@ -42,10 +50,8 @@ class TrainedModule(LightningModule):
     Subclasses write ``training_step`` (returning the loss) and ``validation_step``, and log ``monitor`` there.
     """
 
-    monitor: ClassVar[str] = "val_iou"
-    """Validation metric by which the best epoch is chosen."""
-    mode: ClassVar[Literal["max", "min"]] = "max"
-    """Whether it should be large or small."""
+    monitor: ClassVar[str] = "val_iou"  # validation metric by which the best epoch is chosen
+    mode: ClassVar[Literal["max", "min"]] = "max"  # whether it should be large or small
 
     def __init__(self, network: nn.Module, optimisation: Optimisation) -> None:
         super().__init__()
@@ -60,6 +66,14 @@ class TrainedModule(LightningModule):
         """Weights of the network that the model keeps, once the training is over."""
         return self.network.state_dict()
 
+    def picture(self) -> bytes | None:
+        """What the network makes of some validation patches, as a PNG file, once an epoch; None for nothing."""
+        return None
+
+    def together(self, part: Tensor) -> Tensor:
+        """While training, the parts (N, …) of a batch that all ranks have, whose loss is then that of one device."""
+        return together(part) if self.training else part
+
     def to_layout(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) in the memory layout of the recipe."""
         layout = torch.channels_last if self.optimisation.channels_last else torch.contiguous_format
@@ -70,25 +84,19 @@ def build_optimiser(
     parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], optimisation: Optimisation
 ) -> torch.optim.Optimizer:
     """Makes the optimiser that a recipe names."""
-    rate, decay = optimisation.learning_rate, optimisation.weight_decay
-    betas = (optimisation.momentum, optimisation.beta2)
-    match optimisation.optimiser:
-        case "adamw":
-            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, betas=betas)
-        case "adam":
-            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, betas=betas)
-        case "radam":
-            return torch.optim.RAdam(parameters, lr=rate, weight_decay=decay, betas=betas)
-        case "sgd":
-            return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=optimisation.momentum)
-        case "rmsprop":
-            return torch.optim.RMSprop(parameters, lr=rate, weight_decay=decay, momentum=optimisation.momentum)
+    shared: Any = {"lr": optimisation.learning_rate, "weight_decay": optimisation.weight_decay}
+    name, momentum = optimisation.optimiser, optimisation.momentum
+    if name in ("sgd", "rmsprop"):
+        return {"sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop}[name](parameters, momentum=momentum, **shared)
+    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "radam": torch.optim.RAdam}
+    return kinds[name](parameters, betas=(momentum, optimisation.beta2), **shared)
 
 
 def fit(
     module: TrainedModule,
-    training: DataLoader[Any],
-    validation: DataLoader[Any],
+    training: NumberedBatches,
+    validation: Dataset[Any],
+    batches_an_epoch: int,
     recipe: Recipe,
     run: TrainingRun,
     extra_callbacks: Sequence[Callback] = (),
@@ -99,64 +107,76 @@ def fit(
     the same batches, learning rate and patience as without the interruption. Afterwards the module holds the weights
     that were best on validation.
 
+    On several devices each rank trains on its part of every batch. Losses, batch normalisation and dropout are those of
+    the whole batch, so the loss curve is that of one device up to rounding (stochastic depth excepted).
+
     Args:
         module: The family's module.
-        training: Batches; a sampler with ``set_epoch`` makes them depend on the epoch only.
-        validation: Batches.
+        training: Batches, by their number.
+        validation: Batches; several ranks share them, unless there are fewer than ranks.
+        batches_an_epoch: Training batches an epoch.
         recipe: The recipe.
         run: Workspace and callbacks.
         extra_callbacks: Lightning callbacks of the family; their state is kept with the checkpoints.
 
     Raises:
-        TrainingFailed: If the loss or the validation metric becomes infinite or not a number.
-        InvalidRecipe: If the device or precision is not available.
+        TrainingFailed: If the loss or the validation metric becomes infinite or not a number, or a rank dies.
+        InvalidRecipe: If device, precision or number of devices is not available, or the batch cannot be shared out.
     """
-    optimisation = recipe.optimisation
+    optimisation, title = recipe.optimisation, f"{run.task}/{run.variant}"
     device = choose_device(optimisation.device)
     precision = choose_precision(optimisation.precision, device)
     keep_freed_memory()
     run.checkpoints.mkdir(parents=True, exist_ok=True)
-    steps = optimisation.total_steps(len(training))
-    budget = Budget(f"{run.task}/{run.variant}", steps, optimisation.budget_minutes)
-    history = History(run, budget)
-    checkpoints = KeepCheckpoints(run.checkpoints, module.monitor, module.mode, budget)
-    callbacks: list[Callback] = [
-        budget,
-        Reseed(optimisation.seed),
-        DivergenceGuard(run.checkpoints, module.monitor),
-        history,
-        LearningRate(optimisation, budget, module.monitor, module.mode),
-        checkpoints,
-        *extra_callbacks,
-    ]
-    if (patience := optimisation.patience) is not None:
-        callbacks.append(
-            EarlyStopping(
-                module.monitor, mode=module.mode, patience=patience, check_finite=False, check_on_train_epoch_end=True
-            )
-        )
-    if optimisation.weight_averaging is not None:
-        callbacks.append(MovingAverage(optimisation.weight_averaging))
-    if run.progress:
-        callbacks.append(ProgressBar(f"{run.task}/{run.variant}", budget))
     last = run.checkpoints / LAST_CHECKPOINT
-    state = torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
-    with _quiet_lightning(), torch_threads(optimisation.threads):
-        if state is not None and state["callbacks"][budget.state_key]["stopped_by"]:
-            for callback in (budget, history, checkpoints, *extra_callbacks):
-                callback.load_state_dict(state["callbacks"].get(callback.state_key, {}))  # most keep nothing
-            seconds = state["callbacks"][budget.state_key]["seconds"]
-        else:
-            if optimisation.channels_last:
-                module.to(memory_format=torch.channels_last)
-            clip = optimisation.gradient_clip if module.automatic_optimization else None
+    state = _checkpoint(last) if last.exists() else None
+    if state is not None and state["callbacks"]["Budget"]["stopped_by"]:
+        pass
+    elif optimisation.devices > place()[1]:
+        if optimisation.batch_size % optimisation.devices:
+            shares = f"batch_size {optimisation.batch_size} is not a multiple of devices {optimisation.devices}"
+            raise InvalidRecipe(f"{shares}: each takes the same part of a batch.")
+        train = partial(fit, module, training, validation, batches_an_epoch, recipe, extra_callbacks=extra_callbacks)
+        train_in_ranks(optimisation.devices, train, run, "nccl" if device.type == "cuda" else "gloo")
+    else:
+        rank, ranks = place()
+        steps = optimisation.total_steps(batches_an_epoch)
+        budget = Budget(title, steps, optimisation.budget_minutes)
+        callbacks: list[Callback] = [
+            budget,
+            Reseed(optimisation.seed),
+            DivergenceGuard(run.checkpoints, module.monitor),
+            History(run, budget),
+            LearningRate(optimisation, budget, module.monitor, module.mode),
+            KeepCheckpoints(run.checkpoints, module.monitor, module.mode, optimisation.patience, budget),
+            *extra_callbacks,
+        ]
+        if optimisation.weight_averaging is not None:
+            callbacks.append(MovingAverage(optimisation.weight_averaging))
+        if run.progress and rank == 0:
+            callbacks.append(ProgressBar(title, budget))
+        if optimisation.channels_last:
+            module.to(memory_format=torch.channels_last)
+        sampler = EpochSampler(batches_an_epoch, rank, ranks)
+        if state is not None:
+            sampler.set_epoch(int(state["epoch"]) + 1)  # the trainer does so for every epoch but the first of a process
+        parts = replace(training, batch_size=training.batch_size // ranks)
+        checks: Any = validation
+        numbers = range(rank, len(checks), ranks) if len(checks) >= ranks else None
+        with _quiet_lightning(), torch_threads(optimisation.threads), WholeBatch() if ranks > 1 else nullcontext():
             trainer = Trainer(
                 accelerator="gpu" if device.type == "cuda" else device.type,
-                devices=1 if device.index is None or device.type == "cpu" else [device.index],
+                devices=ranks,
+                # Parts that are frozen, or judged in turn, are not used in every step; buffers are equal anyway.
+                strategy="auto"
+                if ranks == 1
+                else DDPStrategy(
+                    cluster_environment=LightningEnvironment(), find_unused_parameters=True, broadcast_buffers=False
+                ),
                 precision=_LIGHTNING_PRECISION[precision],
-                max_epochs=-(-steps // len(training)),
+                max_epochs=-(-steps // batches_an_epoch),
                 callbacks=callbacks,
-                gradient_clip_val=clip,
+                gradient_clip_val=optimisation.gradient_clip if module.automatic_optimization else None,
                 # A CPU is deterministic anyway; there the switch only makes torch fill all new memory.
                 deterministic="warn" if device.type == "cuda" else None,
                 benchmark=False,
@@ -167,40 +187,34 @@ def fit(
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,
             )
-            if state is not None and hasattr(training.sampler, "set_epoch"):
-                # The trainer does so for every epoch but the first of a process.
-                training.sampler.set_epoch(int(state["epoch"]) + 1)
-            resume = None if state is None else str(last)
-            trainer.fit(module, training, validation, ckpt_path=resume, weights_only=True)
-            seconds = budget.seconds
+            trainer.fit(
+                module,
+                loader(parts, optimisation.workers, sampler),
+                loader(checks, optimisation.workers, numbers),
+                ckpt_path=None if state is None else str(last),
+                weights_only=True,
+            )
+            trainer.strategy.barrier()  # until the last checkpoint is there
+    states = _checkpoint(last)["callbacks"]
+    for callback in extra_callbacks:
+        callback.load_state_dict(states.get(callback.state_key, {}))  # most keep nothing
+    done, history = states["Budget"], states["History"]["rows"]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-    best = torch.load(run.checkpoints / BEST_CHECKPOINT, map_location="cpu", weights_only=True)
-    module.cpu().load_state_dict(best["state_dict"])
+    module.cpu().load_state_dict(_checkpoint(run.checkpoints / BEST_CHECKPOINT)["state_dict"])
     return TrainingRecord(
         recipe=recipe.model_dump(mode="json"),
         seed=optimisation.seed,
-        epochs_run=len(history.rows),
-        best_epoch=checkpoints.best_epoch,
-        history=tuple(history.rows),
+        epochs_run=len(history),
+        best_epoch=states["KeepCheckpoints"]["best_epoch"],
+        history=tuple(history),
         patches_version=run.store.data_version,
         splits_version=run.splits.data_version,
         fingerprint=fingerprint(recipe, run.store, run.splits),
-        seconds=seconds,
-        device=f"{name}, {precision}",
-        steps_run=budget.done,
-        stopped_by=budget.stopped_by or "steps",
+        seconds=done["seconds"],
+        device=f"{name}, {precision}" + (f", {optimisation.devices} ranks" if optimisation.devices > 1 else ""),
+        steps_run=done["done"],
+        stopped_by=done["stopped_by"],
     )
-
-
-@contextmanager
-def torch_threads(count: int | None) -> Iterator[None]:
-    """Sets the number of torch threads within a block; None leaves it as it is."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
@@ -211,7 +225,7 @@ def _quiet_lightning() -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     known = (
         "does not have many workers|GPU available but not used|does not have a deterministic implementation|"
-        "isinstance.treespec, LeafSpec"
+        "isinstance.treespec, LeafSpec|recommended to use `self.log|.broadcast_buffers. is deprecated"
     )
     try:
         with warnings.catch_warnings():

@@ -1,6 +1,6 @@
 """Numbered batches, equal in any process and after any interruption; their sampler and loaders."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,8 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.inference.predictor import reflect_pad
 
-Sample = tuple[Any, ...]
-"""Arrays or numbers of one sample; a batch stacks each of them along a new first axis."""
+Sample = tuple[Any, ...]  # arrays or numbers of one sample; a batch stacks each of them along a new first axis
 
 REAL, SIMULATED = 0, 1
 """The streams that training samples are drawn from."""
@@ -27,10 +26,8 @@ class NumberedBatches(Dataset[Any]):
     so that none is seen much more often than another, however long an epoch is.
     """
 
-    batch_size: int
-    """Samples a batch."""
-    seed: int
-    """What the randomness depends on, besides the position."""
+    batch_size: int  # samples a batch
+    seed: int  # what the randomness depends on, besides the position
 
     @property
     def simulated_fraction(self) -> float:
@@ -59,8 +56,7 @@ class NumberedBatches(Dataset[Any]):
 class OrderedBatches(Dataset[Any]):
     """Validation batches: all samples in their order; the last batch may be smaller."""
 
-    batch_size: int = 1
-    """Samples a batch."""
+    batch_size: int = 1  # samples a batch
 
     @property
     def count(self) -> int:
@@ -87,10 +83,10 @@ def _stacked(samples: Sequence[Sample]) -> tuple[npt.NDArray[Any], ...]:
 
 
 class EpochSampler(Sampler[int]):
-    """Numbers the batches of an epoch, going on from epoch to epoch."""
+    """Numbers the batches of an epoch, going on from epoch to epoch; where ranks share each batch, a rank's parts."""
 
-    def __init__(self, batches: int) -> None:
-        self._batches = batches
+    def __init__(self, batches: int, rank: int = 0, ranks: int = 1) -> None:
+        self._batches, self._rank, self._ranks = batches, rank, ranks
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -102,15 +98,15 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         first = self._epoch * self._batches
-        return iter(range(first, first + self._batches))
+        return iter(range(first * self._ranks + self._rank, (first + self._batches) * self._ranks, self._ranks))
 
 
-def loader(batches: Dataset[Any], workers: int, an_epoch: int | None = None) -> DataLoader[Any]:
-    """Loads batches in as many processes (0: in the main one): in their order, or the next so many of them an epoch."""
+def loader(batches: Dataset[Any], workers: int, sampler: Iterable[int] | None = None) -> DataLoader[Any]:
+    """Loads batches in as many processes (0: in the main one): those that a sampler names, or all in their order."""
     return DataLoader(
         batches,
         batch_size=None,
-        sampler=None if an_epoch is None else EpochSampler(an_epoch),
+        sampler=sampler,
         num_workers=workers,
         persistent_workers=workers > 0,
         # Forked, a process that has used torch, OpenVINO or GDAL may hang or die.

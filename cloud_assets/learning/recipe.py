@@ -62,9 +62,15 @@ class Optimisation(BaseModel):
     precision: Precision = Field("auto", description="Arithmetic; 'auto' takes bf16 where the processor is fast at it.")
     channels_last: bool = Field(True, description="Memory layout; faster for convolutions, not for InstanceNorm.")
     device: DeviceName = Field(default="auto", description="'auto' takes an NVIDIA GPU if there is one.")
+    devices: int = Field(
+        default=1,
+        ge=1,
+        description="GPUs of this machine, or processes on its CPU, that share each batch. The result does not depend "
+        "on it beyond rounding, so it is no part of what identifies a training.",
+    )
     seed: int = Field(default=0, ge=0, description="Seed of the weights, the batches and the augmentation.")
     workers: int = Field(0, ge=0, description="Data loading processes; 0: the main one, best on one or two cores.")
-    threads: int | None = Field(default=None, ge=1, description="Threads of torch. Unset: torch decides.")
+    threads: int | None = Field(default=None, ge=1, description="Threads of torch. Unset: torch decides; one a rank.")
 
     def total_steps(self, batches_an_epoch: int) -> int:
         """Steps of the whole training."""
@@ -93,8 +99,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    family: ClassVar[str]
-    """Key in :data:`cloud_assets.families.FAMILIES`."""
+    family: ClassVar[str]  # key in :data:`cloud_assets.families.FAMILIES`
 
     if TYPE_CHECKING:
         optimisation: Optimisation

@@ -12,8 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, m
 from cloud_assets.errors import InvalidRecipe
 
 Recipe = TypeVar("Recipe", bound=BaseModel)
-Value = str | int | float | bool | None
-"""What a searched field can be set to."""
+Value = str | int | float | bool | None  # what a searched field can be set to
 
 
 class _Range(BaseModel):

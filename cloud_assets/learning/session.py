@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 
 from cloud_assets.errors import NoUsablePatches
 from cloud_assets.inference.bundle import CardSection, ModelBundle, ModelCard
-from cloud_assets.learning.fit import TrainedModule, fit, torch_threads
-from cloud_assets.learning.numbered_batches import NumberedBatches, loader
+from cloud_assets.inference.device import torch_threads
+from cloud_assets.learning.fit import TrainedModule, fit
+from cloud_assets.learning.numbered_batches import NumberedBatches
 from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.networks.specifications import NetworkSpecification
@@ -36,21 +37,15 @@ class Plan:
     module: TrainedModule
     training: NumberedBatches
     validation: Dataset[Any]
-    samples: int
-    """Training samples; unless the recipe says otherwise, an epoch is one pass over them."""
-    network: NetworkSpecification
-    """The network that the model keeps."""
-    preprocessing: Preprocessing
-    """From digital numbers to the network's input."""
-    out_channels: int
-    """Output channels of the network."""
-    patch_size: int
-    """Side of the training patches, pixels."""
+    samples: int  # training samples; unless the recipe says otherwise, an epoch is one pass over them
+    network: NetworkSpecification  # the network that the model keeps
+    preprocessing: Preprocessing  # from digital numbers to the network's input
+    out_channels: int  # output channels of the network
+    patch_size: int  # side of the training patches, pixels
     section: CardSection
     classes: tuple[str, ...] = ()
     """Names of the classes, by their index."""
-    fewest_batches: int = 20
-    """Batches of such an epoch at least: with fewer, validation would cost more than training."""
+    fewest_batches: int = 20  # batches of such an epoch at least: with fewer, validation would cost more than training
     callbacks: Sequence[Callback] = ()
     finish: Callable[[ModelBundle], ModelBundle] | None = None
     """Completes the bundle after the fit, for example with a decision threshold."""
@@ -69,8 +64,9 @@ def train_model(recipe: R, run: TrainingRun, plan: Callable[[R, TrainingRun], Pl
     steps = optimisation.steps_per_epoch or max(one_pass, made.fewest_batches)
     record = fit(
         made.module,
-        loader(made.training, optimisation.workers, steps),
-        loader(made.validation, optimisation.workers),
+        made.training,
+        made.validation,
+        steps,
         recipe,
         run,
         made.callbacks,

@@ -13,10 +13,8 @@ from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.simulation import PHYSICS_VERSION
 
-_SIMULATED = frozenset({"simulation", "clouds"})
-"""Fields of recipes that say how patches or clouds are simulated."""
-_WEIGHTS = ("encoder_weights", "weights")
-"""Fields of recipes and of network specifications that name weights."""
+_SIMULATED = frozenset({"simulation", "clouds"})  # fields of recipes that say how patches or clouds are simulated
+_WEIGHTS = ("encoder_weights", "weights")  # fields of recipes and of network specifications that name weights
 
 TRAINING_VERSION = 6
 """Raised, and never lowered, when the same recipe on the same data would give other weights than before."""
@@ -35,19 +33,15 @@ class TrainingRun:
 
     task: str
     variant: str
-    store: PatchStore
-    """The labelled patches."""
-    splits: Splits
-    """Which of them are for training and validation."""
-    workspace: Path
-    """Folder that outlives an interruption; checkpoints lie in its ``checkpoints``."""
+    store: PatchStore  # the labelled patches
+    splits: Splits  # which of them are for training and validation
+    workspace: Path  # folder that outlives an interruption; checkpoints lie in its ``checkpoints``
     on_epoch: Callable[[int, Mapping[str, float]], None] = _ignore
     """Called after each epoch with its number (from 0) and metrics."""
     on_picture: Callable[[int, str, bytes], None] = _ignore
     """Called with the number of an epoch, the name of a picture made after it, and its PNG file."""
     progress: bool = True
-    cache: Path | None = None
-    """Folder of simulated patches that several trainings share. Unset: in the workspace."""
+    cache: Path | None = None  # folder of simulated patches that several trainings share. Unset: in the workspace.
 
     @property
     def checkpoints(self) -> Path:
@@ -57,7 +51,9 @@ class TrainingRun:
 
 def fingerprint(recipe: BaseModel, store: PatchStore, splits: Splits) -> str:
     """Identifies a training by all that decides its outcome: a hash, 32 hexadecimal digits."""
-    parts = [str(TRAINING_VERSION), type(recipe).__name__, recipe.model_dump_json()]
+    # On how many devices changes nothing: a training goes on from its checkpoint on any number of them.
+    settings = recipe.model_dump_json(exclude={"optimisation": {"devices"}})
+    parts = [str(TRAINING_VERSION), type(recipe).__name__, settings]
     parts += [store.data_version, splits.data_version, *beyond_the_recipe(recipe.model_dump())]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 

@@ -44,14 +44,11 @@ if TYPE_CHECKING:
 
     from cloud_assets.tracking import Tracker
 
-STUDY = "hyperparameter_study"
-"""Name of the asset and of the MLflow run."""
+STUDY = "hyperparameter_study"  # name of the asset and of the MLflow run
 _STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 HEARTBEAT_SECONDS = 30
-_GRACE_HEARTBEATS = 4
-"""A running trial of a shared storage that is silent for so many heartbeats is run again."""
-_SQLITE_SECONDS = 120
-"""How long a process waits for the others' writes."""
+_GRACE_HEARTBEATS = 4  # a running trial of a shared storage that is silent for so many heartbeats is run again
+_SQLITE_SECONDS = 120  # how long a process waits for the others' writes
 _LOCK_SECONDS = 5.0
 _START_SECONDS = 60.0
 _IDENTITY = "cloud_assets_identity"
@@ -173,7 +170,7 @@ def run_study(
 
 def study_identity(recipe: StudyRecipe, space: SearchSpace, base: Recipe, run: TrainingRun) -> dict[str, str]:
     """What the trials of one study have in common, or could not be compared; searched fields do not count."""
-    rest = base.model_dump(mode="json")
+    rest = base.model_dump(mode="json", exclude={"optimisation": {"devices"}})
     for path in space.root:
         *parents, name = path.split(".")
         reduce(lambda place, parent: place.get(parent, {}), parents, rest).pop(name, None)
@@ -227,8 +224,7 @@ def _storage(url: str, recipe: StudyRecipe) -> "optuna.storages.RDBStorage":
     return storage
 
 
-_kept_storage = cache(_storage)
-"""For worker processes, which run many trials."""
+_kept_storage = cache(_storage)  # for worker processes, which run many trials
 
 
 def _opened_study(
@@ -281,8 +277,7 @@ class _Order:
     space: SearchSpace
     base: Recipe
     run: TrainingRun
-    killed_after: float | None
-    """Seconds after which a trial that hangs kills its process."""
+    killed_after: float | None  # seconds after which a trial that hangs kills its process
 
 
 class _Session:

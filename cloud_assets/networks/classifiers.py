@@ -16,8 +16,7 @@ from cloud_assets.errors import InvalidModel, InvalidRecipe
 from cloud_assets.networks.pretrained import hub_file, load_weights, names_match, read_weights
 
 _ALIASES: Mapping[str, str] = {"mobilenet": "mobilenetv3_large_100", "vgg16": "vgg16_bn"}
-STAGES = 4
-"""Into how many parts, of as many blocks each, a backbone is cut for staged unfreezing."""
+STAGES = 4  # into how many parts, of as many blocks each, a backbone is cut for staged unfreezing
 
 
 class ClassifierNetwork(nn.Module):

@@ -19,8 +19,7 @@ class Specification(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    fixed_multiple: ClassVar[int] = 1
-    """:attr:`size_multiple` of networks whose depth is no choice."""
+    fixed_multiple: ClassVar[int] = 1  # :attr:`size_multiple` of networks whose depth is no choice
 
     @property
     def size_multiple(self) -> int:

@@ -20,8 +20,7 @@ from cloud_assets.settings import settings
 from cloud_assets.tasks import ALL_TASKS
 from cloud_assets.tasks.task import Task
 
-CAUSE_TAG = "cloud_assets/started_by"
-"""Tag of runs that started by themselves: the schedule or sensor."""
+CAUSE_TAG = "cloud_assets/started_by"  # tag of runs that started by themselves: the schedule or sensor
 LONGEST_LOOK_SECONDS = 10.0
 OFF: Mapping[str, Any] = {"minimum_interval_seconds": 30, "default_status": dg.DefaultSensorStatus.STOPPED}
 """Arguments of sensors that look every half minute, once they are switched on."""

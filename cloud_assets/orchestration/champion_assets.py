@@ -280,8 +280,7 @@ def when_dependencies_change(optional: Sequence[str] = ()) -> dg.AutomationCondi
 
 
 DRIFT, LABELS = "drift_report", "suspicious_labels"
-LEVEL = "level"
-"""Metadata of a drift report: steady, warning or severe."""
+LEVEL = "level"  # metadata of a drift report: steady, warning or severe
 _SHOWN_ROWS = 30
 
 

@@ -23,11 +23,9 @@ if TYPE_CHECKING:
 
 MOST_BLANK = 0.6
 """Share of nearly blank patches above which something is wrong; a third is usual where scenes lie slanted in a grid."""
-COVERAGE_TOLERANCE = 1.0
-"""Percentage points by which a mask's cloud cover may differ from what its data set states."""
+COVERAGE_TOLERANCE = 1.0  # percentage points by which a mask's cloud cover may differ from what its data set states
 _LOOKED_AT = 500
-SMALLEST_CLASS = 0.02
-"""Share of a class below which it can hardly be learnt, nor its scores be believed."""
+SMALLEST_CLASS = 0.02  # share of a class below which it can hardly be learnt, nor its scores be believed
 FLOORS: Mapping[str, float] = {"iou": 0.3, "accuracy": 0.4, "auroc": 0.6, "psnr_gain": 0.0}
 """Values below which nobody would use a model, whatever baselines reach; a gate's own minimum wins."""
 SUSPICION = 0.5

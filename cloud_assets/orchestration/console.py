@@ -22,8 +22,7 @@ from cloud_assets.log_file import keep_log, log_path
 from cloud_assets.orchestration.resources import is_local
 from cloud_assets.reports.comparison import Comparison
 
-LOGGER = "progress"
-"""Key of the logger among those of the code location."""
+LOGGER = "progress"  # key of the logger among those of the code location
 _SHOWN_METRICS = 5
 _CHAMPION_STEP = "__champion"
 

@@ -15,12 +15,9 @@ if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 DEMO, SCENE_JOB = "demo", "scene_products"
-TASK_TAG = "cloud_assets/task"
-"""Tag of every run of a task; an instance lets one at a time run."""
-SCENES_TAG = "cloud_assets/scenes"
-"""Tag of every run of scenes; an instance says how many may run at once."""
-DATA = ("raw_scenes", "labeled_patches", "splits")
-"""Names of the assets of a task's data."""
+TASK_TAG = "cloud_assets/task"  # tag of every run of a task; an instance lets one at a time run
+SCENES_TAG = "cloud_assets/scenes"  # tag of every run of scenes; an instance says how many may run at once
+DATA = ("raw_scenes", "labeled_patches", "splits")  # names of the assets of a task's data
 
 
 def task_jobs(task: Task) -> list["UnresolvedAssetJobDefinition"]:

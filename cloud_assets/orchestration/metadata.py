@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from cloud_assets.inference.bundle import ModelBundle
     from cloud_assets.lifecycle.promotion import PromotionRecord
 
-Metadata = dict[str, Any]
-"""Name -> a value of ``dg.MetadataValue``, or a plain one: text, number, path, or JSON."""
+Metadata = dict[str, Any]  # name -> a value of ``dg.MetadataValue``, or a plain one: text, number, path, or JSON
 
 FIGURE_BYTES = 220_000
 """Largest inline figure: base64 makes a third more of it, and every look at the asset loads all of its figures."""

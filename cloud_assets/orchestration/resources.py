@@ -36,8 +36,7 @@ POINTER_FILE = "current.json"
 """In an object store, which has no rename: names the complete version, its files and their sizes; written last."""
 
 _TIME = "%Y%m%dT%H%M%S"
-_KEPT = timedelta(days=7)
-"""Uploads, downloads and runs that take longer do not count."""
+_KEPT = timedelta(days=7)  # uploads, downloads and runs that take longer do not count
 
 
 class Folders(dg.ConfigurableResource["Folders"]):

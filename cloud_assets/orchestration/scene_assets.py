@@ -21,13 +21,11 @@ from cloud_assets.settings import RESOURCES_TAG, settings
 from cloud_assets.tasks import ALL_TASKS
 
 GROUP = "scenes"
-SCENES = dg.DynamicPartitionsDefinition(name=GROUP)
-"""One partition a scene, named as its file or folder in the inbox."""
+SCENES = dg.DynamicPartitionsDefinition(name=GROUP)  # one partition a scene, named as its file or folder in the inbox
 RAW_SCENES = dg.AssetKey([GROUP, "raw_scenes"])
 SCENE_PRODUCTS = dg.AssetKey([GROUP, "scene_products"])
 _TAGS, _OWNERS = {"domain": "earth_observation"}, ["team:remote-sensing"]
-_VERSION = "2"
-"""Raised when products of the same options would come out differently than before."""
+_VERSION = "2"  # raised when products of the same options would come out differently than before
 _SHOWN = (
     "cloud_percentage",
     "classifier_cloud_percentage",

@@ -17,8 +17,7 @@ from cloud_assets.tasks import TASKS
 from cloud_assets.tasks.task import Task, task_files
 
 Model = TypeVar("Model", bound=BaseModel)
-Named = dict[str, dict[str, Any]]
-"""The name of a class with its settings."""
+Named = dict[str, dict[str, Any]]  # the name of a class with its settings
 
 _CLASSES: Final[Mapping[str, str]] = {
     "CloudSEN12": "cloud_assets.datasets.cloudsen12",

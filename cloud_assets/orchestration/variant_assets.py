@@ -119,8 +119,7 @@ def splits_asset(task: Task) -> dg.AssetsDefinition:
 
 
 _DATA = ("labeled_patches", "splits")
-_USE_STUDY = "use_study"
-"""Field of a trained model's configuration."""
+_USE_STUDY = "use_study"  # field of a trained model's configuration
 
 
 def model_asset(task: Task, variant: str) -> dg.AssetsDefinition:

@@ -11,8 +11,6 @@ Random reads from one memory-mapped array are 30 (uncompressed) to 140 (deflate)
 GeoTIFFs (``benchmarks/patch_reading.py``). Nothing is pickled, and opening a store reads no pixels.
 """
 
-import os
-import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD
 from cloud_assets.errors import InvalidData
 from cloud_assets.patches.recipe import IMAGES, PatchRecipe
+from cloud_assets.storage import link_or_copy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,12 +168,7 @@ class PatchStore:
         """Puts the store's files into another folder, as hard links where the file system allows it, else as copies."""
         directory.mkdir(parents=True, exist_ok=True)
         for name in (*(f"{array}.npy" for array in self.array_names), "index.parquet", "store.json"):
-            target = directory / name
-            target.unlink(missing_ok=True)
-            try:
-                os.link(self.directory / name, target)
-            except OSError:
-                shutil.copyfile(self.directory / name, target)
+            link_or_copy(self.directory / name, directory / name)
 
     def summary(self) -> dict[str, Any]:
         """Counts, sizes and mean coverage, for reports and metadata."""

@@ -42,8 +42,7 @@ class Evaluator(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    family: ClassVar[str]
-    """Key in :data:`cloud_assets.families.FAMILIES`."""
+    family: ClassVar[str]  # key in :data:`cloud_assets.families.FAMILIES`
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -106,8 +106,7 @@ class Interval:
     estimate: float  # the value on the test split itself
     low: float
     high: float
-    confidence: float
-    """Share of repetitions whose interval would hold the true value, e.g. 0.95."""
+    confidence: float  # share of repetitions whose interval would hold the true value, e.g. 0.95.
     groups: int  # how many scenes were resampled; an interval from fewer than about 10 is a rough guide
     unit: str = "scenes"  # what was resampled
 

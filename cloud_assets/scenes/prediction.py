@@ -21,7 +21,7 @@ from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource
 from cloud_assets.imagery.saturation import Saturation
 from cloud_assets.imagery.tiling import ArrayReader, Tiling
 from cloud_assets.inference.bundle import ModelBundle, ModelCard
-from cloud_assets.inference.device import Parallelism, threads_of_each_call
+from cloud_assets.inference.device import Parallelism, torch_threads
 from cloud_assets.inference.drift_reference import image_features
 from cloud_assets.inference.predictor import Predictor
 from cloud_assets.scenes.planning import SceneModels, SceneOptions, fitted_preprocessing
@@ -126,7 +126,7 @@ def predict_array(
     if (saturation := Saturation.of(dn, profile, own)) is not None:
         dn = saturation.completed(dn)
     share = Parallelism.of_machine()
-    with threads_of_each_call(share):
+    with torch_threads(share.threads):
         return family.predict_picture(predictor, ArrayReader(dn, profile), grid, chosen, share)
 
 

@@ -23,7 +23,7 @@ from cloud_assets.imagery.writing import (
     storage_errors,
     write_cog,
 )
-from cloud_assets.inference.device import threads_of_each_call
+from cloud_assets.inference.device import torch_threads
 from cloud_assets.scenes.planning import (
     SceneModels,
     SceneOptions,
@@ -149,7 +149,7 @@ def _produce(
         scratch = folder / "scratch"
         scratch.mkdir()
         work = SceneWork(plan.source, plan.radar, models, options, scratch, progress)
-        with threads_of_each_call(work.share):
+        with torch_threads(work.share.threads):
             for make in dict.fromkeys(step.make for step in plan.steps):
                 make(work)
         products = _record(plan, work, directory)

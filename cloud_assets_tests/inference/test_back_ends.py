@@ -10,7 +10,7 @@ from cloud_assets.errors import BackEndUnavailable
 from cloud_assets.inference import back_ends
 from cloud_assets.inference.back_ends import TorchBackEnd, choose_back_end, class_probability
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.device import Parallelism, choose_precision, threads_of_each_call
+from cloud_assets.inference.device import Parallelism, choose_precision, torch_threads
 from cloud_assets.networks.shipped import SIMULATION_MODEL
 from cloud_assets.networks.specifications import UNet
 from cloud_assets_tests.scenes.fakes import make_bundle
@@ -150,7 +150,7 @@ def test_little_work_does_not_wait_for_a_conversion(bundle, monkeypatch):
 
 def test_threads_are_shared_out_and_given_back():
     before = torch.get_num_threads()
-    with threads_of_each_call(Parallelism(2, 3)):
+    with torch_threads(Parallelism(2, 3).threads):
         assert torch.get_num_threads() == 3
     assert torch.get_num_threads() == before
     share = Parallelism.of_machine()

@@ -24,10 +24,8 @@ class Pictures:
 
     store: PatchStore
     indices: npt.NDArray[np.int64]
-    channels: Sequence[int]
-    """Which of its bands, in the order of the network."""
-    size: int | None = None
-    """Larger pictures are reduced to this edge; None leaves them as they are."""
+    channels: Sequence[int]  # which of its bands, in the order of the network
+    size: int | None = None  # larger pictures are reduced to this edge; None leaves them as they are
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -46,20 +44,15 @@ class NormalBatches(NumberedBatches):
     """Training batches: images (N, C, H, W) float32 and :func:`cloud_target` (N, H, W) uint8."""
 
     real: Pictures
-    simulated: Pictures | None
-    """Simulated cloud-free pictures, if any are mixed in."""
-    fraction: float
-    """The probability of taking one of them."""
+    simulated: Pictures | None  # simulated cloud-free pictures, if any are mixed in
+    fraction: float  # the probability of taking one of them
     compositor: CloudCompositor | None
     """Lays simulated clouds over pictures; None where only untouched pictures are wanted."""
-    clouded_fraction: float
-    """Over this share of them."""
+    clouded_fraction: float  # over this share of them
     preprocessing: Preprocessing
     augmenter: Augmenter
-    crop: int | None
-    """Side of random crops, pixels; None for whole pictures."""
-    multiple: int
-    """Height and width are padded to multiples of this."""
+    crop: int | None  # side of random crops, pixels; None for whole pictures
+    multiple: int  # height and width are padded to multiples of this
 
     def sample(self, stream: int, position: int) -> Sample:
         """Image and target of one picture."""
@@ -88,8 +81,7 @@ class NormalChecks(OrderedBatches):
     compositor: CloudCompositor | None
     """Lays simulated clouds, the same in each epoch; None where only untouched pictures are wanted."""
     preprocessing: Preprocessing
-    multiple: int
-    """Height and width are padded to multiples of this."""
+    multiple: int  # height and width are padded to multiples of this
 
     @cached_property
     def _items(self) -> list[tuple[Pictures, int, CloudCompositor | None]]:

@@ -24,10 +24,8 @@ _WINDOW, _WHITE = 7, 0.4
 class LabelledScores:
     """Scores of pictures whose class is known."""
 
-    score: Scores
-    """(N,) more is more anomalous."""
-    is_anomalous: npt.NDArray[np.bool_]
-    """(N,) the truth."""
+    score: Scores  # (N,) more is more anomalous
+    is_anomalous: npt.NDArray[np.bool_]  # (N,) the truth
 
     @property
     def normal(self) -> Scores:

@@ -12,8 +12,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from cloud_assets.families.anomaly.recipe import AnomalySection, LatentReference
 from cloud_assets.networks.autoencoders import Autoencoder
 
-_SMALLEST_WINDOW = 11
-"""Edge of the window of structural similarity, pixels."""
+_SMALLEST_WINDOW = 11  # edge of the window of structural similarity, pixels
 RECONSTRUCTION: Final[Mapping[str, str]] = {
     "rmse": "root mean square error of the reconstruction, scaled reflectance 0…1",
     "mae": "mean absolute error of the reconstruction, scaled reflectance 0…1",
@@ -30,10 +29,8 @@ UNITS: Final[Mapping[str, str]] = {**RECONSTRUCTION, **DISCRIMINATION}
 class Score(NamedTuple):
     """One method's answer to N pictures: ``error_map`` is of the score's unit, 0 without data."""
 
-    score: Tensor
-    """(N,) float32; more is more anomalous."""
-    error_map: Tensor
-    """(N, H, W) float32."""
+    score: Tensor  # (N,) float32; more is more anomalous
+    error_map: Tensor  # (N, H, W) float32
 
 
 def reconstruction_scores(

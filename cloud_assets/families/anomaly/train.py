@@ -40,8 +40,7 @@ from cloud_assets.patches.statistics import band_positions, fitted_preprocessing
 from cloud_assets.simulation.clouds import CLEAR_SKY
 
 _CLOUD_FIELDS = 48
-_CHECKED_SHARE = 0.15
-"""Share of the simulated cloud-free pictures that is kept for validation."""
+_CHECKED_SHARE = 0.15  # share of the simulated cloud-free pictures that is kept for validation
 
 
 class ReconstructionModule(TrainedModule):
@@ -60,7 +59,9 @@ class ReconstructionModule(TrainedModule):
 
     def _logged(self, name: str, batch: tuple[Tensor, Tensor]) -> Tensor:
         loss = self.loss(*batch)
-        self.log(name, loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        self.log(
+            name, loss.detach(), on_step=False, on_epoch=True, sync_dist=not self.training, batch_size=len(batch[0])
+        )
         return loss
 
     def loss(self, images: Tensor, target: Tensor) -> Tensor:
@@ -68,7 +69,8 @@ class ReconstructionModule(TrainedModule):
         valid = (target != UNLABELLED).unsqueeze(1)
         images = self.to_layout(images)
         squares = F.mse_loss(self.network(images).float(), images, reduction="none")
-        return (squares * valid).sum() / (valid.sum() * images.shape[1]).clamp_min(1)
+        total, count = (self.together(part.sum()[None]).sum() for part in (squares * valid, valid))
+        return total / (count * images.shape[1]).clamp_min(1)
 
 
 class DiscriminationModule(ReconstructionModule):
@@ -80,7 +82,8 @@ class DiscriminationModule(ReconstructionModule):
 
     def loss(self, images: Tensor, target: Tensor) -> Tensor:
         """Focal and Dice loss of images (N, C, H, W); ``target`` (N, H, W): 1 cloud, 0 none, 255 without data."""
-        loss: Tensor = self.criterion(self.network(self.to_layout(images)), target.long())
+        logits = self.network(self.to_layout(images))
+        loss: Tensor = self.criterion(self.together(logits.float()), self.together(target.long()))
         return loss
 
 

@@ -68,11 +68,13 @@ class ClassificationModule(TrainedModule):
         images, labels, covers = batch
         network: Any = self.network
         features = network.features(self.to_layout(images))
-        loss = self._loss(network.head(features), labels)
+        loss = self._loss(self.together(network.head(features).float()), self.together(labels))
         if self.cover_head is not None:
             if features.ndim != 4:
                 raise InvalidRecipe(f"cover_map needs a convolutional backbone, not {self.recipe.network.backbone}.")
-            loss = loss + self.recipe.loss.cover_map * cover_loss(self.cover_head(features.float()), covers)
+            loss = loss + self.recipe.loss.cover_map * cover_loss(
+                self.together(self.cover_head(features.float())), self.together(covers)
+            )
         self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(images))
         return loss
 
@@ -83,7 +85,7 @@ class ClassificationModule(TrainedModule):
         head = self.recipe.network.head
         probability = class_probability(logits, head).cpu().numpy()
         self.metrics.update(torch.from_numpy(decide(probability, head)).to(labels.device), labels)
-        self.log("val_loss", self._loss(logits, labels), on_epoch=True, batch_size=len(images))
+        self.log("val_loss", self._loss(logits, labels), on_epoch=True, sync_dist=True, batch_size=len(images))
 
     def on_validation_epoch_end(self) -> None:
         """Logs them."""

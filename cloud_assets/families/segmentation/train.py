@@ -67,7 +67,8 @@ class SegmentationModule(TrainedModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch."""
         images, truth = batch
-        loss: Tensor = self.loss(self.network(self.to_layout(images)), truth.long())
+        logits = self.network(self.to_layout(images))
+        loss: Tensor = self.loss(self.together(logits.float()), self.together(truth.long()))
         self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(images))
         return loss
 
@@ -87,7 +88,7 @@ class SegmentationModule(TrainedModule):
         self.cloud_metrics.update(is_cloud.long(), cloud_truth)
         if len(self.class_metrics):
             self.class_metrics.update(probability.argmax(dim=1), truth)
-        self.log("val_loss", self.loss(logits, truth), on_epoch=True, batch_size=len(images))
+        self.log("val_loss", self.loss(logits, truth), on_epoch=True, sync_dist=True, batch_size=len(images))
 
     def on_validation_epoch_end(self) -> None:
         """Logs them."""

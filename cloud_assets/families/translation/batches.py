@@ -25,10 +25,8 @@ class Pairs:
     """The pairs of a store as a translation model sees them; each tuple is of radar, then optical."""
 
     store: PatchStore
-    roles: tuple[str, str]
-    """Names of the roles in the store."""
-    channels: tuple[list[int], list[int]]
-    """Which bands of each, in the order of the network."""
+    roles: tuple[str, str]  # names of the roles in the store
+    channels: tuple[list[int], list[int]]  # which bands of each, in the order of the network
     scaling: tuple[Preprocessing, Preprocessing]
 
     @classmethod
@@ -86,18 +84,13 @@ class TrainingPairs(NumberedBatches):
     """
 
     pairs: Pairs
-    indices: npt.NDArray[np.int64]
-    """Rows of the training split."""
+    indices: npt.NDArray[np.int64]  # rows of the training split
     known: npt.NDArray[np.int64]
     """Those of them that unpaired batches know as pairs; every second sample is one of them."""
-    augmenter: Augmenter
-    """Flips them, both sensors alike where they are paired."""
-    is_paired: bool
-    """Whether the optical patch is of the same place as the radar patch, or of another."""
-    crop: int | None
-    """Side of random crops, pixels; None for whole patches."""
-    multiple: int
-    """Height and width are mirrored up to multiples of this."""
+    augmenter: Augmenter  # flips them, both sensors alike where they are paired
+    is_paired: bool  # whether the optical patch is of the same place as the radar patch, or of another
+    crop: int | None  # side of random crops, pixels; None for whole patches
+    multiple: int  # height and width are mirrored up to multiples of this
 
     def sample(self, stream: int, position: int) -> Sample:
         """Radar and optical picture, their validity, and whether they are of the same place."""
@@ -131,10 +124,8 @@ class WholePairs(OrderedBatches):
     """Validation batches of the same form: whole pairs in their order."""
 
     pairs: Pairs
-    indices: npt.NDArray[np.int64]
-    """Rows of the store."""
-    multiple: int
-    """Height and width are mirrored up to multiples of this; what is added is not valid."""
+    indices: npt.NDArray[np.int64]  # rows of the store
+    multiple: int  # height and width are mirrored up to multiples of this; what is added is not valid
 
     @property
     def count(self) -> int:

@@ -29,12 +29,10 @@ HEADLINE = (
     "psnr_gain", "psnr", "ssim", "ms_ssim", "rmse", "mae", "r2", "sam", "ndvi_rmse", "ndvi_correlation",
 )  # fmt: skip
 MODEL, MEAN_COLOUR, LINEAR = "model", "mean colour", "linear regression"
-_CLIP = (-25.0, 0.0)
-"""Backscatter is clipped to this before the regression, dB."""
+_CLIP = (-25.0, 0.0)  # backscatter is clipped to this before the regression, dB
 
 Floats = npt.NDArray[np.float32]
-Rule = Callable[[Floats], Floats]
-"""(N, 2, H, W) backscatter in dB -> (N, K, H, W) reflectance."""
+Rule = Callable[[Floats], Floats]  # (N, 2, H, W) backscatter in dB -> (N, K, H, W) reflectance
 
 
 def evaluate(recipe: TranslationEvaluation, run: EvaluationRun) -> Evaluation:

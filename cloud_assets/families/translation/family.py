@@ -15,8 +15,7 @@ from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.doubts import Doubts, without_masks
 from cloud_assets.reports.predictions import predict_patches
 
-_ODD_PAIR = 2.0
-"""Robust standard deviations above the median error from which a pair is listed."""
+_ODD_PAIR = 2.0  # robust standard deviations above the median error from which a pair is listed
 
 
 class TranslationFamily(Family):

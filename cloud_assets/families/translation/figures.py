@@ -45,8 +45,7 @@ _SIDE = 1.75
 _RADAR_RANGE = (-25.0, 0.0)
 _SMALLEST_RANGE = 0.05
 _ERROR_RANGE = 0.1
-_GAP = 4
-"""Pixels between the panels of a training's sample pictures."""
+_GAP = 4  # pixels between the panels of a training's sample pictures
 
 
 def translation_figures(

@@ -19,12 +19,10 @@ from torchmetrics.functional.image import (
 )
 from torchmetrics.image import PeakSignalNoiseRatio
 
-Pictures = npt.NDArray[np.float32]
-"""(N, C, H, W) reflectance."""
+Pictures = npt.NDArray[np.float32]  # (N, C, H, W) reflectance
 Flags = npt.NDArray[np.bool_]
 
-HISTOGRAM_EDGES = np.linspace(0, 1, 401)
-"""Of the reflectance histograms."""
+HISTOGRAM_EDGES = np.linspace(0, 1, 401)  # of the reflectance histograms
 _SMALLEST_FOR_SCALES = 176
 """Pixels a side that five scales with a window of 11 need: 11 must be left after four halvings."""
 _SMALL = 1e-3

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from cloud_assets.bands import vegetation_positions
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families.translation.batches import WholePairs
+from cloud_assets.families.translation.figures import sample_picture
 from cloud_assets.families.translation.recipe import Translation
 from cloud_assets.learning.fit import TrainedModule, build_optimiser
+from cloud_assets.learning.ranks import own_part, together
 from cloud_assets.networks.generators import fix_statistics
 from cloud_assets.patches.preprocessing import Preprocessing
 
@@ -25,9 +27,10 @@ they are of the same place (N, 1, 1, 1)."""
 
 
 def mean_where(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean of (N, C, H, W) values over the valid (N, 1, H, W) pixels; 0 without any."""
+    """Mean of (N, C, H, W) values over the valid (N, 1, H, W) pixels of all ranks; 0 without any."""
     weight = valid.expand_as(values).to(values.dtype)
-    return (values * weight).sum() / weight.sum().clamp_min(1)
+    total, count = (together(part.sum()[None]).sum() for part in (values * weight, weight))
+    return total / count.clamp_min(1)
 
 
 def least_squares(verdict: Tensor, is_real: bool) -> Tensor:
@@ -57,22 +60,15 @@ def frequency_distance(made: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
 class Translated:
     """A batch and what the generators made of it; pictures (N, …, H, W) are scaled to [-1, 1]."""
 
-    optical: Tensor
-    """True optical pictures."""
-    observed: Tensor
-    """(N, 1, H, W), their validity."""
-    known: Tensor
-    """(N, 1, H, W), the same where the radar picture is of the same place, else 0."""
-    made: Tensor
-    """Optical pictures made of the radar pictures."""
-    ndvi: Tensor
-    """(N, 1 or 0, H, W), NDVI predicted beside them."""
-    judged: dict[str, tuple[Tensor, Tensor]]
-    """True and made pictures that a discriminator tells apart, by its name."""
+    optical: Tensor  # true optical pictures
+    observed: Tensor  # (N, 1, H, W), their validity
+    known: Tensor  # (N, 1, H, W), the same where the radar picture is of the same place, else 0
+    made: Tensor  # optical pictures made of the radar pictures
+    ndvi: Tensor  # (N, 1 or 0, H, W), NDVI predicted beside them
+    judged: dict[str, tuple[Tensor, Tensor]]  # true and made pictures that a discriminator tells apart, by its name
     reproduced: dict[str, list[tuple[Tensor, Tensor, Tensor]]]
     """Made pictures that should be true ones, these, and their validity, by the loss that compares them."""
-    optical_back: Tensor | None = None
-    """Optical pictures made of the radar pictures that were made of them."""
+    optical_back: Tensor | None = None  # optical pictures made of the radar pictures that were made of them
 
 
 class TranslationModule(TrainedModule):
@@ -155,7 +151,7 @@ class TranslationModule(TrainedModule):
             self._step(others[0], judged)
             logged["train_discriminator_loss"] = judged
         detached = {name: value.detach() for name, value in logged.items()}
-        self.log_dict(detached, on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        self.log_dict(detached, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch[0]))
 
     def _step(self, optimiser: Any, loss: Tensor) -> None:
         optimiser.zero_grad()
@@ -237,7 +233,8 @@ class TranslationModule(TrainedModule):
         parts = []
         for name, discriminator in self.discriminators.items():
             true, made = pictures.judged[name]
-            shown = self.pools[name].exchange(made.detach())
+            # Every rank keeps the same pool, that of one device: their torch generators are seeded alike.
+            shown = own_part(self.pools[name].exchange(together(made.detach())))
             parts.append(
                 0.5 * (least_squares(discriminator(true)[0], True) + least_squares(discriminator(shown)[0], False))
             )
@@ -268,6 +265,10 @@ class TranslationModule(TrainedModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs mean squared error, PSNR and mean absolute error in reflectance, and how much pictures differ."""
+        counts = torch.tensor([[self._squared, self._absolute, self._count, self._patches]], dtype=torch.float64)
+        self._squared, self._absolute, self._count, self._patches = together(counts.to(self.device)).sum(dim=0).tolist()
+        moments = torch.from_numpy(np.stack(self._moments))[None].to(self.device)
+        self._moments = [*together(moments).sum(dim=0).cpu().numpy()]
         mean_squared = max(self._squared / max(self._count, 1), 1e-12)
         self.log("val_loss", mean_squared)
         self.log("val_psnr", -10 * float(np.log10(mean_squared)))
@@ -280,10 +281,13 @@ class TranslationModule(TrainedModule):
             self.log("val_response", float(np.sqrt(max(made, 0.0) / max(true, 1e-12))))
 
     def _forget_validation(self) -> None:
-        self._squared = self._absolute = self._count = 0.0
-        self._patches = 0
+        self._squared = self._absolute = self._count = self._patches = 0.0
         self._moments: list[Any] = [0.0, 0.0]
         self.shown = []
+
+    def picture(self) -> bytes | None:
+        """Some validation patches: radar, made, true."""
+        return sample_picture(self.shown) if self.shown else None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the pools."""

@@ -12,8 +12,7 @@ from cloud_assets.families.translation.recipe import TranslationSection
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.predictor import Predictor, check_input, reflect_pad
 
-_FEW_PIXELS = 64
-"""So few pixels may all be above 0 dB without being linear power: bright roofs are."""
+_FEW_PIXELS = 64  # so few pixels may all be above 0 dB without being linear power: bright roofs are
 
 
 class TranslationPredictor(Predictor):

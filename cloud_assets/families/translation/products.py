@@ -33,8 +33,7 @@ from cloud_assets.inference.bundle import ModelCard
 from cloud_assets.inference.predictor import Predictor
 
 _LARGEST_WINDOW_IN_FULL_PRECISION = 512
-_LARGEST_OVERLAP = 0.25
-"""Of a window."""
+_LARGEST_OVERLAP = 0.25  # of a window
 _REFLECTANCE = "reflectance"
 
 

@@ -16,7 +16,6 @@ from torch import nn
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import InvalidRecipe, TrainingFailed
 from cloud_assets.families.translation.batches import Pairs, TrainingPairs, WholePairs
-from cloud_assets.families.translation.figures import sample_picture
 from cloud_assets.families.translation.module import TranslationModule
 from cloud_assets.families.translation.recipe import Translation, TranslationSection
 from cloud_assets.inference.bundle import ModelBundle
@@ -26,8 +25,7 @@ from cloud_assets.networks.pretrained import load_weights, read_weights
 from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.statistics import band_positions, band_statistics, fitted_preprocessing
 
-_SUBSTITUTES = 16
-"""Training patches that replace an empty validation split."""
+_SUBSTITUTES = 16  # training patches that replace an empty validation split
 _SCALED_TO = (-1.0, 1.0)
 _SMALLEST_RESPONSE = 0.02
 _LARGEST_FALL = 6.0
@@ -94,7 +92,7 @@ def _plan(recipe: Translation, run: TrainingRun) -> Plan:
         out_channels=len(target.bands) + int(recipe.loss.ndvi > 0),
         patch_size=recipe.crop or run.store.roles[pairs.roles[0]].shape[1],
         section=section,
-        callbacks=[*([] if monitor is None else [monitor]), SamplePictures(run)],
+        callbacks=[] if monitor is None else [monitor],
         finish=None if monitor is None else partial(_with_reason, section, monitor),
     )
 
@@ -179,19 +177,3 @@ class CollapseMonitor(Callback):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Goes on watching."""
         vars(self).update(state_dict)
-
-
-class SamplePictures(Callback):
-    """After each epoch hands the run a picture of some validation patches: radar, made, true.
-
-    The module keeps the patches in ``shown``, (radar, made, true) of (C, H, W) on the network's scale each.
-    """
-
-    def __init__(self, run: TrainingRun) -> None:
-        self._run = run
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Makes the picture."""
-        shown: Any = pl_module.shown
-        if shown:
-            self._run.on_picture(trainer.current_epoch, "samples", sample_picture(shown))
