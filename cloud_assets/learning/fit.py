@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -85,11 +85,15 @@ def build_optimiser(
 ) -> torch.optim.Optimizer:
     """Makes the optimiser that a recipe names."""
     shared: Any = {"lr": optimisation.learning_rate, "weight_decay": optimisation.weight_decay}
-    name, momentum = optimisation.optimiser, optimisation.momentum
-    if name in ("sgd", "rmsprop"):
-        return {"sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop}[name](parameters, momentum=momentum, **shared)
-    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "radam": torch.optim.RAdam}
-    return kinds[name](parameters, betas=(momentum, optimisation.beta2), **shared)
+    if optimisation.optimiser in ("sgd", "rmsprop"):
+        shared["momentum"] = optimisation.momentum
+    else:
+        shared["betas"] = (optimisation.momentum, optimisation.beta2)
+    kinds: dict[str, type[torch.optim.Optimizer]] = {
+        "adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "radam": torch.optim.RAdam, "sgd": torch.optim.SGD,
+        "rmsprop": torch.optim.RMSprop,
+    }  # fmt: skip
+    return kinds[optimisation.optimiser](parameters, **shared)
 
 
 def fit(

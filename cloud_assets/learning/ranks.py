@@ -138,7 +138,7 @@ def _work(
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     os.environ |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback, **os.environ}
     os.environ["LOCAL_RANK"] = str(rank)  # with it, Lightning starts no processes
-    dist.init_process_group(backend, store=dist.FileStore(meeting, count), rank=rank, world_size=count)
+    dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=count)
     if connection is None:
         _LOGGER.addHandler(logging.NullHandler())  # the first rank says the same
     else:

@@ -266,18 +266,15 @@ class TranslationModule(TrainedModule):
     def on_validation_epoch_end(self) -> None:
         """Logs mean squared error, PSNR and mean absolute error in reflectance, and how much pictures differ."""
         counts = torch.tensor([[self._squared, self._absolute, self._count, self._patches]], dtype=torch.float64)
-        self._squared, self._absolute, self._count, self._patches = together(counts.to(self.device)).sum(dim=0).tolist()
-        moments = torch.from_numpy(np.stack(self._moments))[None].to(self.device)
-        self._moments = [*together(moments).sum(dim=0).cpu().numpy()]
-        mean_squared = max(self._squared / max(self._count, 1), 1e-12)
+        squared, absolute, count, patches = together(counts.to(self.device)).sum(dim=0).tolist()
+        own = torch.from_numpy(np.stack(self._moments))[None].to(self.device)
+        moments = together(own).sum(dim=0).cpu().numpy()
+        mean_squared = max(squared / max(count, 1), 1e-12)
         self.log("val_loss", mean_squared)
         self.log("val_psnr", -10 * float(np.log10(mean_squared)))
-        self.log("val_mae", self._absolute / max(self._count, 1))
-        if self._patches > 1:
-            made, true = (
-                float(np.mean(squares / self._patches - np.square(sums / self._patches)))
-                for sums, squares in self._moments
-            )
+        self.log("val_mae", absolute / max(count, 1))
+        if patches > 1:
+            made, true = (float(np.mean(squares / patches - np.square(sums / patches))) for sums, squares in moments)
             self.log("val_response", float(np.sqrt(max(made, 0.0) / max(true, 1e-12))))
 
     def _forget_validation(self) -> None:
