@@ -160,6 +160,8 @@ def released(bundle: ModelBundle) -> ModelBundle:
     changed = card.model_copy(
         update={
             "network": card.network.model_copy(update={"encoder_weights": "none"}),
+            # It learnt under suns of any height; scenes are read as corrected for it, where it is known: sun_angle.py.
+            "preprocessing": card.preprocessing.model_copy(update={"instrument": "landsat8_toa"}),
             "training": card.training.model_copy(update={"recipe": recipe}),
         }
     )

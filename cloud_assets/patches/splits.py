@@ -83,7 +83,7 @@ class GroupedSplit(BaseModel):
         if not chosen.any():
             found = sorted(index["label_type"].dropna().unique())
             raise NoUsablePatches(
-                f"no patch has a label of {self.label_types}; there are {', '.join(found) or 'none'}."
+                f"no patch has a label of {', '.join(self.label_types)}; there are: {', '.join(found) or 'none'}."
             )
         table = index.loc[chosen, ["patch_id"]].assign(
             position=np.flatnonzero(chosen),

@@ -122,7 +122,7 @@ def test_bad_pairs_are_skipped_with_their_reasons(tmp_path: Path, tree: Path, se
     assert "blank" in reasons["p9"]
     assert "float32" in reasons["p10"]
     assert "damaged" in reasons["ROIs1868_summer_146_p202"]
-    assert "cannot be read" in reasons[f"{WINTER}_1_p31"]
+    assert "missing, truncated or no raster" in reasons[f"{WINTER}_1_p31"]
     assert len(reasons) == 12
 
 

@@ -18,4 +18,9 @@ def test_a_card_of_another_family_is_refused(name: str) -> None:
 def test_older_cards_have_no_border_and_other_steps_have_sections_of_their_own() -> None:
     section = SegmentationSection.of(make_card(details={"cloud_classes": [1], "training_reference": {"bands": []}}))
     assert section == SegmentationSection(cloud_classes=(1,), test_time_augmentation=False, mirrored_border=0)
-    assert section.details() == {"cloud_classes": [1], "test_time_augmentation": False, "mirrored_border": 0}
+    assert section.details() == {
+        "cloud_classes": [1],
+        "test_time_augmentation": False,
+        "mirrored_border": 0,
+        "outline_metres": 0.0,
+    }

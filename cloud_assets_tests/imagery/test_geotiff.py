@@ -179,7 +179,7 @@ def test_radar_in_linear_power_is_told_from_decibels(tmp_path):
 def test_files_that_are_no_scene(tmp_path):
     truncated = write_geotiff(tmp_path / "cut.tif", np.zeros((4, 200, 200), np.uint16) + 7)
     truncated.write_bytes(truncated.read_bytes()[:100_000])
-    with pytest.raises(InvalidData, match=r"cut\.tif .*truncated"):
+    with pytest.raises(InvalidData, match=r"cut\.tif: .*truncated"):
         open_scene(truncated, instrument="landsat8_l1")
     (tmp_path / "text.tif").write_text("hello")
     with pytest.raises(InvalidData, match=r"text\.tif"):

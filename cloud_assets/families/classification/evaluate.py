@@ -99,7 +99,7 @@ def _scored(recipe: ClassificationEvaluation, run: EvaluationRun, split: str) ->
         found[position], probability[position] = answer["class"][0], answer["class_probability"][0]
     answered = np.flatnonzero(found != _REFUSED)
     if not len(answered):
-        raise NoUsablePatches(f"the model refused all samples of the {split} split: look at their pixels.")
+        raise NoUsablePatches(f"the model refused all {len(windows)} samples of the {split} split: look at them.")
     kept = replace(windows.subset(answered), refused=windows.refused + len(windows) - len(answered))
     return kept, Answers(kept.labels, found[answered], probability[answered])
 

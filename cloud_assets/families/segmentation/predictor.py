@@ -55,7 +55,9 @@ class SegmentationPredictor(Predictor):
         padded = self._padded(pixels)
         shape = (max(self.card.out_channels, 2), *padded.shape[2:])
         answer = self.decided(self._in_batches(padded, self._probability, shape)[..., rows, columns], valid)
-        return {**answer, "mask": np.stack([self.outlined(mask, self.outline_radius()) for mask in answer["mask"]])}
+        for mask in answer["mask"]:
+            mask[:] = self.outlined(mask, self.outline_radius())
+        return answer
 
     def network_input(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """See :meth:`Predictor.network_input`."""
