@@ -91,8 +91,8 @@ class SegmentationPredictor(Predictor):
 
     def outline_radius(self, pixel_metres: float | None = None) -> float:
         """Pixels by which masks grow; without a size of pixels by that of the instrument, and 0 if it has none."""
-        own = INSTRUMENTS[self.card.preprocessing.instrument].find(self.card.bands[0]).resolution_m
-        metres = pixel_metres or own
+        profile = INSTRUMENTS[self.card.preprocessing.instrument]
+        metres = pixel_metres or profile.find(self.card.bands[0]).resolution_m
         return self._outline_metres / metres if metres else 0.0
 
     def outlined(self, mask: npt.NDArray[np.uint8], radius: float) -> npt.NDArray[np.uint8]:

@@ -110,10 +110,7 @@ def _at_or_above(counts: npt.NDArray[np.int64]) -> tuple[Curve, Curve]:
 
 
 def _f_score(precision: Curve, recall: Curve, beta: float) -> Curve:
-    weighted = beta**2 * precision + recall
-    score: Curve = np.divide(
-        (1 + beta**2) * precision * recall, weighted, out=np.zeros_like(weighted), where=weighted > 0
-    )
+    score: Curve = (1 + beta**2) * precision * recall / np.maximum(beta**2 * precision + recall, 1e-12)
     return score
 
 
