@@ -90,6 +90,12 @@ PARTS: Mapping[str, Part] = {
     "training_speed": Part("--network unet --busy --threads 1", "--network unet --steps 2 --rounds 1", 6),
     "autoencoder_cost": Part("--threads 1", "--size 64 --batch 2 --threads 1", 6),
     "scene_throughput": Part("--side 10980 --rounds 1", "--side 1024 --rounds 1 --seconds 2", 8),
+    "frontier": Part(
+        f"--data {{data}} --picture {ROOT / 'docs' / 'images' / 'frontier.png'}",
+        "--data {data} --side 512 --rounds 1 --picture {work}/quick/frontier.png",
+        20,
+        ("38-cloud", "oncloudn"),
+    ),
     "scaling_model": Part(f"--figure {ROOT / 'docs' / 'images' / 'scaling.png'}", "", 1, seed="none"),
     "scene_picture": Part(
         f"{{data}}/{_SCENE} --instrument landsat8_l1 --out {ROOT / 'docs' / 'images' / 'scene_and_mask.png'}",

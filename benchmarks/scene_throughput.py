@@ -126,7 +126,7 @@ def _make(arguments: argparse.Namespace) -> dict[str, float]:
     from cloud_assets.networks.specifications import EfficientNetUNet
 
     for side in (arguments.side, arguments.small_side):
-        _write_scene(arguments.folder / f"{side}.tif", side)
+        write_scene(arguments.folder / f"{side}.tif", side)
     torch.manual_seed(0)
     card = _card()
     network = EfficientNetUNet().build(card.in_channels, card.out_channels, pretrained=False)
@@ -134,7 +134,7 @@ def _make(arguments: argparse.Namespace) -> dict[str, float]:
     return {}
 
 
-def _write_scene(path: Path, side: int) -> None:
+def write_scene(path: Path, side: int) -> None:
     """A scene of soft clouds over noisy ground, deflated in blocks as the archives deliver them."""
     import rasterio
     import rasterio.shutil

@@ -1,0 +1,207 @@
+"""Cloud masks: how good on real labels against how fast on a whole scene and with how much memory, with the peers.
+
+    python benchmarks/frontier.py --data FOLDER [--models name=reference ...] [--back-ends auto ...]
+
+``name=reference`` is a model as `cloud-assets predict --model` takes it (a folder, ``simulation``, …); each is measured
+with each back end, or with its own where it is given: ``name=reference,back-end``. Quality is the mean cloud IoU over
+FOLDER's labelled pictures (operating_points.py says which and what they weigh; our operating points and the threshold
+on brightness were chosen on them). Time is that of one synthetic scene end to end, from the file to the mask's file:
+each method in a process of its own, all of them once a round, the median of the rounds; with --busy processor time over
+the cores instead of the clock. Memory is the peak over what the process held with its model loaded, and in all.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from measuring import apart, measured
+from operating_points import BANDS, DECIDING, Pictures, real_sets
+from peers import PEERS, installed, mask_file
+from real_masks import Rule, rules, scores
+from scene_throughput import write_scene
+
+from cloud_assets.lifecycle.model_references import load_model
+from cloud_assets.scenes.planning import SceneOptions
+from cloud_assets.scenes.prediction import Model, predict_array, predict_scene
+
+SHIPPED = ("simulation=simulation",)
+_OTHER_NAMES = {"brightness": "threshold on brightness"}
+_WARM_UP = 256
+
+
+def main() -> None:
+    """Scores, measures, prints and draws."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="Folder with 38-cloud/ and oncloudn/; without it speed alone.")
+    parser.add_argument("--models", nargs="+", default=SHIPPED, metavar="NAME=REFERENCE[,BACK_END]")
+    parser.add_argument("--back-ends", nargs="+", default=["auto"])
+    parser.add_argument("--peers", nargs="*", default=installed(), help="Default: all that are installed.")
+    parser.add_argument("--side", type=int, default=2048, help="Pixels of the scene's side.")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--busy", action="store_true", help="Processor time instead of the clock.")
+    parser.add_argument("--workspace", type=Path, default=Path("real_patches"))
+    parser.add_argument("--picture", type=Path, help="Where the picture goes.")
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(_measure(*options.measure)))
+        return
+    methods = chosen(options.models, options.back_ends) | {name: (name, "") for name in options.peers}
+    times = timed(methods, options.side, options.rounds)
+    quality = scored(methods, options.data, options.workspace) if options.data else {}
+    rows = table(methods, times, quality, busy=options.busy)
+    for row in (list(rows[0]), *([str(cell) for cell in row.values()] for row in rows)):
+        print(*row, sep=" | ")
+    if options.picture is not None:
+        draw(rows, options.picture)
+
+
+def chosen(models: Sequence[str], back_ends: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Name -> reference and back end."""
+    found = {}
+    for text in models:
+        name, _, reference = text.rpartition("=")
+        place, _, own = reference.partition(",")
+        for back_end in (own,) if own else back_ends:
+            shown = name or place
+            found[shown if own or back_end == "auto" else f"{shown}, {back_end}"] = (place, back_end)
+    return found
+
+
+def timed(methods: Mapping[str, tuple[str, str]], side: int, rounds: int) -> dict[str, dict[str, Any]]:
+    """What masking one scene takes by each method: medians."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
+    with tempfile.TemporaryDirectory() as folder:
+        for one in (side, _WARM_UP):
+            write_scene(Path(folder) / f"{one}.tif", one)
+        for _ in range(rounds):
+            for name, (reference, back_end) in methods.items():
+                line = apart(__file__, "--measure", reference, back_end, Path(folder) / f"{side}.tif")
+                found[name].append(json.loads(line))
+    numbers = ("seconds", "cpu", "peak", "total")
+    return {
+        name: {
+            **taken[0],
+            "megapixels": side**2 / 1e6,
+            **{key: float(np.median([one[key] for one in taken])) for key in numbers},
+        }
+        for name, taken in found.items()
+    }
+
+
+def _measure(reference: str, back_end: str, scene: str) -> dict[str, Any]:
+    """One method on one scene, after a small one: it is loaded then, its buffers are there."""
+    path = Path(scene)
+    small = path.parent / f"{_WARM_UP}.tif"
+    if reference in PEERS:
+        masking = PEERS[reference][0]()
+        mask_file(masking, small, path.parent / "small_mask.tif")
+        return {**measured(lambda: mask_file(masking, path, path.parent / "mask.tif")), "ran": ""}
+    options = SceneOptions(back_end=back_end, products=("mask",), accept_other_level=True, overwrite=True)
+    model = load_model(reference, device="cpu")
+    ready = model.for_scenes(options, path.stat().st_size)  # as many megapixels as make any conversion worth it
+    known = {"bands": BANDS, "instrument": "sentinel2_l1c"}
+    predict_scene(ready, small, path.parent / "small", options, **known)
+    made = []
+    taken = measured(lambda: made.append(predict_scene(ready, path, path.parent / "products", options, **known)))
+    return {**taken, "ran": made[0].back_end}
+
+
+def scored(methods: Mapping[str, tuple[str, str]], data: Path, workspace: Path) -> dict[str, dict[str, float]]:
+    """Cloud IoU of each method over each set of labelled pictures; of those that read other bands there is none."""
+    sets = dict(real_sets(data, workspace))
+    found = {_OTHER_NAMES.get(name.split()[0], name): rule for name, rule in rules([], sets["38-cloud"]).items()}
+    for name, (reference, back_end) in methods.items():
+        if reference not in PEERS:
+            found[name] = partial(_mask, load_model(reference, device="cpu"), back_end)
+    return {name: _scores(found[name], sets) for name in methods if name in found}
+
+
+def _scores(rule: Rule, sets: Mapping[str, Pictures]) -> dict[str, float]:
+    return {name: scores(rule, pictures)[0] for name, pictures in sets.items()}
+
+
+def _mask(model: Model, back_end: str, dn: npt.NDArray[Any], instrument: str) -> npt.NDArray[np.uint8]:
+    options = SceneOptions(back_end=back_end, accept_other_level=True)
+    return predict_array(model, dn, BANDS, instrument=instrument, options=options)["mask"]
+
+
+def table(
+    methods: Mapping[str, tuple[str, str]],
+    times: Mapping[str, Mapping[str, Any]],
+    quality: Mapping[str, Mapping[str, float]],
+    *,
+    busy: bool,
+) -> list[dict[str, str]]:
+    """One row a method, the fastest first."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    rows = []
+    for name in methods:
+        took, found = times[name], quality.get(name, {})
+        pace = (took["cpu"] / cores if busy else took["seconds"]) / took["megapixels"]
+        rows.append(
+            {
+                "method": name,
+                "mean cloud IoU": f"{mean_iou(found):.3f}" if found else "–",
+                **{f"IoU {part}": f"{found[part]:.3f}" if found else "–" for part in next(iter(quality.values()), {})},
+                "seconds a megapixel": f"{pace:.3f}",
+                "processor seconds a megapixel": f"{took['cpu'] / took['megapixels']:.3f}",
+                "MB over the model": f"{took['peak']:.0f}",
+                "MB in all": f"{took['total']:.0f}",
+                "ran": took["ran"] or "as it comes",
+            }
+        )
+    return sorted(rows, key=lambda row: float(row["seconds a megapixel"]))
+
+
+def mean_iou(found: Mapping[str, float]) -> float:
+    """The mean over the sets that decide."""
+    return sum(weight * found[part] for part, weight in DECIDING.items())
+
+
+def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
+    """Time a megapixel (logarithmic) against IoU; what has none is a line; dots grow with memory."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    peers = set(PEERS)
+    figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
+    places = [(float(row["seconds a megapixel"]), row["mean cloud IoU"], row) for row in rows]
+    for seconds, iou, row in places:
+        colour = "tab:grey" if row["method"] in peers else "tab:blue"
+        if iou == "–":
+            axes.axvline(seconds, color=colour, linestyle=":")
+            axes.annotate(
+                f"{row['method']} (speed only)", (seconds, 0.02), xycoords=("data", "axes fraction"), rotation=90,
+                ha="right", va="bottom", fontsize=8, color=colour,
+            )  # fmt: skip
+            continue
+        size = 20 + float(row["MB in all"]) / 10
+        axes.scatter(seconds, float(iou), s=size, color=colour, alpha=0.75, linewidths=0)
+        label = f"{row['method']}\n{seconds:.2f} s, {float(row['MB in all']) / 1000:.1f} GB"
+        axes.annotate(label, (seconds, float(iou)), xytext=(8, 6), textcoords="offset points", fontsize=8)
+    best = [
+        (seconds, float(iou))
+        for seconds, iou, _ in places
+        if iou != "–" and all(other == "–" or float(other) <= float(iou) for s, other, _ in places if s <= seconds)
+    ]
+    axes.step(*zip(*best, strict=True), where="post", color="tab:blue", alpha=0.4) if best else None
+    axes.set(xscale="log", xlabel="seconds a megapixel, end to end (less is better)")
+    axes.set(ylabel="mean cloud IoU, real labels (more is better)")
+    axes.margins(0.2, 0.15)
+    axes.grid(alpha=0.3, which="both")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+if __name__ == "__main__":
+    main()
