@@ -176,12 +176,14 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     peers = set(PEERS)
     figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
     places = [(float(row["seconds a megapixel"]), row["mean cloud IoU"], row) for row in rows]
+    speed_alone = [row["method"] for _, iou, row in places if iou == "–"]
     for seconds, iou, row in places:
         colour = "tab:grey" if row["method"] in peers else "tab:blue"
         if iou == "–":
             axes.axvline(seconds, color=colour, linestyle=":")
             axes.annotate(
-                f"{row['method']} (speed only)", (seconds, 0.02), xycoords=("data", "axes fraction"), rotation=90,
+                f"{row['method']} (speed only)", (seconds, 0.02 + 0.4 * (speed_alone.index(row["method"]) % 2)),
+                xycoords=("data", "axes fraction"), rotation=90,
                 ha="right", va="bottom", fontsize=8, color=colour,
             )  # fmt: skip
             continue
