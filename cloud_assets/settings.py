@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from cloud_assets.errors import InvalidRecipe
@@ -36,10 +36,8 @@ def _zone(name: str) -> str:
     return name
 
 
-class StepResources(BaseModel):
+class StepResources(BaseModel, frozen=True, extra="forbid"):
     """What a step needs of one node of a Ray cluster, which starts it where that much is free."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     num_cpus: float = Field(1, gt=0)  # without any, Ray starts what it is given on the head node and does not count it
     num_gpus: float = Field(0, ge=0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cloud_assets.datasets.samples import SYNTHETIC_MARKER
 from cloud_assets.datasets.samples.sample_writer import write_sample
@@ -41,10 +41,8 @@ class Collection:
     notes: list[str] = field(default_factory=list)
 
 
-class Dataset(BaseModel, ABC):
+class Dataset(BaseModel, ABC, frozen=True, extra="forbid"):
     """A data set in its published layout. Fields are the options that a run's configuration may set."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: ClassVar[str]  # name of its folder below the data root
     title: ClassVar[str]  # how reports call it

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from cloud_assets.datasets.scene import Grid
 from cloud_assets.errors import InvalidRecipe
@@ -22,10 +22,8 @@ DEFAULT_PATCH = 256  # side of windows for models whose card names no patch size
 _OVERLAP_OF_PATCHES = 4  # windows of models that know one patch size overlap by this part of it
 
 
-class ProductSettings(BaseModel):
+class ProductSettings(BaseModel, frozen=True, extra="forbid"):
     """How products are made: what the functions of the families may read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     window: int = Field(1024, ge=32, description="Largest side of the windows of segmentation, pixels.")
     overlap: int = Field(32, ge=0, description="Smallest overlap of neighbouring windows, pixels.")

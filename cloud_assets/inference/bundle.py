@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from cloud_assets.errors import InvalidModel
 from cloud_assets.networks.specifications import NetworkSpecification
@@ -26,20 +26,16 @@ StoppedBy = Literal["steps", "time limit", "early stopping"]
 """What ended a training: its budget of steps, its time limit, or the lack of progress on validation."""
 
 
-class Threshold(BaseModel):
+class Threshold(BaseModel, frozen=True, extra="forbid"):
     """A decision threshold and where it comes from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float = Field(description="Decide for the positive class at or above this value.")
     method: str = Field(description="How it was chosen, e.g. 'largest cloud IoU on the validation split'.")
     unit: str = Field(description="What is compared with it, e.g. 'cloud probability'.")
 
 
-class TrainingRecord(BaseModel):
+class TrainingRecord(BaseModel, frozen=True, extra="forbid"):
     """How a model was trained, from which data."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: dict[str, Any] = Field(description="The recipe, as JSON.")
     seed: int
@@ -55,10 +51,8 @@ class TrainingRecord(BaseModel):
     stopped_by: StoppedBy | None = Field(None, description="What ended the training. Unset in older cards.")
 
 
-class ModelCard(BaseModel):
+class ModelCard(BaseModel, frozen=True, extra="forbid", protected_namespaces=()):
     """What a model is, what it takes, how its output is decided, and how it came about."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     schema_version: Literal[1] = 1
     task: str
@@ -89,10 +83,8 @@ class ModelCard(BaseModel):
         return self.model_dump(mode="json", include=decisive | {"details"})
 
 
-class CardSection(BaseModel):
+class CardSection(BaseModel, frozen=True, extra="ignore"):
     """A typed view of a part of a card's ``details``: what only one family, or one step after training, needs."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     @classmethod
     def of(cls, card: ModelCard) -> Self:

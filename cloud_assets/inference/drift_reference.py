@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from cloud_assets.errors import InvalidModel
 from cloud_assets.inference.bundle import CardSection, ModelCard
@@ -17,14 +17,12 @@ SCHEMA_VERSION = 2  # 1 held band statistics only, which tell nothing about how 
 Columns = dict[str, tuple[float, ...]]
 
 
-class TrainingReference(BaseModel):
+class TrainingReference(BaseModel, frozen=True, extra="forbid"):
     """Statistics of the labelled data that a model was trained, chosen and tested with.
 
     Single patches are kept, not one histogram of all pixels: pixels of a scene resemble each other, so only the spread
     from scene to scene tells whether a new scene is unusual.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[2] = 2
     bands: tuple[str, ...] = Field(description="The model's bands.")

@@ -1,6 +1,6 @@
 """Settings and record of a model's export; torch-free."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cloud_assets.inference.bundle import CardSection
 
@@ -8,10 +8,8 @@ NETWORK_FILE = "network.onnx"
 INT8_FILE = "network.int8.onnx"
 
 
-class ExportRecipe(BaseModel):
+class ExportRecipe(BaseModel, frozen=True, extra="forbid"):
     """How a model is exported."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     opset: int = Field(18, ge=17, description="Version of the ONNX operator set.")
     parity_inputs: int = Field(32, ge=1, description="Inputs on which both networks have to agree.")
@@ -20,10 +18,8 @@ class ExportRecipe(BaseModel):
     calibration_inputs: int = Field(64, ge=1, description="Training patches that 8-bit ranges are measured on.")
 
 
-class ExportRecord(BaseModel):
+class ExportRecord(BaseModel, frozen=True, extra="forbid"):
     """What was exported, and how equal it is; part of the exported model's card."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str = NETWORK_FILE
     opset: int

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cloud_assets.errors import NoUsablePatches
 
@@ -28,10 +28,8 @@ _FEWEST_GROUPS = 4
 _SMALLEST_SPREAD = 1e-9
 
 
-class DriftRecipe(BaseModel):
+class DriftRecipe(BaseModel, frozen=True, extra="forbid"):
     """How drift is distinguished from chance."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     resamples: int = Field(999, ge=99, le=100_000, description="Batches drawn from the reference to tell the usual.")
     warning: float = Field(

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cloud_assets.errors import (
     AlreadyRunning,
@@ -54,10 +54,8 @@ SEEN_FILE = "seen_groups.json"
 _FEWEST = 2
 
 
-class PromotionRecord(BaseModel):
+class PromotionRecord(BaseModel, frozen=True, extra="forbid"):
     """What was decided, and why."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str
     variant: str = Field(description="The champion's variant.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cloud_assets.errors import InvalidModel, InvalidRecipe, NoUsablePatches
 from cloud_assets.families import family_of
@@ -29,10 +29,8 @@ CAPTIONS = {
 }
 
 
-class SuspicionRecipe(BaseModel):
+class SuspicionRecipe(BaseModel, frozen=True, extra="forbid"):
     """How many labels are looked at and shown."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     patches: int = Field(1000, ge=1, description="Most patches to look at; those not learnt from come first.")
     listed: int = Field(200, ge=1, description="Most patches in the list.")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
 
@@ -11,14 +11,12 @@ IMAGES = "images"
 """Name of the one role that single-image tasks have; pairs name their own, for example ``sar`` and ``optical``."""
 
 
-class PatchRecipe(BaseModel):
+class PatchRecipe(BaseModel, frozen=True, extra="forbid"):
     """How scenes become patches.
 
     A *role* is one array of the patch store. Most tasks have the single role ``images`` and only give ``bands``;
     tasks on co-registered pairs give ``roles`` instead.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bands: tuple[str, ...] = Field((), description="Bands of the images, native (B04) or common (red) names, in order.")
     roles: Mapping[str, tuple[str, ...]] = Field(

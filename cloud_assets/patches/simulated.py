@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.errors import InvalidData, InvalidRecipe
@@ -23,10 +23,8 @@ from cloud_assets.worker_processes import map_in_processes
 NOTE = "Simulated pixels: land, clouds, shadows and sensor are made up, no satellite saw them."
 
 
-class SimulationOrder(BaseModel):
+class SimulationOrder(BaseModel, frozen=True, extra="forbid"):
     """Everything that decides about the pixels of a series of simulated patches."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     instrument: str = Field(description="Instrument whose digital numbers are simulated.")
     bands: tuple[str, ...] = Field(min_length=1, description="Band names, native or common, in channel order.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from cloud_assets.errors import InvalidData, InvalidRecipe, NoUsablePatches
 from cloud_assets.patches.store import PatchStore
@@ -29,10 +29,8 @@ Flags = npt.NDArray[np.bool_]
 _MOST_FOLDS = 20  # resolution of the fractions: 0.15 is three of twenty folds
 
 
-class GroupedSplit(BaseModel):
+class GroupedSplit(BaseModel, frozen=True, extra="forbid"):
     """How patches are divided into training, validation and test without cutting a group."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     by: str = Field("group", description="Index column whose values no two splits may share.")
     stratify: Literal["cloud_percentage", "label"] | None = Field(

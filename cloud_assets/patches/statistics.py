@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.errors import InvalidRecipe, NoUsablePatches, UnknownBand
@@ -33,10 +33,8 @@ _LIMITS: Final[Mapping[str, tuple[float, float]]] = {"reflectance": (-0.25, 2.0)
 _MOST_OUTSIDE = 0.01
 
 
-class BandStatistics(BaseModel):
+class BandStatistics(BaseModel, frozen=True, extra="forbid"):
     """Statistics of each band in physical units; every tuple has one entry a band."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bands: tuple[str, ...]
     unit: str  # reflectance, dB

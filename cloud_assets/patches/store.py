@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD
 from cloud_assets.errors import InvalidData
@@ -35,10 +35,8 @@ COVERAGE_NAMES: Final = MappingProxyType(
 """How the columns ``<name>_percentage`` of the index name the cloud codes."""
 
 
-class Role(BaseModel):
+class Role(BaseModel, frozen=True, extra="forbid"):
     """What one array of a store holds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bands: tuple[str, ...]  # in channel order, as the recipe named them
     instrument: str  # that the digital numbers belong to
@@ -47,10 +45,8 @@ class Role(BaseModel):
     shape: tuple[int, int, int]  # (C, H, W) of a patch
 
 
-class StoreManifest(BaseModel):
+class StoreManifest(BaseModel, frozen=True, extra="forbid"):
     """The content of ``store.json``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1  # of the folder's layout
     dataset: str

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cloud_assets.errors import InvalidReport
 from cloud_assets.reports.evaluation import TRIVIAL_RULES, Evaluation
@@ -31,10 +31,8 @@ class Decision:
     reason: str  # one sentence for the log, the registry's tag and the asset's metadata
 
 
-class Gate(BaseModel):
+class Gate(BaseModel, frozen=True, extra="forbid"):
     """The rule by which variants are ranked and champions are chosen."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     metric: str = Field(description="Name of the metric that decides, as in metrics.json.")
     mode: Literal["max", "min"] = Field("max", description="Whether more or less of the metric is better.")

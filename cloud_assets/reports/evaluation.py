@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from cloud_assets.errors import InvalidReport, NoUsablePatches
 from cloud_assets.reports.figures import learning_curves
@@ -37,10 +37,8 @@ _PREFIXES["baseline_"] = "trivial baseline"
 _FEW_SCENES = 10
 
 
-class Evaluator(BaseModel):
+class Evaluator(BaseModel, frozen=True, extra="forbid"):
     """How a task's models are evaluated: plain data, torch-free; the family that it names evaluates by it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: ClassVar[str]  # key in :data:`cloud_assets.families.FAMILIES`
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD
 from cloud_assets.errors import InvalidRecipe
@@ -201,10 +201,8 @@ _SIDEWAYS_EXPONENT = (1.1, 1.6)
 they have between blocks of five; ten real ones have a third to a fifth."""
 
 
-class CloudRecipe(BaseModel):
+class CloudRecipe(BaseModel, frozen=True, extra="forbid"):
     """Ranges that simulated clouds are drawn from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     none: float = Field(0.28, ge=0, description="Weight of a cloudless sky.")
     cumulus: float = Field(0.16, ge=0, description="Weight of scattered small clouds with sharp edges.")

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import BaseModel, Field, TypeAdapter, field_validator
 
 from cloud_assets.simulation.random_fields import Shape, cells, fractal_field, fractal_fields, level, soften
 from cloud_assets.simulation.ranges import Interval, Scale, chance, log_uniform
@@ -55,10 +55,8 @@ _LARGEST_REFLECTANCE = 0.98
 _SURFACE_COUNTS, _COUNT_CHANCES = (1, 2, 3, 4), (0.3, 0.35, 0.2, 0.15)
 
 
-class GroundRecipe(BaseModel):
+class GroundRecipe(BaseModel, frozen=True, extra="forbid"):
     """Ranges that simulated ground is drawn from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     pixel_metres: Scale = Field((10.0, 60.0), description="Ground sampling distance in metres.")
     biomes: tuple[str, ...] = Field(VARIED, min_length=1, description="Landscapes to draw from.")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.simulation import spectra
@@ -21,10 +21,8 @@ _HAZE_UNEVENNESS = (0.0, 0.35)
 _HAZE_SLOPE = (3.6, 4.4)
 
 
-class SimulationRecipe(BaseModel):
+class SimulationRecipe(BaseModel, frozen=True, extra="forbid"):
     """Everything that a simulated patch is drawn from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     ground: GroundRecipe = Field(default_factory=GroundRecipe)
     clouds: CloudRecipe = Field(default_factory=CloudRecipe)

@@ -6,7 +6,7 @@ products have, about 4.4 (Oliver & Quegan, Understanding Synthetic Aperture Rada
 """
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cloud_assets.simulation.ground import SOILS, Ground
 from cloud_assets.simulation.random_fields import fractal_field
@@ -19,10 +19,8 @@ _TEXTURE_GAIN = 1.5
 _WATERS = ("water", "green water", "turbid water", "lagoon", "glint")
 
 
-class RadarRecipe(BaseModel):
+class RadarRecipe(BaseModel, frozen=True, extra="forbid"):
     """Ranges of the radar and of what it alone sees."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     looks: float = Field(4.4, gt=0, description="Equivalent number of looks of the speckle.")
     wind_db: Interval = Field((-2.0, 5.0), description="What wind adds to the backscatter of water.")

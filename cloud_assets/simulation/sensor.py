@@ -17,7 +17,7 @@ from importlib.resources import files
 from typing import Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cloud_assets.simulation.random_fields import Shape, level
 from cloud_assets.simulation.ranges import Interval, Scale, chance, log_uniform, uniform
@@ -28,10 +28,8 @@ _DETECTORS = {(row["instrument"], row["band"]): row for row in csv.DictReader(_T
 """By instrument and the common name of a band."""
 
 
-class SensorRecipe(BaseModel):
+class SensorRecipe(BaseModel, frozen=True, extra="forbid"):
     """Ranges of a sensor's properties; probabilities say how often a step happens at all."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     gain_spread: float = Field(0.015, ge=0, description="Spread of the calibration factor of single bands.")
     offset_spread: float = Field(0.003, ge=0, description="Spread of the offset of single bands, reflectance.")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.datasets.scene import SceneCatalog
@@ -21,10 +21,8 @@ Integers = npt.NDArray[np.int64]
 _CANDIDATES = 6  # windows drawn a window that is kept, so that there is a choice when classes are evened out
 
 
-class CoverageClasses(BaseModel):
+class CoverageClasses(BaseModel, frozen=True, extra="forbid"):
     """Classes by percentage of cloud; a boundary belongs to the class above it, 100 % to the last."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     boundaries: tuple[Annotated[float, Field(gt=0, lt=100)], ...] = Field(
         (25.0, 50.0, 75.0), min_length=1, description="Percentages between the classes, rising."

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families.classification.coverage_labels import CoverageClasses
@@ -14,10 +14,8 @@ from cloud_assets.reports.evaluation import Evaluator
 from cloud_assets.simulation.patch import SimulationRecipe
 
 
-class ClassificationLoss(BaseModel):
+class ClassificationLoss(BaseModel, frozen=True, extra="forbid"):
     """Cross entropy over the classes; with an ordinal head over the boundaries between them (CORN)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_weights: Literal["balanced", "none"] = Field(
         "balanced", description="'balanced': each class weighs as much as any other, however rare it is."
@@ -33,13 +31,11 @@ class ClassificationLoss(BaseModel):
     )
 
 
-class Unfreezing(BaseModel):
+class Unfreezing(BaseModel, frozen=True, extra="forbid"):
     """When the backbone's parts begin to learn; only of use with pretrained weights.
 
     ``gradual`` frees one of four parts after the other, the last one first (Howard & Ruder 2018, arXiv:1801.06146).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schedule: Literal["none", "head_first", "gradual"] = Field(
         "none",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.reports.statistics import COUNT_COLUMNS, Counts, confusion_counts
@@ -38,10 +38,8 @@ _METRICS = {
 }
 
 
-class Cloud38StitchedScenes(BaseModel):
+class Cloud38StitchedScenes(BaseModel, frozen=True, extra="forbid"):
     """How 38-Cloud's test scenes are scored officially."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     threshold: float = Field(12 / 255, ge=0, lt=1, description="Cloud where the probability is larger.")
     patch_size: int = Field(384, ge=1, description="Edge of the data set's patches in pixels.")

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.inference.bundle import CardSection
@@ -33,10 +33,8 @@ _NEED_PAIRS = ("paired_l1", "paired_l2", "ndvi", "perceptual")
 """Losses that compare pictures of the same place; a few pairs are enough for all but the last."""
 
 
-class TranslationLoss(BaseModel):
+class TranslationLoss(BaseModel, frozen=True, extra="forbid"):
     """Weights of the parts of the generators' loss; a part with weight 0 costs nothing, not even its networks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     adversarial: float = Field(default=1.0, ge=0, description="To be taken for real (least squares, arXiv:1611.04076).")
     cycle: float = Field(default=10.0, ge=0, description="To come back to the same picture after there and back, L1.")
