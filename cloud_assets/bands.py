@@ -5,13 +5,15 @@ Band names are an instrument's own ("B04", "VV"); common names are those of the 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from cloud_assets.errors import InvalidRecipe, UnknownBand
 
@@ -156,86 +158,12 @@ def _without_leading_zero(name: str) -> str:
     return re.sub(r"^b0+(?=\d)", "b", name)
 
 
-def _bands(*rows: tuple[str, str, float, float | None]) -> tuple[Band, ...]:
-    return tuple(Band(*row) for row in rows)
+def _instruments() -> Iterator[Instrument]:
+    content = yaml.safe_load(files(__package__).joinpath("bands.yaml").read_text(encoding="utf-8"))
+    for name, row in content["instruments"].items():
+        rows, absent = content["bands"][row.pop("bands")], row.pop("without", ())
+        yield Instrument(name, tuple(Band(*band) for band in rows if band[0] not in absent), **row)
 
 
-_SENTINEL2 = _bands(
-    ("B01", "coastal", 442.7, 60.0),
-    ("B02", "blue", 492.7, 10.0),
-    ("B03", "green", 559.8, 10.0),
-    ("B04", "red", 664.6, 10.0),
-    ("B05", "rededge071", 704.1, 20.0),
-    ("B06", "rededge075", 740.5, 20.0),
-    ("B07", "rededge078", 782.8, 20.0),
-    ("B08", "nir", 832.8, 10.0),
-    ("B8A", "nir08", 864.7, 20.0),
-    ("B09", "nir09", 945.1, 60.0),
-    ("B10", "cirrus", 1373.5, 60.0),
-    ("B11", "swir16", 1613.7, 20.0),
-    ("B12", "swir22", 2202.4, 20.0),
-)
-_SENTINEL2_SURFACE = tuple(band for band in _SENTINEL2 if band.name != "B10")
-_LANDSAT8_SURFACE = _bands(
-    ("B1", "coastal", 443.0, 30.0),
-    ("B2", "blue", 482.0, 30.0),
-    ("B3", "green", 561.4, 30.0),
-    ("B4", "red", 654.6, 30.0),
-    ("B5", "nir", 864.7, 30.0),
-    ("B6", "swir16", 1608.9, 30.0),
-    ("B7", "swir22", 2200.7, 30.0),
-)
-_LANDSAT8 = (*_LANDSAT8_SURFACE, Band("B8", "pan", 589.5, 15.0), Band("B9", "cirrus", 1373.4, 30.0))
-# Landsat 4 and 5 Thematic Mapper, and the Enhanced Thematic Mapper Plus of Landsat 7 (Chander et al. 2009, table 1).
-_TM = _bands(
-    ("B1", "blue", 485.0, 30.0),
-    ("B2", "green", 569.0, 30.0),
-    ("B3", "red", 660.0, 30.0),
-    ("B4", "nir", 840.0, 30.0),
-    ("B5", "swir16", 1676.0, 30.0),
-    ("B7", "swir22", 2223.0, 30.0),
-)
-_ETM_SURFACE = _bands(
-    ("B1", "blue", 483.0, 30.0),
-    ("B2", "green", 560.0, 30.0),
-    ("B3", "red", 662.0, 30.0),
-    ("B4", "nir", 835.0, 30.0),
-    ("B5", "swir16", 1648.0, 30.0),
-    ("B7", "swir22", 2206.0, 30.0),
-)
-_ETM = (*_ETM_SURFACE, Band("B8", "pan", 706.0, 15.0))
-_RADAR = _bands(("VV", "vv", 55.466e6, 10.0), ("VH", "vh", 55.466e6, 10.0))
-_PICTURE = _bands(("red", "red", 660.0, None), ("green", "green", 560.0, None), ("blue", "blue", 485.0, None))
-
-_PREVIEW_WHITE: Final = 0.4  # the reflectance at which the project's 8-bit previews are white
-
-INSTRUMENTS: Final[Mapping[str, Instrument]] = MappingProxyType(
-    {
-        instrument.name: instrument
-        for instrument in (
-            # Harmonised: products of baseline 04.00 and later carry an offset of -0.1, read from their metadata.
-            Instrument("sentinel2_l1c", _SENTINEL2, "reflectance", 1e-4, 0.0, 0, 65535, "uint16"),
-            Instrument("sentinel2_l2a", _SENTINEL2_SURFACE, "reflectance", 1e-4, 0.0, 0, 65535, "uint16"),
-            # Reflective bands only, before the sun-angle correction (Landsat 8 Data Users Handbook, section 5.2).
-            Instrument("landsat8_l1", _LANDSAT8, "reflectance", 2e-5, -0.1, 0, 65535, "uint16", is_sun_corrected=False),
-            # The same numbers after it: scenes whose metadata tell the height of the sun.
-            Instrument("landsat8_toa", _LANDSAT8, "reflectance", 2e-5, -0.1, 0, 65535, "uint16"),
-            # Level 1 squeezed into 8 bits, white for white: 255 stands for 65535.
-            Instrument(
-                "landsat8_l1_8bit", _LANDSAT8, "reflectance", 2e-5 * 257, -0.1, 0, None, "uint8", is_sun_corrected=False
-            ),
-            Instrument("landsat8_l2", _LANDSAT8_SURFACE, "reflectance", 2.75e-5, -0.2, 0, 65535, "uint16"),
-            # Level 1 comes in 8 bits with a scale of its own a scene; readers hand out Landsat 8's numbers.
-            Instrument("landsat_tm_l1", _TM, "reflectance", 2e-5, -0.1, 0, 65535, "uint16", is_sun_corrected=False),
-            Instrument("landsat_tm_toa", _TM, "reflectance", 2e-5, -0.1, 0, 65535, "uint16"),
-            Instrument("landsat_tm_l2", _TM, "reflectance", 2.75e-5, -0.2, 0, 65535, "uint16"),
-            Instrument("landsat_etm_l1", _ETM, "reflectance", 2e-5, -0.1, 0, 65535, "uint16", is_sun_corrected=False),
-            Instrument("landsat_etm_toa", _ETM, "reflectance", 2e-5, -0.1, 0, 65535, "uint16"),
-            Instrument("landsat_etm_l2", _ETM_SURFACE, "reflectance", 2.75e-5, -0.2, 0, 65535, "uint16"),
-            # Backscatter is kept in decibels, as the analysis-ready products give it.
-            Instrument("sentinel1_grd", _RADAR, "dB", 1.0, 0.0, float("nan"), None, "float32"),
-            Instrument("rgb_8bit", _PICTURE, "reflectance", _PREVIEW_WHITE / 255, 0.0, 0, None, "uint8"),
-        )
-    }
-)
-"""Every instrument the project reads, by key."""
+INSTRUMENTS: Final[Mapping[str, Instrument]] = MappingProxyType({each.name: each for each in _instruments()})
+"""Every instrument the project reads, by key; the table is ``bands.yaml``."""
