@@ -1,23 +1,21 @@
 """Two models of a task side by side on one page, patch by patch, by their evaluations on the same test split."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
+
+import pandas as pd
 
 from cloud_assets.errors import CloudAssetsError, InvalidReport
 from cloud_assets.families import FAMILIES
+from cloud_assets.families.segmentation.figures import disagreement_panels
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.comparison import Gate, comparable, merged_notes, model_difference
 from cloud_assets.reports.evaluation import TRIVIAL_RULES, Evaluation
 from cloud_assets.reports.report import Page, Report, Tile, format_number, readable
 from cloud_assets.tasks import TASKS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SHOWN_ENDS, _PICTURES = 100, 4  # how many patches the page shows of either end of the table, and as pictures
 _MEASURES = {
@@ -49,8 +47,6 @@ def compare_models(first: Path, second: Path) -> ModelPair:
         InvalidReport: If one is no evaluation or lacks the metric, or if they are of different tasks, splits, test
             patches or settings.
     """
-    import pandas as pd
-
     found = [Evaluation.open(folder) for folder in (first, second)]
     same = found[0].variant == found[1].variant
     names = [f"{one.variant} {letter}" if same else one.variant for one, letter in zip(found, "AB", strict=True)]
@@ -107,8 +103,6 @@ def _verdict(both: Mapping[str, Evaluation], gate: Gate) -> str:
 
 def _patches(both: Mapping[str, Evaluation]) -> tuple[pd.DataFrame, str]:
     """One row a test patch with both models' values, largest difference first, and what they are."""
-    import pandas as pd
-
     for column, (name, said) in _MEASURES.items():
         tables = {model: one.tables[name] for model, one in both.items() if column in one.tables.get(name, ())}
         if len(tables) == 2:
@@ -127,8 +121,6 @@ def _pictures(both: Mapping[str, Evaluation], patches: pd.DataFrame, folders: li
     """What the models make of the patches that they differ on most, by the store and the models beside the reports."""
     if any("wrong_percentage" not in one.tables.get("per_patch", ()) for one in both.values()):
         return {}
-    from cloud_assets.families.segmentation.figures import disagreement_panels
-
     store = PatchStore.open(folders[0].with_name("labeled_patches"))
     bundles = [ModelBundle.open(one.with_name(one.name.removesuffix("_report") + "_model")) for one in folders]
     versions = [store.data_version, *(bundle.version for bundle in bundles)]

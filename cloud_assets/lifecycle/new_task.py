@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from cloud_assets.bands import CLASS_NAMES, INSTRUMENTS, UNLABELLED
 from cloud_assets.datasets.scene import SceneCatalog
 from cloud_assets.errors import InvalidData, InvalidRecipe
@@ -190,8 +192,6 @@ def write_task(name: str, found: Survey, steps: int, *, force: bool = False) -> 
     Raises:
         InvalidRecipe: If the name cannot be a task's or is taken, or there is no folder for tasks.
     """
-    import yaml
-
     content = declaration(name, found, steps)
     path = check_name(name, force=force)
     with atomic_file(path) as temporary:

@@ -205,18 +205,26 @@ def scene_bars(per_scene: pd.DataFrame) -> bytes | None:
 
 def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> bytes | None:
     """Losses and validation metrics by epoch; None without a history."""
-    from matplotlib.ticker import MaxNLocator
-
     names = list(dict.fromkeys(name for row in history for name in row))
     losses = [name for name in names if "loss" in name]
     metrics = [name for name in names if name not in losses and _is_share(name, history)]
-    shown = {title: series for title, series in (("loss", losses), ("metric", metrics)) if series}
+    return curves_by_epoch(history, best_epoch, {"loss": losses, "metric": metrics})
+
+
+def curves_by_epoch(
+    history: Sequence[Mapping[str, float]], best_epoch: int, panels: Mapping[str, Sequence[str]]
+) -> bytes | None:
+    """Names of series by the heading of their panel, drawn by epoch; None if the history has none of them."""
+    from matplotlib.ticker import MaxNLocator
+
+    there = {title: [name for name in names if any(name in row for row in history)] for title, names in panels.items()}
+    shown = {title: names for title, names in there.items() if names}
     if not shown:
         return None
     epochs = np.arange(1, len(history) + 1)
     with drawing(*HALVES_SIZE, 1, len(shown)) as (figure, halves):
-        for axes, (title, series) in zip(np.atleast_1d(halves), shown.items(), strict=True):
-            for name in series:
+        for axes, (title, names) in zip(np.atleast_1d(halves), shown.items(), strict=True):
+            for name in names:
                 values = [row.get(name, np.nan) for row in history]
                 axes.plot(epochs, values, marker="o", markersize=3, label=readable(name))
             axes.axvline(best_epoch + 1, color="#2b2b2b", linestyle="--", linewidth=1.1, label="weights kept")

@@ -5,22 +5,19 @@ of is then the part of its cloud, labelled or seen, that is contradicted in soli
 borders are drawn inexactly.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from scipy.ndimage import binary_opening
 
 from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
+from cloud_assets.inference.predictor import Predictor
+from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.doubts import Doubt, Doubts, pictures, title
 from cloud_assets.reports.predictions import predict_patches
-
-if TYPE_CHECKING:
-    from cloud_assets.inference.predictor import Predictor
-    from cloud_assets.patches.store import PatchStore
 
 LEVELS = 255  # probabilities of pixels are kept as whole numbers from 0 to this
 _SURE = 0.9
@@ -65,8 +62,6 @@ def pixel_thresholds(truths: Sequence[Truth], levels: Sequence[Levels]) -> tuple
 
 def doubt_mask(truth: Truth, level: Levels, thresholds: tuple[float, float]) -> PatchDoubt:
     """How much of a mask (H, W) the model confidently contradicts; arguments as of :func:`pixel_thresholds`."""
-    from scipy.ndimage import binary_opening
-
     is_cloud, labelled = _is_cloud(truth), truth != UNLABELLED
     probability = level.astype(np.float32) / LEVELS
     says_cloud, says_clear = probability >= thresholds[1], 1 - probability >= thresholds[0]
@@ -84,8 +79,6 @@ def _is_cloud(truth: Truth) -> npt.NDArray[np.bool_]:
 
 def doubts(predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], progress: bool) -> Doubts:
     """Compares masks with confident predictions, pixel by pixel."""
-    import pandas as pd
-
     batches = predict_patches(predictor, store, rows, batch_size=1, title="Comparing masks", progress=progress)
     levels = {
         int(batch.indices[0]): np.where(

@@ -1,12 +1,10 @@
 """Evaluation of a segmentation model on its test split, beside a brightness threshold and constant masks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from cloud_assets.bands import CLEAR, THICK_CLOUD
 from cloud_assets.errors import NoUsablePatches
@@ -17,17 +15,12 @@ from cloud_assets.families.segmentation.metrics import (
     fit_brightness_threshold,
     table_metrics,
 )
-from cloud_assets.reports.evaluation import EvaluationRun, Findings, evaluation_of, interval_note
+from cloud_assets.families.segmentation.recipe import SegmentationEvaluation
+from cloud_assets.families.segmentation.stitched_scenes import StitchedScenes
+from cloud_assets.patches.store import PatchStore
+from cloud_assets.reports.evaluation import Evaluation, EvaluationRun, Findings, evaluation_of, interval_note
 from cloud_assets.reports.predictions import predict_patches
 from cloud_assets.reports.statistics import COUNT_COLUMNS, scene_table
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from cloud_assets.families.segmentation.recipe import SegmentationEvaluation
-    from cloud_assets.families.segmentation.stitched_scenes import StitchedScenes
-    from cloud_assets.patches.store import PatchStore
-    from cloud_assets.reports.evaluation import Evaluation
 
 HEADLINE = (
     "iou", "f1", "precision", "recall", "accuracy", "specificity", "balanced_accuracy", "average_precision", "miou",
@@ -121,8 +114,6 @@ def _rules(tested: SplitScores, baseline: BrightnessThreshold | None) -> dict[st
 
 def _patch_table(store: PatchStore, scores: SegmentationScores) -> pd.DataFrame:
     """One row a test patch, most wrong pixels first: where it is from, share of wrong pixels, cloud cover, counts."""
-    import pandas as pd
-
     counts = scores.patch_counts
     pixels = np.maximum(counts.sum(axis=1), 1)
     rows = store.index.iloc[scores.indices]

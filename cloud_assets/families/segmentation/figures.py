@@ -1,28 +1,25 @@
 """Figures of a segmentation report: masks beside their truth, confusion between classes, curves."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Patch
 
 from cloud_assets.bands import CLASS_NAMES, CLEAR, THICK_CLOUD, THIN_CLOUD, UNLABELLED
+from cloud_assets.families.segmentation.metrics import SegmentationScores
+from cloud_assets.families.segmentation.recipe import SegmentationEvaluation
+from cloud_assets.inference.predictor import Predictor
 from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports import figures
 from cloud_assets.reports.predictions import predict_patches
 from cloud_assets.reports.statistics import scene_table
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import SubFigure
-
-    from cloud_assets.families.segmentation.metrics import SegmentationScores
-    from cloud_assets.families.segmentation.recipe import SegmentationEvaluation
-    from cloud_assets.inference.predictor import Predictor
-    from cloud_assets.patches.store import PatchStore
 
 _PROBABILITY_COLOURS = "cividis"
 
@@ -47,8 +44,6 @@ def class_names(has_kinds: bool, true_codes: Sequence[int] = ()) -> dict[int, st
 
 def patch_panels(examples: Sequence[Example], names: Mapping[int, str]) -> bytes:
     """PNG with one row a patch: pictures, truth, prediction, errors, cloud probability."""
-    from matplotlib.figure import Figure
-
     columns = len(examples[0].pictures) + 4
     side = figures.WIDTH / columns
     with figures.figure_style():
@@ -85,9 +80,6 @@ def outcome_map(truth: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> np
 
 
 def _legends(row: SubFigure, examples: Sequence[Example], names: Mapping[int, str]) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.patches import Patch
-
     shown = {int(code) for example in examples for code in (*np.unique(example.truth), *np.unique(example.mask))}
     classes = {name: figures.CLASS_COLOURS[name] for code, name in names.items() if code in shown}
     if UNLABELLED in shown:

@@ -5,23 +5,20 @@ metrics, those of scikit-learn, are exact and no pixel has to stay in memory. Me
 the probability rounded down to 1/1000.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.patches.recipe import IMAGES
+from cloud_assets.patches.store import PatchStore, Role
 from cloud_assets.reports.figures import visible_bands
 from cloud_assets.reports.predictions import band_channels, instrument_of
 from cloud_assets.reports.statistics import Counts, confusion_counts, histogram_samples, ratios
-
-if TYPE_CHECKING:
-    from cloud_assets.patches.store import PatchStore, Role
 
 PROBABILITY_BINS = 1000
 
@@ -131,8 +128,6 @@ def cloud_metrics(counts: Counts) -> dict[str, float]:
 
 def probability_metrics(histogram: npt.NDArray[np.int64]) -> dict[str, float]:
     """``average_precision`` and ``auroc`` from a histogram as of :class:`SegmentationScores`; empty for one class."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
     if not histogram.sum(axis=1).all():
         return {}
     truth, score, weights = histogram_samples(histogram)
@@ -175,8 +170,6 @@ def fit_brightness_threshold(
     store: PatchStore, indices: npt.NDArray[np.int64], most_patches: int
 ) -> BrightnessThreshold | None:
     """The brightness threshold with the best IoU on the training patches; None if these do not hold both classes."""
-    from sklearn.metrics import precision_recall_curve
-
     role = store.roles[IMAGES]
     bands = visible_bands(role)
     chosen = indices[np.linspace(0, len(indices) - 1, min(len(indices), most_patches)).astype(np.int64)]

@@ -1,29 +1,25 @@
 """Evaluation of a translation model on its test split, beside a constant colour and a linear regression."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from scipy.ndimage import uniform_filter
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from cloud_assets.bands import vegetation_positions
 from cloud_assets.errors import NoUsablePatches
 from cloud_assets.families.translation.batches import Pairs
 from cloud_assets.families.translation.figures import CAPTIONS, translation_figures
 from cloud_assets.families.translation.metrics import TranslationScores, with_gain
-from cloud_assets.families.translation.recipe import TranslationSection
+from cloud_assets.families.translation.recipe import TranslationEvaluation, TranslationSection
+from cloud_assets.inference.bundle import ModelCard
+from cloud_assets.patches.store import PatchStore
 from cloud_assets.progress import progress_bar
-from cloud_assets.reports.evaluation import EvaluationRun, Findings, evaluation_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from cloud_assets.families.translation.recipe import TranslationEvaluation
-    from cloud_assets.inference.bundle import ModelCard
-    from cloud_assets.patches.store import PatchStore
-    from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.evaluation import Evaluation, EvaluationRun, Findings, evaluation_of
 
 HEADLINE = (
     "psnr_gain", "psnr", "ssim", "ms_ssim", "rmse", "mae", "r2", "sam", "ndvi_rmse", "ndvi_correlation",
@@ -73,10 +69,6 @@ def baselines(pairs: Pairs, rows: npt.NDArray[np.int64], recipe: TranslationEval
 
     The regression is fitted on about as many pixels as the recipe says, spread evenly over the patches.
     """
-    from sklearn.linear_model import LinearRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     rng = np.random.default_rng(0)
     share = max(1, -(-recipe.baseline_pixels // max(len(rows), 1)))
     sums, count = np.zeros(len(pairs.target.bands)), 0
@@ -110,8 +102,6 @@ def baselines(pairs: Pairs, rows: npt.NDArray[np.int64], recipe: TranslationEval
 
 def _features(radar: Floats, window: int) -> Floats:
     """Backscatter, its local mean and variance, (pixels, 3 C) of (C, H, W) in dB; no data counts as darkest."""
-    from scipy.ndimage import uniform_filter
-
     clipped = np.clip(np.nan_to_num(radar, nan=_CLIP[0], neginf=_CLIP[0]), *_CLIP).astype(np.float32)
     means = np.stack([uniform_filter(band, window, mode="reflect") for band in clipped])
     squares = np.stack([uniform_filter(np.square(band), window, mode="reflect") for band in clipped])
@@ -151,8 +141,6 @@ def _metrics(scores: Mapping[str, TranslationScores]) -> dict[str, dict[str, flo
 
 def _band_table(found: Mapping[str, Mapping[str, float]], bands: tuple[str, ...]) -> pd.DataFrame:
     """One row a band: RMSE, MAE, R² and correlation of the model and of the baselines."""
-    import pandas as pd
-
     rows = []
     for band in bands:
         row: dict[str, str | float] = {"band": band}
@@ -166,8 +154,6 @@ def _band_table(found: Mapping[str, Mapping[str, float]], bands: tuple[str, ...]
 
 def _patch_table(store: PatchStore, tested: Mapping[str, TranslationScores]) -> pd.DataFrame:
     """One row a test patch with data, lowest gain over the mean colour first."""
-    import pandas as pd
-
     model, constant = tested[MODEL], tested[MEAN_COLOUR]
     rows = store.index.iloc[model.rows]
     table = pd.DataFrame(

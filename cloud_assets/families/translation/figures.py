@@ -1,27 +1,31 @@
 """Figures of predicted and true reflectance, of reports and of trainings."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib.image
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure, SubFigure
 
 from cloud_assets.bands import Instrument, vegetation_positions
 from cloud_assets.errors import UnknownBand
-from cloud_assets.families.translation.metrics import ndvi
-from cloud_assets.reports.figures import BASELINE_COLOUR, SERIES_COLOURS, drawing, figure_style, png, without_ticks
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import SubFigure
-
-    from cloud_assets.families.translation.batches import Pairs
-    from cloud_assets.families.translation.metrics import TranslationScores
-    from cloud_assets.families.translation.recipe import TranslationEvaluation
-    from cloud_assets.inference.predictor import Predictor
+from cloud_assets.families.translation.batches import Pairs
+from cloud_assets.families.translation.metrics import TranslationScores, ndvi
+from cloud_assets.families.translation.recipe import TranslationEvaluation
+from cloud_assets.inference.predictor import Predictor
+from cloud_assets.reports.figures import (
+    BASELINE_COLOUR,
+    SERIES_COLOURS,
+    curves_by_epoch,
+    drawing,
+    figure_style,
+    png,
+    without_ticks,
+)
 
 Floats = npt.NDArray[np.float32]
 
@@ -41,6 +45,7 @@ _COMPOSITES = {
     "NIR, red, green": ("nir", "red", "green"),
     "SWIR, NIR, red edge": ("swir16", "nir", "rededge071"),
 }
+_QUALITY = {"PSNR (dB)": ["val_psnr"], "difference between places, made / true": ["val_response"]}
 _SIDE = 1.75
 _RADAR_RANGE = (-25.0, 0.0)
 _SMALLEST_RANGE = 0.05
@@ -62,14 +67,12 @@ def translation_figures(
         "examples": _example_panels(predictor, pairs, per_patch.iloc[places].to_dict("records")),
         "histograms": _band_histograms(scores.histograms, pairs.target.bands),
         "ndvi": _ndvi_scatter(scores.ndvi_histogram),
-        "quality": _quality_curve(record.history, record.best_epoch),
+        "quality": curves_by_epoch(record.history, record.best_epoch, _QUALITY),
     }
 
 
 def _example_panels(predictor: Predictor, pairs: Pairs, patches: Sequence[Mapping[Hashable, Any]]) -> bytes:
     """One row a patch: radar, predicted and true in each composite, NDVI, error."""
-    from matplotlib.figure import Figure
-
     profile, bands = pairs.target.profile, pairs.target.bands
     found = {heading: _channels(profile, bands, names) for heading, names in _COMPOSITES.items()}
     composites = {heading: channels for heading, channels in found.items() if channels}
@@ -141,8 +144,6 @@ def _stretched_alike(made: Floats, true: Floats, valid: npt.NDArray[np.bool_]) -
 
 def sample_picture(shown: Sequence[tuple[Floats, ...]]) -> bytes:
     """One row a patch, as a PNG file: radar, made and true picture (C, H, W), each scaled to [-1, 1]."""
-    import matplotlib.image
-
     rows = []
     for radar, made, true in shown:
         low, high = np.percentile(true, [1, 99])
@@ -173,8 +174,6 @@ def _band_histograms(histograms: npt.NDArray[np.int64], bands: Sequence[str]) ->
 
 def _ndvi_scatter(histogram: npt.NDArray[np.int64]) -> bytes | None:
     """Predicted against true NDVI, both from -1 to 1, of pixels counted by true, then predicted value."""
-    from matplotlib.colors import LogNorm
-
     if not histogram.any():
         return None
     with drawing(5.4, 4.4) as (figure, axes):
@@ -184,23 +183,4 @@ def _ndvi_scatter(histogram: npt.NDArray[np.int64]) -> bytes | None:
         axes.set(xlabel="true NDVI", ylabel="NDVI of the made picture")
         axes.legend(loc="upper left")
         figure.colorbar(image, ax=axes, label="pixels")
-        return png(figure)
-
-
-def _quality_curve(history: Sequence[Mapping[str, float]], best_epoch: int) -> bytes | None:
-    """PSNR on validation by epoch, and how strongly the pictures answer to their input; None without a history."""
-    from matplotlib.ticker import MaxNLocator
-
-    series = {"val_psnr": "PSNR (dB)", "val_response": "difference between places, made / true"}
-    shown = {name: title for name, title in series.items() if any(name in row for row in history)}
-    if not shown:
-        return None
-    epochs = np.arange(1, len(history) + 1)
-    with drawing(8.6, 3.4, 1, len(shown)) as (figure, panels):
-        for axes, (name, title) in zip(np.atleast_1d(panels), shown.items(), strict=True):
-            axes.plot(epochs, [row.get(name, np.nan) for row in history], marker="o", markersize=3)
-            axes.axvline(best_epoch + 1, color="#2b2b2b", linestyle="--", linewidth=1.1, label="weights kept")
-            axes.set(xlabel="epoch", ylabel=title)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        figure.axes[0].legend()
         return png(figure)
