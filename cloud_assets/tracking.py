@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 # Set before MLflow reads them: with its own defaults a server that is away is retried for minutes.
@@ -43,11 +43,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from cloud_assets.errors import InvalidModel, TrackingUnavailable
 from cloud_assets.families.served_model import ServedModel
 from cloud_assets.inference.bundle import CARD_FILE, ModelBundle, ModelCard
+from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.reports.report import readable
 from cloud_assets.storage import atomic_file, locked, machine_folder
-
-if TYPE_CHECKING:
-    from cloud_assets.reports.evaluation import Evaluation
 
 Found = TypeVar("Found")
 
@@ -264,7 +262,7 @@ class Tracker:
             client.set_tag(run_id, MODEL_TAG, self.log_model(client, run_id, bundle))
             return run_id
 
-    def log_evaluation(self, run_id: str, evaluation: "Evaluation") -> None:
+    def log_evaluation(self, run_id: str, evaluation: Evaluation) -> None:
         """Logs an evaluation to the run of its training, once: test metrics, tables, figures, report."""
         version = evaluation.data_version
         with self.reached() as client, tempfile.TemporaryDirectory() as temporary:

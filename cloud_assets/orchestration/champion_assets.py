@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -32,7 +32,6 @@ from cloud_assets.orchestration.asset_parts import (
 )
 from cloud_assets.orchestration.config_schema import from_config
 from cloud_assets.orchestration.metadata import (
-    Metadata,
     bullets,
     comparison_metadata,
     evaluation_metadata,
@@ -51,9 +50,9 @@ from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.settings import settings
 from cloud_assets.tasks.task import Task
 
-if TYPE_CHECKING:
-    from cloud_assets.inference.onnx_export import ExportedModel
-
+_SHOWN_OF_EXPORTS = {
+    "opset", "inputs_compared", "max_difference", "milliseconds", "int8_milliseconds", "int8_agreement",
+}  # fmt: skip
 CHAMPION_EVALUATION, EXPORTED = "champion_evaluation", "exported_model"
 _DATA = ("labeled_patches", "splits")
 
@@ -238,29 +237,18 @@ def exported_model_asset(task: Task, defaults: ExportRecipe) -> dg.AssetsDefinit
         made_of = f"{champion.bundle.version} {recipe.model_dump_json()}"
         folder = dg.MetadataValue.path(str(folders.results.joinpath(task.name, EXPORTED)))
         version = hashlib.blake2b(made_of.encode(), digest_size=16).hexdigest()
-        yield made(exported, version, {"folder": folder, **_export_metadata(exported), **cost})
+        record = exported.record
+        sizes = {"size_mb": record.bytes, "int8_size_mb": record.int8_bytes}
+        metadata = {
+            "folder": folder,
+            "variant": exported.card.variant,
+            **record.model_dump(include=_SHOWN_OF_EXPORTS, exclude_none=True),
+            **{name: round(size / 1e6, 3) for name, size in sizes.items() if size is not None},
+            **metric_values(record.metrics),
+        }
+        yield made(exported, version, {**metadata, **cost})
 
     return exported_model
-
-
-def _export_metadata(exported: "ExportedModel") -> Metadata:
-    """Sizes, parity, and what the 8-bit network loses."""
-    record = exported.record
-    int8 = {
-        "int8_size_mb": None if record.int8_bytes is None else round(record.int8_bytes / 1e6, 3),
-        "int8_milliseconds": record.int8_milliseconds,
-        "int8_agreement": record.int8_agreement,
-    }
-    return {
-        "variant": exported.card.variant,
-        "opset": record.opset,
-        "inputs_compared": record.inputs_compared,
-        "max_difference": record.max_difference,
-        "size_mb": round(record.bytes / 1e6, 3),
-        "milliseconds": record.milliseconds,
-        **metric_values(record.metrics),
-        **{name: value for name, value in int8.items() if value is not None},
-    }
 
 
 def when_dependencies_change(optional: Sequence[str] = ()) -> dg.AutomationCondition[Any]:

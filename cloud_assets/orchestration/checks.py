@@ -1,25 +1,24 @@
 """Asset checks of a lineage, all cheap enough to run in the step that makes the asset."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from importlib.resources import files
+from typing import Any, Final
 
 import dagster as dg
 import numpy as np
+import yaml
 
 from cloud_assets.bands import CLASS_NAMES, UNLABELLED
 from cloud_assets.datasets.scene import SceneCatalog
 from cloud_assets.families.classification.coverage_labels import percentage_mismatches
+from cloud_assets.lifecycle.drift import DriftReport
+from cloud_assets.lifecycle.model_references import ChampionReport
+from cloud_assets.lifecycle.suspicious_labels import SuspiciousLabels
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.statistics import class_shares, implausible_values
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.comparison import Comparison, Gate
 from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.scenes.product_checks import CLOUD_COVER, GEOREFERENCE, NODATA
-
-if TYPE_CHECKING:
-    from cloud_assets.lifecycle.drift import DriftReport
-    from cloud_assets.lifecycle.model_references import ChampionReport
-    from cloud_assets.lifecycle.suspicious_labels import SuspiciousLabels
 
 MOST_BLANK = 0.6
 """Share of nearly blank patches above which something is wrong; a third is usual where scenes lie slanted in a grid."""
@@ -31,75 +30,25 @@ FLOORS: Mapping[str, float] = {"iou": 0.3, "accuracy": 0.4, "auroc": 0.6, "psnr_
 SUSPICION = 0.5
 """From here on a label is a case for the labelling team: half of a patch's cloud is contradicted, or half a margin."""
 
-_WARNING, _ERROR, _BLOCKING = "warning", "error", "blocking"
-_CHECKS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
-    "raw_scenes": {
-        "complete": (_WARNING, "Everything that the data set lists can be used."),
-        "no_twins": (_WARNING, "No pixels are in the data set under two names."),
-    },
-    "labeled_patches": {
-        "class_codes": (_BLOCKING, "Masks hold cloud codes and 255 only."),
-        "blank_share": (_WARNING, f"At most {MOST_BLANK:.0%} of patches were blank."),
-        "duplicates": (_WARNING, "No two patches hold the same pixels."),
-        "stated_coverage": (
-            _WARNING,
-            f"Masks are within {COVERAGE_TOLERANCE:g} points of the cover that the data set states itself.",
-        ),
-        "every_scene_cut": (_WARNING, "Each scene has patches, or is accounted for."),
-        "value_ranges": (_ERROR, "Values are what the instrument measures; offsets were taken once."),
-        "class_balance": (_WARNING, f"No class has less than {SMALLEST_CLASS:.0%} of the labels."),
-    },
-    "splits": {
-        "no_leakage": (_BLOCKING, "No group is in two splits."),
-        "every_class": (_BLOCKING, "Each split has patches of each class."),
-        "no_shared_pixels": (_WARNING, "No pixels are in two splits under two names."),
-    },
-    "hyperparameter_study": {"has_a_best_trial": (_WARNING, "A trial came to its end, if any was asked for.")},
-    "report": {
-        "better_than_trivial": (_WARNING, "Better than rules without learning."),
-        "metric_floor": (_WARNING, "Good enough for anybody to use."),
-    },
-    # Not blocking: the champion's step turns an unfit challenger down, and notes why.
-    "comparison": {"best_passes_gate": (_ERROR, "The best variant is fit.")},
-    "champion": {"registry_agrees": (_BLOCKING, "The alias points to this model.")},
-    "champion_evaluation": {"still_passes_gate": (_WARNING, "Today's data would let the champion through.")},
-    "drift_report": {
-        "no_drift": (_WARNING, "New data look like the training data."),
-        "no_severe_drift": (
-            _ERROR,
-            "New data are not so different that the task should be trained again. The sensor "
-            "<task>_retraining_on_drift, if switched on, does that.",
-        ),
-    },
-    "suspicious_labels": {"labels_agree": (_WARNING, f"No label is contradicted by {SUSPICION:g} or more.")},
-    "scene_products": {
-        # A warning: an overcast scene looks like one that was misread.
-        CLOUD_COVER: (
-            _WARNING,
-            "The mask's cloud cover is the recorded one, not far from other estimates, and not nearly everything.",
-        ),
-        GEOREFERENCE: (_ERROR, "All rasters have the scene's coordinate reference system and lie on its pixels."),
-        NODATA: (_ERROR, "What was observed has a value in mask, probability and scores, and what was not has none."),
-    },
-}
-"""What is checked of each asset: name of the check -> what its failure means, and what it says of the asset.
-
-A blocking check that fails stops the run there, so that nothing downstream is made from data that are wrong.
-"""
+_LIMITS = {"blank": MOST_BLANK, "tolerance": COVERAGE_TOLERANCE, "rare": SMALLEST_CLASS, "suspicion": SUSPICION}
+_CHECKS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = yaml.safe_load(
+    files(__package__).joinpath("checks.yaml").read_text(encoding="utf-8")
+)
+"""What is checked of each asset: name of the check -> what its failure means, and what it says of the asset."""
 _GRADES: Final = {name: grade for checks in _CHECKS.values() for name, (grade, _) in checks.items()}
 
 
 def check_specs(asset: dg.AssetKey, kind: str) -> list[dg.AssetCheckSpec]:
     """The checks of an asset; none for a kind of asset that has none."""
     return [
-        dg.AssetCheckSpec(name, asset=asset, blocking=grade == _BLOCKING, description=said)
+        dg.AssetCheckSpec(name, asset=asset, blocking=grade == "blocking", description=said.format_map(_LIMITS))
         for name, (grade, said) in _CHECKS.get(kind, {}).items()
     ]
 
 
 def result(name: str, passed: bool, said: str, metadata: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
     """The result of one of the checks."""
-    severity = dg.AssetCheckSeverity.WARN if _GRADES[name] == _WARNING else dg.AssetCheckSeverity.ERROR
+    severity = dg.AssetCheckSeverity.WARN if _GRADES[name] == "warning" else dg.AssetCheckSeverity.ERROR
     return dg.AssetCheckResult(
         check_name=name, passed=bool(passed), severity=severity, description=said, metadata=metadata
     )
@@ -210,14 +159,14 @@ def check_champion(model_version: str, registered_version: str | None) -> list[d
     return [result("registry_agrees", model_version == registered_version, said)]
 
 
-def check_champion_evaluation(judged: "ChampionReport", gate: Gate) -> list[dg.AssetCheckResult]:
+def check_champion_evaluation(judged: ChampionReport, gate: Gate) -> list[dg.AssetCheckResult]:
     """Results for the present champion on the labelled data of today."""
     decision = gate.passes(judged.evaluation.metrics)
     advice = "" if decision.accepted else f" {decision.reason}. Train again: its job, or the schedule."
     return [result("still_passes_gate", decision.accepted, judged.said + advice)]
 
 
-def check_drift(report: "DriftReport") -> list[dg.AssetCheckResult]:
+def check_drift(report: DriftReport) -> list[dg.AssetCheckResult]:
     """Results for a drift report: what the last batches say, not older ones."""
     said = "; ".join(
         f"{batch.name}: {batch.level}, p {batch.p_value:.3g}, {batch.feature} D {batch.ks:.2f}, PSI {batch.psi:.2f}"
@@ -232,7 +181,7 @@ def check_drift(report: "DriftReport") -> list[dg.AssetCheckResult]:
     ]
 
 
-def check_labels(labels: "SuspiciousLabels") -> list[dg.AssetCheckResult]:
+def check_labels(labels: SuspiciousLabels) -> list[dg.AssetCheckResult]:
     """Results for a list of suspicious labels."""
     doubted = labels.table.loc[labels.table["suspicion"] >= SUSPICION, "patch_id"].tolist()
     return [result("labels_agree", not doubted, _listed(doubted, f"of {labels.looked_at} labels"))]

@@ -1,23 +1,19 @@
 """Runs a model over patches of a store, batch by batch; bands and instrument of a store's digital numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.errors import NoUsablePatches, UnknownBand
+from cloud_assets.inference.predictor import Predictor
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.statistics import band_positions
+from cloud_assets.patches.store import PatchStore, Role
 from cloud_assets.progress import progress_bar
-
-if TYPE_CHECKING:
-    from cloud_assets.inference.predictor import Predictor
-    from cloud_assets.patches.store import PatchStore, Role
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from cloud_assets.datasets.dataset import Dataset
 from cloud_assets.errors import InvalidRecipe
@@ -11,19 +11,17 @@ from cloud_assets.inference.export_recipe import ExportRecipe
 from cloud_assets.learning.recipe import Recipe
 from cloud_assets.learning.search_space import SearchSpace, StudyRecipe
 from cloud_assets.patches.recipe import PatchRecipe
+from cloud_assets.patches.splits import Splits
+from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.comparison import Gate
 from cloud_assets.reports.evaluation import Evaluator
 from cloud_assets.settings import settings
-
-if TYPE_CHECKING:
-    from cloud_assets.patches.splits import Splits
-    from cloud_assets.patches.store import PatchStore
 
 
 class Splitter(Protocol):
     """How patches are divided: a pydantic model that can split."""
 
-    def split(self, store: "PatchStore") -> "Splits":
+    def split(self, store: PatchStore) -> Splits:
         """Divides a store's patches."""
 
     def model_dump(self, *, mode: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import Final
+from xml.etree.ElementTree import Element
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.datasets.scene import RasterBand
@@ -19,9 +20,6 @@ from cloud_assets.imagery.formats.container import Container, parsed_xml
 from cloud_assets.imagery.formats.names import safe_name
 from cloud_assets.imagery.formats.scaling import SENTINEL2_OFFSET, SENTINEL2_OFFSET_SINCE
 from cloud_assets.imagery.formats.scene_source import STATED_CLOUD, SceneBand, SceneSource, finest_grid
-
-if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
 
 METADATA: Final = re.compile(r"MTD_MSIL(1C|2A)\.xml|S2[A-D]_\w{4}_MTD_(?:SAF|DMP)?L?(1C|2A)\w*\.xml")
 """Names of a product's metadata file: compact, and of before December 2016."""
@@ -168,7 +166,7 @@ def _source(
     )
 
 
-def _text(tree: "Element", tag: str) -> str | None:
+def _text(tree: Element, tag: str) -> str | None:
     return next((element.text for element in tree.iter(tag) if element.text), None)
 
 
