@@ -53,6 +53,7 @@ class Instrument:
     dtype: str  # native data type of the product's files
     is_sun_corrected: bool = True
     """Whether reflectance was divided by the sine of the sun's elevation, so that white is white however low it is."""
+    file_names: tuple[str, ...] = ()  # regular expressions of how the space agencies' names of its files begin
 
     @property
     def level(self) -> str:
@@ -158,12 +159,17 @@ def _without_leading_zero(name: str) -> str:
     return re.sub(r"^b0+(?=\d)", "b", name)
 
 
+_TABLES = yaml.safe_load(files(__package__).joinpath("bands.yaml").read_text(encoding="utf-8"))
+
+
 def _instruments() -> Iterator[Instrument]:
-    content = yaml.safe_load(files(__package__).joinpath("bands.yaml").read_text(encoding="utf-8"))
-    for name, row in content["instruments"].items():
-        rows, absent = content["bands"][row.pop("bands")], row.pop("without", ())
-        yield Instrument(name, tuple(Band(*band) for band in rows if band[0] not in absent), **row)
+    for name, row in _TABLES["instruments"].items():
+        rows, absent, file_names = _TABLES["bands"][row.pop("bands")], row.pop("without", ()), row.pop("file_names", ())
+        bands = tuple(Band(*band) for band in rows if band[0] not in absent)
+        yield Instrument(name, bands, file_names=tuple(file_names), **row)
 
 
 INSTRUMENTS: Final[Mapping[str, Instrument]] = MappingProxyType({each.name: each for each in _instruments()})
-"""Every instrument the project reads, by key; the table is ``bands.yaml``."""
+"""Every instrument the project reads, by key; the tables are in ``bands.yaml``."""
+SPELLINGS: Final[Mapping[str, str]] = MappingProxyType(_TABLES["spellings"])
+"""Other names of bands -> their common names."""

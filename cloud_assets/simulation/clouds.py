@@ -404,9 +404,9 @@ def composite_clouds(
 
 def _colour(bands: tuple[str, ...], ice_share: float, vapour_above: float) -> np.ndarray:
     """Reflectance (C,) of a thick white cloud as seen through the water vapour above it."""
-    droplets, crystals = spectra.select(spectra.WATER_CLOUD, bands), spectra.select(spectra.ICE_CLOUD, bands)
+    droplets, crystals = spectra.select("water_cloud", bands), spectra.select("ice_cloud", bands)
     mixed = np.float32(1 - ice_share) * droplets + np.float32(ice_share) * crystals
-    return np.asarray(mixed * np.exp(-spectra.select(spectra.VAPOUR_DEPTH, bands) * np.float32(vapour_above)))
+    return np.asarray(mixed * np.exp(-spectra.select("vapour_depth", bands) * np.float32(vapour_above)))
 
 
 def _shade_of_others(clouds: CloudField, shade: np.ndarray) -> np.ndarray:

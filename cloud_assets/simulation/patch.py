@@ -110,7 +110,7 @@ def _top_of_atmosphere(
     haze = draw_haze(rng, ground.shape, recipe.haze)
     scattering = spectra.aerosol(bands)
     path = spectra.path_reflectance(bands, sun.air_mass) * np.float32(rng.uniform(0.75, 1.3))
-    through = np.exp(-spectra.select(spectra.VAPOUR_DEPTH, bands) * np.float32(uniform(rng, recipe.vapour)))
+    through = np.exp(-spectra.select("vapour_depth", bands) * np.float32(uniform(rng, recipe.vapour)))
     ozone = spectra.ozone(bands, sun.air_mass, sun.ozone)
     bright_haze = draw_brightness(rng)
     for index, band in enumerate(picture):

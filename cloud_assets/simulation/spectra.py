@@ -7,24 +7,22 @@ https://doi.org/10.1029/RG020i001p00067).
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 
 import numpy as np
+import yaml
 
 from cloud_assets.errors import InvalidRecipe
 
-Spectrum = tuple[float, ...]  # one value for each of :data:`COMMON_NAMES`
-
-COMMON_NAMES: tuple[str, ...] = (
-    "coastal", "blue", "green", "red", "rededge071", "rededge075", "rededge078",
-    "nir", "nir08", "nir09", "cirrus", "swir16", "swir22",
-)  # fmt: skip
+_ATMOSPHERE = yaml.safe_load(files(__package__).joinpath("atmosphere.yaml").read_text(encoding="utf-8"))
+COMMON_NAMES: tuple[str, ...] = tuple(_ATMOSPHERE["bands"])
 """The simulated bands, in Sentinel-2's order (B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B10 B11 B12)."""
-
-WAVELENGTHS_NM: tuple[int, ...] = (443, 490, 560, 665, 705, 740, 783, 842, 865, 945, 1375, 1610, 2190)
+WAVELENGTHS_NM: tuple[int, ...] = tuple(_ATMOSPHERE["bands"].values())
 """Central wavelength of each of :data:`COMMON_NAMES`."""
+SPECTRA: Mapping[str, tuple[float, ...]] = {name: tuple(values) for name, values in _ATMOSPHERE["spectra"].items()}
+"""What clouds and atmosphere do to light, by name as in ``atmosphere.yaml``: one value for each band."""
 
 _TABLE = files(__package__).joinpath("surfaces.csv").read_text(encoding="utf-8")
 _SURFACES = {row["surface"]: row for row in csv.DictReader(_TABLE.splitlines())}
@@ -38,26 +36,7 @@ TEXTURE = {name: tuple(float(row[size]) for size in ("grainy", "medium", "coarse
 BACKSCATTER_DB = {name: (float(row["vv_db"]), float(row["vh_db"])) for name, row in _SURFACES.items()}
 """Mean C-band backscatter of each surface in decibel, VV and VH, level and dry."""
 
-WATER_CLOUD: Spectrum = (.98, .98, .97, .98, .99, 1.0, 1.0, 1.02, 1.02, .99, .90, .78, .60)  # fmt: skip
-"""Reflectance of an endlessly thick cloud of droplets, relative to a white reflector."""
-
-ICE_CLOUD: Spectrum = (.98, .98, .97, .98, .98, .98, .98, .98, .97, .93, .85, .48, .34)  # fmt: skip
-"""The same of a cloud of ice crystals, which absorb more in the shortwave infrared."""
-
-RAYLEIGH: Spectrum = (.105, .072, .040, .020, .016, .013, .0105, .008, .007, .005, .0005, .0006, .0002)  # fmt: skip
-"""Path reflectance of clean air under a sun at 50 degrees."""
-
-OZONE: Spectrum = (.995, .985, .935, .965, .985, .99, .995, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)  # fmt: skip
-"""Two-way transmission of the ozone layer, which lies above all clouds, under a sun at 50 degrees."""
-
 _AIR_MASS_AT_50_DEGREES = 1.305
-
-VAPOUR_DEPTH: Spectrum = (0.0, 0.0, 0.0, .005, .03, .03, .01, .05, .01, 1.0, 6.5, .02, .04)  # fmt: skip
-"""Two-way absorption depth of an ordinary column of water vapour; what lies under it is dimmed by exp(-depth)."""
-
-SKY_LIGHT: Spectrum = (.42, .34, .24, .16, .14, .125, .11, .095, .09, .08, .05, .035, .02)  # fmt: skip
-"""Share of the light on the ground that comes from the blue sky under a sun at 50 degrees: what is left in a shadow."""
-
 _AEROSOL_EXPONENT = -1.3
 
 
@@ -73,9 +52,9 @@ def band_positions(bands: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(COMMON_NAMES.index(band) for band in bands)
 
 
-def select(values: Sequence[float], bands: Sequence[str]) -> np.ndarray:
-    """Picks the named bands out of a spectrum, (C,) float32."""
-    return np.asarray(values, np.float32)[list(band_positions(tuple(bands)))]
+def select(spectrum: str, bands: Sequence[str]) -> np.ndarray:
+    """Picks the named bands out of one of :data:`SPECTRA`, (C,) float32."""
+    return np.asarray(SPECTRA[spectrum], np.float32)[list(band_positions(tuple(bands)))]
 
 
 def signatures(surfaces: Sequence[str]) -> np.ndarray:
@@ -85,7 +64,7 @@ def signatures(surfaces: Sequence[str]) -> np.ndarray:
 
 def aerosol(bands: Sequence[str]) -> np.ndarray:
     """Scattering (C,) of small aerosol particles relative to 550 nm, by Ångström's law with exponent 1.3."""
-    wavelengths = select([float(w) for w in WAVELENGTHS_NM], bands)
+    wavelengths = np.asarray(WAVELENGTHS_NM, np.float32)[list(band_positions(tuple(bands)))]
     return np.asarray((wavelengths / 550.0) ** np.float32(_AEROSOL_EXPONENT))
 
 
@@ -95,7 +74,7 @@ def ozone(bands: Sequence[str], air_mass: float, column: float = 1.0) -> np.ndar
     ``air_mass`` is the length of the sunlight's way through the air relative to the vertical, 1 / sin(elevation);
     ``column`` is ozone relative to an ordinary column of 300 Dobson units.
     """
-    return np.asarray(select(OZONE, bands) ** np.float32(column * (1 + air_mass) / (1 + _AIR_MASS_AT_50_DEGREES)))
+    return np.asarray(select("ozone", bands) ** np.float32(column * (1 + air_mass) / (1 + _AIR_MASS_AT_50_DEGREES)))
 
 
 def path_reflectance(bands: Sequence[str], air_mass: float) -> np.ndarray:
@@ -104,7 +83,7 @@ def path_reflectance(bands: Sequence[str], air_mass: float) -> np.ndarray:
     ``air_mass`` is as in :func:`ozone`.
     """
     growth = 0.45 + 0.55 * air_mass / _AIR_MASS_AT_50_DEGREES
-    return np.asarray(select(RAYLEIGH, bands) * np.float32(growth))
+    return np.asarray(select("rayleigh", bands) * np.float32(growth))
 
 
 def sky_light(bands: Sequence[str], air_mass: float, air: float = 1.0) -> np.ndarray:
@@ -113,5 +92,5 @@ def sky_light(bands: Sequence[str], air_mass: float, air: float = 1.0) -> np.nda
     ``air_mass`` is as in :func:`ozone`; ``air`` is the share of the atmosphere above: 1 on the ground, about a half on
     top of clouds.
     """
-    straight = 1 - select(SKY_LIGHT, bands)
+    straight = 1 - select("sky_light", bands)
     return np.asarray(1 - straight ** np.float32(air * air_mass / _AIR_MASS_AT_50_DEGREES))

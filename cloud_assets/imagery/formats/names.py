@@ -5,49 +5,23 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cloud_assets.bands import INSTRUMENTS, Instrument
+from cloud_assets.bands import INSTRUMENTS, SPELLINGS, Instrument
 from cloud_assets.errors import InvalidScene, UnknownBand
 
-_INSTRUMENTS = (
-    (re.compile(r"S2[A-D]_(OPER_\w+_)?MSI_?L1C"), "sentinel2_l1c"),
-    (re.compile(r"S2[A-D]_(OPER_\w+_)?MSI_?L2A"), "sentinel2_l2a"),
-    (re.compile(r"T\d{2}[A-Z]{3}_\d{8}T\d{6}_[A-Z0-9]{3}_\d0m"), "sentinel2_l2a"),
-    (re.compile(r"T\d{2}[A-Z]{3}_\d{8}T\d{6}_[A-Z0-9]{3}$"), "sentinel2_l1c"),
-    (re.compile(r"HLS\.S30\."), "sentinel2_l2a"),
-    (re.compile(r"HLS\.L30\."), "landsat8_l2"),
-    (re.compile(r"L[CO]0[89]_L2S[PR]_"), "landsat8_l2"),
-    (re.compile(r"L[CO]0[89]_L1(TP|GT|GS)_"), "landsat8_l1"),
-    (re.compile(r"LE07_L2S[PR]_"), "landsat_etm_l2"),
-    (re.compile(r"LE07_L1(TP|GT|GS)_"), "landsat_etm_l1"),
-    (re.compile(r"LT0[45]_L2S[PR]_"), "landsat_tm_l2"),
-    (re.compile(r"LT0[45]_L1(TP|GT|GS)_"), "landsat_tm_l1"),
-    # The names of before 2017: LC8 path row year day station version.
-    (re.compile(r"L[CO]8\d{13}[A-Z]{3}\d{2}"), "landsat8_l1"),
-    (re.compile(r"S1[A-D]_(IW|EW|S[1-6])_GRD"), "sentinel1_grd"),
-)
 _FILE_SYSTEMS = {"http": "/vsicurl/http://", "https": "/vsicurl/https://", "s3": "/vsis3/", "gs": "/vsigs/"}
 """GDAL's prefix of addresses by their scheme."""
 PLACEHOLDERS = frozenset({"-", "_"})  # what stands for a band that is not used where bands are named in their order
 _METRES = re.compile(r"_\d{2}m$")
 _PREFIX = re.compile(r"^(sr|toa|rho|refl)_")
 _NUMBER = re.compile(r"(?<![a-z0-9])b(?:and)?[ _-]?0*(\d{1,2}a?)(?![a-z0-9])")
-_SPELT_OUT = {
-    "near infrared": "nir",
-    "near-infrared": "nir",
-    "coastal aerosol": "coastal",
-    "nir1": "nir",
-    "nir narrow": "nir08",
-    "rededge1": "rededge071",
-    "rededge2": "rededge075",
-    "rededge3": "rededge078",
-}
 _LONGEST_NAME = 120
 _LONGEST_BYTES = 200
 
 
 def instrument_from_name(name: str) -> str | None:
     """The instrument that the space agencies' naming conventions promise, or None."""
-    return next((instrument for pattern, instrument in _INSTRUMENTS if pattern.match(name)), None)
+    promising = (key for key, each in INSTRUMENTS.items() for start in each.file_names if re.match(start, name))
+    return next(promising, None)
 
 
 def known_instrument(key: str, location: Path | str) -> Instrument:
@@ -68,7 +42,7 @@ def find_band(text: str, profile: Instrument) -> str | None:
     inside = re.findall(r"[(\[]([^)\]]*)[)\]]", plain)
     for candidate in (plain, *inside, first):
         name = _PREFIX.sub("", _METRES.sub("", candidate.strip()))
-        for spelling in (name, _SPELT_OUT.get(name, name), name.replace(" ", "")):
+        for spelling in (name, SPELLINGS.get(name, name), name.replace(" ", "")):
             try:
                 return profile.find(spelling).name
             except UnknownBand:
