@@ -58,7 +58,7 @@ logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
 _SQLITE = "sqlite:///"
 _SQLITE_READY: set[str] = set()
 _REFUSED_SIGNS = re.compile(r"[^\w\-./ :]")  # what MLflow refuses in the name of a metric, a comma for example
-_METRICS_A_CALL, _PARAMETERS_A_CALL, _PARAMETER_LENGTH = 1000, 100, 6000
+_PARAMETER_LENGTH = 6000
 RUN_FILE = "mlflow_run.json"
 """In a training's workspace: which run belongs to it, so that a resumed training goes on in the same run."""
 MODEL_TAG = "model_id"  # tag of a run: the logged model that it produced
@@ -501,15 +501,12 @@ def log_series(client: MlflowClient, run_id: str, series: Mapping[str, Mapping[i
         for step, value in values.items()
         if np.isfinite(value)
     ]
-    for start in range(0, len(entries), _METRICS_A_CALL):
-        client.log_batch(run_id, metrics=entries[start : start + _METRICS_A_CALL])
+    client.log_batch(run_id, metrics=entries)
 
 
 def log_parameters(client: MlflowClient, run_id: str, parameters: Mapping[str, str]) -> None:
     """Logs parameters to a run."""
-    entries = [Param(name, value[:_PARAMETER_LENGTH]) for name, value in parameters.items()]
-    for start in range(0, len(entries), _PARAMETERS_A_CALL):
-        client.log_batch(run_id, params=entries[start : start + _PARAMETERS_A_CALL])
+    client.log_batch(run_id, params=[Param(name, value[:_PARAMETER_LENGTH]) for name, value in parameters.items()])
 
 
 def _connected(uri: str, folder: Path | None) -> MlflowClient:

@@ -376,14 +376,10 @@ def _polygons(path: Path, attribute: str | None) -> tuple[list[tuple[Any, Any]],
     wanted = [attribute.lower()] if attribute else [name for name in _ATTRIBUTES if name in fields]
     if attribute and attribute.lower() not in fields:
         raise InvalidData(f"{path}: no polygon has the attribute {attribute!r}; there are {', '.join(fields)}.")
-    classes = fields[wanted[0]] if wanted else ["cloud"] * len(geometries)
-    shapes = [shapely.from_wkb(geometry) for geometry in geometries]
-    classes = [value.item() if hasattr(value, "item") else value for value in classes]
+    classes = fields[wanted[0]].tolist() if wanted else ["cloud"] * len(geometries)
     classes = [int(value) if isinstance(value, float) and value == int(value) else value for value in classes]
-    pairs = [
-        (shape, value) for shape, value in zip(shapes, classes, strict=True) if shape is not None and not shape.is_empty
-    ]
-    return pairs, meta["crs"]
+    shapes = shapely.from_wkb(geometries)
+    return [(shape, value) for shape, value in zip(shapes, classes, strict=True) if shape], meta["crs"]
 
 
 def _rasterised(

@@ -134,15 +134,14 @@ def fit(
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     last = run.checkpoints / LAST_CHECKPOINT
     state = _checkpoint(last) if last.exists() else None
-    if state is not None and state["callbacks"]["Budget"]["stopped_by"]:
-        pass
-    elif optimisation.devices > place()[1]:
+    is_finished = state is not None and state["callbacks"]["Budget"]["stopped_by"]
+    if not is_finished and optimisation.devices > place()[1]:
         if optimisation.batch_size % optimisation.devices:
             shares = f"batch_size {optimisation.batch_size} is not a multiple of devices {optimisation.devices}"
             raise InvalidRecipe(f"{shares}: each takes the same part of a batch.")
         train = partial(fit, module, training, validation, batches_an_epoch, recipe, extra_callbacks=extra_callbacks)
         train_in_ranks(optimisation.devices, train, run, "nccl" if device.type == "cuda" else "gloo")
-    else:
+    elif not is_finished:
         rank, ranks = place()
         steps = optimisation.total_steps(batches_an_epoch)
         budget = Budget(title, steps, optimisation.budget_minutes)

@@ -90,9 +90,8 @@ class GroupedSplit(BaseModel, frozen=True, extra="forbid"):
         )
         groups = table["group"].to_numpy(dtype=str)
         strata = self._strata(index[chosen])
-        presence = _presence(table["classes"])
         testable = _of_label_types(index[chosen], self.held_out_label_types)
-        presence &= testable[:, None]
+        presence = _presence(table["classes"]).to_numpy(dtype=bool) & testable[:, None]
         official = index.loc[chosen, "official_split"]
         if self.prefer_official and official.notna().all():
             assigned, method = self._official(official.to_numpy(dtype=str), groups, strata, presence)
@@ -229,26 +228,20 @@ class Splits:
 
     def missing_classes(self) -> dict[str, list[str]]:
         """Classes that occur somewhere but not in a split, by split."""
-        found = {
-            split: _classes_of(self.table.loc[self.table["split"] == split, "classes"])
-            for split in self._wanted_splits()
-        }
-        everywhere = set().union(*found.values())
+        found = _presence(self.table["classes"]).groupby(self.table["split"]).any()
+        found = found.reindex(self._wanted_splits(), fill_value=False)
+        absent = ~found.loc[:, found.any()]
         missing = {
-            split: sorted(name for name in everywhere - there if self._may_hold(split, name))
-            for split, there in found.items()
+            split: [name for name in row.index[row] if self._may_hold(split, name)] for split, row in absent.iterrows()
         }
         return {split: names for split, names in missing.items() if names}
 
     def misplaced(self) -> dict[str, int]:
         """Patches of classes that are confined to other splits (``details["confined"]``), counted by split."""
-        counts = {
-            split: sum(
-                any(name and not self._may_hold(split, name) for name in classes.split(","))
-                for classes in self.table.loc[self.table["split"] == split, "classes"]
-            )
-            for split in SPLITS
-        }
+        presence, counts = _presence(self.table["classes"]), {}
+        for split in SPLITS:
+            forbidden = [name for name in presence if not self._may_hold(split, name)]
+            counts[split] = int(presence.loc[self.table["split"] == split, forbidden].any(axis=1).sum())
         return {split: count for split, count in counts.items() if count}
 
     def class_problems(self) -> list[str]:
@@ -263,12 +256,11 @@ class Splits:
 
     def summary(self) -> dict[str, dict[str, int]]:
         """Patches, groups and patches with each class, by split."""
-        every_class = sorted(_classes_of(self.table["classes"]))
-        summary = {}
+        presence, summary = _presence(self.table["classes"]), {}
         for split in SPLITS:
-            rows = self.table[self.table["split"] == split]
-            counts = {name: sum(name in classes.split(",") for classes in rows["classes"]) for name in every_class}
-            summary[split] = {"patches": len(rows), "groups": int(rows["group"].nunique()), **counts}
+            chosen = self.table["split"] == split
+            groups = int(self.table.loc[chosen, "group"].nunique())
+            summary[split] = {"patches": int(chosen.sum()), "groups": groups, **presence[chosen].sum().to_dict()}
         return summary
 
     def _may_hold(self, split: str, name: str) -> bool:
@@ -293,14 +285,9 @@ def _coverage_bin(index: "pd.DataFrame", boundaries: Sequence[float]) -> list[st
     return ["" if np.isnan(share) else names[place] for share, place in zip(percentage, bins, strict=True)]
 
 
-def _classes_of(column: "pd.Series[str]") -> set[str]:
-    return {name for classes in column.unique() for name in classes.split(",") if name}
-
-
-def _presence(classes: "pd.Series[str]") -> Flags:
-    names = sorted(_classes_of(classes))
-    split = [set(entry.split(",")) for entry in classes]
-    return np.array([[name in there for name in names] for there in split], dtype=bool).reshape(len(split), len(names))
+def _presence(classes: "pd.Series[str]") -> "pd.DataFrame":
+    """One row a patch, one column a class, in the order of their names: whether it occurs there."""
+    return classes.str.get_dummies(",").astype(bool)
 
 
 class PlaceSplit(GroupedSplit):

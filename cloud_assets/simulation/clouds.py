@@ -21,7 +21,7 @@ from cloud_assets.bands import CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.simulation import spectra
 from cloud_assets.simulation.random_fields import Shape, cells, diffused, fractal_field, level, smooth
-from cloud_assets.simulation.ranges import Interval, Scale, chance, log_uniform, mostly_low, uniform
+from cloud_assets.simulation.ranges import Interval, Scale, chance, draw, log_uniform, mostly_low, uniform
 
 _FADING = 0.2  # share of a trail's half length over which its ends fade
 _REACH = 4.0  # widths from its middle at which nothing of a trail is left
@@ -59,11 +59,13 @@ def _above(field: np.ndarray, share: float) -> np.ndarray:
     return np.maximum(risen, 0, out=risen)
 
 
-def _frayed(rng: np.random.Generator, depth: np.ndarray, amount: float) -> np.ndarray:
-    """Modulates an optical depth with fine structure."""
-    shape = (depth.shape[0], depth.shape[1])
-    depth *= np.exp(np.float32(amount) * fractal_field(rng, shape, rng.uniform(2.2, 3.6)))
-    return depth
+def _droplets(
+    rng: np.random.Generator, field: np.ndarray, share: float, depths: Interval, fraying: Interval, metres: Interval
+) -> Layers:
+    """Clouds of droplets where a field rises over a share of the area, with fine structure, at a height."""
+    depth = _above(field, share) * np.float32(log_uniform(rng, depths))
+    depth *= np.exp(np.float32(rng.uniform(*fraying)) * fractal_field(rng, field.shape, rng.uniform(2.2, 3.6)))
+    return Layers(depth, None, rng.uniform(*metres))
 
 
 def cumulus(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
@@ -71,15 +73,13 @@ def cumulus(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Laye
     size = max(10.0, log_uniform(rng, (200, 2500)) / pixel_metres)
     field = fractal_field(rng, shape, rng.uniform(3.6, 4.8), outer_scale=size / 2.5)
     field += np.float32(rng.uniform(0.3, 1.2)) * fractal_field(rng, shape, rng.uniform(2.6, 3.4))
-    depth = _above(field, 1 - log_uniform(rng, (0.015, 0.5))) * np.float32(log_uniform(rng, (4, 40)))
-    return Layers(_frayed(rng, depth, rng.uniform(0.1, 0.7)), None, rng.uniform(500, 2500))
+    return _droplets(rng, field, 1 - log_uniform(rng, (0.015, 0.5)), (4, 40), (0.1, 0.7), (500, 2500))
 
 
 def broken(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
     """Ragged clouds of all sizes."""
     field = fractal_field(rng, shape, rng.uniform(2.5, 3.5))
-    depth = _above(field, rng.uniform(0.1, 0.95)) * np.float32(log_uniform(rng, (4, 60)))
-    return Layers(_frayed(rng, depth, rng.uniform(0, 0.6)), None, rng.uniform(600, 4500))
+    return _droplets(rng, field, rng.uniform(0.1, 0.95), (4, 60), (0, 0.6), (600, 4500))
 
 
 def stratocumulus(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
@@ -87,15 +87,13 @@ def stratocumulus(rng: np.random.Generator, shape: Shape, pixel_metres: float) -
     _, border = cells(rng, shape, max(6.0, log_uniform(rng, (400, 3000)) / pixel_metres))
     field = (border - np.float32(0.25)) * np.float32(rng.choice([-4.0, 5.0]))
     field += np.float32(rng.uniform(0.6, 1.2)) * fractal_field(rng, shape, rng.uniform(2.4, 3.2))
-    depth = _above(field, rng.uniform(0.05, 0.7)) * np.float32(log_uniform(rng, (3, 20)))
-    return Layers(_frayed(rng, depth, rng.uniform(0.1, 0.4)), None, rng.uniform(500, 2000))
+    return _droplets(rng, field, rng.uniform(0.05, 0.7), (3, 20), (0.1, 0.4), (500, 2000))
 
 
 def stratus(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
     """Smooth sheets with soft edges, or fog that lies low."""
     field = fractal_field(rng, shape, rng.uniform(2.8, 3.9))
-    depth = _above(field, rng.uniform(0.0, 0.8)) * np.float32(log_uniform(rng, (1.5, 20)))
-    return Layers(_frayed(rng, depth, rng.uniform(0, 0.25)), None, rng.uniform(100, 2000))
+    return _droplets(rng, field, rng.uniform(0.0, 0.8), (1.5, 20), (0, 0.25), (100, 2000))
 
 
 def waves(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
@@ -105,8 +103,7 @@ def waves(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers
     bend = fractal_field(rng, shape, rng.uniform(2.8, 3.6))
     field = np.sin(phase + bend * np.float32(2 * np.pi * rng.uniform(0.2, 1.5)))
     field += np.float32(rng.uniform(0.6, 1.6)) * fractal_field(rng, shape, rng.uniform(2.6, 3.4))
-    depth = _above(field, rng.uniform(0.2, 0.85)) * np.float32(log_uniform(rng, (1.5, 15)))
-    return Layers(_frayed(rng, depth, rng.uniform(0, 0.4)), None, rng.uniform(1500, 6000))
+    return _droplets(rng, field, rng.uniform(0.2, 0.85), (1.5, 15), (0, 0.4), (1500, 6000))
 
 
 def overcast(rng: np.random.Generator, shape: Shape, pixel_metres: float) -> Layers:
@@ -281,10 +278,9 @@ def simulate_clouds(
     Raises:
         InvalidRecipe: All weights of the recipe are zero.
     """
-    weights = np.array(list(recipe.kinds.values()))
-    if weights.sum() <= 0:
+    if sum(recipe.kinds.values()) <= 0:
         raise InvalidRecipe("A cloud recipe needs one kind of sky with a weight above 0 ('none' for clear sky).")
-    kind = list(recipe.kinds)[int(rng.choice(len(weights), p=weights / weights.sum()))]
+    kind = draw(rng, recipe.kinds)
     layers = (
         Layers(np.zeros(shape, np.float32), None, 0.0) if kind == "none" else SHAPES[kind](rng, shape, pixel_metres)
     )

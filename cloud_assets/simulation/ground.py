@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, Field, TypeAdapter, field_validator
 
 from cloud_assets.simulation.random_fields import Shape, cells, fractal_field, fractal_fields, level, soften
-from cloud_assets.simulation.ranges import Interval, Scale, chance, log_uniform
+from cloud_assets.simulation.ranges import Interval, Scale, chance, draw, log_uniform
 from cloud_assets.simulation.spectra import COMMON_NAMES, SURFACE_NAMES, TEXTURE, band_positions, signatures
 
 
@@ -165,11 +165,6 @@ class _Cover:
             self.shares[surface] = mask.astype(np.float32)
 
 
-def _draw(rng: np.random.Generator, weights: dict[str, float]) -> str:
-    values = np.array(list(weights.values()))
-    return list(weights)[int(rng.choice(len(values), p=values / values.sum()))]
-
-
 def _mixture(rng: np.random.Generator, shape: Shape, biome: Biome, recipe: GroundRecipe) -> dict[str, np.ndarray]:
     names = list(biome.surfaces)
     weights = np.array([biome.surfaces[name] for name in names])
@@ -225,7 +220,7 @@ def _lay_parcels(rng: np.random.Generator, cover: _Cover, biome: Biome, metres: 
     cover.put_uses(tuple(biome.parcels), use, tilled)
     if border is not None and chance(rng, 0.6):
         cover.put(
-            _draw(rng, {"grass": 1, "forest": 1, "asphalt": 2 if biome.town > 0.5 else 0.4, "dry grass": 1}),
+            draw(rng, {"grass": 1, "forest": 1, "asphalt": 2 if biome.town > 0.5 else 0.4, "dry grass": 1}),
             border * tilled * np.float32(0.8),
         )
 
@@ -234,14 +229,14 @@ def _add_water(rng: np.random.Generator, cover: _Cover, biome: Biome, metres: fl
     if chance(rng, biome.lakes):
         field = fractal_field(rng, cover.shape, rng.uniform(2.6, 3.5))
         shore = level(field, rng.uniform(0.45, 0.97))
-        cover.put(_draw(rng, dict(biome.water)), soften(field, shore, 0.03))
+        cover.put(draw(rng, biome.water), soften(field, shore, 0.03))
         if chance(rng, 0.25):
             cover.put(
-                _draw(rng, {"sand": 1, "turbid water": 1, "grass": 1}),
+                draw(rng, {"sand": 1, "turbid water": 1, "grass": 1}),
                 soften(np.abs(field - np.float32(shore)), 0.03, 0.03) * -1 + 1,
             )
     if chance(rng, biome.rivers):
-        cover.put(_draw(rng, dict(biome.water)), river(rng, cover.shape, log_uniform(rng, (12, 500)) / metres))
+        cover.put(draw(rng, biome.water), river(rng, cover.shape, log_uniform(rng, (12, 500)) / metres))
 
 
 def _add_settlement(rng: np.random.Generator, cover: _Cover, biome: Biome, metres: float) -> None:
@@ -259,7 +254,7 @@ def _add_settlement(rng: np.random.Generator, cover: _Cover, biome: Biome, metre
             distance = np.abs(across + bend - np.float32(rng.uniform(across.min(), across.max())))
             width = rng.uniform(6, 35) / metres
             cover.put(
-                _draw(rng, {"asphalt": 2, "soil": 1, "pale rock": 1}),
+                draw(rng, {"asphalt": 2, "soil": 1, "pale rock": 1}),
                 np.clip(np.float32(width / 2 + 0.5) - distance, 0, min(1.0, width)),
             )
 

@@ -1,6 +1,7 @@
 """Closed intervals that recipes are made of, and drawing from them."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated
 
 import numpy as np
@@ -41,6 +42,12 @@ def mostly_low(rng: np.random.Generator, interval: tuple[float, float]) -> float
     """Draws one value from a closed range, half of the draws from its lowest eighth."""
     low, high = interval
     return low + (high - low) * float(rng.random()) ** 3
+
+
+def draw(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
+    """Draws one name by its weight relative to the others'."""
+    values = np.array(list(weights.values()))
+    return list(weights)[int(rng.choice(len(values), p=values / values.sum()))]
 
 
 def chance(rng: np.random.Generator, probability: float) -> bool:

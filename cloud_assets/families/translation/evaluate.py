@@ -162,7 +162,7 @@ def _patch_table(store: PatchStore, tested: Mapping[str, TranslationScores]) -> 
             "group": rows["group"].to_numpy(),
             "psnr_gain": np.subtract(model.patch_psnr, constant.patch_psnr),
             "psnr": model.patch_psnr,
-            "ssim": model.patch_ssim,
+            "ssim": model.sums["ssim"],
             "mean_colour_psnr": constant.patch_psnr,
             "linear_psnr": tested[LINEAR].patch_psnr,
             "store_row": model.rows,

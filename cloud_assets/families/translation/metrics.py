@@ -59,17 +59,12 @@ class TranslationScores:
         }
         self._by_band = [{name: kind() for name, kind in kinds.items()} for _ in bands]
         self._ndvi = {"ndvi_rmse": MeanSquaredError(squared=False), "ndvi_correlation": PearsonCorrCoef()}
-        self._sums: dict[str, list[float]] = {"ssim": [], "ms_ssim": [], "sam": [], "display_ssim": []}
+        self.sums: dict[str, list[float]] = {"ssim": [], "ms_ssim": [], "sam": [], "display_ssim": []}
         self.rows: list[int] = []
         self.patch_psnr: list[float] = []
         self.histograms = np.zeros((2, len(bands), len(HISTOGRAM_EDGES) - 1), np.int64)
         self.ndvi_histogram = np.zeros((len(_NDVI_BINS) - 1, len(_NDVI_BINS) - 1), np.int64)
         self.pixels = 0
-
-    @property
-    def patch_ssim(self) -> list[float]:
-        """SSIM of each patch."""
-        return self._sums["ssim"]
 
     def update(self, rows: npt.NDArray[np.int64], predicted: Pictures, true: Pictures, valid: Flags) -> None:
         """Takes patches (N, …) and their rows in the store; one without a valid pixel (N, H, W) is passed over."""
@@ -93,14 +88,14 @@ class TranslationScores:
                 clipped = values[band].clamp(0, 1).numpy()
                 self.histograms[side, band] += np.histogram(clipped, HISTOGRAM_EDGES)[0]
         ssim = structural_similarity_index_measure(made, wanted, data_range=self._range)
-        self._sums["ssim"].append(_number(ssim))
+        self.sums["ssim"].append(_number(ssim))
         if min(made.shape[2:]) >= _SMALLEST_FOR_SCALES:
             scales = multiscale_structural_similarity_index_measure(made, wanted, data_range=self._range)
-            self._sums["ms_ssim"].append(float(scales))
+            self.sums["ms_ssim"].append(float(scales))
         if len(self._bands) > 1:
             made_spectra, true_spectra = (part.clamp_min(_SMALL)[None, :, :, None] for part in pairs)
             angles = spectral_angle_mapper(made_spectra, true_spectra, reduction="none")
-            self._sums["sam"].append(float(torch.rad2deg(angles.double().mean())))
+            self.sums["sam"].append(float(torch.rad2deg(angles.double().mean())))
         if self._vegetation is not None:
             made_index, true_index = (ndvi(part.numpy(), self._vegetation) for part in pairs)
             for metric in self._ndvi.values():
@@ -109,7 +104,7 @@ class TranslationScores:
         low, high = self._stretch
         made, wanted = (((part - low) / (high - low)).clamp(0, 1) * seen for part in (made, wanted))
         self._display_psnr.update(made[0][:, seen].double(), wanted[0][:, seen].double())
-        self._sums["display_ssim"].append(_number(structural_similarity_index_measure(made, wanted, data_range=1.0)))
+        self.sums["display_ssim"].append(_number(structural_similarity_index_measure(made, wanted, data_range=1.0)))
 
     def metrics(self) -> dict[str, float]:
         """All metrics by their names; those that the data do not allow are left out."""
@@ -117,7 +112,7 @@ class TranslationScores:
             # One constant colour has no correlation with anything; it is left out.
             warnings.filterwarnings("ignore", message="The variance of predictions or target")
             found = {"psnr": float(self._psnr.compute())}
-            found |= {name: float(np.mean(values)) for name, values in self._sums.items() if values}
+            found |= {name: float(np.mean(values)) for name, values in self.sums.items() if values}
             for name, metrics in zip(self._bands, self._by_band, strict=True):
                 found |= {f"{metric}_{name}": float(value.compute()) for metric, value in metrics.items()}
             vegetation = {name: float(metric.compute()) for name, metric in self._ndvi.items() if self._vegetation}
