@@ -136,11 +136,8 @@ def comparison_metadata(comparison: Comparison, report: str) -> Metadata:
 
 def promotion_metadata(record: "PromotionRecord") -> Metadata:
     """A promotion: who is champion, since which decision, and why."""
-    values = record.model_dump(mode="json")
-    shown = ("variant", "version", "promoted", "waits_for_approval", "reason", "metric", "challenger_variant",
-             "challenger_version", "challenger_value", "previous_version", "previous_value", "difference_low",
-             "difference_high")  # fmt: skip
-    return {name: values[name] for name in shown if values[name] is not None}
+    elsewhere = {"task", "run_id", "patches_version", "splits_version", "is_synthetic", "decided"}
+    return record.model_dump(mode="json", exclude=elsewhere, exclude_none=True)
 
 
 def metric_values(metrics: Mapping[str, float], prefix: str = "") -> Metadata:

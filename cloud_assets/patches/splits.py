@@ -6,7 +6,7 @@ in every split that can have it.
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import pairwise
 from pathlib import Path
@@ -232,7 +232,8 @@ class Splits:
         found = found.reindex(self._wanted_splits(), fill_value=False)
         absent = ~found.loc[:, found.any()]
         missing = {
-            split: [name for name in row.index[row] if self._may_hold(split, name)] for split, row in absent.iterrows()
+            split: [str(name) for name in absent if absent.at[split, name] and self._may_hold(split, name)]
+            for split in self._wanted_splits()
         }
         return {split: names for split, names in missing.items() if names}
 
@@ -260,10 +261,11 @@ class Splits:
         for split in SPLITS:
             chosen = self.table["split"] == split
             groups = int(self.table.loc[chosen, "group"].nunique())
-            summary[split] = {"patches": int(chosen.sum()), "groups": groups, **presence[chosen].sum().to_dict()}
+            counts = {str(name): int(count) for name, count in presence[chosen].sum().items()}
+            summary[split] = {"patches": int(chosen.sum()), "groups": groups, **counts}
         return summary
 
-    def _may_hold(self, split: str, name: str) -> bool:
+    def _may_hold(self, split: str, name: Hashable) -> bool:
         return split in self.details.get("confined", {}).get(name, SPLITS)
 
     def _wanted_splits(self) -> tuple[str, ...]:
