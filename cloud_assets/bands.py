@@ -101,18 +101,23 @@ class Instrument:
         Raises:
             InvalidRecipe: The offset is so large that it must have been given in digital numbers.
         """
+        if offset is not None and self.unit == "reflectance" and abs(offset) > 1:
+            raise InvalidRecipe(
+                f"An offset of {offset} is no reflectance: offsets are in physical units, so Sentinel-2's "
+                f"RADIO_ADD_OFFSET of -1000 DN is {-1000 * self.scale:g}. Divide it by the quantification value."
+            )
         values = np.asarray(dn).astype(np.float32)
         values *= np.float32(self.scale)
-        values += np.float32(self._offset(offset))
+        values += np.float32(self.offset if offset is None else offset)
         return values
 
-    def to_dn(self, physical: npt.ArrayLike, offset: float | None = None) -> npt.NDArray[np.generic]:
+    def to_dn(self, physical: npt.ArrayLike) -> npt.NDArray[np.generic]:
         """Turns physical units into native digital numbers, the inverse of :meth:`to_physical`.
 
         Integers are rounded and clipped so that a finite value never becomes nodata or saturated; what is not finite
         was not observed and becomes nodata.
         """
-        values = (np.asarray(physical, dtype=np.float64) - self._offset(offset)) / self.scale
+        values = (np.asarray(physical, dtype=np.float64) - self.offset) / self.scale
         native = np.dtype(self.dtype)
         if not np.issubdtype(native, np.integer):
             return values.astype(native)
@@ -133,16 +138,6 @@ class Instrument:
             observed: npt.NDArray[np.bool_] = (dn != self.nodata).any(axis=-3)
             return observed if seen is None else observed & seen
         return np.ones(dn.shape[:-3] + dn.shape[-2:], dtype=bool) if seen is None else seen
-
-    def _offset(self, offset: float | None) -> float:
-        if offset is None:
-            return self.offset
-        if self.unit == "reflectance" and abs(offset) > 1:
-            raise InvalidRecipe(
-                f"An offset of {offset} is no reflectance: offsets are in physical units, so Sentinel-2's "
-                f"RADIO_ADD_OFFSET of -1000 DN is {-1000 * self.scale:g}. Divide it by the quantification value."
-            )
-        return offset
 
 
 def vegetation_positions(instrument: Instrument, bands: Sequence[str]) -> tuple[int, int] | None:

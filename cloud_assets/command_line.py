@@ -337,15 +337,11 @@ def label_masks(
 
 
 def _coverage_classes(boundaries: str, names: str) -> "CoverageClasses":
-    from pydantic import ValidationError
-
     from cloud_assets.families.classification.coverage_labels import CoverageClasses
 
     try:
-        return CoverageClasses(
-            boundaries=tuple(float(part) for part in boundaries.split(",")), names=tuple(names.split(","))
-        )
-    except (ValueError, ValidationError) as error:
+        return CoverageClasses.model_validate({"boundaries": boundaries.split(","), "names": names.split(",")})
+    except ValueError as error:
         raise InvalidRecipe(f"--boundaries {boundaries} --names {names}: {error}") from None
 
 

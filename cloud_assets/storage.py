@@ -84,15 +84,12 @@ def locked(path: Path, message: str, seconds: float = 0.0) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
     try:
-        lock.acquire(timeout=seconds)
+        held = FileLock(path).acquire(timeout=seconds)
     except Timeout as error:
         raise AlreadyRunning(message) from error
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def machine_folder() -> Path:

@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 State = tuple[int, int, int]
 """Number of files, their bytes, and a number that changes with their names or times of modification."""
 DATA = ""  # key of a whole data folder in :func:`look_at_data`
@@ -59,11 +61,8 @@ def look_at(
     """
     until = time.monotonic() + seconds
     try:
-        memory = _Memory(**json.loads(cursor or "{}"))
-        for name in ("states", "before", "told"):
-            states = getattr(memory, name).items()
-            setattr(memory, name, {key: (int(one), int(two), int(three)) for key, (one, two, three) in states})
-    except (ValueError, TypeError, AttributeError):
+        memory = TypeAdapter(_Memory).validate_json(cursor or "{}")
+    except ValueError:
         memory = _Memory()  # a cursor of another version
     if not memory.pending:
         memory.pending, memory.states = sorted(items(), reverse=True), {}

@@ -39,6 +39,16 @@ class Grid:
     crs: str | None  # coordinate reference system as "EPSG:32633" or WKT; None where the data set has no georeference
     transform: tuple[float, float, float, float, float, float]  # affine pixel-to-map coefficients (a, b, c, d, e, f)
 
+    def part(self, row: int, column: int, height: int, width: int) -> "Grid":
+        """The grid of a window of this one."""
+        a, b, c, d, e, f = self.transform
+        return Grid(height, width, self.crs, (a, b, c + a * column + b * row, d, e, f + d * column + e * row))
+
+    def scaled(self, height: int, width: int, down: float, right: float) -> "Grid":
+        """A grid of the same corner whose pixels are so many of this one's high and wide."""
+        a, b, c, d, e, f = self.transform
+        return Grid(height, width, self.crs, (a * right, b * down, c, d * right, e * down, f))
+
     @property
     def raster_options(self) -> dict[str, Any]:
         """What rasterio is told of a raster, or of a view of one, on this grid."""
@@ -143,11 +153,11 @@ class Scene:
         """Size and georeference of the scene, from the header of its first band's file."""
         raster = next(iter(self.bands.values()))
         header = read_header(raster.path)
+        whole = Grid(header.height, header.width, header.crs, header.transform)
         if raster.window is None:
-            return Grid(header.height, header.width, header.crs, header.transform)
+            return whole
         column, row, width, height = raster.window
-        a, b, c, d, e, f = header.transform
-        return Grid(height, width, header.crs, (a, b, c + a * column + b * row, d, e, f + d * column + e * row))
+        return whole.part(row, column, height, width)
 
     @cached_property
     def identity(self) -> str:

@@ -30,8 +30,6 @@ from cloud_assets.progress import progress_bar
 
 _FATAL = (InvalidRecipe, UnknownBand)  # errors that concern every scene alike; all others leave out one scene
 
-Transform = tuple[float, float, float, float, float, float]
-
 
 @dataclass(frozen=True)
 class _ReadScene:
@@ -141,7 +139,7 @@ def _read(scene: Scene, recipe: PatchRecipe) -> _ReadScene:
         raise InvalidData(f"scene {scene.scene_id}: sizes differ, {sizes_found}. Make them alike, or leave it out.")
     grid = scene.grid()
     if target:
-        grid = _scaled(grid, target)
+        grid = grid.scaled(*target, grid.height / target[0], grid.width / target[1])
         mask = None if mask is None else resize_codes(mask, target)
     return _ReadScene(scene, grid, images, np.logical_and.reduce(valid), mask)
 
@@ -201,7 +199,7 @@ def _windows(read: _ReadScene, recipe: PatchRecipe) -> Iterator[Patch]:
                 row=row,
                 col=col,
                 crs=read.grid.crs,
-                transform=_shifted(read.grid.transform, row, col),
+                transform=read.grid.part(row, col, *size).transform,
                 official_split=scene.split,
                 label_type=scene.label_type,
                 label=scene.label,
@@ -220,17 +218,6 @@ def _filled(array: npt.NDArray[Any], size: tuple[int, int], value: float) -> npt
 
 def _fill(instrument: Instrument) -> float:
     return 0.0 if instrument.nodata is None else instrument.nodata
-
-
-def _shifted(transform: Transform, row: int, col: int) -> Transform:
-    a, b, c, d, e, f = transform
-    return a, b, c + a * col + b * row, d, e, f + d * col + e * row
-
-
-def _scaled(grid: Grid, size: tuple[int, int]) -> Grid:
-    a, b, c, d, e, f = grid.transform
-    tall, wide = grid.height / size[0], grid.width / size[1]
-    return Grid(size[0], size[1], grid.crs, (a * wide, b * tall, c, d * wide, e * tall, f))
 
 
 def resize(

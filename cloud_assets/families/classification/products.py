@@ -26,10 +26,7 @@ _CLEAR_COLOUR, _OVERCAST_COLOUR = (70, 130, 80, 255), (255, 255, 255, 255)
 
 def _cell_grid(grid: Grid, cell: int) -> Grid:
     """The grid of cells, squares of so many pixels, over a scene's grid; the last ones may reach past the scene."""
-    a, b, c, d, e, f = grid.transform
-    return Grid(
-        -(-grid.height // cell), -(-grid.width // cell), grid.crs, (a * cell, b * cell, c, d * cell, e * cell, f)
-    )
+    return grid.scaled(-(-grid.height // cell), -(-grid.width // cell), cell, cell)
 
 
 def _cell_percentages(mask: RasterDraft | None, cells: Grid, cell: int) -> npt.NDArray[np.float32]:

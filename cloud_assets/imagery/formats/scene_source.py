@@ -154,10 +154,8 @@ class SceneSource:
                 + ("it has no coordinate reference system." if own is None else f"its own pixels measure {own:g} m.")
             )
         factor = metres / own
-        a, b, c, d, e, f = self.grid.transform
         height, width = (max(1, round(side / factor)) for side in (self.grid.height, self.grid.width))
-        transform = (a * factor, b * factor, c, d * factor, e * factor, f)
-        return replace(self, grid=Grid(height, width, self.grid.crs, transform))
+        return replace(self, grid=self.grid.scaled(height, width, factor, factor))
 
 
 def finest_grid(bands: Mapping[str, SceneBand], profile: Instrument) -> Grid:
