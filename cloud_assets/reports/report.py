@@ -18,6 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 
+import yaml
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 
@@ -189,6 +190,12 @@ class Report(ABC):
         # Numbers that are not finite become strings, which pydantic reads back as numbers.
         content: dict[str, Any] = json.loads(to_json(own, inf_nan_mode="strings"))
         return content
+
+
+def read_captions(package: str, **values: str) -> dict[str, str]:
+    """The ``captions.yaml`` of a package: what its reports say of each figure and table; ``values`` fill its braces."""
+    content = yaml.safe_load(files(package).joinpath("captions.yaml").read_text(encoding="utf-8"))
+    return {name: said.format(**values) for name, said in content.items()}
 
 
 def job_commands(task: str) -> list[str]:

@@ -27,18 +27,9 @@ from cloud_assets.reports.figures import (
     drawing,
     png,
 )
+from cloud_assets.reports.report import read_captions
 
-CAPTIONS = {
-    "confusion_matrix": "Test samples by true and predicted class; colour is the share of the true class.",
-    "cloud_cover": "Each point is a test sample; how far a mistake lies from its grey band is how wrong it is.",
-    "mistakes": f"The most confident mistakes, each with its own true cloud cover; {STRETCH_NOTE}.",
-    "roc": "Each class against the rest, over all thresholds of its probability.",
-    "confidence": "Whether stated confidence can be believed (left), and how often it is stated (right).",
-    "baselines": "Rules without a classifier, on the same test samples.",
-    "per_class": "Test samples of each class.",
-    "per_scene": "Test scenes, lowest accuracy first.",
-    "per_sample": "Test samples, the most confident mistakes first.",
-}
+CAPTIONS = read_captions(__package__, stretch=STRETCH_NOTE)
 _COLUMNS = 4
 
 

@@ -19,6 +19,7 @@ from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports import figures
 from cloud_assets.reports.predictions import predict_patches
+from cloud_assets.reports.report import read_captions
 from cloud_assets.reports.statistics import scene_table
 
 _PROBABILITY_COLOURS = "cividis"
@@ -108,20 +109,7 @@ def _legends(row: SubFigure, examples: Sequence[Example], names: Mapping[int, st
     axes.set_title("cloud probability", fontsize=9, fontweight="bold", loc="left")
 
 
-CAPTIONS = {
-    "worst_patches": "The test patches with the most wrong pixels. Errors: cloud against clear; white has no label or "
-    f"no data; {figures.STRETCH_NOTE}.",
-    "typical_patches": "Test patches around the middle of the ranking by wrong pixels; " + figures.STRETCH_NOTE + ".",
-    "scenes": "IoU of each scene, worst first, with its true cloud cover.",
-    "confusion_matrix": "Test pixels by true and predicted class; colour is the share of the true class.",
-    "precision_recall": "Cloud against clear on the test split, over all thresholds of the cloud probability.",
-    "reliability": "Whether stated probabilities can be believed (left), and how often each is stated (right).",
-    "cloud_cover": "Each point is a test patch.",
-    "per_scene": "Test scenes, worst IoU first. No IoU means: neither true nor predicted cloud.",
-    "per_patch": "Test patches, most wrong pixels first.",
-    "baselines": "Rules without any learning, on the same test pixels.",
-    "official_scenes": "The official score of 38-Cloud, scene by scene; absent patches were blank and count as clear.",
-}
+CAPTIONS = read_captions(__package__, stretch=figures.STRETCH_NOTE)
 
 
 def segmentation_figures(

@@ -26,20 +26,11 @@ from cloud_assets.reports.figures import (
     png,
     without_ticks,
 )
+from cloud_assets.reports.report import read_captions
 
 Floats = npt.NDArray[np.float32]
 
-CAPTIONS = {
-    "examples": "Test patches from the lowest to the highest gain over the mean colour. Radar: VV red and blue, VH "
-    "green, -25 to 0 dB. Made and true pictures share one stretch a patch. Error: mean absolute error over the bands.",
-    "histograms": "Reflectance of all test pixels: a model that hedges makes narrower distributions than the truth.",
-    "ndvi": "NDVI of made against true pictures, test pixels, colour by their number (logarithmic).",
-    "quality": "From the training record in the model card; validation split.",
-    "baselines": "The training patches' mean colour, and linear regression on VV, VH, their local means and variances.",
-    "per_band": "Reflectance; R² is 0 for the test split's own mean.",
-    "per_scene": "Test scenes, lowest gain first.",
-    "per_patch": "Test patches, lowest gain first.",
-}
+CAPTIONS = read_captions(__package__)
 _COMPOSITES = {
     "true colour": ("red", "green", "blue"),
     "NIR, red, green": ("nir", "red", "green"),
