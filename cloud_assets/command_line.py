@@ -79,8 +79,9 @@ def predict(
     back_end: Annotated[str, typer.Option(help="auto, torch, onnxruntime or openvino.")] = "auto",
     device: Annotated[str, typer.Option(help="auto (an NVIDIA GPU if there is one), cpu, cuda or mps.")] = "auto",
     batch_megapixels: Annotated[
-        float, typer.Option(help="Pixels that go through a network at once, millions: more for a GPU, less memory.")
+        float, typer.Option(help="Pixels that go through a network at once, millions: more for a GPU.")
     ] = 0.3,
+    memory: Annotated[float, typer.Option(help="Memory over the model, GB: sets size and number of windows.")] = 1.0,
     test_time_augmentation: Annotated[bool, typer.Option(help="Average over flips; four times the work.")] = False,
     accept_other_level: Annotated[bool, typer.Option(help="Apply models across processing levels.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Make products again that are up to date.")] = False,
@@ -104,6 +105,7 @@ def predict(
         back_end=back_end,
         device=device,
         batch_megapixels=batch_megapixels,
+        memory_gigabytes=memory,
         test_time_augmentation=test_time_augmentation or None,
         accept_other_level=accept_other_level,
         overwrite=overwrite,

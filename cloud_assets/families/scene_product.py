@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,12 @@ from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.tiling import Tiling
 from cloud_assets.imagery.writing import Picture, RasterDraft, RasterForm
 from cloud_assets.inference.bundle import ModelCard
-from cloud_assets.inference.device import Parallelism
+from cloud_assets.inference.device import MOST_WORKERS, Parallelism
 from cloud_assets.inference.predictor import Predictor
 
 DEFAULT_PATCH = 256  # side of windows for models whose card names no patch size, pixels
+_ELSEWHERE = 0.25  # of the memory, for what is read, blended and written while windows go through a network
+_SMALLEST_WINDOW = 256  # pixels: of smaller ones too much is overlap
 _OVERLAP_OF_PATCHES = 4  # windows of models that know one patch size overlap by this part of it
 
 
@@ -27,8 +30,11 @@ class ProductSettings(BaseModel, frozen=True, extra="forbid"):
 
     window: int = Field(1024, ge=32, description="Largest side of the windows of segmentation, pixels.")
     overlap: int = Field(32, ge=0, description="Smallest overlap of neighbouring windows, pixels.")
+    memory_gigabytes: float = Field(
+        1.0, ge=0.01, description="Memory over the model, GB: sets the windows' size and how many are under way."
+    )
     batch_megapixels: float = Field(
-        0.3, gt=0, description="Pixels that go through a network at once, in millions: the memory budget."
+        0.3, gt=0, description="Pixels that go through a network at once, in millions, where windows are small."
     )
     test_time_augmentation: bool | None = Field(
         None, description="Average the prediction over flips. Unset: as the model was validated."
@@ -61,8 +67,17 @@ class ProductSettings(BaseModel, frozen=True, extra="forbid"):
             )
         return self
 
+    def within_memory(self, pixel_bytes: float, workers: int) -> tuple[Self, int]:
+        """Windows (alike on all machines) and calls at once that keep to the memory if a pixel takes so many bytes."""
+        pixels = (1 - _ELSEWHERE) * self.memory_gigabytes * 1e9 / pixel_bytes
+        side = math.isqrt(int(pixels / MOST_WORKERS)) // 32 * 32
+        window = min(self.window, max(side, _SMALLEST_WINDOW, 2 * self.overlap))
+        calls = min(workers, max(1, int(pixels / window**2)))
+        batch = min(self.batch_megapixels, pixels / calls / 1e6)
+        return self.model_copy(update={"window": window, "batch_megapixels": batch}), calls
+
     def batch_size(self, tiling: Tiling) -> int:
-        """How many windows of this size fit the memory budget; at least one."""
+        """How many windows of this size go through a network at once; at least one."""
         return max(1, int(self.batch_megapixels * 1e6 / (tiling.vertical.size * tiling.horizontal.size)))
 
 

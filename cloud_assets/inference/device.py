@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "32", "bf16", "16"]
 BackEndName = Literal["auto", "torch", "onnxruntime", "openvino"]
-_MOST_WORKERS = 4
+MOST_WORKERS = 4
+"""Calls of a network at once, on machines with many cores."""
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
 _M_MMAP_MAX = -4
@@ -87,7 +88,7 @@ class Parallelism:
     def of_machine(cls) -> Parallelism:
         """One call a core, up to the four that memory is planned for; further cores are shared among these."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(cores, _MOST_WORKERS)
+        workers = min(cores, MOST_WORKERS)
         return cls(workers, max(1, cores // workers))
 
 

@@ -36,7 +36,7 @@ from cloud_assets.scenes.product_record import STAC_FILE, SceneProducts, stac_it
 from cloud_assets.storage import atomic_directory, locked
 from cloud_assets.version import __version__
 
-_BLOCK_CACHE_BYTES = 256 << 20
+_BLOCK_CACHE = 0.1  # of the memory
 _MOST_DEATHS = 2
 _OTHER_FILES = {"quicklook": "quicklook.png", "page": "index.html", "stac": STAC_FILE}
 
@@ -144,7 +144,10 @@ def _produce(
     import rasterio
 
     started = time.monotonic()
-    settings = {"GDAL_CACHEMAX": _BLOCK_CACHE_BYTES, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    settings = {
+        "GDAL_CACHEMAX": int(_BLOCK_CACHE * options.memory_gigabytes * 1e9),
+        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    }
     with atomic_directory(directory) as folder, rasterio.Env(**settings), storage_errors(directory):
         scratch = folder / "scratch"
         scratch.mkdir()
@@ -156,8 +159,9 @@ def _produce(
         kept = {product: draft for product, draft in work.drafts.items() if product in products.files}
         exhibits = _exhibits(plan, work, products)
         tags = _tags(plan, work)
+        threads = max(1, work.share.workers * work.share.threads // len(kept))
         with ThreadPoolExecutor(work.share.workers) as pool:
-            list(pool.map(lambda one: write_cog(kept[one], folder / products.files[one], tags), kept))
+            list(pool.map(lambda one: write_cog(kept[one], folder / products.files[one], tags, threads), kept))
         seconds = time.monotonic() - started
         speed = {"seconds": seconds, "megapixels_per_second": plan.source.megapixels / seconds}
         products = replace(products, statistics={**products.statistics, **speed})

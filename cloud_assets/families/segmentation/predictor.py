@@ -1,6 +1,7 @@
 """Predictor of masks from raw digital numbers."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from cloud_assets.bands import INSTRUMENTS, UNLABELLED
 from cloud_assets.errors import InvalidModel
 from cloud_assets.families.segmentation.recipe import SegmentationSection
 from cloud_assets.imagery.geometry import grow
-from cloud_assets.inference.back_ends import class_probability
+from cloud_assets.inference.back_ends import class_probability, pixel_bytes
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.predictor import Predictor, check_input, reflect_pad
 
@@ -33,12 +34,18 @@ class SegmentationPredictor(Predictor):
         if card.threshold is None:
             raise InvalidModel(f"{card.task}/{card.variant}: the model card has no decision threshold: train again.")
         super().__init__(bundle, device, network)
+        self._bundle = bundle
         self._threshold = card.threshold.value
         self._cloud_classes = list(section.cloud_classes)
         self.border = section.mirrored_border
         """Pixels by which patches are mirrored beyond their edges."""
         self._is_augmented = section.test_time_augmentation
         self._outline_metres = section.outline_metres
+
+    @cached_property
+    def pixel_bytes(self) -> float:
+        """See :func:`cloud_assets.inference.back_ends.pixel_bytes`."""
+        return pixel_bytes(self._bundle, self._device)
 
     def predict(self, dn: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
         """Predicts masks; any height and width.

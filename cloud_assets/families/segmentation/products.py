@@ -51,6 +51,7 @@ def segment(
     The reader hands out the bands in the order of the predictor's card. The blocks cover the scene exactly once.
     """
     multiple = predictor.card.network.size_multiple
+    settings, workers = settings.within_memory(predictor.pixel_bytes, share.workers)
     # At the scene's edge windows have the surroundings of single patches.
     tiling = Tiling.plan(
         grid.height, grid.width, settings.window, settings.overlap, border=predictor.border, multiple=multiple
@@ -62,7 +63,7 @@ def segment(
         return {_OUTPUT: probability[:, 1:] if probability.shape[1] == 2 else probability}
 
     batch_size = settings.batch_size(tiling)
-    for block in predict_densely(reader, tiling, infer, _OUTPUT, batch_size=batch_size, workers=share.workers):
+    for block in predict_densely(reader, tiling, infer, _OUTPUT, batch_size=batch_size, workers=workers):
         if block.values is None:
             nothing = np.full(block.valid.shape, np.nan, np.float32)
             yield SegmentedBlock(block.window, np.full(block.valid.shape, UNLABELLED, np.uint8), nothing)
