@@ -31,7 +31,7 @@ from cloud_assets.tasks import ALL_TASKS
 ROOT = Path(__file__).resolve().parent.parent
 NUMBERS = ROOT / "docs" / "results"
 """Where the files of the parts lie."""
-_BLOCK = re.compile(r"<!-- results: (?P<name>\w+) -->\n.*?<!-- end of results -->", re.DOTALL)
+BLOCK = re.compile(r"<!-- results: (?P<name>\w+) -->\n.*?<!-- end of results -->", re.DOTALL)
 _SEPARATOR = " | "
 PARTS_BLOCK = "parts"
 """Name of the block that lists all parts."""
@@ -89,7 +89,11 @@ PARTS: Mapping[str, Part] = {
     "augmentation_cost": Part("--patches 24 --rounds 2", "--patches 8 --rounds 1", 5),
     "training_speed": Part("--network unet --busy --threads 1", "--network unet --steps 2 --rounds 1", 6),
     "autoencoder_cost": Part("--threads 1", "--size 64 --batch 2 --threads 1", 6),
-    "scene_throughput": Part("--side 10980 --rounds 1", "--side 1024 --rounds 1 --seconds 2", 8),
+    "scene_throughput": Part(
+        "--side 10980 --rounds 3", "--side 768 --small-side 512 --rounds 1 --seconds 2 --back-end torch", 40
+    ),
+    "data_scaling": Part("", "--counts 100 300", 15),
+    "starting": Part("", "--rounds 1", 2, seed="none"),
     "frontier": Part(
         f"--data {{data}} --picture {ROOT / 'docs' / 'images' / 'frontier.png'}",
         "--data {data} --side 512 --rounds 1 --picture {work}/quick/frontier.png",
@@ -212,11 +216,11 @@ def main() -> int:
     return int(any(said.startswith("failed") for said in told.values()))
 
 
-def run(name: str, data: Path | None, work: Path, *, quick: bool) -> str:
-    """Runs a part and keeps what it printed; what became of it, in words."""
+def run(name: str, data: Path | None, work: Path, *, quick: bool, extra: str = "") -> str:
+    """Runs a part and keeps what it printed; what became of it, in words. ``extra`` are further arguments."""
     part = PARTS[name]
     script = ROOT / "benchmarks" / f"{part.script or name}.py"
-    arguments = part.quick if quick else part.arguments
+    arguments = f"{part.quick if quick else part.arguments} {extra}".strip()
     missing = [need for need in part.needs if data is None or not (data / need).exists()]
     if not script.is_file():
         return f"skipped: there is no {script.relative_to(ROOT)}"
@@ -308,7 +312,7 @@ def fill_pages(check: bool = False) -> list[str]:
     changed = []
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         before = page.read_text(encoding="utf-8")
-        after = _BLOCK.sub(_filled, before)
+        after = BLOCK.sub(filled, before)
         if after != before:
             changed.append(str(page.relative_to(ROOT)))
             if not check:
@@ -317,21 +321,21 @@ def fill_pages(check: bool = False) -> list[str]:
     return changed
 
 
-def _filled(block: re.Match[str]) -> str:
-    """A block anew; one whose part was never made stays as it is."""
+def filled(block: re.Match[str], folder: Path | None = None) -> str:
+    """A block anew from the files in a folder; one whose part was never made stays as it is."""
     name = block["name"]
     if name == PARTS_BLOCK:
         return f"<!-- results: {name} -->\n\n{parts_table()}\n\n<!-- end of results -->"
     part, shown = VIEWS.get(name, (name, Record.table))
-    record = kept(part)
+    record = kept(part, folder)
     if record is None:
         return block[0]
     return f"<!-- results: {name} -->\n\n{shown(record)}\n\n{record.origin()}\n\n<!-- end of results -->"
 
 
-def kept(name: str) -> Record | None:
+def kept(name: str, folder: Path | None = None) -> Record | None:
     """What a part printed when it was last made; None if it never was."""
-    path = NUMBERS / f"{name}.json"
+    path = (folder or NUMBERS) / f"{name}.json"
     return Record(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 

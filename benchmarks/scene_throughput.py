@@ -1,29 +1,31 @@
-"""How fast a whole scene goes through a model, next to the bare model and to the loop that everybody writes first.
+"""How fast a whole scene goes through a model, next to what limits it and to the loop that everybody writes first.
 
-Makes a synthetic four-band Cloud-Optimised GeoTIFF and an untrained U-Net with an EfficientNet-B2 encoder, then
-measures, each in a process of its own:
+Makes a synthetic four-band Cloud-Optimised GeoTIFF and, unless a model is named, an untrained U-Net with an
+EfficientNet-B2 encoder, then measures, each in a process of its own:
 
 * ``end to end``: reading, predicting, blending and writing with ``scene_products``;
 * ``bare model``: the same back end on random windows of the same size, nothing else; as many calls at once as the
   pipeline makes, and for comparison one call at a time on all cores, as a loop over batches would;
+* ``disk``: reading the same windows and writing the same masks, without a model;
 * ``plain loop``: single precision PyTorch, one window after the other, the whole scene and its mask in memory.
 
-    python benchmarks/scene_throughput.py --side 10980 --back-end auto
+    python benchmarks/scene_throughput.py --side 10980 --back-end auto [--model FOLDER] [--memory 1]
 
-Prints megapixels of the scene per second, ratios and peak memory over that of the loaded model.
+Prints megapixels of the scene a second, by the clock and by processor time over all cores (which other work on the
+machine falsifies less), and peak memory over that of the loaded model; and how much of the slower of bare model and
+disk is reached, which is 1 at most where they overlap wholly.
 """
 
 import argparse
 import json
 import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from measuring import apart, measured
 
 BANDS = ("red", "green", "blue", "nir")
 PLAIN_LOOP_MEGAPIXELS = 8.0
@@ -43,6 +45,10 @@ def main() -> None:
         "--window", type=int, default=None, help="Largest side of a window; default: the product's own."
     )
     parser.add_argument("--overlap", type=int, default=None, help="Overlap of windows; default: the product's own.")
+    parser.add_argument(
+        "--memory", type=float, default=None, help="Gigabytes over the model; default: the product's own."
+    )
+    parser.add_argument("--model", default=None, help="Instead of the untrained one; of four bands.")
     parser.add_argument("--products", default="mask,probability", help="Products that are written.")
     parser.add_argument("--seconds", type=float, default=20.0, help="How long the bare model is measured.")
     parser.add_argument("--rounds", type=int, default=2, help="Turns of bare model and end to end.")
@@ -60,62 +66,66 @@ def main() -> None:
 def _all(arguments: argparse.Namespace, folder: Path) -> dict[str, list[dict[str, float]]]:
     """Measurements by name; bare model and end to end take turns, so that other work on the machine meets both."""
     _apart("make", arguments, folder)
-    rows: dict[str, list[dict[str, float]]] = {name: [] for name in ("bare", "single", "large", "small", "plain")}
+    rows: dict[str, list[dict[str, float]]] = {
+        name: [] for name in ("bare", "single", "large", "small", "disk", "plain")
+    }
     for turn in range(arguments.rounds):
         for name in ("bare", "large"):
             rows[name].append(_apart(name, arguments, folder))
         if turn == 0:
-            for name in ("single", "small", "plain"):
+            for name in ("single", "small", "disk", "plain"):
                 rows[name].append(_apart(name, arguments, folder))
     rows["bare"].append(_apart("bare", arguments, folder))
     return rows
 
 
 def _apart(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
-    command = [sys.executable, __file__, "--measure", name, "--folder", str(folder)]
-    for key in ("side", "small_side", "back_end", "window", "overlap", "products", "seconds"):
+    words = ["--measure", name, "--folder", folder]
+    for key in ("side", "small_side", "back_end", "window", "overlap", "memory", "model", "products", "seconds"):
         if getattr(arguments, key) is not None:
-            command += [f"--{key.replace('_', '-')}", str(getattr(arguments, key))]
-    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, float] = json.loads(finished.stdout.splitlines()[-1])
+            words += [f"--{key.replace('_', '-')}", getattr(arguments, key)]
+    found: dict[str, float] = json.loads(apart(__file__, *words))
     print(f"{name}: {found}", file=sys.stderr)
     return found
 
 
 def _report(rows: dict[str, list[dict[str, float]]], arguments: argparse.Namespace) -> None:
+    for row in table(rows, len(os.sched_getaffinity(0))):
+        print(*row, sep=" | ")
     large = rows["large"][0]
-    cores = len(os.sched_getaffinity(0))
-    print(f"\n{arguments.side} x {arguments.side} pixels, 4 bands, {large['back_end']}, {cores} cores")
-    print(f"{'megapixels of the scene a second':40}{'by the clock':>14}{'by CPU time':>14}")
-    by_clock, by_cpu = (
-        {name: float(np.mean([row["megapixels"] / row[key] for row in rows[name]])) for name in rows}
-        for key in ("seconds", "cpu")
-    )
-    # CPU time is what other work on the machine cannot falsify: an idle machine would give this much on all its cores.
-    by_cpu = {name: value * cores for name, value in by_cpu.items()}
+    print(f"\n{arguments.side} x {arguments.side} pixels, 4 bands, {large['back_end']}; windows of {large['window']}:")
+    print(f"each pixel goes through the network {large['redundancy']:.2f} times, since they overlap")
+
+
+def table(rows: dict[str, list[dict[str, float]]], cores: int) -> list[list[str]]:
+    """Medians: rates, memory, and ratios of rates."""
     titles = {
         "large": "end to end",
         "bare": "bare model",
         "single": "bare model, one call on all cores",
+        "disk": "disk",
+        "small": "end to end, small scene",
         "plain": "plain loop",
     }
+    # Other work on the machine falsifies processor time less: an idle one would give this much on all its cores.
+    clock, cpu = (
+        {name: share * float(np.median([row["megapixels"] / row[key] for row in rows[name]])) for name in titles}
+        for key, share in (("seconds", 1), ("cpu", cores))
+    )
+    found = [["measured", "megapixels/s by the clock", "megapixels/s by processor time", "MB over the model"]]
     for name, title in titles.items():
-        print(f"{title:40}{by_clock[name]:14.2f}{by_cpu[name]:14.2f}")
-    overlap = large["redundancy"]
+        peak = f"{max(row['peak'] for row in rows[name]):.0f}" if "peak" in rows[name][0] else "–"
+        found.append([title, f"{clock[name]:.2f}", f"{cpu[name]:.2f}", peak])
+    redundancy = rows["large"][0]["redundancy"]
+    of_scene = [{**rates, "bare": rates["bare"] / redundancy} for rates in (clock, cpu)]
     ratios = {
-        "windows end to end / bare model": [overlap * speed["large"] / speed["bare"] for speed in (by_clock, by_cpu)],
-        "windows end to end / bare, one call": [
-            overlap * speed["large"] / speed["single"] for speed in (by_clock, by_cpu)
-        ],
-        "scene end to end / bare model": [speed["large"] / speed["bare"] for speed in (by_clock, by_cpu)],
-        "scene end to end / plain loop": [speed["large"] / speed["plain"] for speed in (by_clock, by_cpu)],
-        "time a pixel, large / small": [speed["small"] / speed["large"] for speed in (by_clock, by_cpu)],
+        "end to end / min(bare model, disk)": [one["large"] / min(one["bare"], one["disk"]) for one in of_scene],
+        "end to end / plain loop": [one["large"] / one["plain"] for one in of_scene],
+        "time a pixel, large / small": [one["small"] / one["large"] for one in of_scene],
     }
-    for title, (clock, cpu) in ratios.items():
-        print(f"{title:40}{clock:14.2f}{cpu:14.2f}")
-    print(f"each pixel goes through the network {overlap:.2f} times, since windows overlap")
-    for name, title in (("large", "large scene"), ("small", "small scene"), ("plain", "plain loop")):
-        print(f"peak memory over the loaded model, {title:15}{rows[name][0]['peak']:6.0f} MB")
+    peaks = max(row["peak"] for row in rows["large"]) / max(row["peak"] for row in rows["small"])
+    found += [[title, *(f"{value:.2f}" for value in both), "–"] for title, both in ratios.items()]
+    return [*found, ["memory, large / small", "–", "–", f"{peaks:.2f}"]]
 
 
 def _make(arguments: argparse.Namespace) -> dict[str, float]:
@@ -127,6 +137,8 @@ def _make(arguments: argparse.Namespace) -> dict[str, float]:
 
     for side in (arguments.side, arguments.small_side):
         write_scene(arguments.folder / f"{side}.tif", side)
+    if arguments.model:
+        return {}
     torch.manual_seed(0)
     card = _card()
     network = EfficientNetUNet().build(card.in_channels, card.out_channels, pretrained=False)
@@ -186,7 +198,7 @@ def _card() -> "object":
 def _options(arguments: argparse.Namespace) -> "object":
     from cloud_assets.scenes.planning import SceneOptions
 
-    chosen = {"window": arguments.window, "overlap": arguments.overlap}
+    chosen = {"window": arguments.window, "overlap": arguments.overlap, "memory_gigabytes": arguments.memory}
     return SceneOptions(
         back_end=arguments.back_end,
         products=tuple(arguments.products.split(",")),
@@ -196,33 +208,76 @@ def _options(arguments: argparse.Namespace) -> "object":
 
 def _end_to_end(arguments: argparse.Namespace, side: int) -> dict[str, float]:
     from cloud_assets.imagery.formats.scene_formats import open_scene
-    from cloud_assets.inference.bundle import ModelBundle
     from cloud_assets.scenes.planning import SceneModels
     from cloud_assets.scenes.production import scene_products
 
     options = _options(arguments)
-    models = SceneModels([ModelBundle.open(arguments.folder / "model")], options)
+    models = SceneModels([_bundle(arguments)], options)
     source = open_scene(arguments.folder / f"{side}.tif", instrument="sentinel2_l1c")
-    before = _megabytes()
-    started, cpu = time.perf_counter(), time.process_time()
-    scene_products(source, models, arguments.folder / "products", options.model_copy(update={"overwrite": True}))
-    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    tiling = _tiling(arguments, side)
+    again = options.model_copy(update={"overwrite": True, "accept_other_level": True})
+    models.predictor("segmentation", source)
+    taken = measured(lambda: scene_products(source, models, arguments.folder / "products", again))
+    tiling, _, _ = _plan(arguments, side)
     return {
+        **taken,
         "megapixels": side**2 / 1e6,
-        "seconds": seconds,
-        "cpu": cpu,
-        "peak": _peak_megabytes() - before,
         "redundancy": tiling.redundancy,
+        "window": tiling.vertical.size,
         "back_end": models.back_end("segmentation", source),
     }
 
 
-def _tiling(arguments: argparse.Namespace, side: int) -> "object":
-    from cloud_assets.imagery.tiling import Tiling
+def _bundle(arguments: argparse.Namespace) -> "object":
+    from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.lifecycle.model_references import referenced_bundle
 
-    options = _options(arguments)
-    return Tiling.plan(side, side, options.window, options.overlap)
+    if arguments.model:
+        return referenced_bundle(arguments.model)
+    return ModelBundle.open(arguments.folder / "model")
+
+
+def _plan(arguments: argparse.Namespace, side: int) -> "tuple[object, int, int]":
+    """Windows, windows a call, calls at once, as the product chooses them."""
+    from cloud_assets.families.segmentation.predictor import SegmentationPredictor
+    from cloud_assets.imagery.tiling import Tiling
+    from cloud_assets.inference.device import Parallelism
+
+    predictor = SegmentationPredictor(_bundle(arguments), "cpu")
+    options, workers = _options(arguments).within_memory(predictor.pixel_bytes, Parallelism.of_machine().workers)
+    multiple = predictor.card.network.size_multiple
+    tiling = Tiling.plan(side, side, options.window, options.overlap, border=predictor.border, multiple=multiple)
+    return tiling, options.batch_size(tiling), workers
+
+
+def _disk(arguments: argparse.Namespace) -> dict[str, float]:
+    """Reads the windows of the large scene and writes the products that were made of it last."""
+    import rasterio
+
+    from cloud_assets.imagery.formats.scene_formats import open_scene
+    from cloud_assets.imagery.tiling import Window
+    from cloud_assets.imagery.writing import RasterDraft, RasterForm, write_cog
+
+    side = arguments.side
+    source = open_scene(arguments.folder / f"{side}.tif", instrument="sentinel2_l1c")
+    tiling, _, _ = _plan(arguments, side)
+    finished = {}
+    for name in arguments.products.split(","):
+        with rasterio.open(arguments.folder / "products" / source.name / f"{name}.tif") as raster:
+            finished[name] = raster.read(1)
+
+    def work() -> None:
+        with source.open(BANDS) as reader:
+            for position in tiling.positions():
+                reader.read(tiling.window(position))
+        for name, values in finished.items():
+            draft = RasterDraft(arguments.folder / f"{name}.draft.tif", source.grid, RasterForm("uint8", (name,), 255))
+            with draft:
+                for row in range(0, side, tiling.vertical.size):
+                    part = values[row : row + tiling.vertical.size]
+                    draft.write(Window(row, 0, len(part), side), part)
+            write_cog(draft, arguments.folder / f"{name}.tif", {})
+
+    return {**measured(work), "megapixels": side**2 / 1e6}
 
 
 def _bare(arguments: argparse.Namespace, *, one_call: bool = False) -> dict[str, float]:
@@ -231,22 +286,24 @@ def _bare(arguments: argparse.Namespace, *, one_call: bool = False) -> dict[str,
 
     import torch
 
+    from cloud_assets.families.segmentation.recipe import SegmentationSection
     from cloud_assets.inference.back_ends import choose_back_end
-    from cloud_assets.inference.bundle import ModelBundle
     from cloud_assets.inference.device import Parallelism, torch_threads
 
-    options, tiling = _options(arguments), _tiling(arguments, arguments.side)
+    tiling, size, calls = _plan(arguments, arguments.side)
     share = Parallelism(1, len(os.sched_getaffinity(0))) if one_call else Parallelism.of_machine()
-    bundle = ModelBundle.open(arguments.folder / "model")
+    bundle = _bundle(arguments)
+    passes = 4 if SegmentationSection.of(bundle.card).test_time_augmentation else 1
     back_end = choose_back_end(bundle, arguments.back_end, parallelism=share)
     shape = (tiling.vertical.size, tiling.horizontal.size)
-    batch = torch.rand(options.batch_size(tiling), 4, *shape)
-    workers = share.workers
+    batch = torch.rand(size, bundle.card.in_channels, *shape)
+    workers = 1 if one_call else calls
 
     def until(end: float) -> int:
         pixels = 0
         while time.perf_counter() < end:
-            back_end(batch)
+            for _ in range(passes):
+                back_end(batch)
             pixels += len(batch) * shape[0] * shape[1]
         return pixels
 
@@ -263,43 +320,31 @@ def _plain(arguments: argparse.Namespace) -> dict[str, float]:
     import rasterio
     import torch
 
-    from cloud_assets.inference.bundle import ModelBundle
+    from cloud_assets.inference.back_ends import class_probability
 
-    network = ModelBundle.open(arguments.folder / "model").network()
-    before = _megabytes()
-    size = 256
-    with rasterio.open(arguments.folder / f"{arguments.side}.tif") as raster:
-        started, cpu = time.perf_counter(), time.process_time()
-        scene = raster.read().astype(np.float32)
-        reading, reading_cpu = time.perf_counter() - started, time.process_time() - cpu
-    mask = np.zeros(scene.shape[1:], np.uint8)
-    started, cpu, pixels = time.perf_counter(), time.process_time(), 0
-    with torch.no_grad():
-        for row in range(0, scene.shape[1] - size + 1, size):
-            for column in range(0, scene.shape[2] - size + 1, size):
-                window = np.clip(scene[:, row : row + size, column : column + size] / 1e4 / 0.4, 0, 1)
-                logits = network(torch.from_numpy(window[np.newaxis]))
-                mask[row : row + size, column : column + size] = logits[0, 0].sigmoid().numpy() >= 0.5
-                pixels += size * size
-            if pixels / 1e6 > PLAIN_LOOP_MEGAPIXELS:
-                break
-    share = arguments.side**2 / pixels
-    return {
-        "megapixels": arguments.side**2 / 1e6,
-        "seconds": (time.perf_counter() - started) * share + reading,
-        # Two threads that wait for each other spin: what counts for this loop is the clock of an idle machine.
-        "cpu": (time.process_time() - cpu) * share + reading_cpu,
-        "peak": _peak_megabytes() - before,
-    }
+    bundle = _bundle(arguments)
+    network, preprocessing, size = bundle.network(), bundle.card.preprocessing, 256
+    scene: list[np.ndarray] = []
 
+    def read() -> None:
+        with rasterio.open(arguments.folder / f"{arguments.side}.tif") as raster:
+            scene.append(raster.read())
 
-def _megabytes() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1e6
+    def predict() -> None:
+        mask = np.zeros(scene[0].shape[1:], np.uint8)
+        with torch.no_grad():
+            for row in range(0, rows, size):
+                for column in range(0, arguments.side - size + 1, size):
+                    window = preprocessing(scene[0][None, :, row : row + size, column : column + size])[0]
+                    cloud = class_probability(network(torch.from_numpy(window)))[0, 1:].sum(dim=0)
+                    mask[row : row + size, column : column + size] = cloud.numpy() >= 0.5
 
-
-def _peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    rows = min(arguments.side, max(1, round(PLAIN_LOOP_MEGAPIXELS * 1e6 / arguments.side / size)) * size)
+    reading, predicting = measured(read), measured(predict)
+    share = arguments.side / rows
+    # Two threads that wait for each other spin: what counts for this loop is the clock of an idle machine.
+    spent = {key: reading[key] + share * predicting[key] for key in ("seconds", "cpu")}
+    return {**spent, "megapixels": arguments.side**2 / 1e6, "peak": reading["peak"] + predicting["peak"]}
 
 
 MEASUREMENTS = {
@@ -308,6 +353,7 @@ MEASUREMENTS = {
     "single": lambda arguments: _bare(arguments, one_call=True),
     "large": lambda arguments: _end_to_end(arguments, arguments.side),
     "small": lambda arguments: _end_to_end(arguments, arguments.small_side),
+    "disk": _disk,
     "plain": _plain,
 }
 

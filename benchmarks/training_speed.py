@@ -79,19 +79,22 @@ def main() -> None:
         store = simulated_store(folder / "cache", instrument="landsat8_l1", bands=BANDS, size=256, count=48)
         batches = training_batches(recipe, store)
         module = TimedModule(network.build(len(BANDS), 1), recipe).to(memory_format=torch.channels_last)
-        print(f"{options.network}, 4 x 256 x 256, batches of {BATCH}, {options.threads} threads\n")
         bare_rates, fit_rates = [], []
         for number in range(options.rounds):
             bare_rates.append(bare_loop(module, batches[0], options.steps))
             fit_rates.append(own_fit(module, recipe, store, batches, folder / f"round{number}"))
-            print(f"round {number}: bare {bare_rates[-1]:.2f}, fit {fit_rates[-1]:.2f} images/s")
         start = TimedModule.clock()
         for number in range(10):
             batches[number]
         loading = (TimedModule.clock() - start) / 10
     ratio = float(np.median(np.divide(fit_rates, bare_rates)))
-    print(f"\nbest: bare {max(bare_rates):.2f}, fit {max(fit_rates):.2f} images/s; median ratio {ratio:.1%}")
-    print(f"making a batch takes {1000 * loading:.0f} ms, {loading * max(bare_rates) / BATCH:.1%} of a bare step")
+    print("loop", "median images/s", "best images/s", "of the bare step", sep=" | ")
+    print("bare step", f"{np.median(bare_rates):.2f}", f"{max(bare_rates):.2f}", "100 %", sep=" | ")
+    print("the project's fit", f"{np.median(fit_rates):.2f}", f"{max(fit_rates):.2f}", f"{ratio:.1%}", sep=" | ")
+    share = loading * max(bare_rates) / BATCH
+    print("making a batch", f"{BATCH / loading:.2f}", "–", f"takes {share:.1%} of its time", sep=" | ")
+    threads = f"{options.threads} thread{'' if options.threads == 1 else 's'}"
+    print(f"\n{options.network}, 4 x 256 x 256, batches of {BATCH}, {threads}{', processor time' * options.busy}")
 
 
 def training_batches(recipe: Segmentation, store: PatchStore) -> TrainingBatches:

@@ -3,6 +3,7 @@
 import difflib
 import os
 import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo
@@ -136,7 +137,7 @@ def settings() -> Settings:
             nearest = difflib.get_close_matches(name, known, 1, 0)[0]
             warnings.warn(f"{name} is set, but means nothing to Cloud Assets. Is {nearest} meant?", stacklevel=2)
     try:
-        return Settings()
+        return _settings_of(tuple(os.environ.items()), Path.cwd())
     except ValidationError as error:
         raise InvalidRecipe(
             "\n".join(
@@ -144,3 +145,8 @@ def settings() -> Settings:
                 for problem in error.errors(include_input=False)
             )
         ) from None
+
+
+@lru_cache(maxsize=1)
+def _settings_of(_environment: tuple[tuple[str, str], ...], _folder: Path) -> Settings:
+    return Settings()  # milliseconds, and the definitions ask for them ninety times

@@ -1,12 +1,19 @@
 """Tables and pictures of the benchmarks, from made-up figures."""
 
 import importlib
+import json
 import sys
+from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+
+from cloud_assets.patches.store import PatchStore
+from cloud_assets_tests.patch_arrays import store_arrays
+from cloud_assets_tests.scenes.fakes import make_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,6 +59,23 @@ def test_the_frontier_is_sorted_by_speed_and_drawn(script, tmp_path):
     assert {row["mean cloud IoU"] for row in speed_alone} == {"–"}
 
 
+def test_a_scene_is_measured_with_what_limits_it(script, tmp_path):
+    throughput = script("scene_throughput")
+    make_bundle(instrument="sentinel2_l1c").save(tmp_path / "model")
+    arguments = Namespace(
+        folder=tmp_path, side=300, small_side=260, back_end="torch", window=None, overlap=None, memory=None,
+        model=str(tmp_path / "model"), products="mask,probability", seconds=0.01,
+    )  # fmt: skip
+    names = ("make", "large", "small", "bare", "single", "disk", "plain")
+    rows = {name: [throughput.MEASUREMENTS[name](arguments)] for name in names}
+    table = throughput.table(rows, cores=2)
+    assert {len(row) for row in table} == {4}
+    printed = {row[0]: row[1:] for row in table}
+    assert float(printed["end to end"][0]) > 0
+    assert float(printed["end to end / min(bare model, disk)"][1]) > 0
+    assert float(printed["disk"][2]) >= 0
+
+
 @pytest.mark.parametrize("length", [300, 1000, 1001, 2048, 10_980])
 def test_the_windows_of_a_peer_cover_a_side(script, length):
     seen = np.zeros(length, int)
@@ -65,3 +89,43 @@ def test_memory_of_a_piece_of_work_is_its_own(script):
     taken = script("measuring").measured(lambda: np.ones(40_000_000, np.uint8))
     assert 30 < taken["peak"] < 200
     assert taken["seconds"] > 0
+
+
+def test_the_one_command_hands_on_what_each_part_knows(script):
+    run = script("run")
+    assert run.further("frontier", ["a=b"], ["torch"], busy=True) == "--busy --models a=b --back-ends torch"
+    assert run.further("training", ["a=b"], [], busy=True) == "--busy"
+    assert run.further("starting", ["a=b"], [], busy=True) == ""
+    assert set(run.PARTS.values()) <= set(script("results").PARTS)
+
+
+def test_the_page_of_benchmarks_has_a_place_for_every_table(script, tmp_path):
+    run, results = script("run"), script("results")
+    assert set(run.PARTS.values()) == {block["name"] for block in results.BLOCK.finditer(run.PAGE.read_text())}
+    record = results.Record(
+        "starting", "python benchmarks/starting.py", columns=["what", "s"], rows=[["import dagster", "1.00"]]
+    )
+    (tmp_path / "starting.json").write_text(json.dumps(asdict(record)))
+    run.fill(run.PAGE, tmp_path / "page.md", tmp_path)
+    assert "| import dagster | 1.00 |" in (tmp_path / "page.md").read_text()
+
+
+def test_data_sets_of_any_size_are_read(script, tmp_path):
+    scaling = script("data_scaling")
+    scaling.write_patches(tmp_path, 50, 16)
+    found = scaling.measure(tmp_path)
+    assert set(found) == {"catalogue", "store", "splits"}
+    assert all(one["seconds"] > 0 for one in found.values())
+    assert len(PatchStore.open(tmp_path / "store")) == 50
+
+
+def test_formats_of_patches_are_compared(script, tmp_path):
+    reading = script("patch_reading")
+    images = np.random.default_rng(0).integers(1, 9000, (6, 4, 16, 16)).astype(np.uint16)
+    masks = np.zeros((6, 16, 16), np.uint8)
+    bands, instrument = ("red", "green", "blue", "nir"), "landsat8_l1"
+    simulated = store_arrays(tmp_path / "simulated", images, masks, bands=bands, instrument=instrument)
+    rates = reading.both_rates(simulated, list(zip(images, masks, strict=True)), tmp_path)
+    assert next(iter(rates)).startswith("patch store")
+    assert len(rates) == 6
+    assert all(rate > 0 for pair in rates.values() for rate in pair)
