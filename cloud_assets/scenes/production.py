@@ -36,7 +36,7 @@ from cloud_assets.scenes.product_record import STAC_FILE, SceneProducts, stac_it
 from cloud_assets.storage import atomic_directory, locked
 from cloud_assets.version import __version__
 
-_BLOCK_CACHE = 0.1  # of the memory
+_BLOCK_CACHE = 0.05  # of the memory; rows of windows are too far apart for a larger one to read less twice
 _MOST_DEATHS = 2
 _OTHER_FILES = {"quicklook": "quicklook.png", "page": "index.html", "stac": STAC_FILE}
 
