@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 from rich.console import Console
@@ -175,8 +175,8 @@ def show(
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(help="Folder of an evaluation: <task>/<variant>_report.")],
-    second: Annotated[Path, typer.Argument(help="The other one, of the same task and test split.")],
+    first: Annotated[str, typer.Argument(help="<task>/<variant>_report, models:/<task>/<version> or <task>@<alias>.")],
+    second: Annotated[str, typer.Argument(help="The other one, of the same task and test split.")],
     out: Annotated[Path, typer.Option(help="Page to write.")] = Path("comparison.html"),
 ) -> None:
     """Put two models side by side, patch by patch: one HTML page, with the interval of their difference."""
@@ -194,7 +194,8 @@ def _validated(kind: type[Model], **values: Any) -> Model:
     try:
         return kind(**values)
     except ValidationError as error:
-        raise typer.BadParameter("; ".join(problem["msg"] for problem in error.errors())) from error
+        problems = (": ".join(map(str, (*one["loc"], one["msg"]))) for one in error.errors())
+        raise typer.BadParameter("; ".join(problems)) from error
 
 
 def _bundles(references: list[str] | None) -> "list[ModelBundle]":
@@ -216,11 +217,8 @@ def new_task(
     name: Annotated[str, typer.Argument(help="Name of the task: letters, digits and underscores.")],
     data: Annotated[Path, typer.Option(help="Folder with images/ and masks/, paired by name.")],
     kind: Annotated[
-        str,
-        typer.Option(
-            help="segmentation (masks of cloud), classes (masks of thick and thin cloud and shadow) or coverage "
-            "(how cloudy a patch is)."
-        ),
+        Literal["segmentation", "classes", "coverage"],
+        typer.Option(help="Masks of cloud; masks of thick and thin cloud and shadow; how cloudy a patch is."),
     ] = "segmentation",
     images: Annotated[str | None, typer.Option(help="Folder of the images in it. Default: images, scenes …")] = None,
     masks: Annotated[str | None, typer.Option(help="Folder of the masks in it. Default: masks, labels …")] = None,
@@ -246,8 +244,6 @@ def new_task(
     from cloud_assets.orchestration.resources import Folders
     from cloud_assets.scenes.predict_command import parsed_bands
 
-    if kind not in ("segmentation", "classes", "coverage"):
-        raise InvalidRecipe(f"--kind {kind}: there are segmentation, classes and coverage.")
     check_name(name, force=force)
     pairs = [pair.partition("=") for pair in code or ()]
     if any(not meaning for _, _, meaning in pairs):
@@ -266,7 +262,7 @@ def new_task(
         offset=offset,
         group_pattern=group_pattern,
     )
-    found = survey(dataset, Folders().working / ".cache", kind)  # type: ignore[arg-type]
+    found = survey(dataset, Folders().working / ".cache", kind)
     path = write_task(name, found, steps, force=force)
     next_steps = (
         f"\nNext: train, evaluate, choose the champion:\n"
@@ -281,26 +277,22 @@ def new_task(
 def export_patches(
     directory: Annotated[Path, typer.Argument(help="Folder of the tree; an earlier export there is replaced.")],
     task: Annotated[str, typer.Option(help="Whose patches and splits.")] = "coverage_classification",
-    image_format: Annotated[str, typer.Option("--format", help="jpeg, png or geotiff.")] = "jpeg",
+    image_format: Annotated[
+        Literal["jpeg", "png", "geotiff"], typer.Option("--format", help="Format of the images.")
+    ] = "jpeg",
     validation: Annotated[
-        str, typer.Option(help="Where validation patches go: train, separate (a folder of their own) or leave_out.")
+        Literal["train", "separate", "leave_out"],
+        typer.Option(help="Where validation patches go; separate: into a folder of their own."),
     ] = "train",
     boundaries: Annotated[str, typer.Option(help="Percentages between the classes.")] = "25,50,75",
     names: Annotated[str, typer.Option(help="Names of the classes.")] = "clear,scattered,broken,overcast",
 ) -> None:
     """Write a task's patches as one folder a coverage class, under train and test."""
-    from cloud_assets.families.classification.class_folder_export import (
-        FORMATS,
-        VALIDATION_FOLDERS,
-        export_class_folders,
-    )
+    from cloud_assets.families.classification.class_folder_export import export_class_folders
     from cloud_assets.orchestration.resources import AssetStore, Folders
     from cloud_assets.patches.splits import Splits
     from cloud_assets.patches.store import PatchStore
 
-    if image_format not in FORMATS or validation not in VALIDATION_FOLDERS:
-        known = f"{', '.join(FORMATS)}; validation: {', '.join(VALIDATION_FOLDERS)}"
-        raise InvalidRecipe(f"--format {image_format} --validation {validation}: there are {known}.")
     assets = AssetStore(folders=Folders()).create_io_manager()
     by_split, refused = export_class_folders(
         PatchStore.open(assets.folder([task, "labeled_patches"])),

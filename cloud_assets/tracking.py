@@ -29,6 +29,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 import mlflow
 import numpy as np
@@ -40,7 +41,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 from sqlalchemy.exc import SQLAlchemyError
 
-from cloud_assets.errors import InvalidModel, TrackingUnavailable
+from cloud_assets.errors import InvalidModel, InvalidReport, TrackingUnavailable
 from cloud_assets.families.served_model import ServedModel
 from cloud_assets.inference.bundle import CARD_FILE, ModelBundle, ModelCard
 from cloud_assets.reports.evaluation import Evaluation
@@ -65,6 +66,7 @@ MODEL_TAG = "model_id"  # tag of a run: the logged model that it produced
 EVALUATION_TAG = "evaluation_version"  # tag of a run: the evaluation that was logged with it
 
 _PARENT_TAG = "mlflow.parentRunId"
+_OF_MODELS = "?workflowType=machine_learning"  # else MLflow's pages open on traces of language models
 _CREATION_TAG = "creation"
 _TAG_LENGTH = 4000
 _STANDING = "\n\n### Decision\n\n"
@@ -83,11 +85,7 @@ class RegisteredVersion:
 
 
 def default_uri() -> str:
-    """Where runs are kept: ``MLFLOW_TRACKING_URI``, else a SQLite store in ``mlflow/`` of the current folder.
-
-    Returns:
-        An absolute URI; in that of a SQLite store signs that mean something are quoted.
-    """
+    """Where runs are kept, absolute and quoted: ``MLFLOW_TRACKING_URI``, else a SQLite store in ``mlflow/`` here."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}mlflow/mlflow.db"
     return _SQLITE + quote(str(_sqlite_path(uri).resolve()), safe="/:\\") if uri.startswith(_SQLITE) else uri
 
@@ -97,11 +95,7 @@ def _sqlite_path(uri: str) -> Path:
 
 
 class Tracker:
-    """The runs and the registered models behind one URI.
-
-    Args:
-        uri: Tracking URI; default :func:`default_uri`.
-    """
+    """The runs and the registered models behind one URI, :func:`default_uri` unless another is given."""
 
     def __init__(self, uri: str | None = None) -> None:
         self.uri = uri or default_uri()
@@ -342,11 +336,11 @@ class Tracker:
         """The address of a run on a server."""
         with self.reached() as client:
             experiment = client.get_run(run_id).info.experiment_id
-        return f"{self.uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+        return f"{self.uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}{_OF_MODELS}"
 
     def model_link(self, task: str, version: int) -> str:
         """The address of a registered version on a server."""
-        return f"{self.uri.rstrip('/')}/#/models/{quote(task)}/versions/{version}"
+        return f"{self.uri.rstrip('/')}/#/models/{quote(task)}/versions/{version}{_OF_MODELS}"
 
     def register(self, run_id: str, bundle: ModelBundle, tags: Mapping[str, str], about: str = "") -> RegisteredVersion:
         """Registers the model of a published run under its task's name, once; tags are noted each time.
@@ -432,6 +426,16 @@ class Tracker:
                 raise InvalidModel(f"{source} is no model of Cloud Assets (no model card). Name another version.")
             return ModelBundle.open(cards[0].parent)
 
+    def evaluation(self, version: RegisteredVersion) -> "Evaluation":
+        """What :meth:`log_evaluation` logged of a registered model; :class:`InvalidReport` if nothing was."""
+        from cloud_assets.reports.evaluation import Evaluation
+
+        with self.reached() as client, tempfile.TemporaryDirectory() as temporary:
+            if not any(file.path == "evaluation" for file in client.list_artifacts(version.run_id)):
+                said = f"{self.uri} keeps no evaluation of models:/{version.task}/{version.version}."
+                raise InvalidReport(f"{said} Name the folder of its report, or run its job again.")
+            return Evaluation.open(Path(client.download_artifacts(version.run_id, "evaluation", temporary)))
+
     def _write_down(self, workspace: Path, known: Mapping[str, str]) -> None:
         with atomic_file(workspace / RUN_FILE) as path:
             path.write_text(json.dumps({"tracking_uri": self.uri, **known}), encoding="utf-8")
@@ -453,7 +457,7 @@ def _about(card: ModelCard) -> str:
     data = "simulated images only" if card.is_synthetic_training_data else f"real images{mixed}"
     return (
         f"**{card.variant}**, a {card.family} model ({card.network.architecture}) for {card.preprocessing.instrument}, "
-        f"bands {', '.join(card.bands)}. Trained on {data} for {record.epochs_run} epochs "
+        f"bands {', '.join(card.bands)}. Trained on {data}, epochs: {record.epochs_run} "
         f"({record.seconds / 60:.1f} minutes on {record.device.partition(',')[0]})."
     )
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from cloud_assets.errors import TrackingUnavailable
+from cloud_assets.errors import InvalidReport, TrackingUnavailable
 from cloud_assets.families import load_predictor
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.tracking import RUN_FILE, Tracker, default_uri, flattened
@@ -140,6 +140,18 @@ def test_an_evaluation_is_logged_with_its_report(tracker: Tracker, tmp_path: Pat
     before = client.get_metric_history(run_id, "test_iou")
     tracker.log_evaluation(run_id, evaluation)
     assert client.get_metric_history(run_id, "test_iou") == before
+
+
+def test_the_evaluation_of_a_registered_model_comes_back(
+    tracker: Tracker, tmp_path: Path, tiny_bundle: BundleFactory
+) -> None:
+    bundle = tiny_bundle()
+    run_id = tracker.publish(tmp_path, bundle)
+    version = tracker.register(run_id, bundle, {})
+    with pytest.raises(InvalidReport, match="keeps no evaluation of models:/clouds/1"):
+        tracker.evaluation(version)
+    tracker.log_evaluation(run_id, make_evaluation())
+    assert tracker.evaluation(version).data_version == make_evaluation().data_version
 
 
 def test_a_model_is_registered_once_and_aliases_move(

@@ -1,6 +1,6 @@
 """Two models of a task side by side on one page, patch by patch, by their evaluations on the same test split."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,10 +11,12 @@ from cloud_assets.errors import CloudAssetsError, InvalidReport
 from cloud_assets.families import FAMILIES
 from cloud_assets.families.segmentation.figures import disagreement_panels
 from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.lifecycle.model_references import is_registered, registered_version
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.comparison import Gate, comparable, merged_notes, model_difference
 from cloud_assets.reports.evaluation import TRIVIAL_RULES, Evaluation
 from cloud_assets.reports.report import Page, Report, Tile, format_number, readable
+from cloud_assets.settings import settings
 from cloud_assets.tasks import TASKS
 
 SHOWN_ENDS, _PICTURES = 100, 4  # how many patches the page shows of either end of the table, and as pictures
@@ -40,14 +42,38 @@ class ModelPair(Report):
         return self.laid_out
 
 
-def compare_models(first: Path, second: Path) -> ModelPair:
-    """Compares the evaluations in two folders by the metric of the task's gate, else the first that reports show.
+@dataclass(frozen=True)
+class _Judged:
+    evaluation: Evaluation
+    store: Path  # where the patches are that it was evaluated on
+    model: Callable[[], ModelBundle]
+
+
+def _judged(reference: Path | str) -> _Judged:
+    if not is_registered(reference):
+        folder = Path(reference).absolute()
+        model = folder.with_name(folder.name.removesuffix("_report") + "_model")
+        return _Judged(Evaluation.open(folder), folder.with_name("labeled_patches"), lambda: ModelBundle.open(model))
+    from cloud_assets.tracking import Tracker
+
+    registry = Tracker()
+    version = registered_version(registry, str(reference))
+    store = Path(settings().home) / version.task / "labeled_patches"
+    return _Judged(registry.evaluation(version), store, lambda: registry.download(version))
+
+
+def compare_models(first: Path | str, second: Path | str) -> ModelPair:
+    """Compares two evaluations by the metric of the task's gate, else the first that reports show.
+
+    Either is a folder, or a registered model as :func:`~cloud_assets.load_model` takes it.
 
     Raises:
+        NoModelForProduct: If the registry holds no such model.
         InvalidReport: If one is no evaluation or lacks the metric, or if they are of different tasks, splits, test
             patches or settings.
     """
-    found = [Evaluation.open(folder) for folder in (first, second)]
+    judged = [_judged(reference) for reference in (first, second)]
+    found = [one.evaluation for one in judged]
     same = found[0].variant == found[1].variant
     names = [f"{one.variant} {letter}" if same else one.variant for one, letter in zip(found, "AB", strict=True)]
     both, task = dict(zip(names, found, strict=True)), found[0].task
@@ -59,7 +85,7 @@ def compare_models(first: Path, second: Path) -> ModelPair:
     metrics["difference"] = metrics[names[0]] - metrics[names[1]]
     figures, notes = {}, list(merged_notes(both))
     try:
-        figures = _pictures(both, patches, [first.absolute(), second.absolute()])
+        figures = _pictures(both, patches, judged)
     except (CloudAssetsError, OSError) as error:
         notes.append(f"There are no pictures of patches: {error}")
     if len(patches) > 2 * SHOWN_ENDS:
@@ -117,12 +143,12 @@ def _patches(both: Mapping[str, Evaluation]) -> tuple[pd.DataFrame, str]:
     return pd.DataFrame(), ""
 
 
-def _pictures(both: Mapping[str, Evaluation], patches: pd.DataFrame, folders: list[Path]) -> dict[str, bytes]:
-    """What the models make of the patches that they differ on most, by the store and the models beside the reports."""
+def _pictures(both: Mapping[str, Evaluation], patches: pd.DataFrame, judged: list[_Judged]) -> dict[str, bytes]:
+    """What the models make of the patches that they differ on most."""
     if any("wrong_percentage" not in one.tables.get("per_patch", ()) for one in both.values()):
         return {}
-    store = PatchStore.open(folders[0].with_name("labeled_patches"))
-    bundles = [ModelBundle.open(one.with_name(one.name.removesuffix("_report") + "_model")) for one in folders]
+    store = PatchStore.open(judged[0].store)
+    bundles = [one.model() for one in judged]
     versions = [store.data_version, *(bundle.version for bundle in bundles)]
     if versions != [next(iter(both.values())).patches_version, *(one.model_version for one in both.values())]:
         raise InvalidReport("patches or models have changed since: run the jobs of both again.")

@@ -28,8 +28,8 @@ def load_model(path_or_name: Path | str, device: str = "auto") -> Model:
 
     Args:
         path_or_name: The folder of a trained model; ``simulation``, the model for cloud masks that comes with the
-            package; or ``models:/<task>@<alias>``, such as ``models:/landsat_segmentation@champion``, in the registry
-            that ``MLFLOW_TRACKING_URI`` names.
+            package; or ``models:/<task>@<alias>`` (also without ``models:/``) or ``models:/<task>/<version>`` in the
+            registry that ``MLFLOW_TRACKING_URI`` names.
         device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
 
     Raises:
@@ -49,15 +49,11 @@ def load_model(path_or_name: Path | str, device: str = "auto") -> Model:
 
 def referenced_bundle(reference: Path | str) -> ModelBundle:
     """The model that a reference names: see :func:`load_model`."""
-    if str(reference).startswith(REGISTERED):
+    if is_registered(reference):
         from cloud_assets.tracking import Tracker
 
         registry = Tracker()
-        task, _, alias = str(reference).removeprefix(REGISTERED).partition("@")
-        version = registry.version_at(task, alias)
-        if version is None:
-            raise NoModelForProduct(f"{reference}: not in {registry.uri}. Look: cloud-assets models list.")
-        return registry.download(version)
+        return registry.download(registered_version(registry, str(reference)))
     folder = SIMULATION_MODEL if str(reference) == SIMULATION else Path(reference)
     if not folder.is_dir():
         raise InvalidRecipe(
@@ -65,6 +61,24 @@ def referenced_bundle(reference: Path | str) -> ModelBundle:
             f"{SIMULATION!r}. Give one of these."
         )
     return ModelBundle.open(folder)
+
+
+def is_registered(reference: Path | str) -> bool:
+    """Whether a reference names a model in the registry: ``models:/…``, or ``<task>@<alias>`` that is no folder."""
+    return str(reference).startswith(REGISTERED) or ("@" in str(reference) and not Path(reference).exists())
+
+
+def registered_version(registry: "Tracker", reference: str) -> "RegisteredVersion":
+    """The version behind ``models:/<task>@<alias>`` or ``models:/<task>/<number>``; :class:`NoModelForProduct`."""
+    task, at, alias = reference.removeprefix(REGISTERED).partition("@")
+    if at:
+        found = registry.version_at(task, alias)
+    else:
+        task, _, number = task.rpartition("/")
+        found = next((version for version in registry.versions(task) if str(version.version) == number), None)
+    if found is None:
+        raise NoModelForProduct(f"{reference}: not in {registry.uri}. Look: cloud-assets models list.")
+    return found
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,7 @@ LONGEST_LOOK_SECONDS = 10.0
 OFF: Mapping[str, Any] = {"minimum_interval_seconds": 30, "default_status": dg.DefaultSensorStatus.STOPPED}
 """Arguments of sensors that look every half minute, once they are switched on."""
 _MONITORING_CRON = "0 2 * * *"
-_UNFINISHED = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-)
+_UNFINISHED = [status for status in dg.DagsterRunStatus if status.value not in ("SUCCESS", "FAILURE", "CANCELED")]
 
 
 def retraining_cron(task: Task) -> str:
@@ -73,14 +67,12 @@ def schedules(task: Task) -> list[dg.ScheduleDefinition]:
             evaluation_cron(task),
             "Reads the labelled data again and judges the present champion on the test split that they make.",
         ),
-        dg.ScheduleDefinition(
-            name=f"{monitoring}_nightly",
-            cron_schedule=_MONITORING_CRON,
-            job_name=monitoring,
-            execution_timezone=settings().timezone,
-            default_status=dg.DefaultScheduleStatus.STOPPED,
-            description=f"Looks for drift and suspicious labels of {task.name} at {_MONITORING_CRON} "
-            f"({settings().timezone}).",
+        _schedule(
+            task,
+            f"{monitoring}_nightly",
+            monitoring,
+            _MONITORING_CRON,
+            "Looks for drift of what came in, and for suspicious labels.",
         ),
     ]
 

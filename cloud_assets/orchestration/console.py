@@ -21,6 +21,7 @@ from cloud_assets import errors
 from cloud_assets.log_file import keep_log, log_path
 from cloud_assets.orchestration.resources import is_local
 from cloud_assets.reports.comparison import Comparison
+from cloud_assets.reports.report import readable
 
 LOGGER = "progress"  # key of the logger among those of the code location
 _SHOWN_METRICS = 5
@@ -92,12 +93,14 @@ class StepLines(logging.Handler):
             error = event.step_failure_data.error
             return f"[red]✗ {name}[/]\n{escape(_raised(error) or str(error.to_string()).strip())}"
         if event.is_job_failure:
-            kept = " What was finished before is kept and is not made anew by the next run." if self._finished else ""
+            # Steps that are processes of their own are not seen here, and have said themselves what failed.
+            is_kept = self._finished or not self._last
+            kept = " What was finished before is kept and is not made anew by the next run." if is_kept else ""
             said = f"[red]The run failed.[/]{kept} Log: {escape(shortened(self._log))}"
             first = event.job_failure_data.first_step_failure_event
             # Other steps may have gone on for hours after the one that failed.
             again = _raised(first.step_failure_data.error).partition("\n")[0] if first else ""
-            is_far = again and self._last != first.step_key
+            is_far = again and self._last not in ("", first.step_key)
             return f"{said}\n[red]✗ {_name(first.step_key)}[/] {escape(again)}" if is_far else said
         return ""
 
@@ -149,7 +152,7 @@ def summary_after_champion(context: dg.HookContext) -> None:
     comparison, record = Comparison.open(folder / "comparison"), Champion.open(folder / "champion").record
     console = Console()
     names = [str(name) for name in comparison.table.columns if name not in ("name", "kind")][:_SHOWN_METRICS]
-    table = Table("", *names, title=f"{comparison.task}: test split", title_justify="left")
+    table = Table("", *map(readable, names), title=f"{comparison.task}: test split", title_justify="left")
     for row in comparison.table.to_dict("records"):
         values = [f"{row[name]:.4f}" if row[name] == row[name] else "" for name in names]
         mark = " ★" if row["name"] == record.variant and row["kind"] == "variant" else ""

@@ -197,8 +197,7 @@ class AssetFolders(dg.UPathIOManager):
     def load_from_path(self, context: dg.InputContext, path: "UPath") -> Any:
         """Opens an asset as the type that the input is annotated with; None if that is optional and nothing is there.
 
-        Raises:
-            DataNotFound: If the asset was never materialised, or not with this home.
+        :class:`DataNotFound` if the asset was never materialised, or not with this home.
         """
         wanted = context.dagster_type.typing_type
         kind, *others = get_args(wanted) or (wanted,)
@@ -215,11 +214,7 @@ class AssetFolders(dg.UPathIOManager):
             return None
 
     def folder(self, key: Sequence[str]) -> Path:
-        """The local folder that holds an asset; of an object store, a copy.
-
-        Raises:
-            DataNotFound: This home does not hold it.
-        """
+        """The local folder that holds an asset, of an object store a copy; :class:`DataNotFound` if there is none."""
         path = self._home.joinpath(*key)
         if is_local(path):
             recover_directory(Path(path.path))
@@ -278,11 +273,7 @@ def _pointer(path: "UPath") -> dict[str, Any] | None:
 
 
 def _fetch(path: "UPath", folder: Path, files: Mapping[str, int]) -> None:
-    """Downloads a version.
-
-    Raises:
-        InvalidData: It is not whole.
-    """
+    """Downloads a version; :class:`InvalidData` if it is not whole."""
     for name, size in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):

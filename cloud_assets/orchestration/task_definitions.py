@@ -50,9 +50,6 @@ def _executor() -> dg.ExecutorDefinition:
 
     By default one step at a time in one process: two trainings at once on a small machine take many times as long as in
     turn, and each further process would load torch again.
-
-    Raises:
-        InvalidRecipe: Ray is wanted and not installed.
     """
     if settings().executor != "ray":
         return dg.multiprocess_executor if settings().executor == "multiprocess" else dg.in_process_executor

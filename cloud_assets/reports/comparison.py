@@ -76,12 +76,12 @@ class Gate(BaseModel, frozen=True, extra="forbid"):
 
         A metric that is absent or not finite never passes, nor does one that no trivial rule has a value of.
         """
-        value = candidate.get(self.metric, math.nan)
+        value, shown = candidate.get(self.metric, math.nan), readable(self.metric)
         if not math.isfinite(value):
             return Decision(False, f"rejected: the candidate has no value for the gate's metric {self.metric!r}")
         if self.minimum is not None and self.is_better(self.minimum, value):
             bound = "at least" if self.mode == "max" else "at most"
-            return Decision(False, f"rejected: {self.metric} {value:.4f}, {bound} {self.minimum:.4f} is asked for")
+            return Decision(False, f"rejected: {shown} {value:.4f}, {bound} {self.minimum:.4f} is asked for")
         rules = self.trivial_values(candidate)
         unmeasured = [name for name in self.must_beat if name not in rules]
         if unmeasured or not rules:
@@ -89,8 +89,8 @@ class Gate(BaseModel, frozen=True, extra="forbid"):
             return Decision(False, f"rejected: {what} was not measured, so nothing shows what the training was worth")
         name, best = (max if self.mode == "max" else min)(rules.items(), key=lambda rule: rule[1])
         if not self.is_better(value, best):
-            return Decision(False, f"rejected: {self.metric} {value:.4f} does not beat {name} {best:.4f}")
-        passed = f"accepted: {self.metric} {value:.4f} passes the gate"
+            return Decision(False, f"rejected: {shown} {value:.4f} does not beat {name} {best:.4f}")
+        passed = f"accepted: {shown} {value:.4f} passes the gate"
         if interval is not None and not self.is_better(interval.low if self.mode == "max" else interval.high, best):
             passed += (
                 f", but its lead over {name} {best:.4f} is within the noise of the test split "
@@ -130,7 +130,7 @@ class Gate(BaseModel, frozen=True, extra="forbid"):
             return Decision(False, f"rejected: the champion has no value for {self.metric!r}, {why}")
         sign = 1 if self.mode == "max" else -1
         gain = least = sign * (value - reference)
-        compared = f"{self.metric} {value:.4f} against the champion's {reference:.4f}"
+        compared = f"{readable(self.metric)} {value:.4f} against the champion's {reference:.4f}"
         if difference is not None:
             gain, ends = sign * difference.estimate, sorted((sign * difference.low, sign * difference.high))
             least = ends[0] if self.evidence == "interval" else gain

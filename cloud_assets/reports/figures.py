@@ -318,14 +318,7 @@ def cloud_cover_figure(truth: Floats, predicted: Floats) -> bytes:
 def confusion_figure(
     table: npt.NDArray[np.int64], rows: Sequence[str], columns: Sequence[str], unit: str = "pixels"
 ) -> bytes:
-    """A confusion matrix as counts and as shares of each true class.
-
-    Args:
-        table: (R, C) counts by true class (row) and predicted class (column).
-        rows: Names of the true classes.
-        columns: Names of the predicted classes.
-        unit: What is counted.
-    """
+    """Counts (R, C) of a unit by true class (row) and predicted one (column), and as shares of each true class."""
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     texts = {
         f"{unit} (k: thousand, M: million)": [[_short(count) for count in row] for row in table.tolist()],

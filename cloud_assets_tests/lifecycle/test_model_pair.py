@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cloud_assets.errors import InvalidReport
+from cloud_assets.errors import InvalidReport, NoModelForProduct
 from cloud_assets.families import FAMILIES
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.training_run import TrainingRun
 from cloud_assets.lifecycle.model_pair import SHOWN_ENDS, compare_models
 from cloud_assets.reports.statistics import scene_table
+from cloud_assets.tracking import Tracker
 from cloud_assets_tests.families.samples import SAMPLES
 from cloud_assets_tests.reports.test_evaluation import make_evaluation
 
@@ -110,6 +111,28 @@ def test_what_is_not_comparable_is_refused(good: Path, tmp_path: Path, changes: 
     other = saved(tmp_path, "other", [1] * 12, **changes)
     with pytest.raises(InvalidReport, match=said):
         compare_models(good, other)
+
+
+def test_registered_models_are_compared_by_the_evaluations_that_mlflow_keeps(
+    tiny_bundle: Callable[..., ModelBundle], good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    tracker = Tracker()
+    for seed, variant in enumerate(("first", "second")):
+        bundle = tiny_bundle(seed=seed)
+        (tmp_path / variant).mkdir()
+        run_id = tracker.publish(tmp_path / variant, bundle)
+        tracker.register(run_id, bundle, {})
+        wrong = [2 + 8 * seed] * 12
+        content = {"tables": tables(wrong), "metrics": {"iou": 1 - sum(wrong) / 600, "baseline_iou": 0.4}}
+        tracker.log_evaluation(run_id, make_evaluation(variant, **content))
+    tracker.set_alias("clouds", "champion", 2)
+    page = compare_models("models:/clouds/1", "clouds@champion").laid_out
+    assert [tile.label for tile in page.tiles] == ["first", "second", "Difference"]
+    assert page.tiles[2].value == "+0.1600"
+    assert compare_models(good, "models:/clouds@champion").laid_out.tiles[1].label == "second"
+    with pytest.raises(NoModelForProduct, match="models:/clouds/7: not in"):
+        compare_models(good, "models:/clouds/7")
 
 
 def test_a_folder_without_an_evaluation_is_refused(good: Path, tmp_path: Path) -> None:

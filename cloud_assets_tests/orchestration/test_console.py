@@ -2,6 +2,9 @@
 
 import io
 import logging
+import subprocess
+import sys
+import textwrap
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +108,36 @@ def test_what_failed_is_said_again_at_the_end_and_steps_that_never_began_are_not
     assert text.rstrip().endswith("clip must rise.")
     assert text.count("a list of reasons") == 1
     assert "patches" not in text
+
+
+def test_what_failed_in_a_process_of_its_own_is_said_once(tmp_path: Path) -> None:
+    definitions = tmp_path / "definitions.py"
+    definitions.write_text(
+        textwrap.dedent(
+            """
+            import dagster as dg
+            from cloud_assets.errors import InvalidRecipe
+            from cloud_assets.orchestration import console
+
+            @dg.asset
+            def patches() -> None:
+                raise InvalidRecipe("clip must rise.")
+
+            loggers = {"loggers": {console.LOGGER: {"config": {}}}}
+            defs = dg.Definitions(
+                assets=[patches],
+                loggers={console.LOGGER: console.progress_logger},
+                jobs=[dg.define_asset_job("job", config=loggers)],
+                executor=dg.multiprocess_executor,
+            )
+            """
+        )
+    )
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-f", str(definitions), "-j", "job"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    assert said.count("clip must rise.") == 1
+    assert said.count("The run failed.") == 1
 
 
 def test_an_unforeseen_error_shows_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
