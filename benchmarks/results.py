@@ -74,6 +74,13 @@ PARTS: Mapping[str, Part] = {
     "real_masks": Part("{data} simulation", "{data} simulation", 4, ("38-cloud", "oncloudn", "sen12ms")),
     "operating_points": Part("{data} simulation", "{data} simulation", 2, ("38-cloud", "oncloudn")),
     "real_patches": Part("{data} simulation", "{data} simulation", 2, ("38-cloud",)),
+    "picture_stretches": Part(
+        "--data {data}",
+        "--data {data} --steps 4 --seeds 0 --folds 4",
+        15,
+        ("cloud-anomaly",),
+        seed="0 1 2",
+    ),
     "saturated_clouds": Part("--scenes 12", "--scenes 2 --side 128", 2),
     "sun_angle": Part("--scenes 4", "--scenes 1 --size 128", 4),
     "composite_truth": Part("--out {work}/composite_truth", "--size 128 --dates 3 --out {work}/composite_truth", 5),

@@ -272,6 +272,20 @@ class VGG19Autoencoder(Specification):
         return build_vgg19_autoencoder(in_channels, weights, self.pictures_at_once)
 
 
+class BandLikeness(Specification):
+    """How alike the bands of a picture are and how smooth it is, held against what is usual."""
+
+    fixed_multiple = 8
+
+    architecture: Literal["band_likeness"] = "band_likeness"
+
+    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
+        """See :meth:`Specification.build`; the network is (N, in_channels, H, W) -> (N, 2)."""
+        from cloud_assets.networks.likeness import LikenessNetwork
+
+        return LikenessNetwork()
+
+
 NetworkSpecification = Annotated[
     UNet
     | AttentionUNet
@@ -280,7 +294,8 @@ NetworkSpecification = Annotated[
     | ResNetGenerator
     | UNetGenerator
     | ConvAutoencoder
-    | VGG19Autoencoder,
+    | VGG19Autoencoder
+    | BandLikeness,
     Field(discriminator="architecture"),
 ]
 """Any registered network, discriminated by ``architecture`` in JSON."""

@@ -31,6 +31,7 @@ _CLASSES: Final[Mapping[str, str]] = {
     "Classification": "cloud_assets.families.classification.recipe",
     "Reconstruction": "cloud_assets.families.anomaly.recipe",
     "SyntheticAnomalies": "cloud_assets.families.anomaly.recipe",
+    "WhiteSmoothness": "cloud_assets.families.anomaly.recipe",
     "Translation": "cloud_assets.families.translation.recipe",
 }
 """Data sets, recipes, and functions that make recipes, by their short names -> their module."""

@@ -8,6 +8,7 @@ from cloud_assets.families.anomaly.recipe import (
     AnomalyEvaluation,
     Reconstruction,
     SyntheticAnomalies,
+    WhiteSmoothness,
 )
 from cloud_assets.networks.specifications import ConvAutoencoder, VGG19Autoencoder
 from cloud_assets.patches.recipe import PatchRecipe
@@ -24,7 +25,7 @@ TASK = Task(
     title="Clouds as anomalies in pictures",
     description=(
         "Scores how unusual a picture is for one who knows cloud-free ground only, and where in the picture. Two "
-        "autoencoders tell by what they cannot reproduce; the third variant by likeness to simulated clouds."
+        "autoencoders tell by what they cannot reproduce; others by simulated clouds, or by what is white and smooth."
     ),
     dataset=ImageFolders(),
     patches=PatchRecipe(bands=("red", "green", "blue"), size=384, resize=True, minimum_valid=0.5),
@@ -33,6 +34,7 @@ TASK = Task(
         "conv_autoencoder": Reconstruction(network=ConvAutoencoder(width=64), optimisation=_BOUNDED),
         "vgg19_autoencoder": Reconstruction(network=VGG19Autoencoder(), optimisation=_BOUNDED_VGG),
         "synthetic_clouds": SyntheticAnomalies(optimisation=_BOUNDED_CLOUDING),
+        "white_smoothness": WhiteSmoothness(),
     },
     evaluation=AnomalyEvaluation(),
     gate=Gate(metric="auroc", mode="max"),

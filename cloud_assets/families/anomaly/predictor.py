@@ -8,12 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cloud_assets.families.anomaly.recipe import AnomalySection
-from cloud_assets.families.anomaly.scores import (
-    DISCRIMINATION,
-    RECONSTRUCTION,
-    discrimination_scores,
-    reconstruction_scores,
-)
+from cloud_assets.families.anomaly.scores import SCORERS
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.device import autocast
 from cloud_assets.inference.predictor import Predictor, check_input, reflect_pad
@@ -38,10 +33,8 @@ class AnomalyPredictor(Predictor):
             card's threshold; ``error_map`` (N, H, W) float32, NaN without data; and each score of the method by its own
             name (N,).
         """
-        pixels, valid = self.card.preprocessing(check_input(dn, self.card))
-        is_discriminator = self.score in DISCRIMINATION
-        scored = discrimination_scores if is_discriminator else reconstruction_scores
-        names = DISCRIMINATION if is_discriminator else RECONSTRUCTION
+        pixels, valid = self.card.preprocessing.to_physical(check_input(dn, self.card))
+        scored, names = SCORERS[self.score]
         scores = {name: np.full(len(dn), np.nan, np.float32) for name in names}
         maps = np.full(valid.shape, np.nan, np.float32)
         for number in np.flatnonzero(valid.any(axis=(1, 2))):
@@ -60,7 +53,7 @@ class AnomalyPredictor(Predictor):
 
     def network_input(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """See :meth:`Predictor.network_input`; 0 without data."""
-        pixels, valid = self.card.preprocessing(check_input(dn, self.card))
+        pixels, valid = self.card.preprocessing.to_physical(check_input(dn, self.card))
         return np.concatenate([self._input(*one)[0].cpu().numpy() for one in zip(pixels, valid, strict=True)])
 
     def reconstruct(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.float32] | None:
@@ -73,25 +66,29 @@ class AnomalyPredictor(Predictor):
             return None
         made = []
         with torch.inference_mode(), autocast("auto", self._device):
-            for one in zip(*self.card.preprocessing(check_input(dn, self.card)), strict=True):
+            for one in zip(*self.card.preprocessing.to_physical(check_input(dn, self.card)), strict=True):
                 image, _, size = self._input(*one)
                 made.append(self._network(image)[0, :, :size, :size].float().cpu().numpy())
         return np.stack(made)
 
     def latent(self, dn: npt.NDArray[Any]) -> tuple[Tensor, Tensor]:
         """The latent maps (1, L, h, w) of one picture (1, C, H, W), and which pixels of the input are valid."""
-        pixels, valid = self.card.preprocessing(check_input(dn, self.card))
+        pixels, valid = self.card.preprocessing.to_physical(check_input(dn, self.card))
         image, there, _ = self._input(pixels[0], valid[0])
         with torch.inference_mode(), autocast("auto", self._device):
             encoded = cast("Autoencoder", self._network).encode(image).float().cpu()
         return encoded, there.cpu()
 
     def _input(self, picture: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> tuple[Tensor, Tensor, int]:
-        """One picture as the network takes it, (1, C, h, w), its valid pixels, and the edge of what is no padding."""
+        """One picture as the network takes it, (1, C, h, w), its valid pixels, and the edge of what is no padding.
+
+        Reduced first and normalised then, as in training: what a picture is standardised by depends on its size.
+        """
         size = self._section.input_size
         if valid.shape != (size, size):
             picture = resize(picture, valid, (size, size), 0.0)
             valid = resize(valid[None].astype(np.float32), np.ones(valid.shape, bool), (size, size), 0.0)[0] >= 0.5
+        picture = self.card.preprocessing.normalise(picture, valid)
         image = torch.from_numpy(reflect_pad(picture[None], self.card.network.size_multiple))
         padding = image.shape[-1] - size
         there = torch.from_numpy(np.pad(valid, ((0, padding), (0, padding))))[None]

@@ -9,6 +9,7 @@ from cloud_assets.inference.bundle import CardSection
 from cloud_assets.learning.recipe import FocalDice, Optimisation, Recipe
 from cloud_assets.networks.specifications import (
     AttentionUNet,
+    BandLikeness,
     ConvAutoencoder,
     EfficientNetUNet,
     UNet,
@@ -19,7 +20,7 @@ from cloud_assets.reports.evaluation import Evaluator
 from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.patch import SimulationRecipe
 
-ScoreName = Literal["rmse", "mae", "dissimilarity", "latent_distance", "cloud_likeness"]
+ScoreName = Literal["rmse", "mae", "dissimilarity", "latent_distance", "cloud_likeness", "white_smoothness"]
 
 NORMAL_AUGMENTATION = Augmentation(
     quarter_turns=0,
@@ -151,6 +152,21 @@ class SyntheticAnomalies(AnomalyRecipe):
     )
     simulation: SimulationRecipe = Field(default_factory=SimulationRecipe)
     top_share: float = Field(default=0.1, gt=0, le=1, description="A picture's score: mean of this share of pixels.")
+
+
+class WhiteSmoothness(AnomalyRecipe):
+    """Knows clouds by two things that no gain and offset of a band changes: its bands are alike, and it is smooth.
+
+    Each picture is standardised band by band. What is usual of both numbers among cloud-free pictures is learnt, four
+    weights in all. Fields of one colour, such as saturated snow or overcast, lie just above what is usual.
+    """
+
+    network: BandLikeness = Field(default_factory=BandLikeness)
+    augmentation: Augmentation = Field(default=Augmentation.none())
+    optimisation: Optimisation = Field(
+        default=Optimisation(max_epochs=4, batch_size=16, steps_per_epoch=30, learning_rate=0.1, weight_decay=0)
+    )
+    picture_size: int = Field(default=96, ge=32, description="Pictures are reduced to this edge first.")
 
 
 class LatentReference(BaseModel):

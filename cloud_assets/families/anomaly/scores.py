@@ -1,7 +1,7 @@
 """Anomaly scores, one number a picture and one a pixel, by several methods."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, cast
 
 import torch
@@ -11,6 +11,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from cloud_assets.families.anomaly.recipe import AnomalySection, LatentReference
 from cloud_assets.networks.autoencoders import Autoencoder
+from cloud_assets.networks.likeness import LikenessNetwork
 
 _SMALLEST_WINDOW = 11  # edge of the window of structural similarity, pixels
 RECONSTRUCTION: Final[Mapping[str, str]] = {
@@ -22,7 +23,8 @@ RECONSTRUCTION: Final[Mapping[str, str]] = {
 DISCRIMINATION: Final[Mapping[str, str]] = {
     "cloud_likeness": "mean likeness to simulated cloud of the most anomalous pixels"
 }
-UNITS: Final[Mapping[str, str]] = {**RECONSTRUCTION, **DISCRIMINATION}
+LIKENESS: Final[Mapping[str, str]] = {"white_smoothness": "deviations that bands are more alike and smooth than usual"}
+UNITS: Final[Mapping[str, str]] = {**RECONSTRUCTION, **DISCRIMINATION, **LIKENESS}
 """Every score there is, by the name that a model card gives, and what its numbers are."""
 
 
@@ -74,6 +76,22 @@ def discrimination_scores(
         count = max(1, math.ceil(share * int(there.sum())))
         scores.append(values[there].topk(count).values.mean() if there.any() else values.new_zeros(()))
     return {"cloud_likeness": Score(torch.stack(scores), likeness)}
+
+
+def likeness_scores(network: nn.Module, images: Tensor, valid: Tensor, section: AnomalySection) -> dict[str, Score]:
+    """``white_smoothness`` of standardised pictures; the map shows where all bands are bright together."""
+    likeness = cast("LikenessNetwork", network)
+    local = likeness.measure(images).local[:, None]
+    error_map = F.interpolate(local, size=images.shape[-2:], mode="bilinear")[:, 0] * valid
+    return {"white_smoothness": Score(likeness(images).sum(dim=1), error_map)}
+
+
+SCORERS: Final[Mapping[str, tuple[Callable[..., dict[str, Score]], Mapping[str, str]]]] = {
+    **dict.fromkeys(RECONSTRUCTION, (reconstruction_scores, RECONSTRUCTION)),
+    **dict.fromkeys(DISCRIMINATION, (discrimination_scores, DISCRIMINATION)),
+    **dict.fromkeys(LIKENESS, (likeness_scores, LIKENESS)),
+}
+"""By the score that decides: what makes it, and all scores that it makes."""
 
 
 def pooled(latent: Tensor, valid: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import math
 import sys
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from cloud_assets.families.anomaly.recipe import (
     Reconstruction,
     SyntheticAnomalies,
     ThresholdRule,
+    WhiteSmoothness,
 )
 from cloud_assets.families.anomaly.scores import UNITS, latent_reference, pooled
 from cloud_assets.inference.bundle import ModelBundle, Threshold
@@ -33,6 +34,7 @@ from cloud_assets.learning.fit import TrainedModule
 from cloud_assets.learning.focal_dice_loss import FocalDiceLoss
 from cloud_assets.learning.session import Plan, require_rows, simulated_patches, train_model
 from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.networks.likeness import LikenessNetwork
 from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.compositor import CloudCompositor
 from cloud_assets.patches.recipe import IMAGES
@@ -87,6 +89,18 @@ class DiscriminationModule(ReconstructionModule):
         return loss
 
 
+class LikenessModule(ReconstructionModule):
+    """Centre and mean deviation of the numbers by maximum likelihood under Laplace's distribution."""
+
+    def loss(self, images: Tensor, target: Tensor) -> Tensor:
+        """Negative logarithm of the likelihood of the pictures that show anything."""
+        network = cast("LikenessNetwork", self.network)
+        found = network.measure(images)
+        cost = (found.numbers - network.centre).abs() * (-network.log_deviation).exp() + network.log_deviation
+        seen = self.together((~found.is_even).float())[:, None]
+        return (self.together(cost) * seen).sum() / seen.sum().clamp_min(1)
+
+
 def train(recipe: AnomalyRecipe, run: TrainingRun) -> ModelBundle:
     """Trains an anomaly model on cloud-free pictures and chooses its threshold; see :func:`train_model`."""
     return train_model(recipe, run, _plan)
@@ -95,11 +109,17 @@ def train(recipe: AnomalyRecipe, run: TrainingRun) -> ModelBundle:
 def _plan(recipe: AnomalyRecipe, run: TrainingRun) -> Plan:
     role, seed = run.store.roles[IMAGES], recipe.optimisation.seed
     channels, size = band_positions(role, recipe.bands), role.shape[1]
-    picture_size = recipe.picture_size if isinstance(recipe, SyntheticAnomalies) else None
+    picture_size = recipe.picture_size if isinstance(recipe, SyntheticAnomalies | WhiteSmoothness) else None
     training, validation = (
         Pictures(run.store, _normal_rows(run, split), channels, picture_size) for split in ("train", "validation")
     )
-    preprocessing = fitted_preprocessing(run.store, training.indices, bands=recipe.bands, clip=recipe.clip)
+    preprocessing = fitted_preprocessing(
+        run.store,
+        training.indices,
+        bands=recipe.bands,
+        clip=recipe.clip,
+        normalisation="patch_standardise" if isinstance(recipe, WhiteSmoothness) else "range",
+    )
     simulated: list[Pictures] = []
     fraction = clouded_fraction = 0.0
     compositor = crop = None
@@ -127,6 +147,10 @@ def _plan(recipe: AnomalyRecipe, run: TrainingRun) -> Plan:
         )
         section = AnomalySection(score="cloud_likeness", top_share=recipe.top_share, input_size=side)
         module = DiscriminationModule(recipe.network.build(len(channels), outputs), recipe)
+    elif isinstance(recipe, WhiteSmoothness):
+        outputs = 2
+        section = AnomalySection(score="white_smoothness", input_size=min(size, recipe.picture_size))
+        module = LikenessModule(recipe.network.build(len(channels), outputs), recipe.optimisation)
     else:
         raise InvalidRecipe(f"{run.task}: {type(recipe).__name__} is no recipe of an anomaly model: give one.")
     multiple = recipe.network.size_multiple

@@ -5,12 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families import load_predictor
 from cloud_assets.families.anomaly.batches import Pictures
 from cloud_assets.families.anomaly.normal_split import ANOMALOUS, NormalSplit, classes_of
-from cloud_assets.families.anomaly.recipe import AnomalyRecipe, Reconstruction, SyntheticAnomalies, ThresholdRule
+from cloud_assets.families.anomaly.recipe import (
+    AnomalyRecipe,
+    Reconstruction,
+    SyntheticAnomalies,
+    ThresholdRule,
+    WhiteSmoothness,
+)
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.recipe import Optimisation
 from cloud_assets.learning.training_run import TrainingRun
@@ -60,6 +67,45 @@ RECIPES: dict[str, AnomalyRecipe] = {
         simulated_fraction=0.25,
     ),
 }
+
+
+STRETCHABLE = WhiteSmoothness(
+    optimisation=Optimisation(max_epochs=2, steps_per_epoch=30, batch_size=4, learning_rate=0.1, threads=1)
+)
+
+
+def coloured(count: int, seed: int) -> np.ndarray:
+    """8-bit pictures (N, 3, 32, 32) whose bands have little to do with each other."""
+    rng = np.random.default_rng(seed)
+    fields = rng.normal(0, 1, (count, 3, 8, 8)) + 0.5 * rng.normal(0, 1, (count, 1, 8, 8))
+    return np.clip(40 + 8 * fields.repeat(4, axis=2).repeat(4, axis=3), 1, 90).astype(np.uint8)
+
+
+def test_gain_and_offset_of_a_band_change_no_score_of_likeness(tmp_path: Path) -> None:
+    images = np.concatenate([coloured(24, 0), coloured(8, 1)])
+    images[24:, :, 6:22, 6:22] = 100  # white and smooth
+    labels = ["noncloud"] * 24 + ["cloud"] * 8
+    store = store_arrays(
+        tmp_path / "store", images, bands=("red", "green", "blue"), instrument="rgb_8bit", labels=labels
+    )
+    splits = NormalSplit().split(store)
+    bundle = train_by(STRETCHABLE, TrainingRun("anomaly", "any", store, splits, tmp_path / "run", progress=False))
+    bundle.save(tmp_path / "model")
+    predictor = load_predictor(ModelBundle.open(tmp_path / "model"))
+    answer = predictor.predict(images)
+    assert answer["score"][24:].min() > answer["score"][:24].max()
+    assert answer["is_anomaly"][24:].all()
+    assert answer["error_map"][24:, 8:20, 8:20].mean() > 2 * answer["error_map"][24:, 24:].mean()
+    stretched = images * np.array([2, 1, 2], np.uint8)[:, None, None] + np.array([5, 99, 0], np.uint8)[:, None, None]
+    again = predictor.predict(stretched)
+    np.testing.assert_allclose(answer["score"], again["score"], atol=1e-3)
+    np.testing.assert_allclose(answer["error_map"], again["error_map"], atol=1e-3)
+    # What is usual is the median of each number, and what shows nothing is neither usual nor cloudy.
+    even = predictor.predict(np.full((1, 3, 32, 32), 255, np.uint8))["score"]
+    assert even == pytest.approx(2)
+    rows = splits.indices("train")
+    numbers = predictor._network.measure(torch.from_numpy(predictor.network_input(images[rows]))).numbers
+    assert torch.allclose(predictor._network.centre, numbers.median(dim=0).values, atol=0.1)
 
 
 @pytest.fixture(scope="module", params=RECIPES)
