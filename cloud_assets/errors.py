@@ -76,7 +76,7 @@ class StorageFull(CloudAssetsError, OSError):
 
 
 class SourceUnreachable(CloudAssetsError, ConnectionError):
-    """A public data set or a database cannot be reached: no network, no server, no driver, or it refuses."""
+    """A public data set, a database or an object store cannot be reached: no network, no server, or it refuses."""
 
 
 class TrackingUnavailable(CloudAssetsError, ConnectionError):

@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import NoneType
@@ -19,7 +19,8 @@ from pydantic import Field
 
 from cloud_assets.datasets.dataset import Dataset
 from cloud_assets.datasets.samples import SYNTHETIC_MARKER
-from cloud_assets.errors import DataNotFound, InvalidData, InvalidRecipe
+from cloud_assets.errors import CloudAssetsError, DataNotFound, InvalidData, InvalidRecipe, SourceUnreachable
+from cloud_assets.imagery.writing import storage_errors
 from cloud_assets.reports.report import PAGE_FILE
 from cloud_assets.scenes.product_record import RECORD_FILE
 from cloud_assets.settings import settings
@@ -93,12 +94,12 @@ class Folders(dg.ConfigurableResource["Folders"]):
         if is_local(self.results):
             return
         target = self.results / "scenes" / directory.name
-        with contextlib.suppress(FileNotFoundError):
-            if target.fs.cat_file((target / RECORD_FILE).path, start=0) == (directory / RECORD_FILE).read_bytes():
-                return
-        for file in sorted(directory.iterdir(), key=lambda file: file.name == RECORD_FILE):
-            target.mkdir(parents=True, exist_ok=True)
-            target.fs.put_file(str(file), (target / file.name).path)
+        with _told(target):
+            with contextlib.suppress(FileNotFoundError):
+                if target.fs.cat_file((target / RECORD_FILE).path, start=0) == (directory / RECORD_FILE).read_bytes():
+                    return
+            for file in sorted(directory.iterdir(), key=lambda file: file.name == RECORD_FILE):
+                target.fs.put_file(str(file), (target / file.name).path)
 
     @property
     def training(self) -> Path:
@@ -189,10 +190,15 @@ class AssetFolders(dg.UPathIOManager):
             with atomic_directory(Path(path.path)) as temporary:
                 obj.save(temporary)
             return
-        _clear(self._cache)
-        with tempfile.TemporaryDirectory(prefix=".upload-", dir=self._cache) as temporary:
-            obj.save(Path(temporary))
-            _publish(Path(temporary), path)
+        with storage_errors(self._cache / path.name):
+            _clear(self._cache)
+            with tempfile.TemporaryDirectory(prefix=".upload-", dir=self._cache) as temporary:
+                obj.save(Path(temporary))
+                with _told(path):
+                    _publish(Path(temporary), path)
+
+    def make_directory(self, path: "UPath") -> None:
+        """Nothing: what is written makes its folder, and a bucket of a misspelt name is not to be made."""
 
     def load_from_path(self, context: dg.InputContext, path: "UPath") -> Any:
         """Opens an asset as the type that the input is annotated with; None if that is optional and nothing is there.
@@ -220,30 +226,33 @@ class AssetFolders(dg.UPathIOManager):
             recover_directory(Path(path.path))
             if path.is_dir():
                 return Path(path.path)
-        elif (pointer := _pointer(path)) is not None:
-            return self._downloaded(path, pointer)
+        elif (copy := self._downloaded(path)) is not None:
+            return copy
         raise DataNotFound(
             f"{'/'.join(key)} is not there: {path} holds nothing. Materialise it first (its job does, from the start "
             "of the lineage), or set CLOUD_ASSETS_HOME to the folder that has it."
         )
 
-    def _downloaded(self, path: "UPath", pointer: dict[str, Any]) -> Path:
-        version: str = pointer["version"]
-        target = self._cache / version
-        with FileLock(f"{target}.lock"):
-            if target.is_dir():
-                os.utime(target)  # so that nobody clears it away
-                return target
-            _clear(self._cache)
-            try:
-                with atomic_directory(target) as temporary:
-                    _fetch(path / version, temporary, pointer["files"])
-                return target
-            except (FileNotFoundError, InvalidData):
-                latest = _pointer(path)
-                if latest is None or latest["version"] == version:
-                    raise
-        return self._downloaded(path, latest)  # two newer versions were published meanwhile
+    def _downloaded(self, path: "UPath") -> Path | None:
+        with _told(path), storage_errors(self._cache / path.name):
+            if (pointer := _pointer(path)) is None:
+                return None
+            version: str = pointer["version"]
+            target = self._cache / version
+            with FileLock(f"{target}.lock"):
+                if target.is_dir():
+                    os.utime(target)  # so that nobody clears it away
+                    return target
+                _clear(self._cache)
+                try:
+                    with atomic_directory(target) as temporary:
+                        _fetch(path / version, temporary, pointer["files"])
+                    return target
+                except (FileNotFoundError, InvalidData):
+                    latest = _pointer(path)
+                    if latest is None or latest["version"] == version:
+                        raise
+        return self._downloaded(path)  # two newer versions were published meanwhile
 
 
 class AssetStore(dg.ConfigurableIOManagerFactory[AssetFolders]):
@@ -259,6 +268,20 @@ class AssetStore(dg.ConfigurableIOManagerFactory[AssetFolders]):
 def is_local(path: "UPath") -> bool:
     """Whether a path is one of this machine, not one in an object store."""
     return path.protocol in ("", "file", "local")
+
+
+@contextlib.contextmanager
+def _told(path: "UPath") -> Iterator[None]:
+    """Says what to do about an object store that refuses or does not answer."""
+    try:
+        yield
+    except CloudAssetsError:
+        raise
+    except Exception as error:  # each store's client has errors of its own
+        raise SourceUnreachable(
+            f"{path}: the object store refuses: {error}. CLOUD_ASSETS_HOME names the bucket, which has to be there, "
+            "AWS_ENDPOINT_URL the server, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY the key. Mend them and run again."
+        ) from error
 
 
 def _pointer(path: "UPath") -> dict[str, Any] | None:

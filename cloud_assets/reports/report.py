@@ -123,12 +123,13 @@ class Report(ABC):
 
     @property
     def data_version(self) -> str:
-        """Hash of all content but the time; equal reports have equal versions, whenever they were made.
+        """Hash of all content but the time; equal reports have equal versions, whenever and wherever they were made.
 
-        Figures are left out: their bytes depend on the versions of matplotlib and of the fonts, and they show nothing
-        that is not in the fields and tables.
+        Figures are left out, whose bytes depend on the versions of matplotlib and of the fonts, and sections, which
+        tell when and how long a model was trained: neither shows what the fields and tables do not stand for.
         """
-        content = {name: value for name, value in self._content().items() if name not in ("created", "figures")}
+        left_out = ("created", "figures", "sections")
+        content = {name: value for name, value in self._content().items() if name not in left_out}
         content["tables"] = {name: table.to_csv(index=False) for name, table in self.tables.items()}
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 

@@ -1,5 +1,6 @@
 """An object store that refuses, is slow, or loses connections: nothing is lost, and the same write ends right."""
 
+import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from upath import UPath
 
+from cloud_assets.errors import SourceUnreachable, StorageFull
 from cloud_assets.orchestration.resources import AssetFolders
 from cloud_assets_tests.faulty_door import FaultyDoor
 
@@ -101,3 +103,46 @@ def test_a_store_that_stays_away_leaves_the_old_version(manager: AssetFolders, d
     assert read(manager) == 1
     write(manager, 3)
     assert read(manager) == 3
+
+
+def test_a_missing_bucket_is_told_and_not_made(manager: AssetFolders, tmp_path: Path) -> None:
+    home = UPath("s3://misspelt/home", **manager._home.storage_options)
+    mistaken = AssetFolders(home, tmp_path / "cache")
+    with pytest.raises(SourceUnreachable, match=r"bucket does not exist.*CLOUD_ASSETS_HOME names the bucket"):
+        write(mistaken, 1)
+    assert read(mistaken) is None
+    assert not home.fs.exists("misspelt")
+
+
+def test_a_server_that_is_not_there_is_told(door: FaultyDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with door.open() as port:
+        pass  # nothing listens there any more
+    access = {"key": "any", "secret": "any", "endpoint_url": f"http://127.0.0.1:{port}"}
+    nobody = AssetFolders(UPath("s3://bucket/home", **access), tmp_path / "cache")
+    with pytest.raises(SourceUnreachable, match=r"Could not connect.*AWS_ENDPOINT_URL the server"):
+        read(nobody)
+    with pytest.raises(SourceUnreachable, match="Could not connect"):
+        write(nobody, 1)
+
+
+def test_a_full_cache_disk(manager: AssetFolders, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE // 2}", "tmpfs", disk]).returncode:
+        pytest.skip("this user may not mount a small disk")
+    try:
+        write(manager, 1)
+        small = AssetFolders(manager._home, disk / "cache")
+        with pytest.raises(StorageFull, match=r"cannot be written \(.*No space left on device"):
+            write(small, 2)
+        with pytest.raises(StorageFull, match="free some space"):
+            read(small)
+        assert not [path for path in (disk / "cache").iterdir() if path.suffix != ".lock"], "nothing half-written"
+        assert read(manager) == 1
+        subprocess.run(["mount", "-o", f"remount,size={4 * SIZE}", disk], check=True)
+        assert read(small) == 1
+        write(small, 2)
+        assert read(manager) == read(small) == 2
+    finally:
+        subprocess.run(["umount", disk], check=True)

@@ -99,6 +99,8 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
 def test_the_data_version_follows_the_numbers_and_not_the_clock() -> None:
     evaluation = make_evaluation()
     assert replace(evaluation, created="2020-01-01T00:00:00+00:00").data_version == evaluation.data_version
+    trained_again = {"Training": {"time": "7.0 min on cpu", "finished": "2020-01-01T00:00:00+00:00"}}
+    assert replace(evaluation, sections=trained_again).data_version == evaluation.data_version
     assert make_evaluation(iou=0.71).data_version != evaluation.data_version
 
 
