@@ -31,7 +31,7 @@ from cloud_assets.lifecycle.model_references import load_model
 from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.prediction import Model, predict_array, predict_scene
 
-SHIPPED = ("simulation=simulation",)
+SHIPPED = tuple(f"{name}={name}" for name in ("simulation", "simulation-fast", "simulation-large"))
 _OTHER_NAMES = {"brightness": "threshold on brightness"}
 _WARM_UP = 256
 

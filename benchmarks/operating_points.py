@@ -6,11 +6,13 @@ FOLDER holds ``38-cloud/`` (drawn tightly; its train and validation splits count
 trained on) and ``oncloudn/`` (drawn generously: veils and rims are cloud, outlines lie some pixels outside). People who
 label differ, so a threshold and the metres by which masks grow are judged by the mean over the sets. ``balanced`` has
 the threshold nearest to 0.5, and of those the smallest outline, whose mean IoU is within 0.01 of the best;
-``sensitive`` and ``strict`` have the best means of F2 and F0.5. ``--write`` puts them into the card of the models,
-which are folders. The test split is shown, and decides nothing.
+``sensitive`` and ``strict`` have the best means of F2 and F0.5. ``--write`` puts them
+into the cards of models that are folders, and of the shipped one into what its ways change (``ways.json`` beside its
+card). The test split is shown, and decides nothing.
 """
 
 import argparse
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from cloud_assets.families.segmentation.recipe import OperatingPoint, Segmentati
 from cloud_assets.families.segmentation.threshold import ThresholdSearch
 from cloud_assets.inference.bundle import ModelBundle, Threshold
 from cloud_assets.lifecycle.model_references import load_model
+from cloud_assets.networks.shipped import SHIPPED, WAYS
 from cloud_assets.patches.cutting import cut_patches
 from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.prediction import predict_array
@@ -69,7 +72,7 @@ def main() -> None:
             outline = f"{point.outline_metres:.0f} m"
             print(reference, name, f"{point.threshold:.2f}", outline, *cells, f"{mean:.3f}", sep=" | ", flush=True)
         if options.write:
-            write(Path(reference), points)
+            write(reference, points)
 
 
 def chosen_points(searches: Mapping[str, Searches]) -> dict[str, OperatingPoint]:
@@ -148,10 +151,17 @@ def _at(searches: Searches, point: OperatingPoint) -> list[float]:
     return [float(curve[round(point.threshold * 100) - 1]) for curve in _curves(searches[point.outline_metres])]
 
 
-def write(folder: Path, points: dict[str, OperatingPoint]) -> None:
-    """Puts the points into the model's card, and the balanced one as its threshold."""
-    bundle = ModelBundle.open(folder)
+def write(reference: str, points: dict[str, OperatingPoint]) -> None:
+    """Puts the points into the model's card, or into what a way to use the shipped one changes in its card."""
     balanced = points["balanced"]
+    if reference in SHIPPED:
+        details = {"operating_points": {name: point.model_dump() for name, point in points.items()}}
+        SHIPPED[reference]["details"] |= {**details, "outline_metres": balanced.outline_metres}
+        SHIPPED[reference]["threshold"] = {"value": balanced.threshold}
+        WAYS.write_text(json.dumps(SHIPPED, indent=1) + "\n", encoding="utf-8")
+        return
+    folder = Path(reference)
+    bundle = ModelBundle.open(folder)
     section = SegmentationSection.of(bundle.card).model_copy(
         update={"operating_points": points, "outline_metres": balanced.outline_metres}
     )

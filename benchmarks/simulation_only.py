@@ -2,7 +2,7 @@
 
     python benchmarks/simulation_only.py FOLDER [--patches 3000] [--epochs 14] [--steps 100] [--batch 8] [--crop 256]
         [--workers 0] [--workspace simulation_only] [--weights FILE --learning-rate 0.0003]
-        [--release cloud_assets/networks/simulation]
+        [--release cloud_assets/networks/simulation_large]
 
 Trains a U-Net with EfficientNet-B2 on simulated Landsat patches, chooses the epoch on simulated patches, predicts in
 four orientations, and scores it once on all labelled patches of FOLDER/38-cloud: next to a brightness threshold, which
@@ -154,12 +154,12 @@ def released(bundle: ModelBundle) -> ModelBundle:
     weights = {name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in bundle.state_dict().items()}
     card = bundle.card
     recipe = dict(card.training.recipe)
-    start = recipe["network"]["encoder_weights"]
+    start = recipe["network"].get("encoder_weights", "none")
     if Path(start).suffix:
         recipe["network"] = {**recipe["network"], "encoder_weights": f"from {Path(start).resolve().parent.parent.name}"}
     changed = card.model_copy(
         update={
-            "network": card.network.model_copy(update={"encoder_weights": "none"}),
+            "network": card.network.model_copy(update={"encoder_weights": "none"} if start != "none" else {}),
             # It learnt under suns of any height; scenes are read as corrected for it, where it is known: sun_angle.py.
             "preprocessing": card.preprocessing.model_copy(update={"instrument": "landsat8_toa"}),
             "training": card.training.model_copy(update={"recipe": recipe}),

@@ -51,8 +51,9 @@ def predict(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="models:/<task>@<alias>, a model folder, or simulation (cloud masks; comes with the package); several "
-            "times. Default: the tasks' champions that learnt from real data; cloud masks without one: simulation."
+            help="models:/<task>@<alias>, a model folder, or the model for cloud masks that comes with the package: "
+            "simulation, simulation-fast (coarser), simulation-large (slower); several times. Default: the tasks' "
+            "champions that learnt from real data; cloud masks without one: simulation."
         ),
     ] = None,
     products: Annotated[

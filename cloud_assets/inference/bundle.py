@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, Field, ValidationError
 
 from cloud_assets.errors import InvalidModel
+from cloud_assets.networks.shipped import SHIPPED, SIMULATION_MODEL
 from cloud_assets.networks.specifications import NetworkSpecification
 from cloud_assets.patches.preprocessing import Preprocessing
 from cloud_assets.patches.recipe import IMAGES
@@ -209,3 +210,10 @@ def _read_card(path: Path) -> ModelCard:
         return ModelCard.model_validate(content)
     except ValidationError as error:
         raise InvalidModel(f"{path}: not a valid model card, train the model again: {error}") from error
+
+
+def shipped_bundle(name: str) -> ModelBundle:
+    """The model that comes with the package, used as one of :data:`~cloud_assets.networks.shipped.SHIPPED` says."""
+    bundle = ModelBundle.open(SIMULATION_MODEL)
+    card = bundle.card.model_dump()
+    return bundle.with_card(**{field: {**card[field], **changes} for field, changes in SHIPPED[name].items()})

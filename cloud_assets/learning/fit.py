@@ -212,7 +212,7 @@ def fit(
         history=tuple(history),
         patches_version=run.store.data_version,
         splits_version=run.splits.data_version,
-        fingerprint=fingerprint(recipe, run.store, run.splits),
+        fingerprint=fingerprint(recipe, run.store, run.splits, run.teacher),
         seconds=done["seconds"],
         device=f"{name}, {precision}" + (f", {optimisation.devices} ranks" if optimisation.devices > 1 else ""),
         steps_run=done["done"],

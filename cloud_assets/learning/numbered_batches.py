@@ -135,6 +135,7 @@ def random_window(rng: np.random.Generator, shape: Sequence[int], side: int | No
 def padded(
     image: npt.NDArray[np.float32], truth: npt.NDArray[Any], multiple: int, border: int = 0, fill: int = UNLABELLED
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
-    """Mirrors an image (C, H, W) beyond its edges as :func:`reflect_pad` does; truth (H, W) gets constant pixels."""
-    margins = [(border, border + -(side + 2 * border) % multiple) for side in truth.shape]
+    """Mirrors an image (C, H, W) beyond its edges as :func:`reflect_pad` does; truth (H, W, …) gets constant pixels."""
+    margins = [(border, border + -(side + 2 * border) % multiple) for side in truth.shape[:2]]
+    margins += [(0, 0)] * (truth.ndim - 2)
     return reflect_pad(image[None], multiple, border)[0], np.pad(truth, margins, constant_values=fill)

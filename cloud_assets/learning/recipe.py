@@ -2,15 +2,13 @@
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from cloud_assets.inference.device import DeviceName, Precision
 
 
-class Optimisation(BaseModel):
+class Optimisation(BaseModel, frozen=True, extra="forbid"):
     """How weights are fitted: shared by all tasks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int | None = Field(
         default=None,
@@ -78,10 +76,8 @@ class Optimisation(BaseModel):
         return epochs if self.steps is None else min(self.steps, epochs)
 
 
-class FocalDice(BaseModel):
+class FocalDice(BaseModel, frozen=True, extra="forbid"):
     """Focal loss (Lin et al. 2017, arXiv:1708.02002) plus Dice loss; unlabelled pixels take no part."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     focal: float = Field(default=0.25, ge=0, le=1, description="Share of the focal loss; the Dice loss has the rest.")
     gamma: float = Field(default=2.0, ge=0, description="How strongly easy pixels are played down.")
@@ -90,16 +86,19 @@ class FocalDice(BaseModel):
     )
 
 
-class Recipe(BaseModel):
+class Recipe(BaseModel, frozen=True, extra="forbid"):
     """How a variant is trained: plain data, torch-free; the family that it names trains by it.
 
     Each recipe declares a field ``optimisation``. It is no field of this class, for those come first in a model's JSON,
     whose order is part of a training's fingerprint.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     family: ClassVar[str]  # key in :data:`cloud_assets.families.FAMILIES`
 
     if TYPE_CHECKING:
         optimisation: Optimisation
+
+    @property
+    def learns_from(self) -> str | None:
+        """A model that the network learns from beside the labels: a variant of the task, or what the family opens."""
+        return None

@@ -15,10 +15,8 @@ Recipe = TypeVar("Recipe", bound=BaseModel)
 Value = str | int | float | bool | None  # what a searched field can be set to
 
 
-class _Range(BaseModel):
+class _Range(BaseModel, frozen=True, extra="forbid"):
     """A range of numbers, both bounds included."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     low: int | float = Field(description="Smallest value.")
     high: int | float = Field(description="Largest value.")
@@ -62,10 +60,8 @@ class IntegerRange(_Range):
         return isinstance(value, int) and super().holds(value)
 
 
-class Choice(BaseModel):
+class Choice(BaseModel, frozen=True, extra="forbid"):
     """One of a few values."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["choice"] = "choice"
     options: tuple[Value, ...] = Field(min_length=2, description="The values to choose from.")
@@ -159,10 +155,8 @@ def _read(recipe: BaseModel, path: str) -> Any:
     return value
 
 
-class StudyRecipe(BaseModel):
+class StudyRecipe(BaseModel, frozen=True, extra="forbid"):
     """How a study searches, whatever its trials train."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     trials: int = Field(
         default=0,

@@ -4,14 +4,17 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from cloud_assets.networks.shipped import SIMULATION, SIMULATION_WEIGHTS
+from cloud_assets.networks.shipped import SHIPPED, SIMULATION, SIMULATION_WEIGHTS
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.simulation import PHYSICS_VERSION
+
+if TYPE_CHECKING:
+    from cloud_assets.inference.bundle import ModelBundle
 
 _SIMULATED = frozenset({"simulation", "clouds"})  # fields of recipes that say how patches or clouds are simulated
 _WEIGHTS = ("encoder_weights", "weights")  # fields of recipes and of network specifications that name weights
@@ -41,6 +44,7 @@ class TrainingRun:
     on_picture: Callable[[int, str, bytes], None] = _ignore
     """Called with the number of an epoch, the name of a picture made after it, and its PNG file."""
     progress: bool = True
+    teacher: "ModelBundle | None" = None  # the variant that the recipe learns from, if it names one
     cache: Path | None = None  # folder of simulated patches that several trainings share. Unset: in the workspace.
 
     @property
@@ -49,12 +53,13 @@ class TrainingRun:
         return self.workspace / "checkpoints"
 
 
-def fingerprint(recipe: BaseModel, store: PatchStore, splits: Splits) -> str:
+def fingerprint(recipe: BaseModel, store: PatchStore, splits: Splits, teacher: "ModelBundle | None" = None) -> str:
     """Identifies a training by all that decides its outcome: a hash, 32 hexadecimal digits."""
     # On how many devices changes nothing: a training goes on from its checkpoint on any number of them.
     settings = recipe.model_dump_json(exclude={"optimisation": {"devices"}})
     parts = [str(TRAINING_VERSION), type(recipe).__name__, settings]
     parts += [store.data_version, splits.data_version, *beyond_the_recipe(recipe.model_dump())]
+    parts += [] if teacher is None else [teacher.version]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -63,9 +68,17 @@ def beyond_the_recipe(recipe: Mapping[str, Any]) -> list[str]:
     parts = [f"physics {PHYSICS_VERSION}"] if _SIMULATED & set(recipe) else []
     network = recipe.get("network")
     parents = [recipe, *([network] if isinstance(network, Mapping) else [])]
-    for name in (parent.get(field) for parent in parents for field in _WEIGHTS):
-        file = SIMULATION_WEIGHTS if name == SIMULATION else Path(str(name)).expanduser()
-        if name is not None and file.is_file():
+    files = [
+        SIMULATION_WEIGHTS if parent[field] == SIMULATION else Path(str(parent[field])).expanduser()
+        for parent in parents
+        for field in _WEIGHTS
+        if parent.get(field) is not None
+    ]
+    if distil := recipe.get("distil"):
+        named = distil["teacher"]
+        files.append(SIMULATION_WEIGHTS if named in SHIPPED else Path(named).expanduser() / SIMULATION_WEIGHTS.name)
+    for file in files:
+        if file.is_file():
             with file.open("rb") as opened:
                 parts.append(hashlib.file_digest(opened, "sha256").hexdigest())
     return parts

@@ -1,4 +1,4 @@
-"""Models by what users call them: a folder, ``simulation``, or ``models:/<task>@<alias>``; the registered champions."""
+"""Models by what users call them: a folder, a name of the package, ``models:/<task>@<alias>``; the champions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from cloud_assets.errors import InvalidModel, InvalidRecipe, NoChampion, NoModelForProduct
 from cloud_assets.families import family_of
-from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.bundle import ModelBundle, shipped_bundle
 from cloud_assets.lifecycle.promotion import CHAMPION, held_out_test
-from cloud_assets.networks.shipped import SIMULATION, SIMULATION_MODEL
+from cloud_assets.networks.shipped import SHIPPED, SIMULATION
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.evaluation import Evaluation, Evaluator
@@ -28,8 +28,9 @@ def load_model(path_or_name: Path | str, device: str = "auto") -> Model:
 
     Args:
         path_or_name: The folder of a trained model; ``simulation``, the model for cloud masks that comes with the
-            package; or ``models:/<task>@<alias>`` (also without ``models:/``) or ``models:/<task>/<version>`` in the
-            registry that ``MLFLOW_TRACKING_URI`` names.
+            package, ``simulation-fast`` (on blocks of pixels) or ``simulation-large`` (mean over four orientations); or
+            ``models:/<task>@<alias>`` (also without ``models:/``) or ``models:/<task>/<version>`` in the registry that
+            ``MLFLOW_TRACKING_URI`` names.
         device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
 
     Raises:
@@ -54,11 +55,13 @@ def referenced_bundle(reference: Path | str) -> ModelBundle:
 
         registry = Tracker()
         return registry.download(registered_version(registry, str(reference)))
-    folder = SIMULATION_MODEL if str(reference) == SIMULATION else Path(reference)
+    if str(reference) in SHIPPED:
+        return shipped_bundle(str(reference))
+    folder = Path(reference)
     if not folder.is_dir():
         raise InvalidRecipe(
             f"{str(reference)!r} is neither the folder of a trained model nor {REGISTERED}<task>@<alias> nor "
-            f"{SIMULATION!r}. Give one of these."
+            f"one of {', '.join(SHIPPED)}. Give one of these."
         )
     return ModelBundle.open(folder)
 
@@ -111,7 +114,7 @@ def registered_champions(tracker: "Tracker", tasks: Sequence[Task]) -> Registere
     if without:
         left_out.append(f"No champion yet, so scenes go without: {', '.join(without)}.")
     if not bundles:
-        bundles, versions = [ModelBundle.open(SIMULATION_MODEL)], [_SHIPPED]
+        bundles, versions = [shipped_bundle(SIMULATION)], [_SHIPPED]
     return RegisteredChampions(tuple(bundles), tuple(versions), tuple(left_out))
 
 
@@ -131,7 +134,7 @@ def models_for_scenes(tracker: "Tracker", tasks: Sequence[Task]) -> tuple[list[M
         else:
             bundles.append(bundle)
             notes.append(f"{bundle.card.family} by {version} ({bundle.card.variant})")
-    shipped = ModelBundle.open(SIMULATION_MODEL)
+    shipped = shipped_bundle(SIMULATION)
     if all(bundle.card.family != shipped.card.family for bundle in bundles):
         bundles.append(shipped)
         notes.append(f"{shipped.card.family} by {_SHIPPED}")

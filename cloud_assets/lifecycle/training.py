@@ -76,6 +76,7 @@ def train_variant(
     *,
     tags: Mapping[str, str],
     warn: Callable[[str], None],
+    teacher: ModelBundle | None = None,
     retrain: bool = False,
     progress: bool = True,
     keep: int = KEPT_TRAININGS,
@@ -85,13 +86,14 @@ def train_variant(
     While MLflow is away the model is trained and kept, and logged by the next call; ``warn`` is told so.
 
     ``folder`` holds the workspaces, of which ``keep`` stay for a variant, this one and those used last; none that is in
-    use goes. ``tags`` are noted with the MLflow run. ``retrain``: also if the same training is finished.
+    use goes. ``tags`` are noted with the MLflow run. ``teacher`` is the
+    variant that the recipe learns from. ``retrain``: also if the same training is finished.
 
     Raises:
         AlreadyRunning: If another process does the same at the moment.
         CloudAssetsError: Whatever the recipe's training raises; the MLflow run is then marked as failed.
     """
-    identity = fingerprint(recipe, store, splits)
+    identity = fingerprint(recipe, store, splits, teacher)
     workspace = workspace_of(folder, task, variant, identity)
     finished = workspace / MODEL_FOLDER
     busy = (
@@ -103,7 +105,7 @@ def train_variant(
             with _tolerating(warn):  # the earlier MLflow run stays, as killed if it never finished
                 tracker.end_unfinished(workspace)
             shutil.rmtree(workspace, ignore_errors=True)
-        run = TrainingRun(task, variant, store, splits, workspace, progress=progress)
+        run = TrainingRun(task, variant, store, splits, workspace, progress=progress, teacher=teacher)
         how: Literal["trained", "resumed", "reused"] = "reused"
         if not finished.is_dir():
             how = "resumed" if run.checkpoints.is_dir() else "trained"

@@ -6,6 +6,7 @@ from typing import cast
 import segmentation_models_pytorch as smp
 from segmentation_models_pytorch.encoders import encoders
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD
 from cloud_assets.errors import InvalidModel
@@ -13,16 +14,30 @@ from cloud_assets.networks.pretrained import hub_file, load_weights, names_match
 from cloud_assets.networks.shipped import SIMULATION, SIMULATION_WEIGHTS
 
 
-def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int, out_channels: int) -> nn.Module:
+class BlockUNet(smp.Unet):  # type: ignore[misc]
+    """U-Net whose pixels are the means of blocks of ``block`` x ``block`` pixels; its weights are those of a U-Net."""
+
+    block = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, classes, H, W) for (N, C, H, W); H and W are multiples of ``32 * block``."""
+        logits = super().forward(functional.avg_pool2d(x, self.block))
+        return functional.interpolate(logits, scale_factor=float(self.block), mode="bilinear")
+
+
+def build_efficientnet_unet(
+    encoder: str, encoder_weights: str, in_channels: int, out_channels: int, block: int = 1
+) -> nn.Module:
     """See :meth:`~cloud_assets.networks.specifications.EfficientNetUNet.build`.
 
     The last layer of weights of a whole network for other classes starts anew, but for one logit of cloud from a
     network for the four cloud codes: that starts from their difference.
     """
     # Never by name: the library would download, retry for most of a minute, and rebuild models from the network.
-    network = cast(
-        "nn.Module", smp.Unet(encoder_name=encoder, encoder_weights=None, in_channels=in_channels, classes=out_channels)
-    )
+    kind = smp.Unet if block == 1 else BlockUNet
+    network = cast("nn.Module", kind(encoder, encoder_weights=None, in_channels=in_channels, classes=out_channels))
+    if isinstance(network, BlockUNet):
+        network.block = block
     # The encoder's own 0.01 is meant for hundreds of thousands of steps: after a few hundred, running statistics are
     # still near their start and evaluation mode calls everything cloud.
     for module in network.modules():

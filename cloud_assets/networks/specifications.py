@@ -6,7 +6,7 @@ specification and add it to :data:`NetworkSpecification`.
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,10 +14,8 @@ if TYPE_CHECKING:
     from cloud_assets.networks.generators import PatchDiscriminatorNetwork
 
 
-class Specification(BaseModel):
+class Specification(BaseModel, frozen=True, extra="forbid"):
     """Base of all network specifications."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     fixed_multiple: ClassVar[int] = 1  # :attr:`size_multiple` of networks whose depth is no choice
 
@@ -79,8 +77,6 @@ class AttentionUNet(UNet):
 class EfficientNetUNet(Specification):
     """U-Net decoder on an EfficientNet encoder (Tan & Le 2019, arXiv:1905.11946), by segmentation-models-pytorch."""
 
-    fixed_multiple = 32
-
     architecture: Literal["efficientnet_unet"] = "efficientnet_unet"
     encoder: Literal[
         "efficientnet-b0", "efficientnet-b1", "efficientnet-b2", "efficientnet-b3", "efficientnet-b4", "efficientnet-b5"
@@ -92,13 +88,25 @@ class EfficientNetUNet(Specification):
         "blue and near infrared, learnt from simulated patches), 'imagenet' (downloaded once; an error where that is "
         "impossible), or a weights file (.safetensors, .pt, .pth) of this encoder or of this whole network.",
     )
+    block: int = Field(
+        default=1,
+        ge=1,
+        le=4,
+        description="Side of the blocks of pixels whose means the network works on: 2 is nearly four times as fast.",
+        exclude_if=lambda side: side == 1,  # recipes of before keep the fingerprints of their trainings
+    )
+
+    @property
+    def size_multiple(self) -> int:
+        """Five halvings of blocks."""
+        return 32 * self.block
 
     def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
         """See :meth:`Specification.build`."""
         from cloud_assets.networks.efficientnet_unet import build_efficientnet_unet
 
         weights = self.encoder_weights if pretrained else "none"
-        return build_efficientnet_unet(self.encoder, weights, in_channels, out_channels)
+        return build_efficientnet_unet(self.encoder, weights, in_channels, out_channels, self.block)
 
 
 class Classifier(Specification):
@@ -203,10 +211,8 @@ class UNetGenerator(Specification):
         )
 
 
-class PatchDiscriminator(BaseModel):
+class PatchDiscriminator(BaseModel, frozen=True, extra="forbid"):
     """Judges patches of pictures; only used in training. Three layers see 70 x 70 pixels (arXiv:1611.07004)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     width: int = Field(default=64, ge=1, description="Channels of the first layer.")
     layers: int = Field(default=3, ge=1, le=5, description="Strided layers: 1, 2, 3 see 16, 34, 70 pixels.")

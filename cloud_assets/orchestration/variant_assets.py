@@ -119,6 +119,7 @@ def splits_asset(task: Task) -> dg.AssetsDefinition:
 
 
 _DATA = ("labeled_patches", "splits")
+_TEACHER = "teacher"  # input of a model that learns from another variant's
 _USE_STUDY = "use_study"  # field of a trained model's configuration
 
 
@@ -131,6 +132,9 @@ def model_asset(task: Task, variant: str) -> dg.AssetsDefinition:
         said = "Train with the study's best values; they take the place of those given here. false: leave them out."
         fields[_USE_STUDY] = option(bool, True, said)
         further[STUDY] = dg.AssetIn(asset_key(task, STUDY), dagster_type=HyperparameterStudy)
+
+    if defaults.learns_from in task.variants:
+        further[_TEACHER] = dg.AssetIn(asset_key(task, f"{defaults.learns_from}_model"), dagster_type=ModelBundle)
 
     @task_asset(
         task,
@@ -151,23 +155,26 @@ def model_asset(task: Task, variant: str) -> dg.AssetsDefinition:
         tracking: Tracking,
         labeled_patches: PatchStore,
         splits: Splits,
-        **studies: HyperparameterStudy,
+        **inputs: Any,
     ) -> Iterator[dg.MaterializeResult[ModelBundle]]:
         from cloud_assets.lifecycle.training import train_variant
 
         config = dict(context.op_execution_context.op_config)
         again, use_study = config.pop("retrain"), config.pop(_USE_STUDY, False)
+        teacher = inputs.pop(_TEACHER, None)
+        recipe = tuned(from_config(defaults, config), variant, inputs, use_study)
         with measured() as cost, only_outages_are_retried():
             trained = train_variant(
                 task.name,
                 variant,
-                tuned(from_config(defaults, config), variant, studies, use_study),
+                recipe,
                 labeled_patches,
                 splits,
                 folders.training,
                 tracking.tracker(),
                 tags=dagster_link(context),
                 warn=context.log.warning,
+                teacher=teacher if recipe.learns_from == defaults.learns_from else None,
                 retrain=again,
                 keep=settings().keep_trainings,
             )

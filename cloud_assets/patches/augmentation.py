@@ -3,20 +3,18 @@
 The declaration costs nothing to import; :class:`cloud_assets.patches.augmenter.Augmenter` does the work.
 """
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from cloud_assets.simulation.ranges import Scale
 
 
-class Augmentation(BaseModel):
+class Augmentation(BaseModel, frozen=True, extra="forbid"):
     """Strengths and probabilities of the random changes to a training patch.
 
     Radiometric changes act on physical units (reflectance), before normalisation: give images to the augmenter between
     :meth:`Preprocessing.to_physical` and :meth:`Preprocessing.normalise`. Radar wants the geometric changes alone
     (:meth:`geometric_only`).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     horizontal_flip: float = Field(0.5, ge=0, le=1, description="Probability of a left-right flip.")
     vertical_flip: float = Field(0.5, ge=0, le=1, description="Probability of an up-down flip.")

@@ -6,6 +6,7 @@ only 1 or 3 channels; ours take any number of bands and leave values unclipped.
 
 import os
 import random
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,14 +27,15 @@ class Augmented(NamedTuple):
     """An augmented patch."""
 
     image: Image  # (H, W, C), 0 where there is no data
-    mask: npt.NDArray[np.uint8]  # (H, W) cloud codes, 255 where there is no data
+    mask: npt.NDArray[np.uint8]  # (H, W) cloud codes, or (H, W, K) as given; 255 where there is no data
     valid: npt.NDArray[np.bool_]  # (H, W)
 
 
 class Augmenter:
     """Augments patches; the same key gives the same result in any process and order."""
 
-    def __init__(self, recipe: Augmentation) -> None:
+    def __init__(self, recipe: Augmentation, optional: Sequence[int] = ()) -> None:
+        """``optional`` are the bands that ``band_dropout`` takes away; none: any."""
         cv2.setNumThreads(1)  # loaders and training steps share the cores already
         self.recipe = recipe
         steps: list[Any] = [
@@ -57,7 +59,7 @@ class Augmenter:
         if recipe.blur:
             steps.append(albumentations.GaussianBlur(blur_limit=0, sigma_limit=(0.1, recipe.blur_sigma), p=recipe.blur))
         if recipe != recipe.geometric_only():
-            steps.append(_Radiometry(recipe))
+            steps.append(_Radiometry(recipe, optional))
         self._compose = albumentations.Compose(steps, additional_targets={"missing": "mask"})
 
     def __call__(
@@ -72,7 +74,7 @@ class Augmenter:
 
         Args:
             image: (H, W, C) float32 in physical units; not changed.
-            mask: (H, W) uint8 cloud codes; default: all unlabelled.
+            mask: (H, W) or (H, W, K) uint8 cloud codes, or what else belongs to pixels; default: all unlabelled.
             valid: (H, W) bool; default: all valid.
             key: What the randomness depends on, for example (seed, epoch, index).
         """
@@ -121,9 +123,9 @@ class _Coarser(albumentations.ImageOnlyTransform):  # type: ignore[misc]
 class _Radiometry(albumentations.ImageOnlyTransform):  # type: ignore[misc]
     """Gains, offsets, contrast, colour, gamma, noise and the sensor's limits."""
 
-    def __init__(self, recipe: Augmentation) -> None:
+    def __init__(self, recipe: Augmentation, optional: Sequence[int]) -> None:
         super().__init__(p=1)
-        self.recipe = recipe
+        self.recipe, self.optional = recipe, optional
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         """Draws everything that is random."""
@@ -144,7 +146,7 @@ class _Radiometry(albumentations.ImageOnlyTransform):  # type: ignore[misc]
             "noise": draw.uniform(0, recipe.noise),
             "limits": draw.uniform(*recipe.saturation_range) * _factor(draw, 0.1, bands) if saturates else None,
             "levels": 2.0 ** draw.integers(6, 13) if draw.random() < recipe.quantisation else None,
-            "lost": int(draw.integers(bands)) if loses_a_band else None,
+            "lost": int(draw.choice(self.optional or range(bands))) if loses_a_band else None,
             "noise_seed": int(draw.integers(2**31)),
         }
 
@@ -215,7 +217,7 @@ def change_resolution(
     patch is enlarged, which lies at ``corner``: 0 at the upper or left edge, towards 1 at the other one. Nodata of the
     image should be filled, lest it bleeds into its edges.
     """
-    shape = mask.shape
+    shape = valid.shape
     sides = [max(1, round(length / factor)) if factor > 1 else max(1, round(length * factor)) for length in shape]
     if factor > 1:
         small = resize_bands(image, (sides[0], sides[1]), cv2.INTER_AREA)

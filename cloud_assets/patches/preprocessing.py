@@ -4,13 +4,13 @@ Digital number → physical unit (reflectance, dB) → clipped → normalised; n
 The model card carries a :class:`Preprocessing`, so a model never meets pixels scaled in another way than in training.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.errors import InvalidRecipe
@@ -25,7 +25,7 @@ a pixel, of its neighbourhood, of the window of the covariance."""
 _FAINTEST, _DECADES = 1e-4, 3  # contrast in reflectance that becomes 0, and how many decades above it become 1
 
 
-class Preprocessing(BaseModel):
+class Preprocessing(BaseModel, frozen=True, extra="forbid"):
     """Scaling of raw pixels.
 
     ``range`` maps the clip range linearly onto ``scaled_to``. ``standardise`` subtracts the training set's mean and
@@ -33,8 +33,6 @@ class Preprocessing(BaseModel):
     standard deviation over its valid pixels, which makes a model indifferent to the gain and offset of a sensor
     (Wright et al. 2024, OmniCloudMask, https://doi.org/10.1016/j.rse.2024.114122).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     instrument: str = Field(description="Name of the instrument profile that the digital numbers belong to.")
     bands: tuple[str, ...] = Field(min_length=1, description="Bands in channel order, native (B04) or common (red).")
@@ -52,7 +50,24 @@ class Preprocessing(BaseModel):
         1e-3, gt=0, description="Smallest standard deviation to divide a patch by: noise on flat water is not contrast."
     )
 
+    optional: tuple[str, ...] = Field(
+        (),
+        description="Bands, by common name, of which a product may lack one: the model learnt to do without.",
+        exclude_if=lambda names: not names,
+    )
+    absent: tuple[int, ...] = Field(
+        (),
+        description="Channels of the network that this product has no band for: 0 everywhere.",
+        exclude_if=lambda places: not places,
+    )
     texture: bool = Field(False, description="Whether two channels of fine texture follow the bands: see fine_texture.")
+
+    texture_block: int = Field(
+        1,
+        ge=1,
+        description="Side of the blocks of pixels whose means texture is measured on, as networks on blocks want it.",
+        exclude_if=lambda side: side == 1,
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -64,7 +79,9 @@ class Preprocessing(BaseModel):
             raise InvalidRecipe(f"clip must rise from low to high, not {self.clip}.")
         if not self.scaled_to[0] < self.scaled_to[1]:
             raise InvalidRecipe(f"scaled_to must rise from low to high, not {self.scaled_to}.")
-        if self.normalisation == "standardise" and not len(self.mean) == len(self.std) == len(self.bands):
+        if self.normalisation == "standardise" and not len(self.mean) == len(self.std) == len(self.bands) + len(
+            self.absent
+        ):
             raise InvalidRecipe(
                 f"standardise needs a mean and a standard deviation for each of the {len(self.bands)} bands, not "
                 f"{len(self.mean)} and {len(self.std)}: let patches.statistics.fitted_preprocessing compute them."
@@ -76,7 +93,7 @@ class Preprocessing(BaseModel):
     @property
     def channels(self) -> int:
         """How many channels a network sees."""
-        return len(self.bands) + (len(_TEXTURE_SCALES) if self.texture else 0)
+        return len(self.bands) + len(self.absent) + (len(_TEXTURE_SCALES) if self.texture else 0)
 
     @property
     def profile(self) -> Instrument:
@@ -106,6 +123,8 @@ class Preprocessing(BaseModel):
         valid = self.profile.valid(dn)
         physical = self.profile.to_physical(dn, self.offset)
         np.copyto(physical, np.float32(0), where=~valid[..., None, :, :])
+        for place in self.absent:
+            physical = np.insert(physical, place, np.float32(0), axis=-3)
         return physical, valid
 
     def normalise(self, physical: Pixels, valid: Flags) -> Pixels:
@@ -116,7 +135,7 @@ class Preprocessing(BaseModel):
         """
         invalid = ~valid[..., None, :, :]
         scaled = np.clip(physical, np.float32(self.clip[0]), np.float32(self.clip[1]))
-        fine = fine_texture(scaled, valid) if self.texture else None
+        fine = fine_texture(scaled, valid, self.texture_block) if self.texture else None
         if self.normalisation == "range":
             gain = (self.scaled_to[1] - self.scaled_to[0]) / (self.clip[1] - self.clip[0])
             scaled -= np.float32(self.clip[0])
@@ -158,6 +177,13 @@ class Preprocessing(BaseModel):
         common = tuple(other.find(own.find(band).common_name).common_name for band in self.bands)
         return self.model_copy(update={"instrument": name, "bands": common, "offset": offset, "nodata": nodata})
 
+    def without(self, lacking: Collection[str]) -> "Preprocessing":
+        """The same scaling for a product that lacks bands, by common name, which the network gets as 0 everywhere."""
+        names = [self.profile.find(band).common_name for band in self.bands]
+        absent = tuple(place for place, name in enumerate(names) if name in lacking)
+        present = tuple(band for place, band in enumerate(self.bands) if place not in absent)
+        return self.model_copy(update={"bands": present, "absent": absent})
+
 
 def _per_band(values: Sequence[float]) -> Pixels:
     return np.asarray(values, np.float32)[:, None, None]
@@ -174,7 +200,7 @@ def _standardise_patches(scaled: Pixels, invalid: Flags, floor: np.float32) -> N
     scaled /= np.maximum(np.sqrt(variance), floor)
 
 
-def fine_texture(reflectance: Pixels, valid: Flags) -> Pixels:
+def fine_texture(reflectance: Pixels, valid: Flags, block: int = 1) -> Pixels:
     """Fine texture that several bands share: what tells windblown snow from a featureless cloud of the same colour.
 
     Noise differs from band to band, relief does not: the covariance between bands of what is left of each after its
@@ -184,12 +210,20 @@ def fine_texture(reflectance: Pixels, valid: Flags) -> Pixels:
     Args:
         reflectance: (…, C, H, W), two bands or more.
         valid: (…, H, W) bool, False without data.
+        block: Blocks of so many pixels a side are taken for pixels.
 
     Returns:
         (…, 2, H, W) float32 in [0, 1], the logarithm of the contrast at two scales: 0 for 0.0001 of reflectance or
         less, 1 for 0.1 or more; 0 where there are no data or their edge is too near to tell.
     """
     *many, bands, height, width = reflectance.shape
+    if block > 1:
+        margins = [(0, 0)] * len(many) + [(0, -height % block), (0, -width % block)]
+        padded = np.pad(reflectance, [*margins[:-2], (0, 0), *margins[-2:]], mode="edge")
+        sides = (padded.shape[-2] // block, block, padded.shape[-1] // block, block)
+        means = padded.reshape(*many, bands, *sides).mean(axis=(-3, -1))
+        known = np.asarray(np.pad(valid, margins, mode="edge").reshape(*many, *sides).all(axis=(-3, -1)))
+        return fine_texture(means, known).repeat(block, -2).repeat(block, -1)[..., :height, :width]
     pictures = reflectance.reshape(-1, bands, height, width)
     flat_valid = valid.reshape(-1, height, width)
     result = np.empty((len(pictures), len(_TEXTURE_SCALES), height, width), np.float32)

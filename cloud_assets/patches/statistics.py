@@ -97,6 +97,8 @@ def fitted_preprocessing(
     clip: tuple[float, float] = (0.0, 0.4),
     scaled_to: tuple[float, float] = (0.0, 1.0),
     texture: bool = False,
+    texture_block: int = 1,
+    optional: tuple[str, ...] = (),
 ) -> Preprocessing:
     """The preprocessing of some bands (default: all) of a store's role; settings as in :class:`Preprocessing`.
 
@@ -126,6 +128,8 @@ def fitted_preprocessing(
             mean=mean,
             std=std,
             texture=texture,
+            texture_block=texture_block,
+            optional=optional,
         )
     except ValidationError as error:
         problems = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())

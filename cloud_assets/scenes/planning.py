@@ -87,7 +87,7 @@ class SceneModels:
         self._options = options or SceneOptions()
         self._bundles: dict[_Key, ModelBundle] = {}
         self._back_ends: dict[_Key, Any] = {}
-        self._predictors: dict[tuple[_Key, str], Predictor] = {}
+        self._predictors: dict[tuple[_Key, str, tuple[int, ...]], Predictor] = {}
         for bundle in bundles:
             card = bundle.card
             other = self._bundles.setdefault(_key(card), bundle)
@@ -141,13 +141,14 @@ class SceneModels:
         """The predictor of the model that suits a scene best, reading the scene's instrument; loaded once."""
         bundle, fitted = self.suited(family, source)
         key = _key(bundle.card)
-        if (key, source.instrument) not in self._predictors:
+        place = (key, source.instrument, fitted.absent)
+        if place not in self._predictors:
             adapted = bundle.with_card(preprocessing=fitted)
             if self._options.operating_point is not None:
                 adapted = family_of(adapted).at_operating_point(adapted, self._options.operating_point)
             predictor = family_of(adapted).predictor(adapted, self._options.device, self._back_ends.get(key))
-            self._predictors[key, source.instrument] = predictor
-        return self._predictors[key, source.instrument]
+            self._predictors[place] = predictor
+        return self._predictors[place]
 
     def back_end(self, family: str, source: SceneSource) -> str:
         """Library and arithmetic that run the model that suits a scene; empty for a predictor's own network."""
@@ -163,6 +164,9 @@ def fitted_preprocessing(card: ModelCard, source: SceneSource, accept_other_leve
         InvalidRecipe: If the model reads another kind of instrument.
     """
     own = card.preprocessing
+    lacking = [band for band in own.optional if not source.has([band])]
+    if len(lacking) == 1:  # models learn to do without any one of them, not without two
+        own = own.without(lacking)
     # Also on its own instrument: a reader hands out the profile's numbers, whatever the training products' offset.
     fitted = own.for_instrument(source.read_as(own.instrument).instrument)
     source.resolve(fitted.bands)

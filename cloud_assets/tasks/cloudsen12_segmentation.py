@@ -1,7 +1,7 @@
 """Task: cloud masks of Sentinel-2 level 1C scenes, learnt from CloudSEN12."""
 
 from cloud_assets.datasets.cloudsen12 import CloudSEN12
-from cloud_assets.families.segmentation.recipe import SegmentationEvaluation, any_sensor, from_simulation
+from cloud_assets.families.segmentation.recipe import SegmentationEvaluation, any_sensor, compact, from_simulation
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import GroupedSplit
 from cloud_assets.reports.comparison import Gate
@@ -18,8 +18,12 @@ TASK = Task(
     dataset=CloudSEN12(),
     patches=PatchRecipe(bands=("red", "green", "blue", "nir"), size=256, minimum_valid=0.2),
     split=GroupedSplit(by="group", stratify="cloud_percentage", held_out_label_types=("high",)),
-    variants={"unet_efficientnet_b2": from_simulation(steps=800), "unet_any_sensor": any_sensor(steps=800, metres=10)},
-    optional_variants=("unet_any_sensor",),
+    variants={
+        "unet_efficientnet_b2": from_simulation(steps=800),
+        "unet_compact": compact(steps=800),
+        "unet_any_sensor": any_sensor(steps=800, metres=10),
+    },
+    optional_variants=("unet_compact", "unet_any_sensor"),
     evaluation=SegmentationEvaluation(),
     gate=Gate(metric="iou", mode="max"),
     tags={"domain": "segmentation", "sensor": "sentinel-2"},

@@ -4,6 +4,7 @@ from cloud_assets.datasets.cloud38 import Cloud38
 from cloud_assets.families.segmentation.recipe import (
     SegmentationEvaluation,
     any_sensor,
+    compact,
     from_simulation,
     mixed_with_simulation,
 )
@@ -28,9 +29,10 @@ TASK = Task(
         "unet": mixed_with_simulation(UNet(width=32), steps=600),
         "attention_unet": mixed_with_simulation(AttentionUNet(width=32), steps=600),
         "unet_efficientnet_b2": from_simulation(steps=600),
+        "unet_compact": compact(steps=600),
         "unet_any_sensor": any_sensor(steps=600, metres=30),
     },
-    optional_variants=("unet_efficientnet_b2", "unet_any_sensor"),
+    optional_variants=("unet_efficientnet_b2", "unet_compact", "unet_any_sensor"),
     evaluation=SegmentationEvaluation(protocols=(Cloud38StitchedScenes(),)),
     gate=Gate(metric="iou", mode="max"),
     tags={"domain": "segmentation", "sensor": "landsat-8"},

@@ -199,3 +199,19 @@ def test_strengths_beyond_their_range_are_refused() -> None:
     for fields in ({"brightness": 1.5}, {"horizontal_flip": -0.1}, {"coarser_factor": 0.5}, {"sharpness": 1.0}):
         with pytest.raises(ValidationError):
             Augmentation(**fields)
+
+
+def test_dropout_takes_away_optional_bands_only_and_turns_all_that_belongs_to_pixels() -> None:
+    image, mask, valid = patch()
+    both = np.dstack([mask, 200 - mask])
+    changed = Augmenter(only(band_dropout=1.0, quarter_turns=1.0, resolution=(0.5, 2.0)), optional=[1, 3])
+    lost = set()
+    for index in range(20):
+        result = changed(image, both, valid, key=(index,))
+        gone = np.flatnonzero(~result.image.any(axis=(0, 1)))
+        assert len(gone) == 1
+        lost.add(int(gone[0]))
+        seen = result.valid
+        np.testing.assert_array_equal(result.mask[..., 1][seen], 200 - result.mask[..., 0][seen])
+        assert (result.mask[~seen] == 255).all()
+    assert lost == {1, 3}

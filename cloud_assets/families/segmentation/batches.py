@@ -30,14 +30,18 @@ class PatchSource:
     store: PatchStore
     indices: npt.NDArray[np.int64]
     channels: Sequence[int]  # which of its bands, in the order of the network
+    answers: npt.NDArray[np.uint8] | None = None  # (rows of the store, H, W, K) a teacher's: see distillation.py
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def read(self, index: int, window: tuple[slice, slice]) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
-        """Digital numbers (C, h, w) and cloud codes (h, w) of a window of one patch."""
+        """Digital numbers (C, h, w) and cloud codes of a window of one patch: (h, w), before answers (h, w, 1 + K)."""
         rows, columns = window
-        return self.store.array()[index, :, rows, columns][self.channels], self.store.masks[index, rows, columns]
+        labels = self.store.masks[index, rows, columns]
+        if self.answers is not None:
+            labels = np.dstack([labels, self.answers[index, rows, columns]])
+        return self.store.array()[index, :, rows, columns][self.channels], labels
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Composition:
 @dataclass(frozen=True, eq=False)
 class TrainingBatches(NumberedBatches):
     """Training batches: images (N, C, H, W) float32 and class indices (N, H, W) uint8, 255 unlabelled.
+
+    Before a teacher's answers, these too, (N, H, W, K) uint8.
 
     Patches are cropped, composited, augmented and preprocessed.
     """
@@ -79,15 +85,21 @@ class TrainingBatches(NumberedBatches):
             source = self.composition.simulated
         index = int(source.indices[self.place(len(source), position, stream)])
         rng = np.random.default_rng((*key, 1))
-        dn, mask = source.read(index, random_window(rng, source.store.masks.shape[1:], self.crop))
+        dn, labels = source.read(index, random_window(rng, source.store.masks.shape[1:], self.crop))
         reflectance, valid = self.preprocessing.to_physical(dn)
         compositor = self.composition.compositor
         may_be_clouded = compositor is not None and stream == REAL and index in self.composition.clear
         if may_be_clouded and compositor is not None and rng.random() < self.composition.composited_fraction:
+            mask = labels if labels.ndim == 2 else labels[..., 0]
             reflectance, mask = compositor(reflectance, mask, valid, key=(*key, 2))
-        varied = self.augmenter(np.ascontiguousarray(reflectance.transpose(1, 2, 0)), mask, valid, key=key)
+            # The teacher has not seen these clouds.
+            labels = mask if labels.ndim == 2 else np.dstack([mask, np.full_like(labels[..., 1:], UNLABELLED)])
+        varied = self.augmenter(np.ascontiguousarray(reflectance.transpose(1, 2, 0)), labels, valid, key=key)
         image = self.preprocessing.normalise(varied.image.transpose(2, 0, 1), varied.valid)
-        return padded(image, self.class_codes[varied.mask], self.multiple)
+        if varied.mask.ndim == 2:
+            return padded(image, self.class_codes[varied.mask], self.multiple)
+        image, labels = padded(image, varied.mask, self.multiple)
+        return image, self.class_codes[labels[..., 0]], labels[..., 1:]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.families.segmentation.stitched_scenes import Cloud38StitchedScenes
@@ -15,6 +15,18 @@ from cloud_assets.patches.augmentation import Augmentation
 from cloud_assets.reports.evaluation import Evaluator
 from cloud_assets.simulation.ground import BIOMES, GroundRecipe
 from cloud_assets.simulation.patch import SimulationRecipe
+
+
+class Distillation(BaseModel, frozen=True, extra="forbid"):
+    """A trained model that a network learns from, beside the labels (Hinton et al. 2015, arXiv:1503.02531)."""
+
+    teacher: str = Field(
+        SIMULATION,
+        min_length=1,
+        description="A variant of the task, 'simulation' (comes with the package), or the folder of a model. It sees "
+        "patches before anything about them is varied; those without labels serve as well.",
+    )
+    share: float = Field(0.5, gt=0, le=1, description="Share of the loss that is the distance from its probabilities.")
 
 
 class Segmentation(Recipe):
@@ -73,6 +85,17 @@ class Segmentation(Recipe):
         "patch a network knows half of the surroundings only. Windows of whole scenes overlap, and scenes are mirrored "
         "likewise.",
     )
+    distil: Distillation | None = Field(
+        None,
+        description="A larger model whose answers a smaller network learns to give. Unset: labels alone.",
+        exclude_if=lambda given: given is None,  # recipes of before keep the fingerprints of their trainings
+    )
+    optional_bands: tuple[str, ...] = Field(
+        (),
+        description="Bands by common name that scenes may lack, one at a time: augmentation.band_dropout takes these "
+        "away, no others.",
+        exclude_if=lambda names: not names,
+    )
     start_share: float = Field(
         0.0,
         ge=0,
@@ -81,6 +104,11 @@ class Segmentation(Recipe):
         "go on from weights of the whole network on little or narrow data: they forget less of what these know of "
         "other places. Epochs are judged before the two are mixed, the threshold is chosen afterwards.",
     )
+
+    @property
+    def learns_from(self) -> str | None:
+        """See :attr:`Recipe.learns_from`."""
+        return self.distil.teacher if self.distil else None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -105,10 +133,8 @@ _OUTLINE = (
 )
 
 
-class OperatingPoint(BaseModel):
+class OperatingPoint(BaseModel, frozen=True, extra="forbid"):
     """A threshold for a purpose, and what it costs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     threshold: float = Field(gt=0, lt=1, description="Cloud at or above this probability.")
     outline_metres: float = Field(0.0, ge=0, description=_OUTLINE)
@@ -207,6 +233,28 @@ def from_simulation(steps: int) -> Segmentation:
     recipe = mixed_with_simulation(network, steps)
     optimisation = recipe.optimisation.model_copy(update={"learning_rate": 3e-4})
     return recipe.model_copy(update={"optimisation": optimisation, "mirrored_border": 32, "texture": True})
+
+
+def compact(steps: int) -> Segmentation:
+    """The fast one: a small network that starts from the package's and learns from the large variant too.
+
+    Scenes may lack blue or near infrared.
+
+    Args:
+        steps: Steps of the training; the learning rate falls to zero by the last.
+    """
+    recipe = mixed_with_simulation(EfficientNetUNet(encoder_weights=SIMULATION, block=2), steps)
+    return recipe.model_copy(
+        update={
+            "optimisation": recipe.optimisation.model_copy(update={"learning_rate": 3e-4}),
+            "augmentation": VARIED_LIGHT.model_copy(update={"band_dropout": 0.2}),
+            "mirrored_border": 32,
+            "texture": True,
+            "start_share": 0.5,
+            "distil": Distillation(teacher="unet_efficientnet_b2"),
+            "optional_bands": ("blue", "nir"),
+        }
+    )
 
 
 def any_sensor(steps: int, metres: float) -> Segmentation:

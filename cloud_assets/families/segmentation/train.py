@@ -1,6 +1,7 @@
 """Training of segmentation models."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,6 +15,7 @@ from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, Multi
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, INSTRUMENTS, THICK_CLOUD, THIN_CLOUD, UNLABELLED
 from cloud_assets.errors import InvalidModel
 from cloud_assets.families.segmentation.batches import Composition, PatchSource, TrainingBatches, ValidationBatches
+from cloud_assets.families.segmentation.distillation import distance, teacher_answers, teacher_of
 from cloud_assets.families.segmentation.predictor import SegmentationPredictor
 from cloud_assets.families.segmentation.recipe import Segmentation, SegmentationSection
 from cloud_assets.families.segmentation.threshold import ThresholdSearch
@@ -56,6 +58,7 @@ class SegmentationModule(TrainedModule):
             {} if classes == 2 else {"val_miou": MulticlassJaccardIndex(classes, ignore_index=UNLABELLED)}
         )
 
+        self.teacher_share = recipe.distil.share if recipe.distil else 0.0
         self.start_share = recipe.start_share
         self.start = _kept_start(recipe, network)
 
@@ -64,11 +67,13 @@ class SegmentationModule(TrainedModule):
         trained = self.network.state_dict()
         return between(self.start, trained, self.start_share) if self.start else trained
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """The loss of a batch."""
-        images, truth = batch
-        logits = self.network(self.to_layout(images))
-        loss: Tensor = self.loss(self.together(logits.float()), self.together(truth.long()))
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+        """The loss of a batch: distance from the labels, and from a teacher's answers if the batch has some."""
+        images, truth, *answers = batch
+        logits = self.together(self.network(self.to_layout(images)).float())
+        loss: Tensor = self.loss(logits, self.together(truth.long()))
+        if answers:
+            loss = torch.lerp(loss, distance(logits, self.together(answers[0])), self.teacher_share)
         self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(images))
         return loss
 
@@ -112,6 +117,8 @@ def _plan(recipe: Segmentation, run: TrainingRun) -> Plan:
         normalisation=recipe.normalisation,
         clip=recipe.clip,
         texture=recipe.texture,
+        texture_block=getattr(recipe.network, "block", 1),
+        optional=recipe.optional_bands,
     )
     channels = band_positions(run.store.roles[IMAGES], recipe.bands)
     classes = _CLASSES[recipe.classes]
@@ -132,7 +139,7 @@ def _plan(recipe: Segmentation, run: TrainingRun) -> Plan:
         training=TrainingBatches(
             composition,
             preprocessing,
-            Augmenter(recipe.augmentation),
+            Augmenter(recipe.augmentation, _optional_channels(recipe, preprocessing)),
             codes,
             crop=recipe.crop,
             seed=recipe.optimisation.seed,
@@ -245,7 +252,9 @@ def _labelled(run: TrainingRun, split: str, recipe: Segmentation) -> npt.NDArray
     require_masks(run)
     indices = run.splits.indices(split)
     coverage = run.store.index["cloud_percentage"].to_numpy(dtype=np.float64)
-    labelled: npt.NDArray[np.int64] = indices[~np.isnan(coverage[indices])]
+    # A teacher knows what is in patches that nobody labelled.
+    is_known = recipe.distil is not None and split == "train"
+    labelled: npt.NDArray[np.int64] = indices if is_known else indices[~np.isnan(coverage[indices])]
     if is_used:
         require_rows(run, split, labelled, "has a labelled pixel")
     return labelled
@@ -259,6 +268,17 @@ def _composition(
     clear: frozenset[int] = frozenset()
     if recipe.simulated_fraction > 0:
         simulated = _simulated(recipe, run, preprocessing, side, recipe.simulated_patches)
+    if recipe.distil is not None:
+        classes = _CLASSES[recipe.classes]
+        teacher = teacher_of(run, recipe.distil.teacher, classes)
+
+        def asked(source: PatchSource, name: str) -> PatchSource:
+            path, device = run.workspace / f"teacher_{name}.npy", recipe.optimisation.device
+            answers = teacher_answers(teacher, source, path, len(classes), device, progress=run.progress)
+            return replace(source, answers=answers)
+
+        real = asked(real, "real") if recipe.simulated_fraction < 1 else real
+        simulated = simulated and asked(simulated, "simulated")
     if recipe.composited_fraction > 0 and len(real):
         clear = frozenset(int(index) for index in clear_patches(real.store, real.indices))
         compositor = CloudCompositor(
@@ -294,6 +314,12 @@ def _simulated(
         seed=recipe.optimisation.seed + (_VALIDATION_SEED if validation else 0),
     )
     return PatchSource(store, np.arange(len(store)), list(range(len(preprocessing.bands))))
+
+
+def _optional_channels(recipe: Segmentation, preprocessing: Preprocessing) -> list[int]:
+    """Channels of the bands that scenes may lack."""
+    names = [preprocessing.profile.find(band).common_name for band in preprocessing.bands]
+    return [names.index(band) for band in recipe.optional_bands]
 
 
 def check_start(recipe: Segmentation, store: PatchStore) -> None:
