@@ -7,7 +7,7 @@ from functools import reduce
 from operator import getitem
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
+from pydantic import BaseModel, Field, RootModel, ValidationError, model_validator
 
 from cloud_assets.errors import InvalidRecipe
 
@@ -40,7 +40,7 @@ class _Range(BaseModel, frozen=True, extra="forbid"):
         return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
 
 
-class FloatRange(_Range):
+class FloatRange(_Range, frozen=True):
     """A real number between two bounds, both included."""
 
     kind: Literal["float"] = "float"
@@ -85,8 +85,6 @@ class SearchSpace(RootModel[Mapping[str, Dimension]]):
     ``SearchSpace({"optimisation.learning_rate": FloatRange(low=1e-5, high=1e-2, log=True)})`` serves every recipe
     that has such a field, whatever it trains.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     @property
     def digest(self) -> str:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from cloud_assets.datasets.image_folders import CLOUDY
 from cloud_assets.datasets.image_folders import NORMAL as NORMAL
@@ -19,14 +19,12 @@ ANOMALOUS, UNUSED = CLOUDY, ""
 """Classes of patches in such splits besides :data:`NORMAL`; patches that are neither are left out."""
 
 
-class NormalSplit(BaseModel):
+class NormalSplit(BaseModel, frozen=True, extra="forbid"):
     """Divides the normal patches; anomalous ones are only tested on.
 
     A patch with a label is what its label says. One without, from a data set with cloud masks, is normal if it holds no
     cloud at all, anomalous from some cover on, and left out in between.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     by: str = Field("group", description="Index column whose values no two splits may share.")
     fractions: tuple[float, float, float] = Field(

@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from cloud_assets.errors import InvalidRecipe
 from cloud_assets.inference.bundle import CardSection
@@ -70,10 +70,8 @@ CLOUDING_OPTIMISATION = Optimisation(
 """Every batch has other clouds, so there is no overfitting to stop early for; the rate rises and falls once."""
 
 
-class ThresholdRule(BaseModel):
+class ThresholdRule(BaseModel, frozen=True, extra="forbid"):
     """From which score on a picture is called anomalous. Never the smallest score of the normals."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Literal["quantile", "mad", "fixed", "f1"] = Field(
         default="quantile",
@@ -91,7 +89,7 @@ class ThresholdRule(BaseModel):
         return self
 
 
-class AnomalyRecipe(Recipe):
+class AnomalyRecipe(Recipe, frozen=True, extra="forbid"):
     """What all anomaly models have in common: they see cloud-free pictures only."""
 
     family: ClassVar[str] = "anomaly"
@@ -171,8 +169,6 @@ class WhiteSmoothness(AnomalyRecipe):
 
 class LatentReference(BaseModel):
     """What is usual among the latent codes of normal pictures."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
