@@ -246,7 +246,7 @@ class AssetFolders(dg.UPathIOManager):
                 _clear(self._cache)
                 try:
                     with atomic_directory(target) as temporary:
-                        _fetch(path / version, temporary, pointer["files"])
+                        _fetch(path / version, temporary, pointer.get("files"))
                     return target
                 except (FileNotFoundError, InvalidData):
                     latest = _pointer(path)
@@ -295,8 +295,11 @@ def _pointer(path: "UPath") -> dict[str, Any] | None:
     return found
 
 
-def _fetch(path: "UPath", folder: Path, files: Mapping[str, int]) -> None:
+def _fetch(path: "UPath", folder: Path, files: Mapping[str, int] | None) -> None:
     """Downloads a version; :class:`InvalidData` if it is not whole."""
+    if files is None:  # published before pointers had a list
+        path.fs.get(f"{path.path}/", str(folder), recursive=True)
+        return
     for name, size in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
