@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from cloud_assets.errors import InvalidReport
 from cloud_assets.reports.evaluation import TRIVIAL_RULES, Evaluation
 from cloud_assets.reports.figures import ranking_bars
-from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable, readable_time
+from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable
 from cloud_assets.reports.statistics import Interval, auroc_difference, metric_interval, paired_difference
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Comparison(Report):
         by_metric = self.table.drop(columns="kind").set_index("name").T.rename_axis("metric").reset_index()
         return Page(
             title=f"{self.task} / comparison",
-            subtitle=f"Variants ranked by {readable(metric)} on the same test split, {readable_time(self.created)}",
+            subtitle=f"Variants ranked by {readable(metric)} on the same test split, {self.made_at}",
             is_synthetic=self.is_synthetic,
             tiles=[
                 Tile(f"{position}. {variant}", format_number(self.metrics[variant][metric]), readable(metric))

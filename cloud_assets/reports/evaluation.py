@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from cloud_assets.errors import InvalidReport, NoUsablePatches
 from cloud_assets.reports.figures import learning_curves
-from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable, readable_time
+from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable
 from cloud_assets.reports.statistics import metric_interval
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Evaluation(Report):
         caption = "The same numbers as in metrics.json; there the split or the rule stands before the names."
         return Page(
             title=f"{self.task} / {self.variant}",
-            subtitle=f"Evaluation on the test split, {readable_time(self.created)}",
+            subtitle=f"Evaluation on the test split, {self.made_at}",
             is_synthetic=self.is_synthetic,
             tiles=[self._tile(name) for name in self.headline if name in self.metrics],
             tables={**self.tables, "all_metrics": self._metrics_table()},
