@@ -340,9 +340,8 @@ def described_answers(
     role, channels = _input(bundle, store)
     family = family_of(bundle)
     predictor = family.predictor(bundle, device)
-    found = {}
-    for row in rows:
-        found[int(row)] = family.answer_features(predictor.predict(store.array(role)[row : row + 1][:, channels]))
+    images = store.array(role)
+    found = {int(row): family.answer_features(predictor.predict(images[row : row + 1][:, channels])) for row in rows}
     return {row: features for row, features in found.items() if features}
 
 

@@ -190,11 +190,11 @@ def _decide(
         return Decision(False, reason), None
     gate = task.gate
     interval = model_interval(evaluation, gate.metric, gate.confidence)
+    alone = gate.decide(evaluation.metrics, None, interval=interval)
     if present is None:
-        return gate.decide(evaluation.metrics, None, interval=interval), None
+        return alone, None
     version = present.version.version
     if present.bundle is None:
-        alone = gate.decide(evaluation.metrics, None, interval=interval)
         reason = f"{alone.reason}: the present one, version {version}, cannot be loaded: {present.problem}"
         return Decision(alone.accepted, reason), None
     if evaluation.is_synthetic and present.version.tags.get("is_synthetic") == "false":

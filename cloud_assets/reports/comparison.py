@@ -18,8 +18,6 @@ from cloud_assets.reports.statistics import Interval, auroc_difference, metric_i
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cloud_assets.patches.splits import Splits
-
 _RANKING = "ranking"
 
 
@@ -201,16 +199,6 @@ class Comparison(Report):
             },
             commands=job_commands(self.task),
         )
-
-
-def present_evaluations(evaluations: Mapping[str, Evaluation], splits: Splits) -> dict[str, Evaluation]:
-    """The evaluations that were made on these very splits: others are of an earlier state of the data."""
-    now = (splits.details["patches_version"], splits.data_version)
-    return {
-        variant: evaluation
-        for variant, evaluation in evaluations.items()
-        if (evaluation.patches_version, evaluation.splits_version) == now
-    }
 
 
 def compare(evaluations: Mapping[str, Evaluation], gate: Gate) -> Comparison:
