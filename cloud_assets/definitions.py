@@ -24,6 +24,6 @@ defs = dg.Definitions.merge(
     dg.Definitions(
         assets=dg.with_source_code_references(scene_assets()),
         jobs=[demo_job(cloudsen12_segmentation.TASK), scene_job()],
-        sensors=[inbox_sensor(), champion_sensor(), failure_sensor()],
+        sensors=[inbox_sensor, champion_sensor, failure_sensor],
     ),
 )

@@ -13,8 +13,6 @@ from pathlib import Path
 
 from cloud_assets.errors import AlreadyRunning
 
-_PREVIOUS = ".previous"
-
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
@@ -98,4 +96,4 @@ def machine_folder() -> Path:
 
 
 def _previous(path: Path) -> Path:
-    return path.parent / f".{path.name}{_PREVIOUS}"
+    return path.parent / f".{path.name}.previous"

@@ -426,10 +426,8 @@ class Tracker:
                 raise InvalidModel(f"{source} is no model of Cloud Assets (no model card). Name another version.")
             return ModelBundle.open(cards[0].parent)
 
-    def evaluation(self, version: RegisteredVersion) -> "Evaluation":
+    def evaluation(self, version: RegisteredVersion) -> Evaluation:
         """What :meth:`log_evaluation` logged of a registered model; :class:`InvalidReport` if nothing was."""
-        from cloud_assets.reports.evaluation import Evaluation
-
         with self.reached() as client, tempfile.TemporaryDirectory() as temporary:
             if not any(file.path == "evaluation" for file in client.list_artifacts(version.run_id)):
                 said = f"{self.uri} keeps no evaluation of models:/{version.task}/{version.version}."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -28,7 +27,7 @@ from cloud_assets.lifecycle.drift_statistics import Drift, DriftDetector, DriftR
 from cloud_assets.patches.statistics import band_positions, band_statistics
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.figures import BASELINE_COLOUR, CLASS_COLOURS, SERIES_COLOURS, drawing, png
-from cloud_assets.reports.report import Page, Report, Tile
+from cloud_assets.reports.report import Page, Report, Tile, now, read_captions
 from cloud_assets.scenes.prediction import observe_scene
 from cloud_assets.scenes.product_record import predicted_scenes
 
@@ -38,12 +37,7 @@ if TYPE_CHECKING:
 Kind = Literal["scene", "recent scenes", "new patches"]
 _MARKERS: Mapping[Kind, str] = {"scene": "o", "recent scenes": "D", "new patches": "s"}
 _LEVEL_COLOURS: Mapping[Level, str] = {"steady": BASELINE_COLOUR, "warning": "#e69f00", "severe": "#c4261d"}
-CAPTIONS = {
-    "over_time": "Each dot is a batch, oldest left: a scene, all recent scenes together, or new patches. Above: how "
-    "unusual it is (1 in so many undisturbed batches looks like this). Below: the feature that moved most.",
-    "batches": "p_value: share of undisturbed batches of the same structure that are as unusual.",
-    "features": "The latest joint batch, most unusual feature first. excess: standard deviations above what is usual.",
-}
+CAPTIONS = read_captions(__package__, "drift")
 IMAGES_SAMPLED = 300  # patches whose pixels are described
 ANSWERS_SAMPLED = 64  # patches that the model answers for: each costs a prediction
 _KEPT = 500  # batches that a report remembers
@@ -174,7 +168,7 @@ def drift_report(
         drift = _compared(detectors, batch, troubles)
         if drift is not None:
             most, found = drift.features[0], (drift.level(recipe), drift.p_value, drift.patches, drift.groups)
-            batches.append(BatchDrift(name, kind, _now(), *found, most.name, most.ks, most.psi))
+            batches.append(BatchDrift(name, kind, now(), *found, most.name, most.ks, most.psi))
             if kind != "scene":
                 features = pd.DataFrame(map(asdict, drift.features))
 
@@ -223,7 +217,7 @@ def _observe(
             notes.append(f"{products.name} could not be looked at: {error}")
             continue
         if rows:
-            parts.append(pd.DataFrame(rows).assign(batch=name, seen=_now()))
+            parts.append(pd.DataFrame(rows).assign(batch=name, seen=now()))
     table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(_INDEX_COLUMNS))
     remembered = list(dict.fromkeys(table["batch"]))[-_KEPT:]
     return table[table["batch"].isin(remembered)].reset_index(drop=True), notes
@@ -282,10 +276,6 @@ def _compared(detectors: Sequence[DriftDetector], batch: Sample, troubles: list[
     # Each had its chance of a false alarm.
     corrected = min(1.0, worst.p_value * len(found))
     return replace(worst, p_value=corrected, features=(*worst.features, *others))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def with_training_reference(bundle: ModelBundle, run: TrainingRun) -> ModelBundle:
@@ -350,9 +340,8 @@ def described_answers(
     role, channels = _input(bundle, store)
     family = family_of(bundle)
     predictor = family.predictor(bundle, device)
-    found = {}
-    for row in rows:
-        found[int(row)] = family.answer_features(predictor.predict(store.array(role)[row : row + 1][:, channels]))
+    images = store.array(role)
+    found = {int(row): family.answer_features(predictor.predict(images[row : row + 1][:, channels])) for row in rows}
     return {row: features for row, features in found.items() if features}
 
 

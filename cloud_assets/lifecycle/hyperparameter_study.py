@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from cloud_assets.learning.search_space import Recipe, SearchSpace, StudyRecipe, Value, with_parameters
 from cloud_assets.reports.figures import figure_style, png
-from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable, readable_time
+from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, read_captions, readable
 
 if TYPE_CHECKING:
     import optuna
@@ -27,15 +27,7 @@ if TYPE_CHECKING:
 TrialState = Literal["complete", "pruned", "failed", "interrupted"]
 STATES: tuple[TrialState, ...] = get_args(TrialState)
 REASON = "reason"  # attribute of a trial in Optuna's storage: why it did not come to its end; None: not of the study
-CAPTIONS: Mapping[str, str] = {
-    "trials": "Best first; interrupted trials were run again under another number.",
-    "optimization_history": "Value of each complete trial, and the best one so far.",
-    "parameter_importances": "How much each parameter decides whether a trial is among the best (PED-ANOVA, Watanabe "
-    "et al. 2023, arXiv:2304.10255); with few trials no more than a hint.",
-    "slices": "Value of each trial against the most important parameters; darker trials are later.",
-    "intermediate_values": "The metric of each trial by epoch; pruned trials end early.",
-    "timeline": "When each trial ran, by its end: parallel ones lie above each other.",
-}
+CAPTIONS = read_captions(__package__, "hyperparameter_study")
 _SLICE_PARAMETERS = 6
 _MOST_LEGEND_ENTRIES = 4
 _FEWEST = 2
@@ -154,7 +146,7 @@ class HyperparameterStudy(Report):
         searched = {name.replace("_", " "): str(v) for name, v in self.recipe.model_dump().items() if v is not None}
         return Page(
             title=f"{self.task} / hyperparameter study",
-            subtitle=f"Search for {self.variant}, {readable_time(self.created)}",
+            subtitle=f"Search for {self.variant}, {self.made_at}",
             is_synthetic=self.is_synthetic,
             tiles=tiles,
             tables=self.tables,

@@ -33,6 +33,7 @@ from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.comparison import Decision, model_difference, model_interval
 from cloud_assets.reports.evaluation import Evaluation
+from cloud_assets.reports.report import now
 from cloud_assets.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -189,11 +190,11 @@ def _decide(
         return Decision(False, reason), None
     gate = task.gate
     interval = model_interval(evaluation, gate.metric, gate.confidence)
+    alone = gate.decide(evaluation.metrics, None, interval=interval)
     if present is None:
-        return gate.decide(evaluation.metrics, None, interval=interval), None
+        return alone, None
     version = present.version.version
     if present.bundle is None:
-        alone = gate.decide(evaluation.metrics, None, interval=interval)
         reason = f"{alone.reason}: the present one, version {version}, cannot be loaded: {present.problem}"
         return Decision(alone.accepted, reason), None
     if evaluation.is_synthetic and present.version.tags.get("is_synthetic") == "false":
@@ -377,7 +378,7 @@ def approve(tracker: "Tracker", task: str, version: int | None = None) -> "Regis
             )
         tracker.download(chosen)
         said = f"approved by hand; before: {chosen.tags.get('decision', 'undecided')}"
-        _move(tracker, chosen, present, {APPROVAL: APPROVED, "decision": said, "decided": _now()})
+        _move(tracker, chosen, present, {APPROVAL: APPROVED, "decision": said, "decided": now()})
     return chosen
 
 
@@ -394,7 +395,7 @@ def reject(tracker: "Tracker", task: str, reason: str, version: int | None = Non
                 f"version {chosen.version} is the champion of {task}. Take it back with: cloud-assets models rollback "
                 f"{task}"
             )
-        said = {APPROVAL: REJECTED, "decision": f"rejected by hand: {reason}", "decided": _now()}
+        said = {APPROVAL: REJECTED, "decision": f"rejected by hand: {reason}", "decided": now()}
         tracker.tag_version(chosen, said)
     return chosen
 
@@ -421,7 +422,7 @@ def rollback(
             raise NoChampion(f"version {target.version} is the champion of {task} already: name another.")
         tracker.download(target)
         if present is not None:
-            said = f"{_now()}, to version {target.version}: {reason}"
+            said = f"{now()}, to version {target.version}: {reason}"
             tracker.tag_version(present, {ROLLED_BACK: said, "decision": f"rolled back {said}"})
         _move(tracker, target, present, {})
     return present, target
@@ -468,7 +469,3 @@ def _move(
     tracker.tag_version(version, {**tags, **({ROLLED_BACK: None} if ROLLED_BACK in version.tags else {})})
     if not make_champion(tracker, version, present):
         raise AlreadyRunning(f"the champion of {version.task} was changed at this moment. Look, then run this again.")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -16,17 +16,13 @@ from cloud_assets.inference.drift_reference import group_hash, reference_of
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.doubts import doubt_panels
-from cloud_assets.reports.report import Page, Report, Tile
+from cloud_assets.reports.report import Page, Report, Tile, read_captions
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LIST = "suspicious_labels"  # name of the table
-CAPTIONS = {
-    LIST: "Most suspicious first. learnt_from: the model was trained on this very label, so its objection weighs "
-    "more and its silence less.",
-    "pictures": "The first of the list: picture, label, what the model says, and where it contradicts in solid areas.",
-}
+CAPTIONS = read_captions(__package__, LIST)
 
 
 class SuspicionRecipe(BaseModel, frozen=True, extra="forbid"):

@@ -56,6 +56,7 @@ def task_asset(
     """
     shown = recipe.model_dump(mode="json")
     key = asset_key(task, name)
+    needs = settings().training_resources if more.get("pool") == GPU_POOL else StepResources()
     arguments: dict[str, Any] = {
         "key": key,
         "group_name": task.name,
@@ -68,14 +69,10 @@ def task_asset(
         "config_schema": {**config_schema(recipe), **(fields or {})},
         "check_specs": check_specs(key, checks or name),
         "ins": {**{one: dg.AssetIn(asset_key(task, one)) for one in inputs}, **(further_inputs or {})},
-        "op_tags": {RESOURCES_TAG: _resources(more.get("pool")).model_dump_json()},
+        "op_tags": {RESOURCES_TAG: needs.model_dump_json()},
     }
     make: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(**{**arguments, **more})
     return make
-
-
-def _resources(pool: str | None) -> StepResources:
-    return settings().training_resources if pool == GPU_POOL else StepResources()
 
 
 def code_version(version: str, content: str) -> str:

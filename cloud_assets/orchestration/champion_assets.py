@@ -45,7 +45,7 @@ from cloud_assets.orchestration.resources import AssetFolders, Folders, Tracking
 from cloud_assets.orchestration.scene_assets import SCENE_PRODUCTS
 from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
-from cloud_assets.reports.comparison import Comparison, Gate, compare, present_evaluations
+from cloud_assets.reports.comparison import Comparison, Gate, compare
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.settings import settings
 from cloud_assets.tasks.task import Task
@@ -69,7 +69,8 @@ def comparison_asset(task: Task) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[Comparison]]:
         with measured() as cost:
             found = {report.variant: report for report in reports.values() if report is not None}
-            present = present_evaluations(found, splits)
+            now = (splits.details["patches_version"], splits.data_version)
+            present = {name: one for name, one in found.items() if (one.patches_version, one.splits_version) == now}
             if len(present) < len(found):
                 earlier = ", ".join(variant for variant in found if variant not in present)
                 context.log.warning(f"Left out, for they were evaluated on other splits than the present: {earlier}")
@@ -83,12 +84,11 @@ def comparison_asset(task: Task) -> dg.AssetsDefinition:
 
 def champion_asset(task: Task) -> dg.AssetsDefinition:
     """A task's best model so far."""
-    what = "The task's best model so far, in MLflow's registry as champion."
 
     @task_asset(
         task,
         "champion",
-        what,
+        "The task's best model so far, in MLflow's registry as champion.",
         task.gate,
         {"mlflow", "pytorch"},
         inputs=["comparison", *_DATA],
@@ -163,12 +163,11 @@ def _together(
 
 def champion_evaluation_asset(task: Task) -> dg.AssetsDefinition:
     """The present champion's evaluation on the present test split."""
-    what = "How good the registered champion is on the present test split."
 
     @task_asset(
         task,
         CHAMPION_EVALUATION,
-        what,
+        "How good the registered champion is on the present test split.",
         task.evaluation,
         {"torchmetrics", "html"},
         inputs=_DATA,
@@ -210,12 +209,11 @@ def champion_evaluation_asset(task: Task) -> dg.AssetsDefinition:
 
 def exported_model_asset(task: Task, defaults: ExportRecipe) -> dg.AssetsDefinition:
     """The exported champion of a task that declares how to export."""
-    what = "The champion for machines without PyTorch: ONNX, and in 8-bit integers."
 
     @task_asset(
         task,
         EXPORTED,
-        what,
+        "The champion for machines without PyTorch: ONNX, and in 8-bit integers.",
         defaults,
         {"onnx"},
         inputs=["champion", *_DATA],
@@ -280,12 +278,11 @@ def monitoring_keys(task: Task) -> list[dg.AssetKey]:
 def drift_report_asset(task: Task) -> dg.AssetsDefinition:
     """How far new data differ from what a task's champion was trained with."""
     defaults = DriftRecipe()
-    what = "New scenes and patches against the data that the champion was trained with."
 
     @task_asset(
         task,
         DRIFT,
-        what,
+        "New scenes and patches against the data that the champion was trained with.",
         defaults,
         {"scipy", "html"},
         inputs=["labeled_patches"],
@@ -331,12 +328,11 @@ def drift_report_asset(task: Task) -> dg.AssetsDefinition:
 def suspicious_labels_asset(task: Task) -> dg.AssetsDefinition:
     """The labels that a task's champion contradicts."""
     defaults = SuspicionRecipe()
-    what = "Patches whose label the champion confidently contradicts, worst first."
 
     @task_asset(
         task,
         LABELS,
-        what,
+        "Patches whose label the champion confidently contradicts, worst first.",
         defaults,
         {"pandas", "html"},
         inputs=["labeled_patches", "splits"],

@@ -67,10 +67,8 @@ def _merged(defaults: BaseModel, config: Mapping[str, Any]) -> dict[str, Any]:
     merged = {name: getattr(defaults, name) for name in fields}
     for name, value in config.items():
         present = merged.get(name)
-        if isinstance(present, BaseModel) and isinstance(value, Mapping):
-            merged[name] = _chosen(name, fields[name], present, value)
-        else:
-            merged[name] = value
+        is_nested = isinstance(present, BaseModel) and isinstance(value, Mapping)
+        merged[name] = _chosen(name, fields[name], present, value) if is_nested else value
     return merged
 
 
@@ -93,7 +91,7 @@ def _fields(model: type[BaseModel], values: BaseModel | None) -> dict[str, dg.Fi
     return {
         name: _field(field, field.get_default(call_default_factory=True) if values is None else getattr(values, name))
         for name, field in model.model_fields.items()
-        if not _is_constant(field.annotation)
+        if get_origin(field.annotation) is not Literal or len(get_args(field.annotation)) > 1  # no constant
     }
 
 
@@ -127,7 +125,9 @@ def _config_type(annotation: Any) -> Any:
     if origin is Literal:
         return _enumeration(arguments)
     if origin in (Union, types.UnionType):
-        return _union(arguments)
+        present = [argument for argument in arguments if argument is not types.NoneType]
+        inner = _config_type(present[0]) if len(present) == 1 else dg.Any
+        return dg.Noneable(inner) if len(present) < len(arguments) else inner
     if origin in (tuple, list):
         kinds = {argument for argument in arguments if argument is not Ellipsis}
         return dg.Array(_config_type(kinds.pop())) if len(kinds) == 1 else dg.Array(dg.Any)
@@ -139,19 +139,9 @@ def _config_type(annotation: Any) -> Any:
     return dg.Any
 
 
-def _union(arguments: tuple[Any, ...]) -> Any:
-    present = [argument for argument in arguments if argument is not types.NoneType]
-    inner = _config_type(present[0]) if len(present) == 1 else dg.Any
-    return dg.Noneable(inner) if len(present) < len(arguments) else inner
-
-
 def _enumeration(values: tuple[Any, ...]) -> Any:
     if not all(isinstance(value, str) for value in values):
         return dg.Any
     # Dagster requires one name for each set of values, and the same set may stand in several models.
     digest = hashlib.blake2b("\n".join(values).encode(), digest_size=4).hexdigest()
     return dg.Enum(f"one_of_{digest}", [dg.EnumValue(value) for value in values])
-
-
-def _is_constant(annotation: Any) -> bool:
-    return get_origin(annotation) is Literal and len(get_args(annotation)) == 1

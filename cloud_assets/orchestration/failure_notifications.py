@@ -17,33 +17,29 @@ _SECONDS = 30
 _MESSAGE_LENGTH = 4000
 
 
-def failure_sensor() -> dg.SensorDefinition:
+@dg.run_failure_sensor(
+    name=NAME,
+    default_status=dg.DefaultSensorStatus.STOPPED,
+    description=(
+        f"Hands a JSON object about each failed run to the command in {COMMAND} (on its standard input) and posts "
+        f"it to the address in {WEBHOOK}."
+    ),
+)
+def failure_sensor(context: dg.RunFailureSensorContext) -> None:
     """The sensor that reports every failed run of this code location."""
-
-    @dg.run_failure_sensor(
-        name=NAME,
-        default_status=dg.DefaultSensorStatus.STOPPED,
-        description=(
-            f"Hands a JSON object about each failed run to the command in {COMMAND} (on its standard input) and posts "
-            f"it to the address in {WEBHOOK}."
-        ),
+    steps = context.get_step_failure_events()
+    notify(
+        {
+            "event": "run_failure",
+            "job": context.dagster_run.job_name,
+            "run_id": context.dagster_run.run_id,
+            "started_by": context.dagster_run.tags.get("cloud_assets/started_by", ""),
+            "steps": [step.step_key for step in steps],
+            "text": f"{context.dagster_run.job_name} failed: {_reason(context, steps)}"[:_MESSAGE_LENGTH],
+            "url": run_url(context.dagster_run.run_id),
+        },
+        context.log.warning,
     )
-    def run_failure_notification(context: dg.RunFailureSensorContext) -> None:
-        steps = context.get_step_failure_events()
-        notify(
-            {
-                "event": "run_failure",
-                "job": context.dagster_run.job_name,
-                "run_id": context.dagster_run.run_id,
-                "started_by": context.dagster_run.tags.get("cloud_assets/started_by", ""),
-                "steps": [step.step_key for step in steps],
-                "text": f"{context.dagster_run.job_name} failed: {_reason(context, steps)}"[:_MESSAGE_LENGTH],
-                "url": run_url(context.dagster_run.run_id),
-            },
-            context.log.warning,
-        )
-
-    return run_failure_notification
 
 
 def notify(message: dict[str, object], warn: Callable[[str], None]) -> None:

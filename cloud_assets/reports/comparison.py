@@ -12,13 +12,11 @@ from pydantic import BaseModel, Field
 from cloud_assets.errors import InvalidReport
 from cloud_assets.reports.evaluation import TRIVIAL_RULES, Evaluation
 from cloud_assets.reports.figures import ranking_bars
-from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable, readable_time
+from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable
 from cloud_assets.reports.statistics import Interval, auroc_difference, metric_interval, paired_difference
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from cloud_assets.patches.splits import Splits
 
 _RANKING = "ranking"
 
@@ -184,7 +182,7 @@ class Comparison(Report):
         by_metric = self.table.drop(columns="kind").set_index("name").T.rename_axis("metric").reset_index()
         return Page(
             title=f"{self.task} / comparison",
-            subtitle=f"Variants ranked by {readable(metric)} on the same test split, {readable_time(self.created)}",
+            subtitle=f"Variants ranked by {readable(metric)} on the same test split, {self.made_at}",
             is_synthetic=self.is_synthetic,
             tiles=[
                 Tile(f"{position}. {variant}", format_number(self.metrics[variant][metric]), readable(metric))
@@ -201,16 +199,6 @@ class Comparison(Report):
             },
             commands=job_commands(self.task),
         )
-
-
-def present_evaluations(evaluations: Mapping[str, Evaluation], splits: Splits) -> dict[str, Evaluation]:
-    """The evaluations that were made on these very splits: others are of an earlier state of the data."""
-    now = (splits.details["patches_version"], splits.data_version)
-    return {
-        variant: evaluation
-        for variant, evaluation in evaluations.items()
-        if (evaluation.patches_version, evaluation.splits_version) == now
-    }
 
 
 def compare(evaluations: Mapping[str, Evaluation], gate: Gate) -> Comparison:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from cloud_assets.errors import InvalidReport, NoUsablePatches
 from cloud_assets.reports.figures import learning_curves
-from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable, readable_time
+from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, readable
 from cloud_assets.reports.statistics import metric_interval
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Evaluation(Report):
         caption = "The same numbers as in metrics.json; there the split or the rule stands before the names."
         return Page(
             title=f"{self.task} / {self.variant}",
-            subtitle=f"Evaluation on the test split, {readable_time(self.created)}",
+            subtitle=f"Evaluation on the test split, {self.made_at}",
             is_synthetic=self.is_synthetic,
             tiles=[self._tile(name) for name in self.headline if name in self.metrics],
             tables={**self.tables, "all_metrics": self._metrics_table()},
@@ -252,7 +252,8 @@ def report_sections(
     """Labelled values that say what was evaluated, by their headings: data, model, training; for every task."""
     manifest, preprocessing, record = store.manifest, card.preprocessing, card.training
     low, high = preprocessing.clip
-    described = {"network": _listed(card.network.model_dump())}
+    network = _flattened(card.network.model_dump())
+    described = {"network": ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in network.items())}
     described["bands"] = f"{', '.join(preprocessing.bands)} ({preprocessing.instrument})"
     described["scaling"] = f"clipped to {low:g} … {high:g}, {preprocessing.normalisation.replace('_', ' ')}"
     if card.classes:
@@ -318,10 +319,6 @@ def _flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         elif value is not None:
             flat[prefix + name] = _text(value)
     return flat
-
-
-def _listed(content: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {_text(value)}" for name, value in content.items() if value is not None)
 
 
 def _text(value: Any) -> str:

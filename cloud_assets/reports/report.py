@@ -63,9 +63,9 @@ def readable(name: str) -> str:
     return text if text.split(" ")[0] in _SPELLINGS.values() else text[:1].upper() + text[1:]
 
 
-def readable_time(created: str) -> str:
-    """A time of ISO 8601 to the minute: ``2026-05-04 13:07 UTC``."""
-    return f"{datetime.fromisoformat(created).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+def now() -> str:
+    """This moment (UTC, ISO 8601)."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,17 @@ class Report(ABC):
     """PNG images by name, in the order in which the page shows them."""
     captions: Mapping[str, str] = field(default_factory=dict)  # one sentence for each figure or table, by its name
     notes: Sequence[str] = ()  # what a reader of the numbers has to know: limits, things left out
-    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    created: str = field(default_factory=now)
     """Time of the report (UTC, ISO 8601)."""
 
     @abstractmethod
     def page(self) -> Page:
         """Lays out the HTML page."""
+
+    @property
+    def made_at(self) -> str:
+        """Its time to the minute: ``2026-05-04 13:07 UTC``."""
+        return f"{datetime.fromisoformat(self.created).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
     def extra_files(self) -> Mapping[str, Mapping[str, Any]]:
         """More JSON files for other programs, by name; they are not read back."""
@@ -193,10 +198,13 @@ class Report(ABC):
         return content
 
 
-def read_captions(package: str, **values: str) -> dict[str, str]:
-    """The ``captions.yaml`` of a package: what its reports say of each figure and table; ``values`` fill its braces."""
+def read_captions(package: str, report: str = "", **values: str) -> dict[str, str]:
+    """What a package's ``captions.yaml`` says of each figure and table, if wanted those of one of several reports.
+
+    ``values`` fill its braces.
+    """
     content = yaml.safe_load(files(package).joinpath("captions.yaml").read_text(encoding="utf-8"))
-    return {name: said.format(**values) for name, said in content.items()}
+    return {name: said.format(**values) for name, said in (content[report] if report else content).items()}
 
 
 def job_commands(task: str) -> list[str]:

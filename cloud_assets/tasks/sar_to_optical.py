@@ -1,16 +1,18 @@
 """Task: Sentinel-2 reflectance from Sentinel-1 backscatter, learnt from SEN12MS."""
 
 from cloud_assets.datasets.sen12ms import Sen12MS
-from cloud_assets.families.translation.recipe import Translation, TranslationEvaluation, cyclegan, pix2pix
+from cloud_assets.families.translation.recipe import TranslationEvaluation, cyclegan, pix2pix
 from cloud_assets.learning.search_space import with_parameters
 from cloud_assets.patches.recipe import PatchRecipe
 from cloud_assets.patches.splits import PlaceSplit
 from cloud_assets.reports.comparison import Gate
 from cloud_assets.tasks.task import Task
 
-_RGB = ("B04", "B03", "B02")
-_NIR_SWIR_REDEDGE = ("B08", "B11", "B05")
-_RGB_NIR = ("B04", "B03", "B02", "B08")
+_BANDS = {
+    "rgb": ("B04", "B03", "B02"),
+    "nir_swir_rededge": ("B08", "B11", "B05"),
+    "rgb_nir": ("B04", "B03", "B02", "B08"),
+}
 _CYCLEGAN_STEPS, _PAIRED_STEPS = 200, 1500
 """What a processor can do; the ``full`` run configuration has the papers' recipes unabridged."""
 _SMALL = {
@@ -28,11 +30,6 @@ _SMALL = {
 }
 """What makes pix2pix learn something in its steps: a small network, crops, and the error that PSNR measures."""
 
-
-def _paired(*bands: str) -> Translation:
-    return with_parameters(pix2pix(*bands, steps=_PAIRED_STEPS), _SMALL)
-
-
 TASK = Task(
     name="sar_to_optical",
     title="Optical pictures from radar",
@@ -47,12 +44,11 @@ TASK = Task(
     ),
     split=PlaceSplit(),
     variants={
-        "cyclegan_rgb": cyclegan(*_RGB, steps=_CYCLEGAN_STEPS),
-        "cyclegan_nir_swir_rededge": cyclegan(*_NIR_SWIR_REDEDGE, steps=_CYCLEGAN_STEPS),
-        "cyclegan_rgb_nir": cyclegan(*_RGB_NIR, steps=_CYCLEGAN_STEPS),
-        "pix2pix_rgb": _paired(*_RGB),
-        "pix2pix_nir_swir_rededge": _paired(*_NIR_SWIR_REDEDGE),
-        "pix2pix_rgb_nir": _paired(*_RGB_NIR),
+        **{f"cyclegan_{name}": cyclegan(*bands, steps=_CYCLEGAN_STEPS) for name, bands in _BANDS.items()},
+        **{
+            f"pix2pix_{name}": with_parameters(pix2pix(*bands, steps=_PAIRED_STEPS), _SMALL)
+            for name, bands in _BANDS.items()
+        },
     },
     evaluation=TranslationEvaluation(),
     gate=Gate(metric="psnr_gain", mode="max"),

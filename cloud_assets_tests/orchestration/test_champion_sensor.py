@@ -30,7 +30,7 @@ def registry(tmp_path: Path, tiny_bundle: Callable[..., ModelBundle]) -> Tracker
 def look(tracker: Tracker, instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorEvaluationContext:
     resources = {"tracking": Tracking(uri=tracker.uri)}
     with dg.build_sensor_context(instance, cursor=cursor, resources=resources) as context:
-        return champion_sensor().evaluate_tick(context)  # type: ignore[return-value]
+        return champion_sensor.evaluate_tick(context)  # type: ignore[return-value]
 
 
 def test_scenes_are_made_again_when_the_champion_is_another(registry: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ def test_a_failed_run_is_reported_with_its_reason(server: Any, monkeypatch: pyte
         context = dg.build_run_status_sensor_context(
             "x", done.get_run_failure_event(), instance, done.dagster_run
         ).for_run_failure()
-        failure_sensor()(context)
+        failure_sensor(context)
     (told,) = server.received
     assert told["text"] == "clouds failed: broken: RuntimeError: the disk is full"
     assert (told["event"], told["steps"], told["started_by"]) == ("run_failure", ["broken"], "clouds_retraining")

@@ -33,7 +33,7 @@ def inbox(tmp_path: Path) -> Path:
 def tick(instance: dg.DagsterInstance, inbox: Path) -> Tick:
     """A tick as the daemon makes it: the cursor is kept, partitions are added."""
     kept: list[str | None] = [None]
-    sensor = inbox_sensor()
+    sensor = inbox_sensor
 
     def evaluate() -> dg.SensorResult:
         context = dg.build_sensor_context(
