@@ -3,7 +3,7 @@
     python benchmarks/detection_by_depth.py [--model simulation] [--scenes 32] [--side 256] [--figure FILE]
 
 The same simulated ground and skies are looked at by Landsat 5 TM, Landsat 7 ETM+, Landsat 8/9 OLI (30 m) and, on 10 m
-pixels, Sentinel-2 MSI, with the detectors of :data:`cloud_assets.simulation.sensor.INSTRUMENT_SENSORS`: 8, 8, 12 or 14
+pixels, Sentinel-2 MSI, with the detectors of ``cloud_assets/simulation/instruments.csv``: 8, 8, 12 or 14
 and 12 bits, saturation by band and height of the sun, noise, point spread. Four rules: the model at its three operating
 points (one pass without test-time augmentation; masks grow by the outline that a point names), a threshold on the mean
 of red, green and blue, chosen on other simulated scenes of the same instrument, and ukis-csmask where it is installed.
@@ -33,7 +33,7 @@ from cloud_assets.scenes.prediction import Model
 from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe
 from cloud_assets.simulation.patch import SimulatedPatch, SimulationRecipe, patch_generator, simulate_patch
-from cloud_assets.simulation.sensor import INSTRUMENT_SENSORS, InstrumentName
+from cloud_assets.simulation.sensor import InstrumentName, SensorRecipe
 from cloud_assets.simulation.spectra import SURFACE_NAMES
 from cloud_assets.storage import atomic_file
 
@@ -112,7 +112,9 @@ def seen_by(sensor: InstrumentName, seed: int, number: int, side: int) -> tuple[
     recipe = SimulationRecipe(
         ground=GroundRecipe(pixel_metres=(metres, metres)),
         clouds=CloudRecipe(none=0, strength=(0.15, 2.2)),
-        sensor=INSTRUMENT_SENSORS[sensor],
+        # The point spread leaves 0.15 to 0.4 of the contrast of stripes of one pixel; of Sentinel-2 0.15 to 0.3 are
+        # required.
+        sensor=SensorRecipe(instruments=(sensor,), blur_chance=1, blur=(0.55, 0.65), wedge_chance=0),
         illumination=(1, 1),
     )
     patch = simulate_patch(patch_generator(seed, number), side, BANDS, recipe)

@@ -221,7 +221,7 @@ def _end_to_end(arguments: argparse.Namespace, side: int) -> dict[str, float]:
     return {
         **taken,
         "megapixels": side**2 / 1e6,
-        "redundancy": tiling.redundancy,
+        "redundancy": len(tiling) * tiling.vertical.size * tiling.horizontal.size / side**2,
         "window": tiling.vertical.size,
         "back_end": models.back_end("segmentation", source),
     }

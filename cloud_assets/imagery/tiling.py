@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import islice, product
 from typing import Any, Protocol
 
 import numpy as np
@@ -147,9 +147,7 @@ class Tiling:
 
     def positions(self) -> Iterator[tuple[int, int]]:
         """(row, column) of each window in the grid, row by row."""
-        for row in range(len(self.vertical.starts)):
-            for column in range(len(self.horizontal.starts)):
-                yield row, column
+        return product(range(len(self.vertical.starts)), range(len(self.horizontal.starts)))
 
     def window(self, position: tuple[int, int]) -> Window:
         """The window at a position of the grid."""
@@ -167,12 +165,6 @@ class Tiling:
         """The part of the scene that is final once this window, and all before it in raster order, are in."""
         rows, columns = self.vertical.final(position[0]), self.horizontal.final(position[1])
         return Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
-
-    @property
-    def redundancy(self) -> float:
-        """Pixels that go through the network for each pixel of the scene, at least 1."""
-        predicted = len(self) * self.vertical.size * self.horizontal.size
-        return predicted / (self.vertical.length * self.horizontal.length)
 
 
 Values = npt.NDArray[np.float32]

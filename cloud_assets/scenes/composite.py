@@ -168,7 +168,6 @@ def _median(masked: npt.NDArray[np.float32], clear: npt.NDArray[np.bool_]) -> np
 def _on_grid(path: Path, grid: Grid) -> "Iterator[DatasetReader | WarpedVRT]":
     """Usable pixels of a scene on the grid of the composite, 0 outside the scene."""
     import rasterio
-    from rasterio import Affine
     from rasterio.enums import Resampling
     from rasterio.vrt import WarpedVRT
 
@@ -178,14 +177,8 @@ def _on_grid(path: Path, grid: Grid) -> "Iterator[DatasetReader | WarpedVRT]":
             return
         # A coarser pixel is usable if all the ground in it is.
         is_coarser = abs(grid.transform[0]) > abs(raster.transform.a) * 1.5
-        with WarpedVRT(
-            raster,
-            crs=grid.crs,
-            transform=Affine(*grid.transform),
-            height=grid.height,
-            width=grid.width,
-            resampling=Resampling.min if is_coarser else Resampling.nearest,
-        ) as view:
+        resampling = Resampling.min if is_coarser else Resampling.nearest
+        with WarpedVRT(raster, **grid.raster_options, resampling=resampling) as view:
             yield view
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, Field, TypeAdapter, field_validator
 
-from cloud_assets.simulation.random_fields import Shape, cells, fractal_field, fractal_fields, level, soften
+from cloud_assets.simulation.random_fields import Shape, cells, fractal_field, level, soften
 from cloud_assets.simulation.ranges import Interval, Scale, chance, draw, log_uniform
 from cloud_assets.simulation.spectra import COMMON_NAMES, SURFACE_NAMES, TEXTURE, band_positions, signatures
 
@@ -172,7 +172,7 @@ def _mixture(rng: np.random.Generator, shape: Shape, biome: Biome, recipe: Groun
     chosen = rng.choice(len(names), count, replace=False, p=weights / weights.sum())
     if count == 1:
         return {names[chosen[0]]: np.ones(shape, np.float32)}
-    fields = fractal_fields(rng, count, shape, rng.uniform(2.6, 3.8, count))
+    fields = np.stack([fractal_field(rng, shape, slope) for slope in rng.uniform(2.6, 3.8, count).tolist()])
     fields += (0.5 * np.log(weights[chosen]) + 0.5 * rng.standard_normal(count)).astype(np.float32)[:, None, None]
     if "sea ice" in biome.surfaces and chance(rng, 0.6):
         owner, _ = cells(rng, shape, log_uniform(rng, (12, 60)))
@@ -271,8 +271,8 @@ def _finish(
     """Adds texture, moisture and spectra to a land cover."""
     surfaces = tuple(cover.shares)
     count, shape = len(surfaces), cover.shape
-    slopes = np.array([rng.uniform(1.0, 1.8), rng.uniform(2.0, 2.8), rng.uniform(2.9, 3.6)])
-    textures = fractal_fields(rng, 3, shape, slopes)
+    slopes = [rng.uniform(1.0, 1.8), rng.uniform(2.0, 2.8), rng.uniform(2.9, 3.6)]
+    textures = np.stack([fractal_field(rng, shape, slope) for slope in slopes])
     strength = np.float32(log_uniform(rng, recipe.texture) * contrast)
     amounts = np.array([TEXTURE[name] for name in surfaces], np.float32) * strength
     moisture = soften(fractal_field(rng, shape, rng.uniform(3.4, 4.2)), rng.uniform(-1, 1.5), rng.uniform(3, 8))

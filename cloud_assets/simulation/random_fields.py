@@ -61,14 +61,6 @@ def fractal_field(
     return field
 
 
-def fractal_fields(rng: np.random.Generator, count: int, shape: Shape, slopes: np.ndarray) -> np.ndarray:
-    """Draws independent fields of (count,) spectral slopes at once: (count, H, W) float32."""
-    fields = np.empty((count, *shape), np.float32)
-    for field, slope in zip(fields, slopes, strict=True):
-        field[:] = fractal_field(rng, shape, float(slope))
-    return fields
-
-
 def level(field: np.ndarray, share: float) -> float:
     """The value below which about a share of a field lies, from every seventh pixel; at 0 and 1 the extremes."""
     sample = field.ravel()[::7]

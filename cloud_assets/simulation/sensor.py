@@ -11,10 +11,10 @@ for TM too, from https://doi.org/10.1016/j.rse.2011.08.026 (Irons et al. 2012), 
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -54,14 +54,6 @@ class SensorRecipe(BaseModel, frozen=True, extra="forbid"):
         description="Real instruments to draw from: resolution, noise, saturation and bits of each band are theirs.",
         exclude_if=lambda names: not names,  # recipes of before keep the fingerprints of their trainings
     )
-
-
-INSTRUMENT_SENSORS: Mapping[InstrumentName, SensorRecipe] = {
-    name: SensorRecipe(instruments=(name,), blur_chance=1, blur=(0.55, 0.65), wedge_chance=0)
-    for name in get_args(InstrumentName)
-}
-"""Each real instrument by itself. The point spread leaves 0.15 to 0.4 of the contrast of stripes of one pixel; of
-Sentinel-2 0.15 to 0.3 are required."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cloud_assets.errors import InvalidRecipe
-from cloud_assets.imagery.tiling import Axis, Tiling, Window
+from cloud_assets.imagery.tiling import Axis, Window
 
 LENGTHS = [1, 2, 31, 32, 33, 100, 127, 129, 1000]
 
@@ -56,9 +56,3 @@ def test_what_lies_outside_is_the_scene_mirrored_at_its_border():
     assert mirrored.shape == (1, 6, 5)
     np.testing.assert_array_equal(mirrored[0, :, 0], [10, 6, 2, 6, 10, 6])
     np.testing.assert_array_equal(mirrored[0, 2], [2, 3, 2, 3, 2])
-
-
-def test_redundancy_counts_every_pixel_that_is_predicted():
-    tiling = Tiling.plan(100, 100, 64, 0, fixed=True)
-    assert len(tiling) == 4
-    assert tiling.redundancy == pytest.approx(4 * 64 * 64 / 100**2)

@@ -3,7 +3,7 @@ import pytest
 
 from cloud_assets.simulation import sensor
 from cloud_assets.simulation.patch import SimulationRecipe, patch_generator, simulate_patch
-from cloud_assets.simulation.sensor import INSTRUMENT_SENSORS, SensorRecipe, randomise_sensor
+from cloud_assets.simulation.sensor import SensorRecipe, randomise_sensor
 
 
 @pytest.fixture
@@ -103,8 +103,7 @@ COLOURS = ("red", "green", "blue", "nir")
 
 
 def through(name: str, light: np.ndarray, bands: tuple[str, ...] = COLOURS, overhead: float = 1.0) -> sensor.Sensed:
-    steady = {"gain_spread": 0, "offset_spread": 0, "blur_chance": 0}
-    recipe = INSTRUMENT_SENSORS[name].model_copy(update=steady)
+    recipe = SensorRecipe(instruments=(name,), gain_spread=0, offset_spread=0, blur_chance=0, wedge_chance=0)
     return randomise_sensor(np.random.default_rng(5), light, recipe, bands, overhead)
 
 
