@@ -67,8 +67,10 @@ def _merged(defaults: BaseModel, config: Mapping[str, Any]) -> dict[str, Any]:
     merged = {name: getattr(defaults, name) for name in fields}
     for name, value in config.items():
         present = merged.get(name)
-        is_nested = isinstance(present, BaseModel) and isinstance(value, Mapping)
-        merged[name] = _chosen(name, fields[name], present, value) if is_nested else value
+        if isinstance(present, BaseModel) and isinstance(value, Mapping):
+            merged[name] = _chosen(name, fields[name], present, value)
+        else:
+            merged[name] = value
     return merged
 
 

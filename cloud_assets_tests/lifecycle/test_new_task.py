@@ -105,7 +105,9 @@ def test_the_lineage_of_the_task_materialises_to_its_splits(data):
 
 
 def test_what_is_wrong_is_said(data, tmp_path):
-    assert isinstance(run(data, "--kind", "weather").exception, InvalidRecipe)
+    refused = run(data, "--kind", "weather")
+    assert refused.exit_code == 2
+    assert "'weather' is not one of" in refused.output
     for name in ("two words", "landsat_segmentation"):
         result = CliRunner().invoke(app, ["new-task", name, "--data", str(data), "--instrument", "landsat8_l1"])
         assert isinstance(result.exception, InvalidRecipe)
