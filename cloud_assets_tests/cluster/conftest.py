@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from cloud_assets_tests.cluster.demo import results_of_a_laptop
 from cloud_assets_tests.cluster.machines import Cluster
 
 
@@ -32,3 +33,9 @@ def instance(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.D
         monkeypatch.setenv(name, value)
     with dg.DagsterInstance.get() as instance:
         yield instance
+
+
+@pytest.fixture(scope="session")
+def laptop(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the demonstration makes in one process, with everything in a folder."""
+    return results_of_a_laptop(tmp_path_factory.mktemp("laptop"))

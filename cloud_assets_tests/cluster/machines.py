@@ -26,7 +26,24 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 BUCKET = "cloud-assets"
+_PATIENCE = 900
+"""Seconds that a service has to start; on a quiet machine each takes some ten."""
 _STARTED = "Ray runtime started"
+_MATERIALISE = """
+mutation {
+  launchRun(executionParams: {
+    selector: {
+      repositoryLocationName: "cloud_assets.definitions", repositoryName: "__repository__", jobName: "__ASSET_JOB"
+      assetSelection: [{path: %s}]
+    }
+    runConfigData: {}
+  }) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+  }
+}
+"""
 _UNPRIVILEGED = "postgres"
 """PostgreSQL refuses to run as root; this user comes with its package."""
 
@@ -44,19 +61,12 @@ class Cluster:
         """What every process of the cluster gets, as in ``deploy/cluster.env.example``."""
 
     def _environment(self) -> dict[str, str]:
-        ours = ("CLOUD_ASSETS_", "MLFLOW_", "DAGSTER_", "RAY_", "AWS_", "PYTEST_")
         self.token = secrets.token_hex(32)
         token = self.folder / "token"
         token.write_text(self.token)
         token.chmod(0o600)
         return {
-            **{name: value for name, value in os.environ.items() if not name.startswith(ours)},
-            "PATH": f"{BIN}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": "1",
-            "DAGSTER_DISABLE_TELEMETRY": "1",
-            "NO_ALBUMENTATIONS_UPDATE": "1",
-            "MPLBACKEND": "Agg",
+            **plain_environment(),
             "DAGSTER_HOME": str(self.folder / "dagster"),
             "DAGSTER_POSTGRES_URL": f"postgresql+psycopg2://postgres@127.0.0.1:{self._database}/dagster",
             "DAGSTER_LOGS_BUCKET": BUCKET,
@@ -75,14 +85,26 @@ class Cluster:
             "RAY_USAGE_STATS_ENABLED": "0",
         }
 
-    def start(self) -> None:
-        """Starts all of it."""
+    def start(self, workers: Sequence[str] = ("worker",)) -> None:
+        """Starts all of it, with the head and so many further nodes."""
         self.start_database()
-        self.start_store()
         self.start_tracking()
+        self.start_store()
         self.start_head()
-        self.start_worker("worker")
+        for worker in workers:
+            self.start_worker(worker)
         self._configure()
+        wait_until(lambda: _answers(self._tracking), "MLflow", _PATIENCE)
+        self.start_daemon()
+
+    def restart(self, workers: Sequence[str] = ("worker",), **environment: str) -> None:
+        """Starts nodes and daemon anew, with some variables changed."""
+        for name in reversed([name for name in self._groups if name not in ("postgres", "store", "tracking")]):
+            self.kill(name, signal.SIGTERM)
+        self.environment |= environment
+        self.start_head()
+        for worker in workers:
+            self.start_worker(worker)
         self.start_daemon()
 
     def stop(self) -> None:
@@ -112,7 +134,7 @@ class Cluster:
             f"unix_socket_directories={data}",
         ]
         self._begin("postgres", [bin_folder / "postgres", "-D", data, *options], user=user)
-        wait_until(lambda: _answers(self._database), "PostgreSQL")
+        wait_until(lambda: _answers(self._database), "PostgreSQL", _PATIENCE)
         for name in ("dagster", "mlflow"):
             if not self._sql(f"SELECT 1 FROM pg_database WHERE datname = '{name}'"):
                 self._sql(f"CREATE DATABASE {name}")
@@ -129,7 +151,7 @@ class Cluster:
     def start_store(self) -> None:
         """Starts the S3 server, empty, with a bucket."""
         self._begin("store", [BIN / "moto_server", "-H", "127.0.0.1", "-p", str(self._store)])
-        wait_until(lambda: _answers(self._store), "the S3 server")
+        wait_until(lambda: _answers(self._store), "the S3 server", _PATIENCE)
         self.bucket().meta.client.create_bucket(Bucket=BUCKET)
 
     def start_tracking(self) -> None:
@@ -141,7 +163,6 @@ class Cluster:
             "MLFLOW_PORT": str(self._tracking),
         }
         self._begin("tracking", ["bash", ROOT / "mlflow" / "start_server.sh"], further=further)
-        wait_until(lambda: _answers(self._tracking), "MLflow", 120)
 
     def bucket(self) -> Any:
         """The bucket, through a client of its own."""
@@ -157,23 +178,16 @@ class Cluster:
         """Starts the head node, with one CPU."""
         ports = {"port": self._ray, "dashboard-port": self._jobs, "ray-client-server-port": _free_port()}
         self._start_node("head", ["--head", "--dashboard-host", "127.0.0.1", f"--temp-dir={self.folder}/ray"], ports)
-        wait_until(lambda: _answers(self._jobs), "Ray's job server", 120)
+        wait_until(lambda: _answers(self._jobs), "Ray's job server", _PATIENCE)
 
     def start_worker(self, name: str) -> None:
         """Starts a further node, with one CPU."""
-        before = self.log(name).count(_STARTED) if (self.folder / f"{name}.log").is_file() else 0
-        for _ in range(3):  # Ray gives a node half a minute to start, which a busy machine does not always keep
-            self._start_node(name, ["--address", f"127.0.0.1:{self._ray}"], {})
-            node = self._groups[name]
-            is_there = lambda: self.log(name).count(_STARTED) > before  # noqa: E731
-            wait_until(lambda: is_there() or node.poll() is not None, f"the Ray node {name}", 120)  # noqa: B023
-            if is_there():
-                return
-            self.kill(name)
-        raise TimeoutError(self.log(name))
+        self._start_node(name, ["--address", f"127.0.0.1:{self._ray}"], {})
 
     def _start_node(self, name: str, how: Sequence[str], ports: Mapping[str, int]) -> None:
-        further = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port")
+        further = (
+            "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port", "runtime-env-agent-port",
+        )  # fmt: skip
         first = random.randrange(20_000, 31_000, 200)
         numbers = {
             **ports,
@@ -185,16 +199,26 @@ class Cluster:
         options = [f"--{option}={number}" for option, number in numbers.items()]
         temporary = self.folder / f"{name}-tmp"  # a machine's own: locks that hold back one machine lie there
         temporary.mkdir(exist_ok=True)
-        command = [BIN / "ray", "start", "--block", "--node-ip-address", "127.0.0.1", *how, *small, *options]
-        self._begin(name, command, further={"TMPDIR": str(temporary)})
+        program = [sys.executable, Path(__file__).with_name("patient_ray.py"), "start", "--block"]
+        before = self.log(name).count(_STARTED) if (self.folder / f"{name}.log").is_file() else 0
+        command = [*program, "--node-ip-address", "127.0.0.1", *how, *small, *options]
+        patience = {"RAY_agent_register_timeout_ms": "600000", "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "600"}
+        self._begin(name, command, further={"TMPDIR": str(temporary), **patience})
+
+        def has_started() -> bool:
+            assert self._groups[name].poll() is None, self.log(name)
+            return self.log(name).count(_STARTED) > before
+
+        wait_until(has_started, f"the Ray node {name}", _PATIENCE)
 
     def _configure(self) -> None:
-        """Makes the instance from ``deploy/dagster.cluster.yaml``; only its intervals are shorter."""
+        """Makes the instance from ``deploy/dagster.cluster.yaml``, with shorter intervals and more patience."""
         home = Path(self.environment["DAGSTER_HOME"])
         home.mkdir()
         content = yaml.safe_load((ROOT / "deploy" / "dagster.cluster.yaml").read_text())
-        content["run_monitoring"]["poll_interval_seconds"] = 3
-        content["run_coordinator"]["config"] = {"dequeue_interval_seconds": 1}
+        content["run_monitoring"]["poll_interval_seconds"] = 5
+        content["run_coordinator"]["config"] = {"dequeue_interval_seconds": 2}
+        content["code_servers"] = {"local_startup_timeout": _PATIENCE}
         (home / "dagster.yaml").write_text(yaml.safe_dump(content))
         self.command("dagster", "instance", "info")
 
@@ -227,6 +251,10 @@ class Cluster:
                 os.kill(pid, signal.SIGKILL)
         process.wait(20)
 
+    def processes(self, name: str) -> set[int]:
+        """The processes of a service; of a node, also those of the jobs that run on it."""
+        return {self._groups[name].pid, *_descendants(self._groups[name].pid)} if name in self._groups else set()
+
     def log(self, name: str) -> str:
         """What a service has printed."""
         return (self.folder / f"{name}.log").read_text(errors="replace")
@@ -239,6 +267,16 @@ class Cluster:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
+    def ask(self, mutation: str) -> Any:
+        """Sends a mutation as a button of the user interface does, and returns the first field of the answer."""
+        printed = self.command("dagster-graphql", "-m", "cloud_assets.definitions", "-t", mutation)
+        answer = json.loads(next(line for line in printed.splitlines() if line.startswith("{")))
+        return next(iter(answer["data"].values()))
+
+    def materialise(self, *key: str) -> str:
+        """Asks for an asset by itself, and returns the identifier of the run."""
+        return str(self.ask(_MATERIALISE % json.dumps(key))["run"]["runId"])
+
     def launch(self, job: str, config: Mapping[str, Any], tags: Mapping[str, Any] | None = None) -> str:
         """Queues a run of a job and returns its identifier."""
         run = str(uuid.uuid4())
@@ -250,7 +288,21 @@ class Cluster:
         return run
 
 
-def wait_for_run(instance: dg.DagsterInstance, run: str, seconds: float = 600) -> dg.DagsterRun:
+def plain_environment() -> dict[str, str]:
+    """The environment of a process that belongs to no cluster."""
+    ours = ("CLOUD_ASSETS_", "MLFLOW_", "DAGSTER_", "RAY_", "AWS_", "PYTEST_")
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(ours)},
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "NO_ALBUMENTATIONS_UPDATE": "1",
+        "MPLBACKEND": "Agg",
+    }
+
+
+def wait_for_run(instance: dg.DagsterInstance, run: str, seconds: float = 2400) -> dg.DagsterRun:
     """Waits until a run and the runs that repeat it have ended; returns the last of them."""
 
     def ended() -> dg.DagsterRun | None:
@@ -265,13 +317,13 @@ def wait_for_run(instance: dg.DagsterInstance, run: str, seconds: float = 600) -
     return found
 
 
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = 60, pause: float = 0.5) -> Any:
     """Asks again and again until the answer counts as true, and returns it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():
             return found
-        time.sleep(0.5)
+        time.sleep(pause)
     raise TimeoutError(f"{what}: not within {seconds} s")
 
 

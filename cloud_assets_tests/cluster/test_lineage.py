@@ -1,74 +1,29 @@
 """The demo on two nodes: the same results as on a laptop, in the object store, with nothing secret in a job's list."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from typing import Any
+from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.instance import InstanceRef
 
 from cloud_assets.orchestration.jobs import DEMO
 from cloud_assets.orchestration.resources import POINTER_FILE
 from cloud_assets.settings import RESOURCES_TAG
-from cloud_assets_tests.cluster.machines import BIN, ROOT, Cluster, wait_for_run, wait_until
+from cloud_assets_tests.cluster.demo import ASSETS, CONFIG, TASK, VARIANT, results
+from cloud_assets_tests.cluster.machines import Cluster, processes_of, wait_for_run, wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
-
-TASK = "cloudsen12_segmentation"
-VARIANT = "unet_efficientnet_b2"
-ASSETS = ("raw_scenes", "labeled_patches", "splits", f"{VARIANT}_model", f"{VARIANT}_report", "comparison", "champion")
-CONFIG: dict[str, Any] = {
-    "ops": {
-        f"{TASK}__raw_scenes": {"config": {"source": "sample", "sample_scale": 0.1, "max_samples": 6}},
-        f"{TASK}__labeled_patches": {"config": {"size": 128}},
-        f"{TASK}__{VARIANT}_model": {
-            "config": {
-                "crop": 64,
-                "mirrored_border": 0,
-                "simulated_fraction": 0.0,
-                "simulated_validation": 0,
-                "composited_fraction": 0.0,
-                "start_share": 0.5,
-                "optimisation": {"max_epochs": 1, "steps_per_epoch": 2, "threads": 1},
-            }
-        },
-    }
-}
-
-
-def results(instance: dg.DagsterInstance) -> dict[str, Any]:
-    """Asset -> its latest data version; of the report, which tells when it was made, the metrics."""
-    found: dict[str, Any] = {}
-    for name in ASSETS:
-        event = instance.get_latest_materialization_event(dg.AssetKey([TASK, name]))
-        if event is not None and (made := event.asset_materialization) is not None:
-            metrics = {one: made.metadata[one].value for one in ("iou", "f1") if name.endswith("_report")}
-            found[name] = metrics or (made.tags or {})["dagster/data_version"]
-    return found
-
-
-@pytest.fixture(scope="module")
-def laptop(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The results of the same run in one process, with everything in a folder."""
-    folder = tmp_path_factory.mktemp("laptop")
-    shutil.copy(ROOT / "dagster.yaml", folder)
-    (folder / "config.yaml").write_text(json.dumps(CONFIG))
-    ours = ("CLOUD_ASSETS_", "MLFLOW_", "DAGSTER_HOME", "AWS_", "RAY_")
-    environment = {name: value for name, value in cluster.environment.items() if not name.startswith(ours)}
-    command = [BIN / "dagster", "job", "execute", "-m", "cloud_assets.definitions", "-j", DEMO, "-c", "config.yaml"]
-    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
-    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(folder / ".dagster"))) as instance:
-        return results(instance)
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(5400)]
 
 
 def test_the_demo_is_what_a_laptop_makes(
-    cluster: Cluster, instance: dg.DagsterInstance, laptop: dict[str, Any]
+    laptop: dict[str, str], cluster: Cluster, instance: dg.DagsterInstance
 ) -> None:
     run = wait_for_run(instance, cluster.launch(DEMO, CONFIG))
     assert run.status is dg.DagsterRunStatus.SUCCESS
@@ -90,14 +45,81 @@ def test_the_demo_is_what_a_laptop_makes(
     assert not [secret for secret in (*secrets, cluster.token) if secret in listed]
 
 
+def test_a_process_killed_inside_a_training(
+    laptop: dict[str, str], cluster: Cluster, instance: dg.DagsterInstance
+) -> None:
+    trainings = Path(cluster.environment["CLOUD_ASSETS_WORK"]) / ".training"
+    shutil.rmtree(trainings, ignore_errors=True)  # what is trained already would be used again
+    run = cluster.launch(DEMO, CONFIG)
+    wait_until(lambda: list(trainings.rglob("last.ckpt")), "the first checkpoint", 2400, 0.02)
+    for pid in processes_of(run):
+        os.kill(pid, signal.SIGKILL)
+    last = wait_for_run(instance, run)
+    assert (last.status, last.run_id != run) == (dg.DagsterRunStatus.SUCCESS, True)
+    event = instance.get_latest_materialization_event(dg.AssetKey([TASK, f"{VARIANT}_model"]))
+    assert event is not None
+    assert event.asset_materialization is not None
+    assert event.asset_materialization.metadata["how"].value == "resumed"
+    assert event.run_id == last.run_id
+    assert results(instance) == laptop
+
+
+def test_two_promotions_of_one_task_from_two_nodes(
+    laptop: dict[str, str], cluster: Cluster, instance: dg.DagsterInstance
+) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(cluster.environment["MLFLOW_TRACKING_URI"])
+    client.delete_registered_model(TASK)
+    asked = [cluster.materialise(TASK, "champion") for _ in range(2)]
+    runs = [wait_for_run(instance, run) for run in asked]
+    assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
+    records = [instance.get_run_record_by_id(run.run_id) for run in runs]
+    began, ended = zip(*((one.start_time, one.end_time) for one in records if one is not None), strict=True)
+    assert max(began) < min(ended), "both at once, and a node has one processor"
+    spans = sorted(span_of(instance, run.run_id, f"{TASK}__champion") for run in runs)
+    assert spans[0][1] <= spans[1][0], "one decision after the other"
+    versions = client.search_model_versions(f"name = '{TASK}'")
+    assert [version.version for version in versions] == [client.get_model_version_by_alias(TASK, "champion").version]
+    assert results(instance) == laptop
+
+
+def span_of(instance: dg.DagsterInstance, run: str, step: str) -> tuple[float, float]:
+    """When a step began and when it ended."""
+    wanted = {dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_SUCCESS}
+    begun, ended = (one.timestamp for one in instance.all_logs(run, of_type=wanted) if one.step_key == step)
+    return begun, ended
+
+
+def test_a_full_cache_disk(laptop: dict[str, str], cluster: Cluster, instance: dg.DagsterInstance) -> None:
+    cache = Path(cluster.environment["CLOUD_ASSETS_WORK"]) / ".downloads"
+    shutil.rmtree(cache)
+    cache.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", cache]).returncode:
+        pytest.skip("this user may not mount a small disk")
+    try:
+        failed = wait_for_run(instance, cluster.materialise(TASK, "splits"))
+        assert failed.status is dg.DagsterRunStatus.FAILURE
+        (failure,) = instance.all_logs(failed.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+        assert "No space left on device" in str(failure.dagster_event)
+        assert "free some space" in str(failure.dagster_event)
+        assert results(instance) == laptop
+        subprocess.run(["mount", "-o", "remount,size=200m", cache], check=True)
+        again = wait_for_run(instance, cluster.materialise(TASK, "splits"))
+        assert again.status is dg.DagsterRunStatus.SUCCESS
+        assert results(instance) == laptop
+    finally:
+        subprocess.run(["umount", cache], check=True)
+
+
 def test_postgresql_restarted_under_a_running_job(
-    cluster: Cluster, instance: dg.DagsterInstance, laptop: dict[str, Any]
+    laptop: dict[str, str], cluster: Cluster, instance: dg.DagsterInstance
 ) -> None:
     run = cluster.launch(DEMO, CONFIG)
     patches = f"{TASK}__labeled_patches"
     starts = dg.DagsterEventType.STEP_START
     begun = lambda: patches in {one.step_key for one in instance.all_logs(run, of_type=starts)}  # noqa: E731
-    wait_until(begun, "the patches", 400)
+    wait_until(begun, "the patches", 2400)
     cluster.kill("postgres", signal.SIGINT)
     time.sleep(5)
     cluster.start_database()
