@@ -162,7 +162,9 @@ class WhiteSmoothness(AnomalyRecipe):
     network: BandLikeness = Field(default_factory=BandLikeness)
     augmentation: Augmentation = Field(default=Augmentation.none())
     optimisation: Optimisation = Field(
-        default=Optimisation(max_epochs=4, batch_size=16, steps_per_epoch=30, learning_rate=0.1, weight_decay=0)
+        default=Optimisation(
+            steps=120, budget_minutes=15, batch_size=16, steps_per_epoch=30, learning_rate=0.1, weight_decay=0
+        )
     )
     picture_size: int = Field(default=96, ge=32, description="Pictures are reduced to this edge first.")
 
