@@ -92,7 +92,7 @@ class EfficientNetUNet(Specification):
         default=1,
         ge=1,
         le=4,
-        description="Side of the blocks of pixels whose means the network works on: 2 is nearly four times as fast.",
+        description="Side of the blocks of pixels whose means the network works on: 2 is a quarter of the arithmetic.",
         exclude_if=lambda side: side == 1,  # recipes of before keep the fingerprints of their trainings
     )
 
