@@ -51,8 +51,7 @@ def teacher_answers(
     """
     store = source.store
     if path.is_file():
-        kept: npt.NDArray[np.uint8] = np.load(path, mmap_mode="r")
-        return kept
+        return cast("npt.NDArray[np.uint8]", np.load(path, mmap_mode="r"))
     path.parent.mkdir(parents=True, exist_ok=True)
     role = store.roles[IMAGES]
     preprocessing = teacher.card.preprocessing.for_instrument(role.instrument, nodata=role.nodata)

@@ -13,7 +13,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, MulticlassJaccardIndex
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, INSTRUMENTS, THICK_CLOUD, THIN_CLOUD, UNLABELLED
-from cloud_assets.errors import InvalidModel
+from cloud_assets.errors import InvalidModel, InvalidRecipe
 from cloud_assets.families.segmentation.batches import Composition, PatchSource, TrainingBatches, ValidationBatches
 from cloud_assets.families.segmentation.distillation import distance, teacher_answers, teacher_of
 from cloud_assets.families.segmentation.predictor import SegmentationPredictor
@@ -319,6 +319,8 @@ def _simulated(
 def _optional_channels(recipe: Segmentation, preprocessing: Preprocessing) -> list[int]:
     """Channels of the bands that scenes may lack."""
     names = [preprocessing.profile.find(band).common_name for band in preprocessing.bands]
+    if unknown := set(recipe.optional_bands) - set(names):
+        raise InvalidRecipe(f"optional_bands {', '.join(sorted(unknown))}: not among {', '.join(names)}. Correct them.")
     return [names.index(band) for band in recipe.optional_bands]
 
 

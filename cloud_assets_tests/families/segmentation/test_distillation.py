@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import jaccard_score, log_loss
 
 from cloud_assets.bands import UNLABELLED
-from cloud_assets.errors import InvalidModel
+from cloud_assets.errors import InvalidModel, InvalidRecipe
 from cloud_assets.families import load_predictor
 from cloud_assets.families.segmentation.batches import PatchSource
 from cloud_assets.families.segmentation.distillation import CERTAIN, distance, teacher_answers
@@ -125,3 +125,8 @@ def test_simulated_clouds_over_real_ground_are_learnt_from_their_labels(
         distil=Distillation(teacher=str(teacher)), composited_fraction=1.0, simulated_fraction=0.5, simulated_patches=4
     )
     assert train_by(recipe, toy_run(store=store, splits=GroupedSplit().split(store))).card.training.epochs_run == 3
+
+
+def test_optional_bands_are_some_of_the_patches_bands(toy_recipe: Recipe, toy_run: Run) -> None:
+    with pytest.raises(InvalidRecipe, match=r"optional_bands nir: not among red, green, blue\. Correct"):
+        train_by(toy_recipe(optional_bands=("nir", "blue")), toy_run())
