@@ -1,5 +1,6 @@
 """What a piece of work takes: time by the clock, processor time, and memory over what the process held before."""
 
+import gc
 import resource
 import subprocess
 import sys
@@ -16,6 +17,7 @@ def measured(work: Callable[[], object]) -> dict[str, float]:
     ``peak`` is what the work needed over what was resident before. On Linux the kernel's peak is reset first, so that a
     model's conversion does not count; elsewhere it counts from the start of the process.
     """
+    gc.collect()  # or what earlier work left is given back in the midst of this one
     if _RESET.exists():
         _RESET.write_text("5")
     before = resident()

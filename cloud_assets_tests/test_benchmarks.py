@@ -85,9 +85,18 @@ def test_the_windows_of_a_peer_cover_a_side(script, length):
     assert seen.min() >= 1
 
 
-def test_memory_of_a_piece_of_work_is_its_own(script):
-    taken = script("measuring").measured(lambda: np.ones(200_000_000, np.uint8))
-    assert 100 < taken["peak"] < 400
+def test_memory_of_a_piece_of_work_is_its_own(script, tmp_path, monkeypatch):
+    """In a process of its own, as the benchmarks run: threads of earlier tests give memory back when they like."""
+    measuring = script("measuring")
+    (tmp_path / "work.py").write_text(
+        "import json, measuring\n"
+        "earlier = bytearray(300_000_000)\n"
+        "del earlier\n"
+        "print(json.dumps(measuring.measured(lambda: bytearray(200_000_000))))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(Path(measuring.__file__).parent))
+    taken = json.loads(measuring.apart(str(tmp_path / "work.py")))
+    assert 150 < taken["peak"] < 250
     assert taken["seconds"] > 0
 
 
