@@ -70,7 +70,7 @@ class Axis:
 
     @classmethod
     def plan(cls, length: int, size: int, overlap: int, *, border: int = 0, multiple: int, fixed: bool) -> "Axis":
-        """Places as few windows as possible and spreads them evenly.
+        """Places windows so that the network sees as few pixels as possible, and spreads them evenly.
 
         Windows measure ``size`` pixels at most, a multiple of ``multiple``, unless ``fixed`` for networks that take no
         other size; they overlap by ``overlap`` pixels at least. Half an overlap of reflected border is added at each
@@ -89,12 +89,16 @@ class Axis:
                 f"a scene; choose windows of {4 * margin} pixels or more."
             )
         span = length + 2 * margin
-        count = max(1, math.ceil((span - overlap) / (size - overlap)))
+        sizes = [size]
         if not fixed:
-            needed = math.ceil((span + (count - 1) * overlap) / count)
             # Never above the caller's size, which is what the memory budget was made for.
-            size = min(size, math.ceil(needed / multiple) * multiple)
-            count = max(1, math.ceil((span - overlap) / (size - overlap)))
+            smaller = range(math.ceil(max(size / 2, 2 * margin, overlap + 1) / multiple) * multiple, size, multiple)
+            whole = math.ceil(span / multiple) * multiple
+            sizes += [whole] if whole <= size else smaller
+        count, size = min(
+            ((max(1, math.ceil((span - overlap) / (one - overlap))), one) for one in sizes),
+            key=lambda choice: (choice[0] * choice[1], choice[0]),
+        )
         gap = (span - size) / (count - 1) if count > 1 else 0.0
         starts = tuple(round(index * gap) - margin for index in range(count))
         return cls(length, size, starts, overlap)

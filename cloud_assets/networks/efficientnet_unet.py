@@ -15,18 +15,18 @@ from cloud_assets.networks.shipped import SIMULATION, SIMULATION_WEIGHTS
 
 
 class BlockUNet(smp.Unet):  # type: ignore[misc]
-    """U-Net whose pixels are the means of blocks of ``block`` x ``block`` pixels; its weights are those of a U-Net."""
+    """U-Net whose pixels have sides of ``block`` pixels, of blocks of two the means; its weights are a U-Net's."""
 
-    block = 1
+    block = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes, H, W) for (N, C, H, W); H and W are multiples of ``32 * block``."""
-        logits = super().forward(functional.avg_pool2d(x, self.block))
-        return functional.interpolate(logits, scale_factor=float(self.block), mode="bilinear")
+        logits = super().forward(functional.interpolate(x, scale_factor=1 / self.block, mode="bilinear"))
+        return functional.interpolate(logits, scale_factor=self.block, mode="bilinear")
 
 
 def build_efficientnet_unet(
-    encoder: str, encoder_weights: str, in_channels: int, out_channels: int, block: int = 1
+    encoder: str, encoder_weights: str, in_channels: int, out_channels: int, block: float = 1
 ) -> nn.Module:
     """See :meth:`~cloud_assets.networks.specifications.EfficientNetUNet.build`.
 

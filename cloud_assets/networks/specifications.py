@@ -4,6 +4,7 @@ Nothing here imports torch; :meth:`Specification.build` does so when it is calle
 specification and add it to :data:`NetworkSpecification`.
 """
 
+from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field
@@ -88,18 +89,18 @@ class EfficientNetUNet(Specification):
         "blue and near infrared, learnt from simulated patches), 'imagenet' (downloaded once; an error where that is "
         "impossible), or a weights file (.safetensors, .pt, .pth) of this encoder or of this whole network.",
     )
-    block: int = Field(
+    block: float = Field(
         default=1,
         ge=1,
-        le=4,
-        description="Side of the blocks of pixels whose means the network works on: 2 is a quarter of the arithmetic.",
+        le=2,  # beyond it, some pixels would not be looked at
+        description="Side of the pixels that the network works on, in pixels: 2 is a quarter of the arithmetic.",
         exclude_if=lambda side: side == 1,  # recipes of before keep the fingerprints of their trainings
     )
 
     @property
     def size_multiple(self) -> int:
-        """Five halvings of blocks."""
-        return 32 * self.block
+        """Five halvings of whole blocks."""
+        return 32 * Fraction(self.block).limit_denominator(8).numerator
 
     def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
         """See :meth:`Specification.build`."""

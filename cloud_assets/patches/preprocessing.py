@@ -6,6 +6,7 @@ The model card carries a :class:`Preprocessing`, so a model never meets pixels s
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -220,25 +221,26 @@ def fine_texture(reflectance: Pixels, valid: Flags, block: int = 1) -> Pixels:
     if block > 1:
         margins = [(0, 0)] * len(many) + [(0, -height % block), (0, -width % block)]
         padded = np.pad(reflectance, [*margins[:-2], (0, 0), *margins[-2:]], mode="edge")
-        sides = (padded.shape[-2] // block, block, padded.shape[-1] // block, block)
-        means = padded.reshape(*many, bands, *sides).mean(axis=(-3, -1))
-        known = np.asarray(np.pad(valid, margins, mode="edge").reshape(*many, *sides).all(axis=(-3, -1)))
+        steps = [slice(first, None, block) for first in range(block)]
+        places = [(..., *both) for both in product(steps, steps)]  # reductions over small axes take five times as long
+        means: Pixels = np.add.reduce([padded[place] for place in places]) / np.float32(block**2)
+        known = np.logical_and.reduce([np.pad(valid, margins, mode="edge")[place] for place in places])
         return fine_texture(means, known).repeat(block, -2).repeat(block, -1)[..., :height, :width]
     pictures = reflectance.reshape(-1, bands, height, width)
     flat_valid = valid.reshape(-1, height, width)
     result = np.empty((len(pictures), len(_TEXTURE_SCALES), height, width), np.float32)
     for picture, has_data, texture in zip(pictures, flat_valid, result, strict=True):
         for channel, scale in zip(texture, _TEXTURE_SCALES, strict=True):
-            channel[:] = _shared_contrast(picture.transpose(1, 2, 0), has_data.astype(np.float32), *scale)
+            channel[:] = _shared_contrast(picture, has_data.astype(np.float32), *scale)
     return result.reshape(*many, len(_TEXTURE_SCALES), height, width)
 
 
 def _shared_contrast(picture: Pixels, has_data: Pixels, side: int, neighbourhood: int, window: int) -> Pixels:
-    """One channel (H, W) of a picture (H, W, C)."""
-    detail = _mean(picture, side) - _mean(picture, neighbourhood)
+    """One channel (H, W) of a picture (C, H, W)."""
+    details = [_mean(band, side) - _mean(band, neighbourhood) for band in picture]
     # The mean of products of different bands, from the square of their sum.
-    count = detail.shape[-1]
-    covariance = (np.square(detail.sum(axis=-1)) - np.square(detail).sum(axis=-1)) / (count * (count - 1))
+    covariance = np.square(np.add.reduce(details)) - np.add.reduce([detail**2 for detail in details])
+    covariance /= np.float32(len(details) * (len(details) - 1))
     if not has_data.all():
         inner = (_mean(has_data, neighbourhood) > 1 - 1e-4).astype(np.float32)
         covariance = _mean(covariance * inner, window) / np.maximum(_mean(inner, window), np.float32(1e-4))
@@ -251,7 +253,7 @@ def _shared_contrast(picture: Pixels, has_data: Pixels, side: int, neighbourhood
 
 
 def _mean(array: Pixels, side: int) -> Pixels:
-    """Means over squares of (H, W) or (H, W, C), mirrored at the border."""
+    """Means over squares of (H, W), mirrored at the border."""
     if side == 1:
         return array
     import cv2

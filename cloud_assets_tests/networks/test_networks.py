@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 
@@ -78,18 +80,19 @@ def test_gates_follow_their_skips() -> None:
     assert not torch.allclose(network(picture), open_gates)
 
 
-@pytest.mark.parametrize("block", [2, 3])
-def test_a_network_on_blocks_is_the_one_on_pixels_of_their_size(block: int) -> None:
+@pytest.mark.parametrize(("block", "multiple"), [(2, 64), (4 / 3, 128)])
+def test_a_network_on_blocks_is_the_one_on_pixels_of_their_size(block: float, multiple: int) -> None:
     torch.manual_seed(0)
     pixels = EfficientNetUNet(encoder="efficientnet-b0").build(3, 4).eval()
     specification = EfficientNetUNet(encoder="efficientnet-b0", block=block)
-    assert specification.size_multiple == 32 * block
+    assert specification.size_multiple == multiple
     blocks = specification.build(3, 4).eval()
     blocks.load_state_dict(pixels.state_dict())
-    coarse = torch.rand(2, 3, 64, 64)
-    fine = coarse.repeat_interleave(block, -1).repeat_interleave(block, -2)
+    resized = partial(torch.nn.functional.interpolate, mode="bilinear")
+    coarse = resized(torch.rand(2, 3, 24, 24), size=96)
+    fine = resized(coarse, scale_factor=block)
     with torch.inference_mode():
-        found = torch.nn.functional.avg_pool2d(blocks(fine), block)
-        expected = pixels(coarse)
-    assert blocks(fine).shape == (2, 4, 64 * block, 64 * block)
+        answer, expected = blocks(fine), pixels(coarse)
+    assert answer.shape == (2, 4, *fine.shape[2:])
+    found = resized(answer, size=96)
     assert torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] > 0.98

@@ -117,7 +117,7 @@ def _plan(recipe: Segmentation, run: TrainingRun) -> Plan:
         normalisation=recipe.normalisation,
         clip=recipe.clip,
         texture=recipe.texture,
-        texture_block=getattr(recipe.network, "block", 1),
+        texture_block=round(getattr(recipe.network, "block", 1)),
         optional=recipe.optional_bands,
     )
     channels = band_positions(run.store.roles[IMAGES], recipe.bands)
