@@ -2,9 +2,10 @@
 
     python benchmarks/training_ranks.py --out ranks.png [--ranks 2] [--epochs 8] [--steps 8] [--learning-rate 0.003]
 
-Trains a small U-Net with batch normalisation on simulated patches (4 bands, 64 x 64, batches of 8) three times: as one
-process, as several ranks, and as several ranks that stop half-way and go on as one. Prints the curves and the largest
-differences, and draws them over each other. On a GPU the ranks need one each; without, they are processes on the CPU.
+Trains a small U-Net with batch normalisation on simulated patches (4 bands, 64 x 64, batches of 8) four times: as one
+process, as one that adds up in another order (two threads; what rounding alone does to the curves), as several ranks,
+and as several ranks that stop half-way and go on as one. Prints the curves and the largest differences, and draws them
+over each other. On a GPU the ranks need one each; without, they are processes on the CPU.
 """
 
 import argparse
@@ -51,6 +52,9 @@ def main() -> None:
         )
         curves = {
             "1 rank": trained(optimisation, store, folder / "one"),
+            "1 rank, two threads": trained(
+                optimisation.model_copy(update={"threads": 2}), store, folder / "two_threads"
+            ),
             several: trained(with_ranks(optimisation, options.ranks), store, folder / "several"),
         }
         try:
@@ -100,7 +104,7 @@ def draw(curves: Curves, out: Path) -> None:
         2, len(METRICS), figsize=(12, 6), sharex=True, height_ratios=(2, 1), layout="constrained"
     )
     styles = [
-        {"color": "0.75", "linewidth": 7}, {"color": "tab:blue", "linewidth": 2},
+        {"color": "0.75", "linewidth": 7}, {"color": "tab:green", "linewidth": 3}, {"color": "tab:blue"},
         {"color": "tab:red", "linestyle": "none", "marker": "o", "markersize": 5},
     ]  # fmt: skip
     for (name, title), (above, below) in zip(METRICS.items(), axes.T, strict=True):

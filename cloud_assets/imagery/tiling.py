@@ -89,16 +89,12 @@ class Axis:
                 f"a scene; choose windows of {4 * margin} pixels or more."
             )
         span = length + 2 * margin
-        sizes = [size]
-        if not fixed:
-            # Never above the caller's size, which is what the memory budget was made for.
-            smaller = range(math.ceil(max(size / 2, 2 * margin, overlap + 1) / multiple) * multiple, size, multiple)
-            whole = math.ceil(span / multiple) * multiple
-            sizes += [whole] if whole <= size else smaller
-        count, size = min(
-            ((max(1, math.ceil((span - overlap) / (one - overlap))), one) for one in sizes),
-            key=lambda choice: (choice[0] * choice[1], choice[0]),
-        )
+        # Never above the caller's size, which is what the memory budget was made for.
+        smallest = math.ceil(max(size / 2, 2 * margin, overlap + 1) / multiple) * multiple
+        whole = math.ceil(span / multiple) * multiple
+        sizes = [size] if fixed else [size, whole] if whole <= size else [size, *range(smallest, size, multiple)]
+        counts = [max(1, math.ceil((span - overlap) / (one - overlap))) for one in sizes]
+        count, size = min(zip(counts, sizes, strict=True), key=lambda choice: (choice[0] * choice[1], choice[0]))
         gap = (span - size) / (count - 1) if count > 1 else 0.0
         starts = tuple(round(index * gap) - margin for index in range(count))
         return cls(length, size, starts, overlap)

@@ -62,15 +62,7 @@ def train_model(recipe: R, run: TrainingRun, plan: Callable[[R, TrainingRun], Pl
     made = plan(recipe, run)
     one_pass = -(-made.samples // optimisation.batch_size)
     steps = optimisation.steps_per_epoch or max(one_pass, made.fewest_batches)
-    record = fit(
-        made.module,
-        made.training,
-        made.validation,
-        steps,
-        recipe,
-        run,
-        made.callbacks,
-    )
+    record = fit(made.module, made.training, made.validation, steps, recipe, run, made.callbacks)
     card = ModelCard(
         task=run.task,
         variant=run.variant,

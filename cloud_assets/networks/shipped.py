@@ -16,5 +16,5 @@ SIMULATION_WEIGHTS: Final = SIMULATION_MODEL / "weights.safetensors"
 texture; clear, thick cloud, thin cloud and cloud shadow out of it."""
 WAYS: Final = SIMULATION_MODEL / "ways.json"
 SHIPPED: Final[dict[str, dict[str, Any]]] = json.loads(WAYS.read_text(encoding="utf-8"))
-"""By what commands call it, what each way changes in the model's card: ``simulation`` nothing, ``simulation-large`` is
-the mean over four orientations, ``simulation-fast`` works on blocks of two by two pixels."""
+"""By what commands call it, what each way changes in the model's card: ``simulation`` works on pixels a third longer,
+``simulation-fast`` on blocks of two by two; ``simulation-large`` is the mean over four orientations at full size."""

@@ -136,7 +136,7 @@ def test_what_failed_in_a_process_of_its_own_is_said_once(tmp_path: Path) -> Non
     command = [sys.executable, "-m", "dagster", "job", "execute", "-f", str(definitions), "-j", "job"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     said = done.stdout + done.stderr
-    assert said.count("clip must rise.") == 1
+    assert said.count("clip must rise.") == 1, said
     assert said.count("The run failed.") == 1
 
 
