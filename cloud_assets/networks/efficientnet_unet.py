@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import cast
 
 import segmentation_models_pytorch as smp
+import torch
 from segmentation_models_pytorch.encoders import encoders
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,6 +13,10 @@ from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, TH
 from cloud_assets.errors import InvalidModel
 from cloud_assets.networks.pretrained import hub_file, load_weights, names_match, read_weights
 from cloud_assets.networks.shipped import SIMULATION, SIMULATION_WEIGHTS
+
+_LOG_ODDS = {CLEAR: -1.2, THICK_CLOUD: 0.25, THIN_CLOUD: 0.3, CLOUD_SHADOW: -0.45}
+_LOG_ODDS_ELSEWHERE = -1.9
+"""What each logit of the model that comes with the package weighs, and a constant: a fit on simulated patches."""
 
 
 class BlockUNet(smp.Unet):  # type: ignore[misc]
@@ -31,7 +36,7 @@ def build_efficientnet_unet(
     """See :meth:`~cloud_assets.networks.specifications.EfficientNetUNet.build`.
 
     The last layer of weights of a whole network for other classes starts anew, but for one logit of cloud from a
-    network for the four cloud codes: that starts from their difference.
+    network for the four cloud codes: that starts from theirs.
     """
     # Never by name: the library would download, retry for most of a minute, and rebuild models from the network.
     kind = smp.Unet if block == 1 else BlockUNet
@@ -97,13 +102,14 @@ def _local_file(encoder_weights: str) -> Path:
 def _last_layer(network: nn.Module, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
     """The last layer where the weights' one has another number of classes, else nothing; and whether it is random.
 
-    One logit of cloud starts from the four cloud codes: the mean of the logits of both kinds of cloud less that of
-    clear and shadow, to first order the log of their odds.
+    One logit of cloud starts as the weighted sum of those of the four cloud codes that is nearest to the log odds of
+    either kind of cloud: :data:`_LOG_ODDS`.
     """
     own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith("segmentation_head.")}
     counts = {(len(tensor), len(weights[name])) for name, tensor in own.items()}
     if counts == {(1, len(CLASS_NAMES))}:
-        cloud, other = [THICK_CLOUD, THIN_CLOUD], [CLEAR, CLOUD_SHADOW]
-        return {name: (weights[name][cloud].mean(0) - weights[name][other].mean(0))[None] for name in own}, False
+        shares = torch.tensor([_LOG_ODDS[code] for code in sorted(CLASS_NAMES)])
+        summed = {name: torch.tensordot(shares, weights[name].float(), 1)[None] for name in own}
+        return {name: one + _LOG_ODDS_ELSEWHERE if one.ndim == 1 else one for name, one in summed.items()}, False
     is_other = any(count != there for count, there in counts)
     return (own if is_other else {}), is_other

@@ -123,7 +123,7 @@ def test_there_is_a_faster_and_a_slower_way_to_use_it() -> None:
         "simulation": False, "simulation-fast": False, "simulation-large": True,
     }  # fmt: skip
     assert {name: card.network.size_multiple for name, card in ways.items()} == {
-        "simulation": 32, "simulation-fast": 64, "simulation-large": 32,
+        "simulation": 128, "simulation-fast": 64, "simulation-large": 32,
     }  # fmt: skip
 
 
@@ -136,13 +136,19 @@ def test_its_card_offers_operating_points(either: ModelBundle) -> None:
     assert points["sensitive"].precision < points["balanced"].precision < points["strict"].precision
 
 
-def test_one_logit_of_cloud_starts_from_the_difference_of_the_four_classes(bundle: ModelBundle) -> None:
-    pixels = torch.rand(1, 6, 64, 64, generator=torch.Generator().manual_seed(3))
+def test_one_logit_of_cloud_starts_with_the_answers_of_the_four_classes(bundle: ModelBundle, tmp_path: Path) -> None:
+    bands = ("red", "green", "blue", "nir")
+    store = simulated_store(
+        tmp_path / "patches", instrument="sentinel2_l1c", bands=bands, size=128, count=12, seed=UNSEEN_SEED
+    )
+    pixels, valid = bundle.card.preprocessing.for_instrument("sentinel2_l1c")(store.array())
     with torch.inference_mode():
-        four = bundle.network()(pixels)
-        one = NETWORK.build(6, 1).eval()(pixels)
-    expected = four[:, [THICK_CLOUD, THIN_CLOUD]].mean(1) - four[:, [0, 3]].mean(1)
-    torch.testing.assert_close(one[:, 0], expected, atol=1e-3, rtol=1e-3)
+        given = torch.from_numpy(pixels)
+        four = bundle.with_card(network=NETWORK).network()(given).softmax(1)[:, [THICK_CLOUD, THIN_CLOUD]].sum(1)
+        one = NETWORK.build(6, 1).eval()(given)[:, 0].sigmoid()
+    same = ((four > 0.5) == (one > 0.5)).numpy()[valid]
+    assert 0.1 < (four > 0.5).numpy()[valid].mean() < 0.9
+    assert same.mean() > 0.95
 
 
 def test_a_training_can_start_from_it(bundle: ModelBundle) -> None:
