@@ -58,21 +58,16 @@ class UNet(Specification):
 
     def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
         """See :meth:`Specification.build`; there are no pretrained weights."""
-        from cloud_assets.networks.unet import UNetNetwork
+        from cloud_assets.networks.unet import AttentionUNetNetwork, UNetNetwork
 
-        return UNetNetwork(in_channels, out_channels, self.width, self.depth)
+        kinds = {"unet": UNetNetwork, "attention_unet": AttentionUNetNetwork}
+        return kinds[self.architecture](in_channels, out_channels, self.width, self.depth)
 
 
 class AttentionUNet(UNet):
     """The same U-Net with additive attention gates on its skips (Oktay et al. 2018, arXiv:1804.03999)."""
 
     architecture: Literal["attention_unet"] = "attention_unet"  # type: ignore[assignment]
-
-    def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
-        """See :meth:`Specification.build`; there are no pretrained weights."""
-        from cloud_assets.networks.unet import AttentionUNetNetwork
-
-        return AttentionUNetNetwork(in_channels, out_channels, self.width, self.depth)
 
 
 class EfficientNetUNet(Specification):
