@@ -102,6 +102,7 @@ PARTS: Mapping[str, Part] = {
     ),
     "data_scaling": Part("", "--counts 100 300", 15),
     "starting": Part("", "--rounds 1", 2, seed="none"),
+    "job_overhead": Part("--rounds 3 --steps 20", "--rounds 0 --steps 1", 12),
     "frontier": Part(
         f"--data {{data}} --picture {ROOT / 'docs' / 'images' / 'frontier.png'}",
         "--data {data} --side 512 --rounds 1 --picture {work}/quick/frontier.png",

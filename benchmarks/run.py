@@ -28,6 +28,7 @@ PARTS = {
     "patches": "patch_reading",
     "data": "data_scaling",
     "starting": "starting",
+    "jobs": "job_overhead",
 }
 """Part -> script."""
 _TELL_PROCESSOR_TIME = ("frontier", "training")
