@@ -105,7 +105,7 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(toy_recipe:
 def test_loading_processes_change_nothing(toy_recipe: Recipe, toy_run: Run) -> None:
     mixed = {"augmentation": RANDOM_SENSORS, "simulated_fraction": 0.5, "simulated_patches": 2, "crop": 32,
              "composited_fraction": 1.0}  # fmt: skip
-    alone, helped = (toy_recipe(max_epochs=2, workers=workers, **mixed) for workers in (0, 2))
+    alone, helped = (toy_recipe(max_epochs=1, workers=workers, **mixed) for workers in (0, 2))
     assert train_by(alone, toy_run("alone")).version == version_trained_afresh(helped, toy_run("helped"))
 
 
