@@ -87,11 +87,11 @@ class Gate(BaseModel, frozen=True, extra="forbid"):
             return Decision(False, f"rejected: {what} was not measured, so nothing shows what the training was worth")
         name, best = (max if self.mode == "max" else min)(rules.items(), key=lambda rule: rule[1])
         if not self.is_better(value, best):
-            return Decision(False, f"rejected: {shown} {value:.4f} does not beat {name} {best:.4f}")
+            return Decision(False, f"rejected: {shown} {value:.4f} does not beat {readable(name)} {best:.4f}")
         passed = f"accepted: {shown} {value:.4f} passes the gate"
         if interval is not None and not self.is_better(interval.low if self.mode == "max" else interval.high, best):
             passed += (
-                f", but its lead over {name} {best:.4f} is within the noise of the test split "
+                f", but its lead over {readable(name)} {best:.4f} is within the noise of the test split "
                 f"({interval.confidence:.0%} interval {interval.low:.4f} to {interval.high:.4f} over {interval.groups} "
                 f"{interval.unit})"
             )

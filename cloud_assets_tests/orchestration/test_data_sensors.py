@@ -176,7 +176,7 @@ def test_a_challenger_below_the_gate_is_turned_down_with_the_reason(place: Place
     request = dg.RunRequest(asset_selection=[dg.AssetKey(["clouds", *key]) for key in keys])
     assert place.run(request, quality=0.1).success
     record = Champion.open(place.results / "champion").record
-    assert "does not beat baseline_iou" in record.reason
+    assert "does not beat Baseline IoU" in record.reason
     assert before is not None
     assert record.version == before.version
     challenger = place.tracker.version_at("clouds", "challenger")

@@ -5,6 +5,7 @@ import pytest
 
 from cloud_assets.reports.comparison import Gate
 from cloud_assets.reports.evaluation import TRIVIAL_RULES
+from cloud_assets.reports.report import readable
 from cloud_assets.reports.statistics import Interval
 
 RULE = {"baseline_iou": 0.1}
@@ -42,7 +43,7 @@ def test_less_is_better_turns_every_comparison_round() -> None:
 def test_a_floor_and_baselines_stand_before_the_champion() -> None:
     gate = Gate(metric="iou", minimum=0.5)
     assert not gate.decide({"iou": 0.4, "baseline_iou": 0.1}, {"iou": 0.2}).accepted
-    assert "does not beat baseline_iou" in gate.decide({"iou": 0.6, "baseline_iou": 0.6}, None).reason
+    assert "does not beat Baseline IoU" in gate.decide({"iou": 0.6, "baseline_iou": 0.6}, None).reason
     assert "not measured" in gate.decide({"iou": 0.6}, None).reason
     assert gate.decide({"iou": 0.5, "baseline_iou": 0.4}, None).accepted
 
@@ -58,7 +59,7 @@ def test_a_lower_minimum_is_advised_only_where_it_helps() -> None:
 @pytest.mark.parametrize("rule", TRIVIAL_RULES)
 def test_a_model_that_a_trivial_rule_beats_is_never_champion_whatever_the_task_declares(rule: str) -> None:
     metrics = {"iou": 0.539, "baseline_iou": 0.1, f"{rule}_iou": 0.788}
-    assert f"does not beat {rule}_iou 0.7880" in Gate(metric="iou").decide(metrics, None).reason
+    assert f"does not beat {readable(rule)} IoU 0.7880" in Gate(metric="iou").decide(metrics, None).reason
     assert not Gate(metric="iou", must_beat=("peer_iou",)).passes({**metrics, "peer_iou": 0.2}).accepted
     assert not Gate(metric="iou", margin=0.5, evidence="estimate").decide(metrics, {"iou": 0.0}).accepted
 
@@ -66,14 +67,14 @@ def test_a_model_that_a_trivial_rule_beats_is_never_champion_whatever_the_task_d
 def test_more_metrics_can_be_named_that_have_to_be_beaten() -> None:
     gate = Gate(metric="iou", must_beat=("peer_iou",))
     assert "'peer_iou', which has to be beaten, was not measured" in gate.passes({"iou": 0.6, **RULE}).reason
-    assert "does not beat peer_iou" in gate.passes({"iou": 0.6, **RULE, "peer_iou": 0.7}).reason
+    assert "does not beat Peer IoU" in gate.passes({"iou": 0.6, **RULE, "peer_iou": 0.7}).reason
     assert gate.passes({"iou": 0.6, **RULE, "peer_iou": 0.5}).accepted
 
 
 def test_a_lead_within_the_noise_is_called_so() -> None:
     metrics = {"iou": 0.405, "baseline_iou": 0.4028, "all_cloud_iou": 0.2}
     said = Gate(metric="iou").decide(metrics, None, interval=Interval(0.405, 0.37, 0.44, 0.95, 12)).reason
-    assert "lead over baseline_iou 0.4028 is within the noise" in said
+    assert "lead over Baseline IoU 0.4028 is within the noise" in said
     assert "0.3700 to 0.4400 over 12 scenes" in said
     assert "noise" not in Gate(metric="iou").passes(metrics, Interval(0.405, 0.404, 0.44, 0.95, 12)).reason
     less = Gate(metric="rmse", mode="min")
