@@ -390,7 +390,7 @@ def test_a_rollback_from_a_deleted_champion(attempt: Any, tracker: Tracker) -> N
 
 
 def test_nothing_becomes_champion_that_fails_the_gate(attempt: Any, tracker: Tracker) -> None:
-    with pytest.raises(NoChampion, match="baseline_iou"):
+    with pytest.raises(NoChampion, match="Baseline IoU"):
         attempt(0, 0.1)
     assert aliases(tracker) == {"challenger": 1}
 
