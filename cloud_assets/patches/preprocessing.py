@@ -224,7 +224,8 @@ def fine_texture(reflectance: Pixels, valid: Flags, block: int = 1) -> Pixels:
         steps = [slice(first, None, block) for first in range(block)]
         places = [(..., *both) for both in product(steps, steps)]  # reductions over small axes take five times as long
         means: Pixels = np.add.reduce([padded[place] for place in places]) / np.float32(block**2)
-        known = np.logical_and.reduce([np.pad(valid, margins, mode="edge")[place] for place in places])
+        is_valid = np.pad(valid, margins, mode="edge")
+        known = np.logical_and.reduce([is_valid[place] for place in places])
         return fine_texture(means, known).repeat(block, -2).repeat(block, -1)[..., :height, :width]
     pictures = reflectance.reshape(-1, bands, height, width)
     flat_valid = valid.reshape(-1, height, width)

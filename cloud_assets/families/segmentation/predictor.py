@@ -146,9 +146,7 @@ def _likeliest(probability: npt.NDArray[np.float32], classes: Sequence[int]) -> 
     """The likeliest of some classes, (N, H, W), the first of equal ones."""
     likeliest = np.full_like(probability[:, 0], classes[0], np.uint8)
     highest = probability[:, classes[0]].copy()
-    for index in classes[
-        1:
-    ]:  # a few passes over the pixels; argmax over an axis that is not the last takes ten times it
+    for index in classes[1:]:  # argmax over an axis that is not the last takes ten times as long
         likeliest[probability[:, index] > highest] = index
         np.maximum(highest, probability[:, index], out=highest)
     return likeliest
