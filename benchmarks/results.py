@@ -98,7 +98,9 @@ PARTS: Mapping[str, Part] = {
     "training_speed": Part("--network unet --busy --threads 1", "--network unet --steps 2 --rounds 1", 6),
     "autoencoder_cost": Part("--threads 1", "--size 64 --batch 2 --threads 1", 6),
     "scene_throughput": Part(
-        "--side 10980 --rounds 3", "--side 768 --small-side 512 --rounds 1 --seconds 2 --back-end torch", 40
+        "--side 10980 --rounds 1 --models simulation simulation-large",
+        "--side 768 --small-side 512 --rounds 1 --seconds 2 --back-end torch",
+        30,
     ),
     "data_scaling": Part("", "--counts 100 300", 15),
     "starting": Part("", "--rounds 1", 2, seed="none"),

@@ -9,7 +9,7 @@ EfficientNet-B2 encoder, then measures, each in a process of its own:
 * ``disk``: reading the same windows and writing the same masks, without a model;
 * ``plain loop``: single precision PyTorch, one window after the other, the whole scene and its mask in memory.
 
-    python benchmarks/scene_throughput.py --side 10980 --back-end auto [--model FOLDER] [--memory 1]
+    python benchmarks/scene_throughput.py --side 10980 --back-end auto [--models simulation FOLDER …] [--memory 1]
 
 Prints megapixels of the scene a second, by the clock and by processor time over all cores (which other work on the
 machine falsifies less), and peak memory over that of the loaded model; and how much of the slower of bare model and
@@ -48,7 +48,8 @@ def main() -> None:
     parser.add_argument(
         "--memory", type=float, default=None, help="Gigabytes over the model; default: the product's own."
     )
-    parser.add_argument("--model", default=None, help="Instead of the untrained one; of four bands.")
+    parser.add_argument("--models", nargs="+", default=[""], help="Instead of the untrained one; of four bands.")
+    parser.add_argument("--model", help=argparse.SUPPRESS)
     parser.add_argument("--products", default="mask,probability", help="Products that are written.")
     parser.add_argument("--seconds", type=float, default=20.0, help="How long the bare model is measured.")
     parser.add_argument("--rounds", type=int, default=2, help="Turns of bare model and end to end.")
@@ -58,9 +59,19 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(MEASUREMENTS[arguments.measure](arguments)))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        rows = _all(arguments, Path(folder))
-    _report(rows, arguments)
+    found: list[list[str]] = []
+    remarks = []
+    for model in arguments.models:
+        arguments.model = model or None
+        with tempfile.TemporaryDirectory() as folder:
+            rows = _all(arguments, Path(folder))
+        head, *lines = ([model or "untrained", *row] for row in table(rows, len(os.sched_getaffinity(0))))
+        found += [*([] if found else [["model", *head[1:]]]), *lines]
+        remarks.append(f"{model or 'untrained'}: {_remark(rows['large'][0])}")
+    for row in found:
+        print(*row, sep=" | ")
+    print(f"\n{arguments.side} x {arguments.side} pixels, 4 bands; the small scene has {arguments.small_side}.")
+    print(*remarks, sep="\n")
 
 
 def _all(arguments: argparse.Namespace, folder: Path) -> dict[str, list[dict[str, float]]]:
@@ -89,12 +100,9 @@ def _apart(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, 
     return found
 
 
-def _report(rows: dict[str, list[dict[str, float]]], arguments: argparse.Namespace) -> None:
-    for row in table(rows, len(os.sched_getaffinity(0))):
-        print(*row, sep=" | ")
-    large = rows["large"][0]
-    print(f"\n{arguments.side} x {arguments.side} pixels, 4 bands, {large['back_end']}; windows of {large['window']}:")
-    print(f"each pixel goes through the network {large['redundancy']:.2f} times, since they overlap")
+def _remark(large: dict[str, float]) -> str:
+    often = f"each pixel goes through the network {large['redundancy']:.2f} times, since they overlap"
+    return f"{large['back_end']}; windows of {large['window']}: {often}"
 
 
 def table(rows: dict[str, list[dict[str, float]]], cores: int) -> list[list[str]]:

@@ -154,7 +154,7 @@ def _without_leading_zero(name: str) -> str:
     return re.sub(r"^b0+(?=\d)", "b", name)
 
 
-_TABLES = yaml.safe_load(files(__package__).joinpath("bands.yaml").read_text(encoding="utf-8"))
+_TABLES = yaml.load(files(__package__).joinpath("bands.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
 
 
 def _instruments() -> Iterator[Instrument]:

@@ -45,8 +45,8 @@ class StepResources(BaseModel, frozen=True, extra="forbid"):
     memory: ByteSize = Field(ByteSize(0), ge=0)
 
 
-def _resources(given: str | StepResources) -> StepResources:
-    if isinstance(given, StepResources):
+def _resources(given: str | StepResources | None) -> StepResources | None:
+    if given is None or isinstance(given, StepResources):
         return given
     try:
         return StepResources.model_validate(dict(pair.split("=") for pair in given.split(",")))
@@ -112,6 +112,11 @@ class Settings(BaseSettings):
     )
     scene_resources: Resources = Field(
         StepResources(), description="What the products of scenes need of a Ray node, in the same form."
+    )
+    rank_resources: Annotated[StepResources | None, NoDecode, BeforeValidator(_resources)] = Field(
+        None,
+        description="What each rank of a training on several devices needs of a Ray node, in the same form: Ray Train "
+        "then spreads the ranks over the cluster. Unset: they are processes of the node that the step works on.",
     )
     scenes_a_run: int = Field(
         50,

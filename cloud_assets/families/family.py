@@ -1,7 +1,5 @@
 """What a family of models is: its declarations, and the modules of its folder that do the work."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -42,17 +40,17 @@ class Family:
     """
 
     name: ClassVar[str]  # as in model cards
-    recipe: ClassVar[type[Recipe]]  # base class of the recipes
-    evaluator: ClassVar[type[Evaluator]]  # the settings of evaluations
-    card_section: ClassVar[type[CardSection]]  # what only this family's model cards hold
-    products: ClassVar[tuple[SceneProduct, ...]] = ()  # what its models make of whole scenes
+    recipe: "ClassVar[type[Recipe]]"  # base class of the recipes
+    evaluator: "ClassVar[type[Evaluator]]"  # the settings of evaluations
+    card_section: "ClassVar[type[CardSection]]"  # what only this family's model cards hold
+    products: "ClassVar[tuple[SceneProduct, ...]]" = ()  # what its models make of whole scenes
     stac_task: ClassVar[str] = "regression"
     """What its models do, in the words of STAC's machine-learning-model extension."""
     not_served: ClassVar[frozenset[str]] = frozenset()
     """Parts of an answer that the others imply; a served model leaves them out."""
     why_not_exported: ClassVar[str] = ""  # why its models cannot be exported to ONNX; empty: they can
 
-    def train(self, recipe: Any, run: TrainingRun) -> ModelBundle:
+    def train(self, recipe: Any, run: "TrainingRun") -> "ModelBundle":
         """Trains on the run's patches, or goes on where an interrupted training of the same run stopped.
 
         Returns:
@@ -67,7 +65,7 @@ class Family:
         bundle: ModelBundle = self._module("train").train(recipe, run)
         return bundle
 
-    def predictor(self, bundle: ModelBundle, device: str = "auto", network: nn.Module | None = None) -> Predictor:
+    def predictor(self, bundle: "ModelBundle", device: str = "auto", network: "nn.Module | None" = None) -> "Predictor":
         """Makes a model ready to predict: the one way for validation, thresholds, evaluation, scenes and serving.
 
         Args:
@@ -85,14 +83,14 @@ class Family:
     def evaluate(
         self,
         evaluator: Any,
-        bundle: ModelBundle,
-        store: PatchStore,
-        splits: Splits,
+        bundle: "ModelBundle",
+        store: "PatchStore",
+        splits: "Splits",
         *,
-        predictor: Predictor | None = None,
-        references: Mapping[str, ModelBundle] | None = None,
+        predictor: "Predictor | None" = None,
+        references: "Mapping[str, ModelBundle] | None" = None,
         progress: bool = True,
-    ) -> Evaluation:
+    ) -> "Evaluation":
         """Evaluates a model on the test split.
 
         Args:
@@ -120,7 +118,12 @@ class Family:
         return evaluation
 
     def predict_picture(
-        self, predictor: Predictor, reader: WindowReader, grid: Grid, settings: ProductSettings, share: Parallelism
+        self,
+        predictor: "Predictor",
+        reader: "WindowReader",
+        grid: "Grid",
+        settings: "ProductSettings",
+        share: "Parallelism",
     ) -> dict[str, npt.NDArray[Any]]:
         """Answers for one picture of any size.
 
@@ -130,7 +133,7 @@ class Family:
         whole = reader.read(Window(0, 0, grid.height, grid.width))
         return {name: part[0] for name, part in predictor.predict(whole[np.newaxis]).items()}
 
-    def at_operating_point(self, bundle: ModelBundle, point: str) -> ModelBundle:
+    def at_operating_point(self, bundle: "ModelBundle", point: str) -> "ModelBundle":
         """A model that decides for a purpose, ``sensitive``, ``balanced`` or ``strict``; others stay as they are.
 
         Raises:
@@ -146,13 +149,13 @@ class Family:
         """
         return {}
 
-    def labelled_rows(self, store: PatchStore) -> npt.NDArray[np.int64]:
+    def labelled_rows(self, store: "PatchStore") -> npt.NDArray[np.int64]:
         """Rows of a store that have the kind of label that the family learns from."""
         return np.arange(len(store), dtype=np.int64)
 
     def doubts(
-        self, predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], progress: bool
-    ) -> Doubts | None:
+        self, predictor: "Predictor", store: "PatchStore", rows: npt.NDArray[np.int64], progress: bool
+    ) -> "Doubts | None":
         """Compares labels with what a model predicts.
 
         Returns:
@@ -166,5 +169,5 @@ class Family:
     def _module_name(self, name: str) -> str:
         return f"{type(self).__module__.rpartition('.')[0]}.{name}"
 
-    def _module(self, name: str) -> ModuleType:
+    def _module(self, name: str) -> "ModuleType":
         return import_module(self._module_name(name))

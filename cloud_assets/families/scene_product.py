@@ -1,7 +1,5 @@
 """Products of whole scenes: how a family declares what its models make, and the work that its functions are handed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -88,16 +86,16 @@ class SceneProduct:
     name: str
     title: str  # for people
     family: str  # whose models make it
-    make: Callable[[SceneWork], None]
+    make: "Callable[[SceneWork], None]"
     """Opens drafts by :meth:`SceneWork.draft`, writes them, and notes statistics. Products that come out of one pass
     over the scene share one function, which is called once."""
-    form: RasterForm | Callable[[SceneWork], RasterForm]  # what the raster holds, or how to find out
+    form: "RasterForm | Callable[[SceneWork], RasterForm]"  # what the raster holds, or how to find out
     needs: tuple[str, ...] = ()  # products that have to be made before
     or_from: tuple[str, ...] = ()
     """Products that replace a model of the family where there is none; beside a model they are made if possible."""
     reads: Literal["scene", "radar"] = "scene"  # what the model reads: the scene, or the radar scene of the same place
     level: str | None = None  # the only level of scenes that it is made of; None: any that the model reads
-    companions: tuple[SceneProduct, ...] = ()  # rasters that are always written together with this one
+    companions: "tuple[SceneProduct, ...]" = ()  # rasters that are always written together with this one
     any_back_end: bool = False  # whether a library other than PyTorch may run the model's network
     counts_pixels: bool = False  # whether ``make`` calls :attr:`SceneWork.progress` for each pixel of the scene
     shares_nodata: bool = False  # whether it lies on the scene's own pixels and has nodata exactly where the scene has

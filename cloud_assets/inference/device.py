@@ -1,7 +1,5 @@
 """The device, arithmetic, threads and memory that networks run with; torch is imported when it is needed."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform
@@ -28,7 +26,7 @@ _M_MMAP_MAX = -4
 _TOP_PAD_BYTES = 64 * 2**20
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str = "auto") -> "torch.device":
     """The device to compute on: ``auto`` (``cuda`` if there is one), ``cpu``, ``cuda``, ``cuda:<number>`` or ``mps``.
 
     Raises:
@@ -45,7 +43,7 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def choose_precision(precision: Precision, device: torch.device) -> Literal["32", "bf16", "16"]:
+def choose_precision(precision: Precision, device: "torch.device") -> Literal["32", "bf16", "16"]:
     """Resolves ``auto``: bf16 where the processor has instructions for it, 16 on older GPUs, else 32.
 
     Raises:
@@ -63,7 +61,7 @@ def choose_precision(precision: Precision, device: torch.device) -> Literal["32"
     return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32"
 
 
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
+def autocast(precision: Precision, device: "torch.device") -> "AbstractContextManager[None]":
     """A context in which convolutions run with the given arithmetic."""
     import torch
 
@@ -85,7 +83,7 @@ class Parallelism:
     threads: int  # threads of each call
 
     @classmethod
-    def of_machine(cls) -> Parallelism:
+    def of_machine(cls) -> "Parallelism":
         """One call a core, up to the four that memory is planned for; further cores are shared among these."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = min(cores, MOST_WORKERS)
@@ -93,7 +91,7 @@ class Parallelism:
 
 
 @contextmanager
-def torch_threads(count: int | None) -> Iterator[None]:
+def torch_threads(count: int | None) -> "Iterator[None]":
     """A context in which each call of PyTorch takes as many threads, not the whole processor; None: as before."""
     import torch
 

@@ -1,7 +1,5 @@
 """The base class of predictors, which call one network on batches of patches; torch is imported when it is needed."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,7 +36,7 @@ class Predictor(ABC):
     precision: ClassVar[Precision] = "auto"
     is_channels_last: ClassVar[bool] = True
 
-    def __init__(self, bundle: ModelBundle, device: str = "auto", network: nn.Module | None = None) -> None:
+    def __init__(self, bundle: "ModelBundle", device: str = "auto", network: "nn.Module | None" = None) -> None:
         import torch
 
         keep_freed_memory()
@@ -68,7 +66,7 @@ class Predictor(ABC):
         """What the network is given for some patches: (N, channels, height, width), preprocessed."""
 
     def _in_batches(
-        self, pixels: npt.NDArray[np.float32], answer: Callable[[Tensor], Tensor], shape: tuple[int, ...]
+        self, pixels: npt.NDArray[np.float32], answer: "Callable[[Tensor], Tensor]", shape: tuple[int, ...]
     ) -> npt.NDArray[np.float32]:
         """Answers (N, *shape) for pixels (N, channels, height, width), from ``answer`` to a batch of them."""
         size = 1 if self._device.type == "cpu" else self.gpu_batch
@@ -80,7 +78,7 @@ class Predictor(ABC):
         return np.concatenate(results)
 
     def _in_one_call(
-        self, pixels: npt.NDArray[np.float32], answer: Callable[[Tensor], Tensor]
+        self, pixels: npt.NDArray[np.float32], answer: "Callable[[Tensor], Tensor]"
     ) -> npt.NDArray[np.float32]:
         import torch
 
@@ -90,7 +88,7 @@ class Predictor(ABC):
         return answers
 
 
-def check_input(dn: npt.NDArray[Any], card: ModelCard) -> npt.NDArray[Any]:
+def check_input(dn: npt.NDArray[Any], card: "ModelCard") -> npt.NDArray[Any]:
     """Raw digital numbers as they are, if they are (N, C, H, W) with the card's bands and some pixels.
 
     Raises:

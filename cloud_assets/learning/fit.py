@@ -9,10 +9,8 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -32,7 +30,7 @@ from cloud_assets.learning.callbacks import (
     Reseed,
 )
 from cloud_assets.learning.numbered_batches import EpochSampler, NumberedBatches, loader
-from cloud_assets.learning.ranks import WholeBatch, place, together, train_in_ranks
+from cloud_assets.learning.ranks import WholeBatch, lightning_arguments, place, together, train_in_ranks
 from cloud_assets.learning.recipe import Optimisation, Recipe
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
 
@@ -140,7 +138,7 @@ def fit(
             shares = f"batch_size {optimisation.batch_size} is not a multiple of devices {optimisation.devices}"
             raise InvalidRecipe(f"{shares}: each takes the same part of a batch.")
         train = partial(fit, module, training, validation, batches_an_epoch, recipe, extra_callbacks=extra_callbacks)
-        train_in_ranks(optimisation.devices, train, run, "nccl" if device.type == "cuda" else "gloo")
+        train_in_ranks(optimisation.devices, train, run, device)
     elif not is_finished:
         rank, ranks = place()
         steps = optimisation.total_steps(batches_an_epoch)
@@ -169,13 +167,7 @@ def fit(
         with _quiet_lightning(), torch_threads(optimisation.threads), WholeBatch() if ranks > 1 else nullcontext():
             trainer = Trainer(
                 accelerator="gpu" if device.type == "cuda" else device.type,
-                devices=ranks,
-                # Parts that are frozen, or judged in turn, are not used in every step; buffers are equal anyway.
-                strategy="auto"
-                if ranks == 1
-                else DDPStrategy(
-                    cluster_environment=LightningEnvironment(), find_unused_parameters=True, broadcast_buffers=False
-                ),
+                **lightning_arguments(ranks),
                 precision=_LIGHTNING_PRECISION[precision],
                 max_epochs=-(-steps // batches_an_epoch),
                 callbacks=callbacks,

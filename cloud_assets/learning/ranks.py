@@ -1,26 +1,30 @@
-"""Data-parallel training: ranks in helper processes of this machine, and what their shares of a batch make together."""
+"""Data-parallel training: ranks as helper processes or on a Ray cluster, and what their parts of a batch make."""
 
 import logging
 import multiprocessing
 import os
 import sys
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import wait
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from logging.handlers import QueueHandler
-from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from cloud_assets.errors import TrainingFailed
+from cloud_assets.errors import CloudAssetsError, TrainingFailed
 from cloud_assets.learning.training_run import TrainingRun
+from cloud_assets.settings import StepResources, settings
 from cloud_assets.worker_processes import WorkerDied, WorkerProcesses
 
 _LOGGER = logging.getLogger("cloud_assets")
@@ -93,18 +97,49 @@ def _joint_batch_norm(
     return (images * scale.view(shape) + shift.view(shape)).to(images.dtype)
 
 
-def train_in_ranks(count: int, train: Callable[..., Any], run: TrainingRun, backend: str) -> None:
+def lightning_arguments(ranks: int) -> dict[str, Any]:
+    """What Lightning's trainer is told in one of so many ranks, whose process group is there already."""
+    # Parts that are frozen, or judged in turn, are not used in every step; buffers are equal anyway.
+    how: Any = {"find_unused_parameters": True, "broadcast_buffers": False}
+    if ranks == 1 or settings().rank_resources is None:
+        joined = DDPStrategy(cluster_environment=LightningEnvironment(), **how) if ranks > 1 else "auto"
+        return {"devices": ranks, "strategy": joined}
+    from ray.train.lightning import RayDDPStrategy, RayLightningEnvironment
+
+    return {"devices": "auto", "strategy": RayDDPStrategy(cluster_environment=RayLightningEnvironment(), **how)}
+
+
+def train_in_ranks(count: int, train: Callable[..., Any], run: TrainingRun, device: torch.device) -> None:
     """Calls ``train(run=…)`` in as many processes, as ranks of one process group; this process is none of them.
 
+    They are helper processes of this machine, or workers of Ray Train where the settings say what a rank needs.
     Lightning's own launchers run the command line again, which would be the job's step, or import the main module, and
     lose what an error was. Listeners are called and logs written in this process; what they or a rank raise ends all.
     """
     bare = replace(run, on_epoch=TrainingRun.on_epoch, on_picture=TrainingRun.on_picture)
-    listeners: dict[str, Any] = {"on_epoch": run.on_epoch, "on_picture": run.on_picture, "log": _LOGGER.handle}
+    listeners = {"on_epoch": run.on_epoch, "on_picture": run.on_picture, "log": _LOGGER.handle}
+    needs = settings().rank_resources
+    start = partial(_as_processes, device) if needs is None else partial(_on_ray, run.workspace, needs)
+    errors = start(count, partial(_work, train, bare), listeners)
+    errors.sort(key=lambda error: (not isinstance(error, WorkerDied), not isinstance(error, CloudAssetsError)))
+    if errors and isinstance(errors[0], WorkerDied):  # the cause of others
+        raise TrainingFailed(
+            f"{run.task}/{run.variant}: one of {count} ranks died, which ended the training: {errors[0]} Run it "
+            "again: it goes on from the last checkpoint, on as many devices as the recipe then says."
+        ) from errors[0]
+    if errors:
+        raise errors[0]
+
+
+def _as_processes(
+    device: torch.device, count: int, work: Callable[..., None], listeners: Mapping[str, Callable[..., Any]]
+) -> list[BaseException]:
+    backend = "nccl" if device.type == "cuda" else "gloo"
     ours, theirs = multiprocessing.Pipe()
+    tell = partial(_tell, theirs.send, theirs.recv)
     with tempfile.TemporaryDirectory() as folder, WorkerProcesses(count) as processes:
         ranks = [
-            processes.submit(_work, rank, count, f"{folder}/ranks", backend, train, bare, None if rank else theirs)
+            processes.submit(_as_process, rank, count, f"{folder}/ranks", backend, partial(work, tell))
             for rank in range(count)
         ]
         while not all(rank.done() for rank in ranks) or ours.poll():
@@ -115,37 +150,64 @@ def train_in_ranks(count: int, train: Callable[..., Any], run: TrainingRun, back
             elif any(rank.done() and rank.exception() for rank in ranks):
                 wait(ranks, _CONSEQUENCES_SECONDS)
                 break
-        errors = [error for rank in ranks if rank.done() and (error := rank.exception())]
-        errors.sort(key=lambda error: not isinstance(error, WorkerDied))  # the cause of others
-        if errors and isinstance(errors[0], WorkerDied):
-            raise TrainingFailed(
-                f"{run.task}/{run.variant}: one of {count} ranks died, which ended the training: {errors[0]} Run it "
-                "again: it goes on from the last checkpoint, on as many devices as the recipe then says."
-            ) from errors[0]
-        if errors:
-            raise errors[0]
+        return [error for rank in ranks if rank.done() and (error := rank.exception())]
 
 
-def _tell(connection: Connection, name: str, *content: Any) -> None:
-    connection.send((name, content))
-    connection.recv()  # until it was listened to
-
-
-def _work(
-    rank: int, count: int, meeting: str, backend: str, train: Callable[..., Any], run: TrainingRun,
-    connection: Connection | None,
-) -> None:  # fmt: skip
+def _as_process(rank: int, count: int, meeting: str, backend: str, work: Callable[[], None]) -> None:
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     os.environ |= {"GLOO_SOCKET_IFNAME": loopback, "NCCL_SOCKET_IFNAME": loopback, **os.environ}
     os.environ["LOCAL_RANK"] = str(rank)  # with it, Lightning starts no processes
     dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=count)
-    if connection is None:
+    work()
+    dist.destroy_process_group()
+
+
+def _on_ray(
+    workspace: Path, needs: StepResources, count: int, work: Callable[..., None],
+    listeners: Mapping[str, Callable[..., Any]],
+) -> list[BaseException]:  # fmt: skip
+    """Workers of Ray Train, on as many nodes as that takes; all of them have to see the workspace and the patches."""
+    import ray
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.util.queue import Empty, Queue
+
+    told, heard = Queue(), Queue()
+    share = {"CPU": needs.num_cpus, "GPU": needs.num_gpus, "memory": float(needs.memory)}
+    share = {name: amount for name, amount in share.items() if amount}
+    with tempfile.TemporaryDirectory(dir=workspace) as folder, ThreadPoolExecutor(1) as thread:
+        trainer = TorchTrainer(
+            partial(work, partial(_tell, told.put, heard.get)),
+            torch_config=TorchConfig("nccl" if needs.num_gpus else "gloo"),
+            scaling_config=ScalingConfig(count, use_gpu=needs.num_gpus > 0, resources_per_worker=share),
+            run_config=RunConfig(storage_path=folder),
+        )
+        training = thread.submit(trainer.fit)
+        try:
+            while not training.done() or not told.empty():
+                with suppress(Empty):
+                    name, content = told.get(timeout=_POLL_SECONDS)
+                    listeners[name](*content)
+                    heard.put(None)
+        except BaseException:
+            ray.shutdown()  # which ends the workers
+            raise
+        error = training.exception()
+    found = list(getattr(error, "worker_failures", {}).values()) or [error] * (error is not None)
+    return [WorkerDied(str(one)) if type(one).__module__.startswith("ray.") else one for one in found]
+
+
+def _tell(say: Callable[[Any], Any], hear: Callable[[], Any], name: str, *content: Any) -> None:
+    say((name, content))
+    hear()  # until it was listened to
+
+
+def _work(train: Callable[..., Any], run: TrainingRun, tell: Callable[..., None]) -> None:
+    if place()[0]:
         _LOGGER.addHandler(logging.NullHandler())  # the first rank says the same
     else:
-        tell: Any = partial(partial, _tell, connection)
-        handler = QueueHandler(connection)  # type: ignore[arg-type]
-        handler.enqueue = tell("log")  # type: ignore[method-assign]
+        handler = QueueHandler(None)  # type: ignore[arg-type]
+        handler.enqueue = partial(tell, "log")  # type: ignore[method-assign]
         _LOGGER.addHandler(handler)
-        run = replace(run, on_epoch=tell("on_epoch"), on_picture=tell("on_picture"))
+        run = replace(run, on_epoch=partial(tell, "on_epoch"), on_picture=partial(tell, "on_picture"))
     train(run=run)
-    dist.destroy_process_group()

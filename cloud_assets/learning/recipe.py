@@ -63,8 +63,8 @@ class Optimisation(BaseModel, frozen=True, extra="forbid"):
     devices: int = Field(
         default=1,
         ge=1,
-        description="GPUs of this machine, or processes on its CPU, that share each batch. The result does not depend "
-        "on it beyond rounding, so it is no part of what identifies a training.",
+        description="GPUs of this machine, processes on its CPU, or workers of a Ray cluster that share each batch. "
+        "The result does not depend on it beyond rounding, so it is no part of what identifies a training.",
     )
     seed: int = Field(default=0, ge=0, description="Seed of the weights, the batches and the augmentation.")
     workers: int = Field(0, ge=0, description="Data loading processes; 0: the main one, best on one or two cores.")

@@ -1,7 +1,5 @@
 """Drift of a task's data since its champion was trained: the reference in its card, what came after it, the report."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -73,12 +71,12 @@ class DriftReport(Report):
     is_blind: bool = False  # the champion's card has no usable reference: drift cannot be measured
 
     @property
-    def observations(self) -> pd.DataFrame | None:
+    def observations(self) -> "pd.DataFrame | None":
         """One row a window of a scene: ``batch``, ``seen``, and the features; what joint batches are made of."""
         return self.tables.get("observations")
 
     @property
-    def features(self) -> pd.DataFrame | None:
+    def features(self) -> "pd.DataFrame | None":
         """The latest joint batch, feature by feature."""
         return self.tables.get("features")
 
@@ -107,7 +105,7 @@ class DriftReport(Report):
             captions=CAPTIONS,
         )
 
-    def batch_table(self) -> pd.DataFrame:
+    def batch_table(self) -> "pd.DataFrame":
         """The batches, newest first."""
         import pandas as pd
 
@@ -200,8 +198,8 @@ def drift_report(
 
 
 def _observe(
-    task: str, bundle: ModelBundle, scenes: Path, earlier: pd.DataFrame | None, known: set[str], recipe: DriftRecipe
-) -> tuple[pd.DataFrame, list[str]]:
+    task: str, bundle: ModelBundle, scenes: Path, earlier: "pd.DataFrame | None", known: set[str], recipe: DriftRecipe
+) -> "tuple[pd.DataFrame, list[str]]":
     """The rows of scenes seen before and now; and what could not be looked at."""
     import pandas as pd
 
@@ -223,7 +221,7 @@ def _observe(
     return table[table["batch"].isin(remembered)].reset_index(drop=True), notes
 
 
-def _windows(rows: pd.DataFrame) -> Sample:
+def _windows(rows: "pd.DataFrame") -> Sample:
     """Windows of scenes; each scene is a group."""
     groups = np.unique(rows["batch"].to_numpy(dtype=str), return_inverse=True)[1]
     names = [name for name in rows.columns if name not in _INDEX_COLUMNS]

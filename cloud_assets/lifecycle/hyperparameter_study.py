@@ -1,7 +1,5 @@
 """The report of a hyper-parameter study: its trials, the values it recommends, and Optuna's figures."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -79,8 +77,13 @@ class HyperparameterStudy(Report):
 
     @classmethod
     def of(
-        cls, study: optuna.Study | None, recipe: StudyRecipe, space: SearchSpace, base: BaseModel, run: TrainingRun
-    ) -> HyperparameterStudy:
+        cls,
+        study: "optuna.Study | None",
+        recipe: StudyRecipe,
+        space: SearchSpace,
+        base: "BaseModel",
+        run: "TrainingRun",
+    ) -> "HyperparameterStudy":
         """Sums up what ``run_study`` returned, None if no trial was asked for, and draws its figures."""
         trials = [] if study is None else finished_trials(study)
         sign = -1.0 if recipe.mode == "max" else 1.0
@@ -167,7 +170,7 @@ class HyperparameterStudy(Report):
         )
 
 
-def finished_trials(study: optuna.Study) -> list[Trial]:
+def finished_trials(study: "optuna.Study") -> list[Trial]:
     """All finished trials of a study, by number."""
     trials = study.get_trials(deepcopy=False)
     repeated = {number for trial in trials for number in retried(trial)}
@@ -199,7 +202,7 @@ def retried(trial: Any) -> Sequence[int]:
 
 def _tables(
     trials: Sequence[Trial], metric: str, space: SearchSpace, base: Mapping[str, Any], importances: Mapping[str, float]
-) -> dict[str, pd.DataFrame]:
+) -> "dict[str, pd.DataFrame]":
     """``trials``, best first, and, if that is complete, ``best_values``: each field before and after.
 
     Parameters are called by the last part of their path, or the whole path where two would be called alike.
@@ -259,7 +262,7 @@ def _notes(trials: Sequence[Trial], counts: Mapping[str, int], recipe: StudyReci
     return notes
 
 
-def _importances(study: optuna.Study) -> dict[str, float]:
+def _importances(study: "optuna.Study") -> dict[str, float]:
     import optuna
 
     if len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))) < _FEWEST_FOR_IMPORTANCES:
@@ -271,7 +274,7 @@ def _importances(study: optuna.Study) -> dict[str, float]:
     return {name: float(share) for name, share in found.items() if share == share}
 
 
-def _figures(study: optuna.Study, metric: str, names: Sequence[str]) -> dict[str, bytes]:
+def _figures(study: "optuna.Study", metric: str, names: Sequence[str]) -> dict[str, bytes]:
     """What the trials allow: most of Optuna's plots need two complete ones."""
     from optuna.visualization import matplotlib as plots
 

@@ -1,7 +1,5 @@
 """Suspicious labels: patches whose label a model contradicts with confidence, in the way of its family, worst first."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -49,7 +47,7 @@ class SuspiciousLabels(Report):
     learnt_from: int  # how many of them the model was trained on
 
     @property
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """``patch_id``, ``suspicion`` (0 to 1, or standard deviations), ``learnt_from``, ``split``, ``source``."""
         return self.tables[LIST]
 
@@ -131,7 +129,9 @@ def _learnt_from(bundle: ModelBundle, store: PatchStore, splits: Splits) -> tupl
     return store.index["group"].astype(str).map(group_hash).isin(known).to_numpy(dtype=bool), False
 
 
-def _described(found: pd.DataFrame, store: PatchStore, splits: Splits, learnt: npt.NDArray[np.bool_]) -> pd.DataFrame:
+def _described(
+    found: "pd.DataFrame", store: PatchStore, splits: Splits, learnt: npt.NDArray[np.bool_]
+) -> "pd.DataFrame":
     """The list with all that a labelling team needs to find the patch; unsuspected patches are left out."""
     rows = found["store_row"].to_numpy(dtype=np.int64)
     index = store.index.iloc[rows].rename(columns={"col": "column"})

@@ -7,7 +7,7 @@ specification and add it to :data:`NetworkSpecification`.
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,18 +84,19 @@ class EfficientNetUNet(Specification):
         "blue and near infrared, learnt from simulated patches), 'imagenet' (downloaded once; an error where that is "
         "impossible), or a weights file (.safetensors, .pt, .pth) of this encoder or of this whole network.",
     )
-    block: float = Field(
+    block: Annotated[float, AfterValidator(lambda side: float(Fraction(side).limit_denominator(4)))] = Field(
         default=1,
         ge=1,
         le=2,  # beyond it, some pixels would not be looked at
-        description="Side of the pixels that the network works on, in pixels: 2 is a quarter of the arithmetic.",
+        description="Side of the pixels that the network works on, in pixels and to the next quarter or third: 2 is a "
+        "quarter of the arithmetic.",
         exclude_if=lambda side: side == 1,  # recipes of before keep the fingerprints of their trainings
     )
 
     @property
     def size_multiple(self) -> int:
         """Five halvings of whole blocks."""
-        return 32 * Fraction(self.block).limit_denominator(8).numerator
+        return 32 * Fraction(self.block).limit_denominator(4).numerator
 
     def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
         """See :meth:`Specification.build`."""

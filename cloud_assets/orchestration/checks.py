@@ -31,8 +31,8 @@ SUSPICION = 0.5
 """From here on a label is a case for the labelling team: half of a patch's cloud is contradicted, or half a margin."""
 
 _LIMITS = {"blank": MOST_BLANK, "tolerance": COVERAGE_TOLERANCE, "rare": SMALLEST_CLASS, "suspicion": SUSPICION}
-_CHECKS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = yaml.safe_load(
-    files(__package__).joinpath("checks.yaml").read_text(encoding="utf-8")
+_CHECKS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = yaml.load(
+    files(__package__).joinpath("checks.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader
 )
 """What is checked of each asset: name of the check -> what its failure means, and what it says of the asset."""
 _GRADES: Final = {name: grade for checks in _CHECKS.values() for name, (grade, _) in checks.items()}

@@ -1,7 +1,5 @@
 """A task's variants side by side, ranked by the metric of its gate, which a model has to pass to become champion."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -162,7 +160,7 @@ class Comparison(Report):
     best_interval: Interval | None = None  # confidence interval of the best variant's metric; None if there is none
 
     @property
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """One row a variant, best first, and one a trivial rule; columns: name, kind, the metrics of the test split."""
         return self.tables[_RANKING]
 
@@ -258,7 +256,7 @@ def comparable(evaluations: Mapping[str, Evaluation], gate: Gate) -> Evaluation:
     return first
 
 
-def _side_by_side(ranked: Mapping[str, Evaluation], gate: Gate) -> pd.DataFrame:
+def _side_by_side(ranked: Mapping[str, Evaluation], gate: Gate) -> "pd.DataFrame":
     """The variants' test metrics, and below them the baselines that their evaluations tell of."""
     import pandas as pd
 

@@ -5,8 +5,6 @@ https://doi.org/10.1613/jair.1.12125: a sample counts as confidently of another 
 probability for that class reaches the mean probability that the model gives that class where it is the label.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -63,12 +61,12 @@ class Doubt:
 class Doubts:
     """How far a model contradicts the labels of patches."""
 
-    table: pd.DataFrame
+    table: "pd.DataFrame"
     """One row a patch: ``store_row``, ``suspicion`` (0: none), and columns that say what label and model are."""
     picture: Callable[[int], Doubt]  # the panel of a row of the store
 
 
-def without_masks(store: PatchStore, table: pd.DataFrame, *columns: str) -> Doubts:
+def without_masks(store: "PatchStore", table: "pd.DataFrame", *columns: str) -> Doubts:
     """Doubts about labels that are no masks; what label and model say stands in the title of the panel."""
     by_row = table.set_index("store_row").to_dict("index")
 
@@ -80,12 +78,12 @@ def without_masks(store: PatchStore, table: pd.DataFrame, *columns: str) -> Doub
     return Doubts(table, picture)
 
 
-def title(store: PatchStore, row: int, suspicion: float) -> str:
+def title(store: "PatchStore", row: int, suspicion: float) -> str:
     """Title of a patch's panel."""
     return f"{store.index['patch_id'].iloc[row]}: suspicion {suspicion:.2f}"
 
 
-def pictures(store: PatchStore, row: int) -> dict[str, npt.NDArray[np.float32]]:
+def pictures(store: "PatchStore", row: int) -> dict[str, npt.NDArray[np.float32]]:
     """Composites of a patch by their heading; its first band where its bands allow none."""
     for name, role in store.roles.items():
         if shown := composites(np.asarray(store.array(name)[row]), role):

@@ -1,7 +1,5 @@
 """The evaluation of one model on its task's test split: what it holds, and how the findings of a family become one."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -112,7 +110,7 @@ class Evaluation(Report):
         remark = "" if baseline is None else f"trivial baseline {format_number(baseline)}"
         return Tile(readable(name), format_number(self.metrics[name]), remark)
 
-    def _metrics_table(self) -> pd.DataFrame:
+    def _metrics_table(self) -> "pd.DataFrame":
         """One row a metric, one column for the split or baseline that the prefix of its name tells."""
         import pandas as pd
 
@@ -136,7 +134,7 @@ class Findings:
     stated_rules: Mapping[str, str]
     """Which rules' metrics go among the evaluation's: one of
     :data:`TRIVIAL_RULES` -> name of the rule."""
-    tables: Mapping[str, pd.DataFrame]  # tables by name, besides those of baselines and splits
+    tables: "Mapping[str, pd.DataFrame]"  # tables by name, besides those of baselines and splits
     figures: Mapping[str, bytes | None]
     """Figures by name, besides the learning curves; None for what the data do not allow."""
     captions: Mapping[str, str]  # one sentence for each figure or table
@@ -150,20 +148,20 @@ class Findings:
 class EvaluationRun:
     """One evaluation: the model ready to predict, and the patches that it is judged on."""
 
-    predictor: Predictor
+    predictor: "Predictor"
     model_version: str
-    store: PatchStore
-    splits: Splits
-    references: Mapping[str, ModelBundle] = field(default_factory=dict)
+    store: "PatchStore"
+    splits: "Splits"
+    references: "Mapping[str, ModelBundle]" = field(default_factory=dict)
     """Models of other tasks to compare with, by the name of their task."""
     progress: bool = True
 
     @property
-    def card(self) -> ModelCard:
+    def card(self) -> "ModelCard":
         """The card of the model."""
         return self.predictor.card
 
-    def test_rows(self, *, needs_masks: bool) -> npt.NDArray[np.int64]:
+    def test_rows(self, *, needs_masks: bool) -> "npt.NDArray[np.int64]":
         """The rows of the test split.
 
         Raises:
@@ -226,7 +224,7 @@ def with_changed_settings(evaluation: Evaluation, recipe: Mapping[str, Any], dec
     return replace(evaluation, sections={"Changed settings": changed, **evaluation.sections})
 
 
-def interval_note(per_scene: pd.DataFrame, metric: str) -> list[str]:
+def interval_note(per_scene: "pd.DataFrame", metric: str) -> list[str]:
     """A sentence on the confidence interval of a metric over scenes; none for fewer than two scenes."""
     interval = metric_interval(per_scene, metric)
     if interval is None:
@@ -238,7 +236,7 @@ def interval_note(per_scene: pd.DataFrame, metric: str) -> list[str]:
     ]
 
 
-def inherited_notes(store: PatchStore, card: ModelCard) -> tuple[str, ...]:
+def inherited_notes(store: "PatchStore", card: "ModelCard") -> tuple[str, ...]:
     """Notes that a report takes over: those of the patches, and that a time limit ended the training if it did."""
     if card.training.stopped_by != "time limit":
         return tuple(store.manifest.notes)
@@ -247,7 +245,7 @@ def inherited_notes(store: PatchStore, card: ModelCard) -> tuple[str, ...]:
 
 
 def report_sections(
-    store: PatchStore, card: ModelCard, *, model: Mapping[str, str] | None = None, **sections: Mapping[str, str]
+    store: "PatchStore", card: "ModelCard", *, model: Mapping[str, str] | None = None, **sections: Mapping[str, str]
 ) -> dict[str, Mapping[str, str]]:
     """Labelled values that say what was evaluated, by their headings: data, model, training; for every task."""
     manifest, preprocessing, record = store.manifest, card.preprocessing, card.training
@@ -293,7 +291,7 @@ def report_sections(
     }
 
 
-def _splits_table(store: PatchStore, splits: Splits) -> pd.DataFrame:
+def _splits_table(store: "PatchStore", splits: "Splits") -> "pd.DataFrame":
     """One row a split: ``split``, ``patches``, ``groups``, ``valid_percentage``; with masks ``cloud_percentage``."""
     import pandas as pd
 

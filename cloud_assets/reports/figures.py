@@ -4,8 +4,6 @@ One set of colours and one font size. The hues follow Okabe and Ito's palette (h
 for colour-blind readers; neighbours also differ in lightness, so the maps survive a grey printer.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -76,7 +74,7 @@ def figure_style() -> Iterator[None]:
 
 
 @contextmanager
-def drawing(width: float, height: float, *grid: int, sharex: bool = False) -> Iterator[tuple[Figure, Any]]:
+def drawing(width: float, height: float, *grid: int, sharex: bool = False) -> "Iterator[tuple[Figure, Any]]":
     """A figure in the project's look, of so many inches, and its axes as of ``Figure.subplots``."""
     from matplotlib.figure import Figure
 
@@ -85,7 +83,7 @@ def drawing(width: float, height: float, *grid: int, sharex: bool = False) -> It
         yield figure, figure.subplots(*grid, sharex=sharex)
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: "Figure") -> bytes:
     """A figure as PNG image. Call it inside the :func:`drawing` block that made the figure."""
     buffer = io.BytesIO()
     # No time stamp and no version: equal figures are equal files.
@@ -93,7 +91,7 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def composite(dn: npt.NDArray[Any], role: Role, bands: tuple[str, str, str]) -> Picture | None:
+def composite(dn: npt.NDArray[Any], role: "Role", bands: tuple[str, str, str]) -> Picture | None:
     """A colour picture of a patch.
 
     The three bands share one stretch, so that grey stays grey; it never spans less than a reflectance of 0.1, so that
@@ -122,13 +120,13 @@ def composite(dn: npt.NDArray[Any], role: Role, bands: tuple[str, str, str]) -> 
     return np.moveaxis(np.where(valid, stretched, _NODATA_GREY), 0, -1).astype(np.float32)
 
 
-def composites(dn: npt.NDArray[Any], role: Role) -> dict[str, Picture]:
+def composites(dn: npt.NDArray[Any], role: "Role") -> dict[str, Picture]:
     """The colour pictures that a role's bands allow, by their heading; see :func:`composite`."""
     found = {"true colour": composite(dn, role, TRUE_COLOUR), "NIR, red, green": composite(dn, role, FALSE_COLOUR)}
     return {heading: picture for heading, picture in found.items() if picture is not None}
 
 
-def visible_bands(role: Role) -> tuple[str, ...]:
+def visible_bands(role: "Role") -> tuple[str, ...]:
     """Red, green and blue; all bands of a role that does not hold these."""
     held = {INSTRUMENTS[role.instrument].find(band).common_name for band in role.bands}
     return TRUE_COLOUR if held.issuperset(TRUE_COLOUR) else tuple(role.bands)
@@ -144,7 +142,7 @@ def painted(codes: npt.NDArray[np.uint8], names: Mapping[int, str], colours: Map
     return palette[codes]
 
 
-def without_ticks(axes: Axes, *, framed: bool = False) -> None:
+def without_ticks(axes: "Axes", *, framed: bool = False) -> None:
     """Makes axes the place of a picture, with a thin frame where the picture may be white."""
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
@@ -152,7 +150,7 @@ def without_ticks(axes: Axes, *, framed: bool = False) -> None:
         spine.set(visible=True, color=BASELINE_COLOUR, linewidth=0.8)
 
 
-def ranking_bars(table: pd.DataFrame, metric: str, better: str, minimum: float | None = None) -> bytes:
+def ranking_bars(table: "pd.DataFrame", metric: str, better: str, minimum: float | None = None) -> bytes:
     """Bars of the gate's metric, ``better`` "higher" or "lower", variants above baselines, its minimum as a line.
 
     ``table`` has the columns ``name``, ``kind`` ("variant" or "baseline") and the gate's metric.
@@ -177,7 +175,7 @@ def ranking_bars(table: pd.DataFrame, metric: str, better: str, minimum: float |
         return png(figure)
 
 
-def scene_bars(per_scene: pd.DataFrame) -> bytes | None:
+def scene_bars(per_scene: "pd.DataFrame") -> bytes | None:
     """Bars of the IoU of the 30 worst scenes; None if no scene has one.
 
     ``per_scene`` has the columns ``group``, ``iou`` and ``cloud_truth_percentage``, worst first.

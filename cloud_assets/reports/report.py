@@ -3,8 +3,6 @@
 A report is saved as fields in one JSON file, tables as Parquet, figures as PNG, and the page.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
@@ -203,7 +201,7 @@ def read_captions(package: str, report: str = "", **values: str) -> dict[str, st
 
     ``values`` fill its braces.
     """
-    content = yaml.safe_load(files(package).joinpath("captions.yaml").read_text(encoding="utf-8"))
+    content = yaml.load(files(package).joinpath("captions.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
     return {name: said.format(**values) for name, said in (content[report] if report else content).items()}
 
 
@@ -216,7 +214,7 @@ def job_commands(task: str) -> list[str]:
 
 
 @cache
-def _template() -> jinja2.Template:
+def _template() -> "jinja2.Template":
     import jinja2
 
     source = files("cloud_assets.reports").joinpath("report.html.jinja").read_text(encoding="utf-8")

@@ -4,8 +4,6 @@ Intervals, also of differences of two models, resample scenes or pictures: neigh
 scenes hardly do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -57,7 +55,7 @@ def ratios(counts: npt.NDArray[np.integer]) -> dict[str, npt.NDArray[np.float64]
         }
 
 
-def scene_table(groups: Sequence[str], counts: Counts) -> pd.DataFrame:
+def scene_table(groups: Sequence[str], counts: Counts) -> "pd.DataFrame":
     """Adds up the counts (N, 4) of N patches by their groups (scenes, regions).
 
     Returns:
@@ -113,14 +111,14 @@ class Interval:
     @classmethod
     def of(
         cls, estimate: float, drawn: npt.NDArray[np.float64], confidence: float, groups: int, unit: str = "scenes"
-    ) -> Interval:
+    ) -> "Interval":
         """The percentiles of the drawn values; those that are no number are left out."""
         tail = 100 * (1 - confidence) / 2
         low, high = np.nanpercentile(drawn, [tail, 100 - tail])
         return cls(estimate, float(low), float(high), confidence, groups, unit)
 
 
-def metric_interval(per_scene: pd.DataFrame, metric: str, confidence: float = 0.95, seed: int = 0) -> Interval | None:
+def metric_interval(per_scene: "pd.DataFrame", metric: str, confidence: float = 0.95, seed: int = 0) -> Interval | None:
     """Confidence interval of a metric over the scenes of an evaluation's ``per_scene`` table; None for fewer than two.
 
     With confusion counts the metric is that of all resampled scenes' pixels together, else the mean of the table's
@@ -130,7 +128,7 @@ def metric_interval(per_scene: pd.DataFrame, metric: str, confidence: float = 0.
 
 
 def paired_difference(
-    candidate: pd.DataFrame, champion: pd.DataFrame, metric: str, confidence: float = 0.95
+    candidate: "pd.DataFrame", champion: "pd.DataFrame", metric: str, confidence: float = 0.95
 ) -> Interval | None:
     """Confidence interval of candidate minus champion by their ``per_scene`` tables; None for fewer than two scenes.
 
@@ -149,7 +147,7 @@ def paired_difference(
     return _interval(lambda rows: first(rows) - second(rows), len(candidate), confidence)
 
 
-def _pooled(per_scene: pd.DataFrame, metric: str) -> Statistic:
+def _pooled(per_scene: "pd.DataFrame", metric: str) -> Statistic:
     """The metric (…) of any selections (…, scenes) of the scenes in the order of their names."""
     table = per_scene.sort_values("group", ignore_index=True)
     if set(COUNT_COLUMNS) <= set(table.columns) and metric in ratios(np.zeros(4, np.int64)):
@@ -179,7 +177,7 @@ def _interval(statistic: Statistic, scenes: int, confidence: float, seed: int = 
     return Interval.of(float(statistic(np.arange(scenes))), np.concatenate(drawn), confidence, scenes)
 
 
-def auroc_difference(first: pd.DataFrame, second: pd.DataFrame, confidence: float) -> Interval | None:
+def auroc_difference(first: "pd.DataFrame", second: "pd.DataFrame", confidence: float) -> Interval | None:
     """Normal and anomalous pictures are drawn apart, so that each draw has both."""
     columns = {"patch_id", _TRUTH, _SCORE}
     if not columns <= set(first.columns) & set(second.columns):

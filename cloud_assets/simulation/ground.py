@@ -41,7 +41,9 @@ class Biome:
 
 
 _CONTENT = files(__package__).joinpath("landscapes.yaml").read_text(encoding="utf-8")
-BIOMES: Mapping[str, Biome] = TypeAdapter(dict[str, Biome]).validate_python(yaml.safe_load(_CONTENT)["landscapes"])
+BIOMES: Mapping[str, Biome] = TypeAdapter(dict[str, Biome]).validate_python(
+    yaml.load(_CONTENT, yaml.CSafeLoader)["landscapes"]
+)
 """Landscapes by name."""
 
 VARIED: tuple[str, ...] = tuple(name for name in BIOMES if name not in ("ice sheet", "snowy forest"))

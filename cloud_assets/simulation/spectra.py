@@ -16,7 +16,7 @@ import yaml
 
 from cloud_assets.errors import InvalidRecipe
 
-_ATMOSPHERE = yaml.safe_load(files(__package__).joinpath("atmosphere.yaml").read_text(encoding="utf-8"))
+_ATMOSPHERE = yaml.load(files(__package__).joinpath("atmosphere.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
 COMMON_NAMES: tuple[str, ...] = tuple(_ATMOSPHERE["bands"])
 """The simulated bands, in Sentinel-2's order (B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B10 B11 B12)."""
 WAVELENGTHS_NM: tuple[int, ...] = tuple(_ATMOSPHERE["bands"].values())

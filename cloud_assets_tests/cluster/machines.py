@@ -182,7 +182,12 @@ class Cluster:
 
     def start_worker(self, name: str) -> None:
         """Starts a further node, with one CPU."""
-        self._start_node(name, ["--address", f"127.0.0.1:{self._ray}"], {})
+        self._start_node(name, ["--address", self.ray_address], {})
+
+    @property
+    def ray_address(self) -> str:
+        """Where a driver finds the nodes."""
+        return f"127.0.0.1:{self._ray}"
 
     def _start_node(self, name: str, how: Sequence[str], ports: Mapping[str, int]) -> None:
         further = (

@@ -80,7 +80,7 @@ def test_gates_follow_their_skips() -> None:
     assert not torch.allclose(network(picture), open_gates)
 
 
-@pytest.mark.parametrize(("block", "multiple"), [(2, 64), (4 / 3, 128)])
+@pytest.mark.parametrize(("block", "multiple"), [(2, 64), (4 / 3, 128), (1.3, 128)])
 def test_a_network_on_blocks_is_the_one_on_pixels_of_their_size(block: float, multiple: int) -> None:
     torch.manual_seed(0)
     pixels = EfficientNetUNet(encoder="efficientnet-b0").build(3, 4).eval()
@@ -90,7 +90,7 @@ def test_a_network_on_blocks_is_the_one_on_pixels_of_their_size(block: float, mu
     blocks.load_state_dict(pixels.state_dict())
     resized = partial(torch.nn.functional.interpolate, mode="bilinear")
     coarse = resized(torch.rand(2, 3, 24, 24), size=96)
-    fine = resized(coarse, scale_factor=block)
+    fine = resized(coarse, scale_factor=specification.block)
     with torch.inference_mode():
         answer, expected = blocks(fine), pixels(coarse)
     assert answer.shape == (2, 4, *fine.shape[2:])

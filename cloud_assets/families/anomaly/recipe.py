@@ -40,12 +40,8 @@ AUTHORS_OPTIMISATION = Optimisation(
     max_epochs=100,
     batch_size=16,
     optimiser="radam",
-    learning_rate=1e-3,
     weight_decay=0,
-    scheduler="plateau",
     plateau_factor=0.4,
-    plateau_patience=2,
-    patience=5,
 )
 """Rectified Adam (Liu et al. 2020, arXiv:1908.03265), a rate lowered on a plateau, early stopping."""
 
@@ -54,9 +50,6 @@ CLOUDING_AUGMENTATION = Augmentation(
     shift=0.05,
     zoom=0.2,
     brightness=0.25,
-    contrast=0.2,
-    colour=0.2,
-    band_gain=0.05,
     gamma=0.1,
     blur=0.2,
     blur_sigma=1.0,

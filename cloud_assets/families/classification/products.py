@@ -1,7 +1,5 @@
 """Cloud coverage of a scene, by cell and as a whole: from its mask and from the classifier."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

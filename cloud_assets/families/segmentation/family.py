@@ -1,7 +1,5 @@
 """Cloud masks as a family of models."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -39,7 +37,12 @@ class SegmentationFamily(Family):
     not_served = frozenset({"class_probability"})
 
     def predict_picture(
-        self, predictor: Predictor, reader: WindowReader, grid: Grid, settings: ProductSettings, share: Parallelism
+        self,
+        predictor: "Predictor",
+        reader: "WindowReader",
+        grid: "Grid",
+        settings: "ProductSettings",
+        share: "Parallelism",
     ) -> dict[str, npt.NDArray[Any]]:
         """``mask`` (H, W) and ``cloud_probability`` (H, W), NaN for nodata; predicted window by window."""
         mask = np.empty((grid.height, grid.width), np.uint8)
@@ -50,7 +53,7 @@ class SegmentationFamily(Family):
             probability[block.window.slices] = block.cloud_probability
         return {"mask": segments.outlined(mask, segments.outline_radius()), "cloud_probability": probability}
 
-    def at_operating_point(self, bundle: ModelBundle, point: str) -> ModelBundle:
+    def at_operating_point(self, bundle: "ModelBundle", point: str) -> "ModelBundle":
         """The model with the threshold and the outline that its card names for a purpose."""
         card, section = bundle.card, SegmentationSection.of(bundle.card)
         offered = section.operating_points or {}
@@ -77,7 +80,7 @@ class SegmentationFamily(Family):
         cloudy = np.isin(mask[valid], (THICK_CLOUD, THIN_CLOUD))
         return rounded(cloud_fraction=float(cloudy.mean()), confidence=float(np.abs(2 * probability - 1).mean()))
 
-    def labelled_rows(self, store: PatchStore) -> npt.NDArray[np.int64]:
+    def labelled_rows(self, store: "PatchStore") -> npt.NDArray[np.int64]:
         """Rows with a labelled pixel."""
         return np.flatnonzero(store.index["cloud_percentage"].notna())
 

@@ -1,7 +1,5 @@
 """Class mask, cloud probability and usable pixels of a scene."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +42,7 @@ class SegmentedBlock:
 
 
 def segment(
-    reader: WindowReader, grid: Grid, predictor: SegmentationPredictor, settings: ProductSettings, share: Parallelism
+    reader: WindowReader, grid: Grid, predictor: "SegmentationPredictor", settings: ProductSettings, share: Parallelism
 ) -> Iterator[SegmentedBlock]:
     """Segments a scene, on disk or in memory: windows go through the network, are blended, and only then decided.
 

@@ -7,8 +7,6 @@ precision, recall, specificity, Jaccard index and accuracy over ALL pixels of a 
 over the scenes.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -44,7 +42,7 @@ class Cloud38StitchedScenes(BaseModel, frozen=True, extra="forbid"):
     threshold: float = Field(12 / 255, ge=0, lt=1, description="Cloud where the probability is larger.")
     patch_size: int = Field(384, ge=1, description="Edge of the data set's patches in pixels.")
 
-    def scenes_of(self, store: PatchStore, indices: npt.NDArray[np.int64]) -> StitchedScenes | None:
+    def scenes_of(self, store: "PatchStore", indices: npt.NDArray[np.int64]) -> "StitchedScenes | None":
         """A collector of predictions for whole scenes; None if no row of the test split belongs to one with a truth."""
         places: dict[int, Place] = {}
         truths: dict[str, Path] = {}
@@ -108,7 +106,7 @@ class StitchedScenes:
             if not self._waiting[place.scene]:
                 self._finish(place.scene)
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         """One row a scene, worst Jaccard index first: metrics, counts, and how many of its patches were not there."""
         import pandas as pd
 

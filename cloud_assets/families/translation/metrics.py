@@ -1,7 +1,5 @@
 """Metrics of predicted reflectance, gathered patch by patch; pixels without data in either picture take no part."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

@@ -5,8 +5,6 @@ clear pixels for the colour match, the second fills. A second raster says of eac
 filled pixel goes unmarked.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
