@@ -62,8 +62,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
-    data: Annotated[Path, AfterValidator(_folder)] | None = Field(
-        None, description="Folder of the raw data sets. Unset: the embedded sample."
+    data: str | None = Field(
+        None, description="Folder of the raw data sets, or its address in an object store. Unset: the embedded sample."
     )
     home: str = Field("data", description="Where results go: a folder or the address of an object store.")
     work: Annotated[Path, AfterValidator(_folder)] | None = Field(

@@ -7,7 +7,7 @@ instrument's profile and the project's cloud codes, so that all that comes after
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -145,7 +145,12 @@ class LabelledScenes(Dataset):
         An image and its mask share their name but for words such as "mask"; where several files of one name lie in
         sub-folders, they share these as well. STAC items with labels name both.
         """
-        if stated := list(_stac_pairs(folder)):
+        stated = [
+            Pair(path.stem if place == 0 else f"{path.stem}_{place}", scene, Path(labels))
+            for path in sorted(path for pattern in ("*.json", "*.geojson") for path in folder.rglob(pattern))
+            for place, (scene, labels) in enumerate(labelled_scenes(path))
+        ]
+        if stated:
             remote = [pair for pair in stated if not pair.mask.is_file()]
             skipped = [Skipped(pair.name, f"has labels at {pair.mask}, which is no local file") for pair in remote]
             return [pair for pair in stated if pair not in remote], skipped, [f"{len(stated)} STAC items with labels"]
@@ -244,13 +249,6 @@ class LabelledScenes(Dataset):
             content_hash=combined_digest([file_digest(str(image)), file_digest(str(truth))]),
         )
         return scene, source.grid
-
-
-def _stac_pairs(folder: Path) -> Iterator[Pair]:
-    """What STAC items with labels in a folder, or in folders of it, say."""
-    for path in sorted(path for pattern in ("*.json", "*.geojson") for path in folder.rglob(pattern)):
-        for place, (scene, labels) in enumerate(labelled_scenes(path)):
-            yield Pair(path.stem if place == 0 else f"{path.stem}_{place}", scene, Path(labels))
 
 
 def read_mask(

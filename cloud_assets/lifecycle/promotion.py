@@ -276,7 +276,16 @@ def promote(
         f"{task.title}. Learnt from {task.dataset.title}. The version with the alias `{CHAMPION}` is in use; "
         f"`{CHALLENGER}` is the best of the last run. What decides is {task.gate.metric} on the test split."
     )
-    challenger = tracker.register(run_id, bundle, _version_tags(task, evaluation), about)
+    recipe = json.dumps(dict(evaluation.recipe), sort_keys=True)
+    names = (task.gate.metric, *task.gate.trivial_values(evaluation.metrics))
+    described = {
+        "patches_version": evaluation.patches_version,
+        "splits_version": evaluation.splits_version,
+        "evaluation_recipe": hashlib.blake2b(recipe.encode(), digest_size=8).hexdigest(),
+        "is_synthetic": str(evaluation.is_synthetic).lower(),
+        **{_METRIC_TAG + name: repr(evaluation.metrics[name]) for name in names if name in evaluation.metrics},
+    }
+    challenger = tracker.register(run_id, bundle, described, about)
     with tracker.deciding(task.name):
         tracker.set_alias(task.name, CHALLENGER, challenger.version)
         # What a person decided while this process waited for its turn counts.
@@ -345,18 +354,6 @@ def make_champion(tracker: "Tracker", version: "RegisteredVersion", expected: "R
     tracker.set_alias(version.task, CHAMPION, version.version)
     tracker.tag_version(version, {SINCE: datetime.now(UTC).isoformat()})
     return True
-
-
-def _version_tags(task: Task, evaluation: Evaluation) -> dict[str, str]:
-    recipe = json.dumps(dict(evaluation.recipe), sort_keys=True)
-    names = (task.gate.metric, *task.gate.trivial_values(evaluation.metrics))
-    return {
-        "patches_version": evaluation.patches_version,
-        "splits_version": evaluation.splits_version,
-        "evaluation_recipe": hashlib.blake2b(recipe.encode(), digest_size=8).hexdigest(),
-        "is_synthetic": str(evaluation.is_synthetic).lower(),
-        **{_METRIC_TAG + name: repr(evaluation.metrics[name]) for name in names if name in evaluation.metrics},
-    }
 
 
 def approve(tracker: "Tracker", task: str, version: int | None = None) -> "RegisteredVersion":

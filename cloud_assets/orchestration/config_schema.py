@@ -125,7 +125,11 @@ def _config_type(annotation: Any) -> Any:
     if origin is Annotated:
         return _config_type(arguments[0])
     if origin is Literal:
-        return _enumeration(arguments)
+        if not all(isinstance(value, str) for value in arguments):
+            return dg.Any
+        # Dagster requires one name for each set of values, and the same set may stand in several models.
+        digest = hashlib.blake2b("\n".join(arguments).encode(), digest_size=4).hexdigest()
+        return dg.Enum(f"one_of_{digest}", [dg.EnumValue(value) for value in arguments])
     if origin in (Union, types.UnionType):
         present = [argument for argument in arguments if argument is not types.NoneType]
         inner = _config_type(present[0]) if len(present) == 1 else dg.Any
@@ -139,11 +143,3 @@ def _config_type(annotation: Any) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return dict
     return dg.Any
-
-
-def _enumeration(values: tuple[Any, ...]) -> Any:
-    if not all(isinstance(value, str) for value in values):
-        return dg.Any
-    # Dagster requires one name for each set of values, and the same set may stand in several models.
-    digest = hashlib.blake2b("\n".join(values).encode(), digest_size=4).hexdigest()
-    return dg.Enum(f"one_of_{digest}", [dg.EnumValue(value) for value in values])

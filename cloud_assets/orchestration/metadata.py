@@ -41,7 +41,12 @@ def measured() -> Iterator[Metadata]:
     cost: Metadata = {}
     yield cost
     cost["seconds"] = round(time.monotonic() - started, 2)
-    cost["peak_memory_mb"] = round(_peak_memory(), 1)
+    if _CLEAR_REFS.exists():
+        line = next(line for line in _STATUS.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
+        peak = int(line.split()[1]) / 1000
+    else:  # of the process so far
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1000)
+    cost["peak_memory_mb"] = round(peak, 1)
 
 
 def scenes_metadata(catalog: SceneCatalog, folder: Path) -> Metadata:
@@ -160,20 +165,15 @@ def figure(png: bytes, caption: str) -> dg.MarkdownMetadataValue:
     """A picture that the UI shows inline, made smaller until it is at most :data:`FIGURE_BYTES`."""
     kind, data = "png", png
     if len(png) > FIGURE_BYTES:
-        kind, data = "jpeg", _smaller(png)
+        from PIL import Image
+
+        kind, picture = "jpeg", Image.open(io.BytesIO(png)).convert("RGB")
+        while len(data) > FIGURE_BYTES:
+            stream = io.BytesIO()
+            picture.save(stream, "JPEG", quality=82, optimize=True)
+            data = stream.getvalue()
+            picture = picture.resize((max(1, picture.width * 4 // 5), max(1, picture.height * 4 // 5)))
     return dg.MetadataValue.md(f"![{caption}](data:image/{kind};base64,{base64.b64encode(data).decode('ascii')})")
-
-
-def _smaller(png: bytes) -> bytes:
-    from PIL import Image
-
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    while True:
-        stream = io.BytesIO()
-        picture.save(stream, "JPEG", quality=82, optimize=True)
-        if stream.tell() <= FIGURE_BYTES:
-            return stream.getvalue()
-        picture = picture.resize((max(1, picture.width * 4 // 5), max(1, picture.height * 4 // 5)))
 
 
 def figures(figures: Mapping[str, bytes], captions: Mapping[str, str]) -> Metadata:
@@ -187,12 +187,3 @@ def table(frame: "pd.DataFrame") -> dg.TableMetadataValue:
     return dg.MetadataValue.table(
         [dg.TableRecord({str(k): v for k, v in row.items()}) for row in rounded.to_dict("records")]
     )
-
-
-def _peak_memory() -> float:
-    """Peak resident memory of this process in megabytes, since :func:`measured` began where the kernel tells."""
-    if _CLEAR_REFS.exists():
-        line = next(line for line in _STATUS.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1000
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1000

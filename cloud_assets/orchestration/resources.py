@@ -18,6 +18,7 @@ from filelock import FileLock
 from pydantic import Field
 
 from cloud_assets.datasets.dataset import Dataset
+from cloud_assets.datasets.rasters import combined_digest
 from cloud_assets.datasets.samples import SYNTHETIC_MARKER
 from cloud_assets.errors import CloudAssetsError, DataNotFound, InvalidData, InvalidRecipe, SourceUnreachable
 from cloud_assets.imagery.writing import storage_errors
@@ -36,6 +37,7 @@ Source = Literal["auto", "sample"]
 POINTER_FILE = "current.json"
 """In an object store, which has no rename: names the complete version, its files and their sizes; written last."""
 
+_TELLING = {"size", "ETag", "etag", "LastModified", "mtime", "updated", "created"}  # what stores say of a version
 _TIME = "%Y%m%dT%H%M%S"
 _KEPT = timedelta(days=7)  # uploads, downloads and runs that take longer do not count
 
@@ -44,7 +46,7 @@ class Folders(dg.ConfigurableResource["Folders"]):
     """Where raw data come from and where results go. Empty values follow the environment at the time of the run."""
 
     data: str = Field(
-        default="", description="Folder of the raw data sets. Empty: CLOUD_ASSETS_DATA, else the embedded sample."
+        default="", description="Folder or address of the raw data. Empty: CLOUD_ASSETS_DATA, else the embedded sample."
     )
     home: str = Field(
         default="", description="Where results go: a folder or an object store. Empty: CLOUD_ASSETS_HOME, else data."
@@ -118,12 +120,18 @@ class Folders(dg.ConfigurableResource["Folders"]):
         return workspace_of(self.training, card.task, card.variant, card.training.fingerprint)
 
     @property
-    def _given_data(self) -> Path | None:
-        return Path(self.data).expanduser().absolute() if self.data else settings().data
+    def _given_data(self) -> "UPath | None":
+        from upath import UPath
+
+        if not (given := self.data or settings().data):
+            return None
+        return UPath(given).expanduser().absolute() if is_local(UPath(given)) else UPath(given)
 
     def present_data(self, dataset: Dataset) -> Path:
         """The data set's own folder that the next run would read; it may not be there yet."""
-        return dataset.place or (self._given_data or self.working / "sample") / dataset.folder
+        given = self._given_data
+        root = self.working / "sample" if given is None or not is_local(given) else Path(given.path)
+        return dataset.place or root / dataset.folder
 
     def raw_data(self, dataset: Dataset, source: Source, sample_scale: float) -> Path:
         """The folder that holds the data set's own; makes the embedded sample if need be, or if asked to.
@@ -132,8 +140,8 @@ class Folders(dg.ConfigurableResource["Folders"]):
         """
         if dataset.place is not None:
             return dataset.place
-        if self._given_data and source == "auto":
-            return self._given_data
+        if (given := self._given_data) is not None and source == "auto":
+            return Path(given.path) if is_local(given) else _copied(given / dataset.folder, self.working / ".downloads")
         root = self.working / ("sample" if sample_scale == 1 else f"sample-{sample_scale:g}")
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{dataset.folder}.lock"):
@@ -271,7 +279,7 @@ def is_local(path: "UPath") -> bool:
 
 
 @contextlib.contextmanager
-def _told(path: "UPath") -> Iterator[None]:
+def _told(path: "UPath", variable: str = "CLOUD_ASSETS_HOME") -> Iterator[None]:
     """Says what to do about an object store that refuses or does not answer."""
     try:
         yield
@@ -279,7 +287,7 @@ def _told(path: "UPath") -> Iterator[None]:
         raise
     except Exception as error:  # each store's client has errors of its own
         raise SourceUnreachable(
-            f"{path}: the object store refuses: {error}. CLOUD_ASSETS_HOME names the bucket, which has to be there, "
+            f"{path}: the object store refuses: {error}. {variable} names the bucket, which has to be there, "
             "AWS_ENDPOINT_URL the server, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY the key. Mend them and run again."
         ) from error
 
@@ -309,6 +317,24 @@ def _fetch(path: "UPath", folder: Path, files: Mapping[str, int] | None) -> None
                 f"{path / name} is gone or has not the {size} bytes that were published. Something else has changed "
                 "the object store. Materialise the asset again."
             )
+
+
+def _copied(source: "UPath", cache: Path) -> Path:
+    """A local copy of a folder in an object store, made anew when anything in the folder has changed; what holds it."""
+    with _told(source, "CLOUD_ASSETS_DATA"), storage_errors(cache):
+        source.fs.invalidate_cache()
+        found = source.fs.find(source.path, detail=True)
+        if not found or any(".." in Path(name).parts for name in found):
+            raise DataNotFound(f"{source} holds no file, or names that lead out of it. Mend it, or CLOUD_ASSETS_DATA.")
+        states = [f"{name} {sorted((key, str(of[key])) for key in _TELLING & of.keys())}" for name, of in found.items()]
+        target = cache / combined_digest([str(source), *sorted(states)])
+        with FileLock(f"{target}.lock"):
+            if not target.is_dir():
+                _clear(cache)
+                with atomic_directory(target) as temporary:
+                    source.fs.get(source.path, str(temporary / source.name), recursive=True)
+            os.utime(target)  # so that nobody clears it away
+    return target
 
 
 def _publish(folder: Path, path: "UPath") -> None:

@@ -1,6 +1,6 @@
 """The assets of scenes: the inbox, and the products of each scene."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,11 @@ def _scene_products() -> dg.AssetsDefinition:
                     {RAW_SCENES: key, **dict.fromkeys(champion_keys)},
                 ),
             )
-        yield from _check_results(findings)
+        for check in dict.fromkeys(one.check for several in findings.values() for one in several):
+            found = {scene: one for scene, several in findings.items() for one in several if one.check == check}
+            wrong = [f"{scene}: {one.said}" for scene, one in found.items() if not one.passed]
+            by_scene = counts_table({scene: one.said for scene, one in found.items()}, "scene", "found")
+            yield result(check, not wrong, "; ".join(wrong) or f"{len(found)} scenes", {"scenes": by_scene})
         if failed:
             lines = "\n".join(f"  {scene}: {reason}" for scene, reason in failed.items())
             raise InvalidScene(
@@ -180,12 +184,3 @@ def _metadata(products: SceneProducts, champions: RegisteredChampions, findings:
         ),
         "scene": dg.MetadataValue.path(products.source),
     }
-
-
-def _check_results(findings: Mapping[str, Sequence[Finding]]) -> Iterator[dg.AssetCheckResult]:
-    """One result of each check for all scenes of a run."""
-    for check in dict.fromkeys(one.check for several in findings.values() for one in several):
-        found = {scene: one for scene, several in findings.items() for one in several if one.check == check}
-        failed = [f"{scene}: {one.said}" for scene, one in found.items() if not one.passed]
-        said = counts_table({scene: one.said for scene, one in found.items()}, "scene", "found")
-        yield result(check, not failed, "; ".join(failed) or f"{len(found)} scenes", {"scenes": said})

@@ -29,7 +29,6 @@ from cloud_assets.orchestration.asset_parts import (
 )
 from cloud_assets.orchestration.config_schema import from_config, option
 from cloud_assets.orchestration.metadata import (
-    Metadata,
     bullets,
     evaluation_metadata,
     figures,
@@ -275,7 +274,17 @@ def study_asset(task: Task) -> dg.AssetsDefinition:
         said = f"{study.counted} trials: {dict(study.counts)}"
         context.log.info(said)
         report = dg.MetadataValue.path(folders.report(task.name, STUDY))
-        metadata = {**_study_metadata(study), "report": report, **cost}
+        metadata = {
+            "study": study.name or "none",
+            "variant": study.variant,
+            **{f"trials_{state}": count for state, count in study.counts.items()},
+            **bullets(notes=study.notes),
+            **{name: table(content) for name, content in study.tables.items()},
+            **({} if study.best_value is None else {f"best_{study.recipe.metric}": float(study.best_value)}),
+            **figures(study.figures, study.captions),
+            "report": report,
+            **cost,
+        }
         if recipe.trials:
             workspace = study_workspace(folders.training, task.name, study.name)
             storage = "<the storage URL>" if recipe.storage else storage_url(recipe, workspace)
@@ -285,17 +294,3 @@ def study_asset(task: Task) -> dg.AssetsDefinition:
         yield made(study, study.data_version, metadata, [found])
 
     return hyperparameter_study
-
-
-def _study_metadata(study: HyperparameterStudy) -> Metadata:
-    """A study: what it recommends, how the trials ended, its figures."""
-    best = {} if study.best_value is None else {f"best_{study.recipe.metric}": float(study.best_value)}
-    return {
-        "study": study.name or "none",
-        "variant": study.variant,
-        **{f"trials_{state}": count for state, count in study.counts.items()},
-        **bullets(notes=study.notes),
-        **{name: table(content) for name, content in study.tables.items()},
-        **best,
-        **figures(study.figures, study.captions),
-    }

@@ -73,7 +73,11 @@ def cut_patches(
         first = next(scenes, None)
         if first is None:
             raise NoUsablePatches(f"{catalog.dataset} has no readable scene: look at what was skipped: {skipped[:5]}.")
-        roles = _roles(first, recipe)
+        roles = {}
+        for role, bands in recipe.role_bands.items():
+            image = first.images[role]
+            size = image.shape[1:] if recipe.size is None else (recipe.size, recipe.size)
+            roles[role] = role_of(_instrument(first.scene, bands).name, bands, image.dtype, (len(bands), *size))
         with PatchStoreWriter(directory, recipe, roles, has_masks, origin) as writer:
             for read in chain((first,), scenes):
                 _check_alike(read, roles, recipe)
@@ -152,15 +156,6 @@ def _instrument(scene: Scene, bands: Sequence[str]) -> Instrument:
             "their digital numbers differ in meaning, so give each instrument a role of its own in the patch recipe."
         )
     return INSTRUMENTS[instruments.pop()]
-
-
-def _roles(read: _ReadScene, recipe: PatchRecipe) -> dict[str, Role]:
-    roles = {}
-    for role, bands in recipe.role_bands.items():
-        image = read.images[role]
-        size = image.shape[1:] if recipe.size is None else (recipe.size, recipe.size)
-        roles[role] = role_of(_instrument(read.scene, bands).name, bands, image.dtype, (len(bands), *size))
-    return roles
 
 
 def _check_alike(read: _ReadScene, roles: Mapping[str, Role], recipe: PatchRecipe) -> None:

@@ -205,7 +205,11 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> 
     """Losses and validation metrics by epoch; None without a history."""
     names = list(dict.fromkeys(name for row in history for name in row))
     losses = [name for name in names if "loss" in name]
-    metrics = [name for name in names if name not in losses and _is_share(name, history)]
+    # Metrics in [0, 1]; rates, durations and counts are none.
+    others = ("loss", "rate", "lr", "epoch", "step", "second", "time")
+    metrics = [name for name in names if not any(word in name for word in others)]
+    values = {name: [row[name] for row in history if name in row and np.isfinite(row[name])] for name in metrics}
+    metrics = [name for name in metrics if all(0 <= value <= 1 for value in values[name])]
     return curves_by_epoch(history, best_epoch, {"loss": losses, "metric": metrics})
 
 
@@ -230,13 +234,6 @@ def curves_by_epoch(
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
         return png(figure)
-
-
-def _is_share(name: str, history: Sequence[Mapping[str, float]]) -> bool:
-    """Whether a series is a metric in [0, 1] rather than a learning rate, a duration or a count."""
-    if any(word in name for word in ("rate", "lr", "epoch", "step", "second", "time")):
-        return False
-    return all(0 <= row[name] <= 1 for row in history if name in row and np.isfinite(row[name]))
 
 
 def precision_recall_figure(

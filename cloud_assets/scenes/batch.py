@@ -89,16 +89,14 @@ class SceneBatch:
         Those that a process has died in come last, so that they take no others with them.
         """
         names: dict[str, Path | str] = {}
-        scenes = zip(self._scenes, self._radar, strict=True)
-        for (named, path, source), radar in sorted(scenes, key=lambda one: self._deaths(one[0][2])):
+        died = [0 if isinstance(one, Exception) else deaths(self.out_dir / one.name) for _, _, one in self._scenes]
+        scenes = sorted(zip(self._scenes, self._radar, died, strict=True), key=lambda one: one[2])
+        for (named, path, source), radar, _ in scenes:
             done = self._one(path, source, radar, names, progress)
             products, error = (None, done) if isinstance(done, Exception) else (done, None)
             yield SceneOutcome(named, path, products, error)
             if isinstance(error, StorageFull):
                 return
-
-    def _deaths(self, source: SceneSource | Exception) -> int:
-        return 0 if isinstance(source, Exception) else deaths(self.out_dir / source.name)
 
     def _one(
         self,

@@ -80,7 +80,11 @@ def scene_products(
         finished = _finished(directory, plan, chosen)
         if finished is not None:
             return finished
-        _remove_left_over(directory)
+        # What a killed process left; nobody else is at work on this scene, since its lock is ours.
+        left_over = re.compile(rf"\.{re.escape(directory.name)}-[a-z0-9_]{{8}}")
+        for path in directory.parent.glob(".*"):
+            if left_over.fullmatch(path.name) and path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
         with _deaths_counted(directory):
             return _produce(plan, models, directory, chosen, progress or (lambda _: None))
 
@@ -128,14 +132,6 @@ def _finished(directory: Path, plan: ScenePlan, options: SceneOptions) -> SceneP
             "folder, rename one of the scenes, or replace the products (--overwrite)."
         )
     return found if found.fingerprint == plan.fingerprint and not options.overwrite else None
-
-
-def _remove_left_over(directory: Path) -> None:
-    """Removes what a killed process left; nobody else is at work on this scene, since its lock is ours."""
-    pattern = re.compile(rf"\.{re.escape(directory.name)}-[a-z0-9_]{{8}}")
-    for path in directory.parent.glob(".*"):
-        if pattern.fullmatch(path.name) and path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _produce(

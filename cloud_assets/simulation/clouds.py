@@ -371,11 +371,13 @@ def composite_clouds(
     glow_colour = spectra.aerosol(bands) * white
     bumps = clouds.droplets * (clouds.albedo - mean_albedo)
     layers = [(clouds.droplets, clouds.droplets * mean_albedo, bumps, white, *_transmission(clouds, clouds.droplets))]
+    above = opacity(clouds.droplets)
     if clouds.ice is not None:
+        above = 1 - (1 - above) * (1 - opacity(clouds.ice))
         ice_white = light * _colour(bands, 1.0, _VAPOUR_ABOVE_ICE)
         ice = clouds.ice * np.float32(_ICE_ALBEDO)
         layers.append((clouds.ice, ice, np.zeros_like(ice), ice_white, *_transmission(clouds, clouds.ice)))
-    shade = _shade_of_others(clouds, clouds.shade)
+    shade = np.maximum(clouds.shade - above, 0)  # beyond what the cloud right above takes from the ground anyway
     for index, band in enumerate(result):
         veil = np.minimum(band, path[index])
         band -= veil
@@ -403,14 +405,6 @@ def _colour(bands: tuple[str, ...], ice_share: float, vapour_above: float) -> np
     droplets, crystals = spectra.select("water_cloud", bands), spectra.select("ice_cloud", bands)
     mixed = np.float32(1 - ice_share) * droplets + np.float32(ice_share) * crystals
     return np.asarray(mixed * np.exp(-spectra.select("vapour_depth", bands) * np.float32(vapour_above)))
-
-
-def _shade_of_others(clouds: CloudField, shade: np.ndarray) -> np.ndarray:
-    """(H, W) what shadows take from the ground beyond what the cloud right above takes from it anyway."""
-    above = opacity(clouds.droplets)
-    if clouds.ice is not None:
-        above = 1 - (1 - above) * (1 - opacity(clouds.ice))
-    return np.asarray(np.maximum(shade - above, 0))
 
 
 def _transmission(clouds: CloudField, layer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

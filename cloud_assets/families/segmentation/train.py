@@ -120,6 +120,9 @@ def _plan(recipe: Segmentation, run: TrainingRun) -> Plan:
         texture_block=round(getattr(recipe.network, "block", 1)),
         optional=recipe.optional_bands,
     )
+    names = [preprocessing.profile.find(band).common_name for band in preprocessing.bands]
+    if unknown := set(recipe.optional_bands) - set(names):
+        raise InvalidRecipe(f"optional_bands {', '.join(sorted(unknown))}: not among {', '.join(names)}. Correct them.")
     channels = band_positions(run.store.roles[IMAGES], recipe.bands)
     classes = _CLASSES[recipe.classes]
     out_channels = 1 if len(classes) == 2 else len(classes)
@@ -139,7 +142,7 @@ def _plan(recipe: Segmentation, run: TrainingRun) -> Plan:
         training=TrainingBatches(
             composition,
             preprocessing,
-            Augmenter(recipe.augmentation, _optional_channels(recipe, preprocessing)),
+            Augmenter(recipe.augmentation, [names.index(band) for band in recipe.optional_bands]),
             codes,
             crop=recipe.crop,
             seed=recipe.optimisation.seed,
@@ -314,14 +317,6 @@ def _simulated(
         seed=recipe.optimisation.seed + (_VALIDATION_SEED if validation else 0),
     )
     return PatchSource(store, np.arange(len(store)), list(range(len(preprocessing.bands))))
-
-
-def _optional_channels(recipe: Segmentation, preprocessing: Preprocessing) -> list[int]:
-    """Channels of the bands that scenes may lack."""
-    names = [preprocessing.profile.find(band).common_name for band in preprocessing.bands]
-    if unknown := set(recipe.optional_bands) - set(names):
-        raise InvalidRecipe(f"optional_bands {', '.join(sorted(unknown))}: not among {', '.join(names)}. Correct them.")
-    return [names.index(band) for band in recipe.optional_bands]
 
 
 def check_start(recipe: Segmentation, store: PatchStore) -> None:

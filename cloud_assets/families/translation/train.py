@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +92,11 @@ def _plan(recipe: Translation, run: TrainingRun) -> Plan:
         patch_size=recipe.crop or run.store.roles[pairs.roles[0]].shape[1],
         section=section,
         callbacks=[] if monitor is None else [monitor],
-        finish=None if monitor is None else partial(_with_reason, section, monitor),
+        # The monitor's reason for stopping is in the card.
+        finish=None
+        if monitor is None
+        else lambda bundle: bundle.with_card(details=section.model_copy(update={"ended": monitor.reason}).details()),
     )
-
-
-def _with_reason(section: TranslationSection, monitor: "CollapseMonitor", bundle: ModelBundle) -> ModelBundle:
-    """The bundle with the monitor's reason for stopping in its card."""
-    return bundle.with_card(details=section.model_copy(update={"ended": monitor.reason}).details())
 
 
 def _start_at_mean(module: TranslationModule, pairs: Pairs, rows: npt.NDArray[np.int64]) -> None:

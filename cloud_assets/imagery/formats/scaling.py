@@ -72,7 +72,11 @@ def band_scaling(
     if np.issubdtype(np.dtype(raster.dtypes[band.index - 1]), np.floating):
         return _floating(raster, band, profile, nodata)
     if profile.name.startswith("sentinel2") and _states_offset(raster, names):
-        return _with_offset(raster, band, profile, nodata)
+        if _goes_below(raster, band.index, nodata, -SENTINEL2_OFFSET):  # harmonised meanwhile
+            note = "The numbers go below 1000 although the processing baseline is 04.00 or later: read as harmonised."
+            return ScaledBand(band, None, 0.0, nodata, (note,), is_harmonised=True)
+        note = "The processing baseline is 04.00 or later: an offset of -1000 was applied (other: --offset)."
+        return ScaledBand(band, None, SENTINEL2_OFFSET * profile.scale, nodata, (note,))
     return ScaledBand(band, None, None, nodata)
 
 
@@ -126,15 +130,6 @@ def _states_offset(raster: "DatasetReader", names: Sequence[str]) -> bool:
     texts = [f"_N{stated}", *names, tags.get("PRODUCT_URI", ""), tags.get("PRODUCT_ID", "")]
     found = [match for text in texts if (match := re.search(r"_N(\d{2})\.?(\d{2})(?![0-9])", text))]
     return any((int(match[1]), int(match[2])) >= SENTINEL2_OFFSET_SINCE for match in found)
-
-
-def _with_offset(raster: "DatasetReader", band: RasterBand, profile: Instrument, nodata: float | None) -> ScaledBand:
-    """A stack of baseline 04.00 or later: its numbers have the offset, unless they were harmonised meanwhile."""
-    if _goes_below(raster, band.index, nodata, -SENTINEL2_OFFSET):
-        note = "The numbers go below 1000 although the processing baseline is 04.00 or later: read as harmonised."
-        return ScaledBand(band, None, 0.0, nodata, (note,), is_harmonised=True)
-    note = "The processing baseline is 04.00 or later: an offset of -1000 was applied (other: --offset)."
-    return ScaledBand(band, None, SENTINEL2_OFFSET * profile.scale, nodata, (note,))
 
 
 def _goes_below(raster: "DatasetReader", index: int, nodata: float | None, offset: float) -> bool:
