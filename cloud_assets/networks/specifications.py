@@ -88,7 +88,7 @@ class EfficientNetUNet(Specification):
         default=1,
         ge=1,
         le=2,  # beyond it, some pixels would not be looked at
-        description="Side of the pixels that the network works on, in pixels and to the next quarter or third: 2 is a "
+        description="Side of the pixels that the network works on, in pixels, to the nearest quarter or third: 2 is a "
         "quarter of the arithmetic.",
         exclude_if=lambda side: side == 1,  # recipes of before keep the fingerprints of their trainings
     )

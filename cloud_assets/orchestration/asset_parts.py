@@ -17,6 +17,7 @@ from cloud_assets.orchestration.resources import Tracking
 from cloud_assets.reports.evaluation import Evaluation
 from cloud_assets.settings import RESOURCES_TAG, StepResources, settings
 from cloud_assets.tasks.task import Task
+from cloud_assets.worker_processes import WorkerDied
 
 Value = TypeVar("Value")
 
@@ -130,9 +131,10 @@ def only_outages_are_retried() -> Iterator[None]:
     """
     try:
         yield
-    except (SourceUnreachable, TrackingUnavailable):
-        raise
     except CloudAssetsError as error:
+        # A training of which a process was killed, or lost with its node, goes on from its checkpoint.
+        if isinstance(error, SourceUnreachable | TrackingUnavailable) or isinstance(error.__cause__, WorkerDied):
+            raise
         raise dg.Failure(str(error), allow_retries=False) from error
 
 

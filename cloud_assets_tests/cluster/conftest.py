@@ -1,4 +1,4 @@
-"""One cluster for all tests here: ``pytest -m cluster cloud_assets_tests/cluster``, some minutes on two cores."""
+"""One cluster for all tests here: ``pytest -m cluster cloud_assets_tests/cluster``, an hour on two cores."""
 
 import shutil
 from collections.abc import Iterator

@@ -6,15 +6,26 @@ import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
-from cloud_assets.errors import InvalidRecipe, TrackingUnavailable
+from cloud_assets.errors import InvalidRecipe, TrackingUnavailable, TrainingFailed
 from cloud_assets.orchestration.asset_parts import RETRIES, only_outages_are_retried
+from cloud_assets.worker_processes import WorkerDied
 from cloud_assets_tests.orchestration.small_task import Made, definitions, small_task, write_patches
+
+
+def _a_rank_died() -> TrainingFailed:
+    """As :func:`cloud_assets.learning.ranks.train_in_ranks` raises it."""
+    error = TrainingFailed("one of 2 ranks died")
+    error.__cause__ = WorkerDied("killed")
+    return error
 
 
 @pytest.mark.parametrize(
     ("error", "attempts"),
-    [(TrackingUnavailable("away"), 3), (ConnectionResetError("gone"), 3), (InvalidRecipe("impossible"), 1)],
-)
+    [
+        (TrackingUnavailable("away"), 3), (ConnectionResetError("gone"), 3), (InvalidRecipe("impossible"), 1),
+        (TrainingFailed("diverged"), 1), (_a_rank_died(), 3),
+    ],
+)  # fmt: skip
 def test_only_outages_are_worth_another_try(error: Exception, attempts: int) -> None:
     tried = []
 
