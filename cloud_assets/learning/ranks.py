@@ -179,7 +179,7 @@ def _on_ray(
         trainer = TorchTrainer(
             partial(work, partial(_tell, told.put, heard.get)),
             torch_config=TorchConfig("nccl" if needs.num_gpus else "gloo"),
-            scaling_config=ScalingConfig(count, use_gpu=needs.num_gpus > 0, resources_per_worker=share),
+            scaling_config=ScalingConfig(num_workers=count, use_gpu=needs.num_gpus > 0, resources_per_worker=share),
             run_config=RunConfig(storage_path=folder),
         )
         training = thread.submit(trainer.fit)

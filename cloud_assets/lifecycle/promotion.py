@@ -33,7 +33,7 @@ from cloud_assets.patches.splits import Splits
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.comparison import Decision, model_difference, model_interval
 from cloud_assets.reports.evaluation import Evaluation
-from cloud_assets.reports.report import now
+from cloud_assets.reports.report import now, readable
 from cloud_assets.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ def promote(
     tracker.log_evaluation(run_id, evaluation)
     about = (
         f"{task.title}. Learnt from {task.dataset.title}. The version with the alias `{CHAMPION}` is in use; "
-        f"`{CHALLENGER}` is the best of the last run. What decides is {task.gate.metric} on the test split."
+        f"`{CHALLENGER}` is the best of the last run. What decides is {readable(task.gate.metric)} on the test split."
     )
     recipe = json.dumps(dict(evaluation.recipe), sort_keys=True)
     names = (task.gate.metric, *task.gate.trivial_values(evaluation.metrics))

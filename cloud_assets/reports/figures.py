@@ -205,8 +205,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> 
     """Losses and validation metrics by epoch; None without a history."""
     names = list(dict.fromkeys(name for row in history for name in row))
     losses = [name for name in names if "loss" in name]
-    # Metrics in [0, 1]; rates, durations and counts are none.
-    others = ("loss", "rate", "lr", "epoch", "step", "second", "time")
+    others = ("loss", "rate", "lr", "epoch", "step", "second", "time")  # are no metrics, even if below 1
     metrics = [name for name in names if not any(word in name for word in others)]
     values = {name: [row[name] for row in history if name in row and np.isfinite(row[name])] for name in metrics}
     metrics = [name for name in metrics if all(0 <= value <= 1 for value in values[name])]
