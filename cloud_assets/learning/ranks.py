@@ -125,8 +125,8 @@ def train_in_ranks(count: int, train: Callable[..., Any], run: TrainingRun, devi
     if errors and isinstance(errors[0], WorkerDied):  # the cause of others
         raise TrainingFailed(
             f"{run.task}/{run.variant}: one of {count} ranks died, which ended the training: "
-            f"{str(errors[0]).splitlines()[0]} Run it again: it goes on from the last checkpoint, on as many devices as "
-            "the recipe then says."
+            f"{str(errors[0]).splitlines()[0]} Run it again: it goes on from the last checkpoint, on as many devices "
+            "as the recipe then says."
         ) from errors[0]
     if errors:
         raise errors[0]
