@@ -104,8 +104,9 @@ class OpenVinoBackEnd(nn.Module):
         """See :class:`BackEnd`."""
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
-        # The result lies in the request's own memory, which the thread's next call writes again.
-        return torch.from_numpy(np.array(self._own.request.infer([pixels.contiguous().numpy()])[0]))
+        answer = self._own.request.infer([pixels.contiguous().numpy()], share_inputs=True, share_outputs=True)[0]
+        # It lies in the request's own memory, which the thread's next call writes again.
+        return torch.from_numpy(answer.copy())
 
 
 def class_probability(logits: Tensor) -> Tensor:

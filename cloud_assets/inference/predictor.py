@@ -43,9 +43,11 @@ class Predictor(ABC):
         self.card: ModelCard = bundle.card
         """The card of the model."""
         self._device = choose_device(device)
-        self._format = torch.channels_last if self.is_channels_last else torch.contiguous_format
-        network = bundle.network() if network is None else network
-        self._network: nn.Module = network.to(self._device, memory_format=self._format)  # type: ignore[call-overload]
+        self._format = torch.contiguous_format  # which other networks turn into what they want
+        if network is None:
+            self._format = torch.channels_last if self.is_channels_last else self._format
+            network = bundle.network().to(self._device, memory_format=self._format)  # type: ignore[call-overload]
+        self._network: nn.Module = network
 
     @abstractmethod
     def predict(self, dn: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:

@@ -238,19 +238,24 @@ def fine_texture(reflectance: Pixels, valid: Flags, block: int = 1) -> Pixels:
 
 def _shared_contrast(picture: Pixels, has_data: Pixels, side: int, neighbourhood: int, window: int) -> Pixels:
     """One channel (H, W) of a picture (C, H, W)."""
-    details = [_mean(band, side) - _mean(band, neighbourhood) for band in picture]
+    import cv2
+
+    total, squares = np.zeros_like(has_data), np.zeros_like(has_data)
+    for band in picture:
+        detail = _mean(band, side) - _mean(band, neighbourhood)
+        cv2.accumulate(detail, total)
+        cv2.accumulateSquare(detail, squares)
     # The mean of products of different bands, from the square of their sum.
-    covariance = np.square(np.add.reduce(details)) - np.add.reduce([detail**2 for detail in details])
-    covariance /= np.float32(len(details) * (len(details) - 1))
+    covariance = (np.square(total, out=total) - squares) / np.float32(len(picture) * (len(picture) - 1))
     if not has_data.all():
         inner = (_mean(has_data, neighbourhood) > 1 - 1e-4).astype(np.float32)
         covariance = _mean(covariance * inner, window) / np.maximum(_mean(inner, window), np.float32(1e-4))
         covariance *= has_data
     else:
         covariance = _mean(covariance, window)
-    contrast = np.sqrt(np.maximum(covariance, np.float32(_FAINTEST**2)))
-    logarithm: Pixels = np.log10(contrast * np.float32(1 / _FAINTEST)) * np.float32(1 / _DECADES)
-    return np.minimum(logarithm, np.float32(1))
+    # Half the logarithm of the square: NumPy's natural one takes a third of the time of that to the base of ten.
+    contrast = np.log(np.maximum(covariance * np.float32(_FAINTEST**-2), np.float32(1)))
+    return np.minimum(contrast * np.float32(0.5 / (_DECADES * np.log(10))), np.float32(1))
 
 
 def _mean(array: Pixels, side: int) -> Pixels:

@@ -1,9 +1,11 @@
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
+from scipy.ndimage import distance_transform_edt
 
 from cloud_assets.datasets.scene import Grid
-from cloud_assets.imagery.geometry import SunPosition, footprint, middle, pixels_a_metre
+from cloud_assets.imagery.geometry import SunPosition, footprint, grow, middle, pixels_a_metre
 
 
 def grid(crs, x, y, size=109_800.0):
@@ -64,3 +66,14 @@ def test_directions_on_the_ground_are_found_on_any_grid(crs, transform, north, e
 
 def test_the_middle_of_a_grid():
     assert middle(grid("EPSG:4326", 20.0, 10.0, size=2.0)) == pytest.approx((21.0, 9.0))
+
+
+@pytest.mark.parametrize("radius", [0.0, 0.9, 1.0, 1.5, 4.5, 25.0, 25.5, 40.0])
+def test_spots_grow_by_a_disc(radius):
+    spots = np.zeros((90, 120), bool)
+    spots[[0, 30, 30, 89], [0, 60, 64, 119]] = True  # two corners, and two that are near each other
+    before = spots.copy()
+    expected = distance_transform_edt(~spots) <= radius
+    assert np.array_equal(grow(spots, radius), expected)
+    assert np.array_equal(spots, before), "what was given stays as it is"
+    assert not grow(np.zeros((8, 8), bool), radius).any()
