@@ -7,7 +7,8 @@ EfficientNet-B2 encoder, then measures, each in a process of its own:
 * ``bare model``: the same back end on random windows of the same size, nothing else; as many calls at once as the
   pipeline makes, and for comparison one call at a time on all cores, as a loop over batches would;
 * ``disk``: reading the same windows and writing the same masks, without a model;
-* ``plain loop``: single precision PyTorch, one window after the other, the whole scene and its mask in memory.
+* ``plain loop``: single precision PyTorch, one window after the other, the whole scene and its mask in memory; in as
+  many orientations as the model's card says.
 
     python benchmarks/scene_throughput.py --side 10980 --back-end auto [--models simulation FOLDER …] [--memory 1]
 
@@ -23,11 +24,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from measuring import apart, measured
 
+if TYPE_CHECKING:
+    from cloud_assets.inference.bundle import ModelBundle
+
 BANDS = ("red", "green", "blue", "nir")
+_FLIPS: list[list[int]] = [[], [3], [2], [2, 3]]
 PLAIN_LOOP_MEGAPIXELS = 8.0
 
 
@@ -235,7 +241,7 @@ def _end_to_end(arguments: argparse.Namespace, side: int) -> dict[str, float]:
     }
 
 
-def _bundle(arguments: argparse.Namespace) -> "object":
+def _bundle(arguments: argparse.Namespace) -> "ModelBundle":
     from cloud_assets.inference.bundle import ModelBundle
     from cloud_assets.lifecycle.model_references import referenced_bundle
 
@@ -294,14 +300,13 @@ def _bare(arguments: argparse.Namespace, *, one_call: bool = False) -> dict[str,
 
     import torch
 
-    from cloud_assets.families.segmentation.recipe import SegmentationSection
     from cloud_assets.inference.back_ends import choose_back_end
     from cloud_assets.inference.device import Parallelism, torch_threads
 
     tiling, size, calls = _plan(arguments, arguments.side)
     share = Parallelism(1, len(os.sched_getaffinity(0))) if one_call else Parallelism.of_machine()
     bundle = _bundle(arguments)
-    passes = 4 if SegmentationSection.of(bundle.card).test_time_augmentation else 1
+    passes = _passes(bundle)
     back_end = choose_back_end(bundle, arguments.back_end, parallelism=share)
     shape = (tiling.vertical.size, tiling.horizontal.size)
     batch = torch.rand(size, bundle.card.in_channels, *shape)
@@ -323,6 +328,13 @@ def _bare(arguments: argparse.Namespace, *, one_call: bool = False) -> dict[str,
     return {"megapixels": pixels / 1e6, "seconds": seconds, "cpu": cpu}
 
 
+def _passes(bundle: "ModelBundle") -> int:
+    """Calls of the network for each window: one an orientation."""
+    from cloud_assets.families.segmentation.recipe import SegmentationSection
+
+    return len(_FLIPS) if SegmentationSection.of(bundle.card).test_time_augmentation else 1
+
+
 def _plain(arguments: argparse.Namespace) -> dict[str, float]:
     """The first loop that comes to mind; on large scenes only as many rows as take a while are predicted."""
     import rasterio
@@ -332,6 +344,7 @@ def _plain(arguments: argparse.Namespace) -> dict[str, float]:
 
     bundle = _bundle(arguments)
     network, preprocessing, size = bundle.network(), bundle.card.preprocessing, 256
+    flips = _FLIPS[: _passes(bundle)]
     scene: list[np.ndarray] = []
 
     def read() -> None:
@@ -344,7 +357,9 @@ def _plain(arguments: argparse.Namespace) -> dict[str, float]:
             for row in range(0, rows, size):
                 for column in range(0, arguments.side - size + 1, size):
                     window = preprocessing(scene[0][None, :, row : row + size, column : column + size])[0]
-                    cloud = class_probability(network(torch.from_numpy(window)))[0, 1:].sum(dim=0)
+                    pixels = torch.from_numpy(window)
+                    turned = [class_probability(network(pixels.flip(flip))).flip(flip) for flip in flips]
+                    cloud = torch.stack(turned).mean(dim=0)[0, 1:].sum(dim=0)
                     mask[row : row + size, column : column + size] = cloud.numpy() >= 0.5
 
     rows = min(arguments.side, max(1, round(PLAIN_LOOP_MEGAPIXELS * 1e6 / arguments.side / size)) * size)

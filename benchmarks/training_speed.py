@@ -5,7 +5,7 @@
 Trains on simulated Landsat patches (4 bands, 256 x 256, batches of 8) in two ways: with a bare loop over one batch that
 lies ready in memory, and with the project's own fit, which reads, crops, augments and preprocesses patches, watches for
 divergence, sets the learning rate and counts metrics. The two take turns, so that the machine's other work meets both.
-Prints images a second, their ratio (the aim is 90 % or more), and what a batch costs to make. On a machine that is busy
+Prints images a second, their ratio (the aim is 95 %), and what a batch costs to make. On a machine that is busy
 with other work, --busy counts this process's own processor time instead (with one thread).
 """
 
