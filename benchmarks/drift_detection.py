@@ -9,7 +9,6 @@ so batches share some), and patches of a region share their ground.
 """
 
 import argparse
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,7 +132,7 @@ def rates(samples: dict[Disturbance, Sample], reference: int, batch: int, batche
 
 
 def main() -> None:
-    """Prints one table a batch size."""
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, help="folder of a task's labeled_patches; default: simulated regions")
     parser.add_argument("--regions", type=int, default=150, help="how many to simulate")
@@ -141,7 +140,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[5, 20], help="regions in a batch")
     parser.add_argument("--batches", type=int, default=60)
     arguments = parser.parse_args()
-    started = time.perf_counter()
     if arguments.store is None:
         preprocessing = Preprocessing(instrument="sentinel2_l1c", bands=BANDS)
         patches, total = simulated(arguments.regions, seed=0), arguments.regions * DATES * 4
@@ -154,12 +152,14 @@ def main() -> None:
     regions = len(np.unique(samples[UNDISTURBED].groups))
     reference = round(arguments.reference * regions)
     where = "simulated" if arguments.store is None else str(arguments.store)
-    for batch in arguments.batch:
-        size = min(batch, regions - reference)
-        table = rates(samples, reference, size, arguments.batches)
-        print(f"\n{where}: reference of {reference} regions, {arguments.batches} batches of {size} other regions")
-        print(table.to_string(index=False, float_format=lambda value: f"{value:.2f}"))
-    print(f"\n{time.perf_counter() - started:.0f} s")
+    sizes = [min(batch, regions - reference) for batch in arguments.batch]
+    key = ["band", "gain", "offset"]
+    found = {size: rates(samples, reference, size, arguments.batches).set_index(key) for size in sizes}
+    table = pd.concat(found, axis=1)
+    print(*key, *(f"{level}, {size} regions" for size, level in table.columns), sep=" | ")
+    for (band, gain, offset), shares in table.iterrows():
+        print(band or "all", f"{gain:g}", f"{offset:g}", *(f"{share:.2f}" for share in shares), sep=" | ")
+    print(f"\n{where}: reference of {reference} regions, {arguments.batches} batches of other regions")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,16 +102,17 @@ def estimate(nodes: int, figures: Figures) -> Estimate:
     return Estimate(nodes, limits, figures.base_price + nodes * figures.node_price)
 
 
-def table(estimates: Sequence[Estimate]) -> str:
-    """Markdown."""
-    lines = [
-        "| nodes | scenes an hour | by compute alone | cost of 1,000 scenes | what stops it |",
-        "| ---: | ---: | ---: | ---: | --- |",
-    ]
-    for one in estimates:
-        alone = one.limits["nodes"]
-        lines.append(f"| {one.nodes} | {one.scenes:,.0f} | {alone:,.0f} | {one.cost:.2f} | {one.stops} |")
-    return "\n".join(lines)
+def table(estimates: Sequence[Estimate], remark: str = "") -> str:
+    """Rows whose cells are parted by `` | ``; the remark follows the number of nodes."""
+    return "\n".join(
+        f"{one.nodes}{remark} | {one.scenes:,.0f} | {one.limits['nodes']:,.0f} | {one.cost:.2f} | {one.stops}"
+        for one in estimates
+    )
+
+
+def unlimited(figures: Figures) -> Figures:
+    """The same with a store of several servers and pooled connections."""
+    return replace(figures, store_gigabits=1e9, connections=1e9)
 
 
 def draw(figures: Figures, path: Path) -> None:
@@ -121,11 +122,10 @@ def draw(figures: Figures, path: Path) -> None:
     from cloud_assets.reports.figures import BASELINE_COLOUR, drawing, png
 
     nodes = np.unique(np.geomspace(1, 200, 80).astype(int))
-    wide = {**vars(figures), "store_gigabits": 1e9}
     known = {
         "as assumed": figures,
-        "with a store without that limit": Figures(**wide),
-        "and with pooled connections": Figures(**{**wide, "connections": 1e9}),
+        "with a store without that limit": replace(figures, store_gigabits=1e9),
+        "and with pooled connections": unlimited(figures),
     }
     with drawing(9.6, 4.2, 1, 2) as (figure, (left, right)):
         for (name, these), width in zip(known.items(), (5, 3, 1.5), strict=True):
@@ -202,7 +202,9 @@ def main() -> None:
         measure(options.measure, options.side)
         return
     figures = Figures(**{one.name: getattr(options, one.name) for one in fields(Figures)})
+    print("nodes | scenes an hour | by compute alone | cost of 1,000 scenes | what stops it")
     print(table([estimate(nodes, figures) for nodes in options.nodes]))
+    print(table([estimate(options.nodes[-1], unlimited(figures))], ", store of several servers, pooled connections"))
     print()
     for one in fields(Figures):
         print(f"{one.name:26}{getattr(figures, one.name):>9g}  {one.metadata['source']}")

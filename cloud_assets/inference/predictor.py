@@ -1,13 +1,21 @@
 """The base class of predictors, which call one network on batches of patches; torch is imported when it is needed."""
 
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.errors import InvalidData
-from cloud_assets.inference.device import Precision, autocast, choose_device, keep_freed_memory
+from cloud_assets.inference.device import (
+    Parallelism,
+    Precision,
+    autocast,
+    choose_device,
+    keep_freed_memory,
+    torch_threads,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +28,9 @@ if TYPE_CHECKING:
 class Predictor(ABC):
     """From raw digital numbers to a task's answer, as a model card describes it.
 
-    Patches go through the network in batches of a fixed size (one on a processor, where larger ones gain nothing), so
-    that a patch's answer does not depend on which patches it came with.
+    Patches go through the network in batches of a fixed size (one on a processor, where larger ones gain nothing, but
+    as many at once as :class:`Parallelism` says), so that a patch's answer does not depend on which patches it came
+    with.
 
     Args:
         bundle: The model.
@@ -72,12 +81,17 @@ class Predictor(ABC):
     ) -> npt.NDArray[np.float32]:
         """Answers (N, *shape) for pixels (N, channels, height, width), from ``answer`` to a batch of them."""
         size = 1 if self._device.type == "cpu" else self.gpu_batch
-        results = [np.empty((0, *shape), np.float32)]
-        for start in range(0, len(pixels), size):
+
+        def at(start: int) -> npt.NDArray[np.float32]:
             chunk = pixels[start : start + size]
             rows = np.arange(size) % len(chunk)  # a last, shorter batch is filled up: same size, same arithmetic
-            results.append(self._in_one_call(chunk[rows], answer)[: len(chunk)])
-        return np.concatenate(results)
+            return self._in_one_call(chunk[rows], answer)[: len(chunk)]
+
+        share = Parallelism.of_machine()
+        workers = share.workers if self._device.type == "cpu" else 1
+        with torch_threads(share.threads), ThreadPoolExecutor(workers) as pool:
+            results = pool.map(at, range(0, len(pixels), size))
+            return np.concatenate([np.empty((0, *shape), np.float32), *results])
 
     def _in_one_call(
         self, pixels: npt.NDArray[np.float32], answer: "Callable[[Tensor], Tensor]"
