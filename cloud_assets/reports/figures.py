@@ -202,7 +202,7 @@ def scene_bars(per_scene: "pd.DataFrame") -> bytes | None:
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> bytes | None:
-    """Losses and validation metrics by epoch; None without a history."""
+    """Losses and validation metrics by epoch; None of fewer than two epochs."""
     names = list(dict.fromkeys(name for row in history for name in row))
     losses = [name for name in names if "loss" in name]
     others = ("loss", "rate", "lr", "epoch", "step", "second", "time")  # are no metrics, even if below 1
@@ -215,12 +215,12 @@ def learning_curves(history: Sequence[Mapping[str, float]], best_epoch: int) -> 
 def curves_by_epoch(
     history: Sequence[Mapping[str, float]], best_epoch: int, panels: Mapping[str, Sequence[str]]
 ) -> bytes | None:
-    """Names of series by the heading of their panel, drawn by epoch; None if the history has none of them."""
+    """Names of series by the heading of their panel, drawn by epoch; None of one epoch, or where there is no series."""
     from matplotlib.ticker import MaxNLocator
 
     there = {title: [name for name in names if any(name in row for row in history)] for title, names in panels.items()}
     shown = {title: names for title, names in there.items() if names}
-    if not shown:
+    if not shown or len(history) < 2:
         return None
     epochs = np.arange(1, len(history) + 1)
     with drawing(*HALVES_SIZE, 1, len(shown)) as (figure, halves):

@@ -113,6 +113,7 @@ def test_curves_are_left_out_where_there_is_nothing_to_draw() -> None:
     empty = np.zeros((2, 1000), np.int64)
     assert learning_curves((), 0) is None
     assert learning_curves([{"learning_rate": 0.1}], 0) is None
+    assert learning_curves([{"loss": 0.1, "iou": 0.5}], 0) is None, "a point is no curve"
     assert precision_recall_figure(empty, (0, 0, ""), {}) is None
     assert reliability_figure(empty) is None
     assert scene_bars(pd.DataFrame({"group": ["a"], "iou": [math.nan], "cloud_truth_percentage": [0.0]})) is None
