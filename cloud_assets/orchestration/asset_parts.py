@@ -26,6 +26,19 @@ GPU_POOL = "gpu"  # pool of the steps that want an accelerator for themselves; a
 RETRIES: Final = dg.RetryPolicy(max_retries=3, delay=3, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """Three more tries after about 3, 6 and 12 seconds, scattered so that steps do not all come back at once."""
 DATA_VERSION_TAG = "dagster/data_version"
+RETRY_RUN_TAG = "dagster/retry_on_asset_or_op_failure"
+
+
+@dg.failure_hook
+def retried_run_after_outage(context: dg.HookContext) -> None:
+    """Has a run started again whose step ended since Dagster's data base was away, as if its process had died.
+
+    Dagster reads and writes its records before and after a step's own function too, where no retry policy holds.
+    """
+    from sqlalchemy.exc import DBAPIError
+
+    if isinstance(context.op_exception, DBAPIError):
+        context.instance.add_run_tags(context.run_id, {RETRY_RUN_TAG: "true"})
 
 
 def task_asset(
@@ -71,6 +84,7 @@ def task_asset(
         "check_specs": check_specs(key, checks or name),
         "ins": {**{one: dg.AssetIn(asset_key(task, one)) for one in inputs}, **(further_inputs or {})},
         "op_tags": {RESOURCES_TAG: needs.model_dump_json()},
+        "hooks": {retried_run_after_outage},
     }
     make: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(**{**arguments, **more})
     return make

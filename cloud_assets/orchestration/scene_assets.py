@@ -8,7 +8,7 @@ import dagster as dg
 
 from cloud_assets.errors import InvalidScene
 from cloud_assets.lifecycle.model_references import RegisteredChampions
-from cloud_assets.orchestration.asset_parts import code_version, provenance_tags
+from cloud_assets.orchestration.asset_parts import code_version, provenance_tags, retried_run_after_outage
 from cloud_assets.orchestration.checks import check_specs, result
 from cloud_assets.orchestration.config_schema import config_schema, from_config, option
 from cloud_assets.orchestration.metadata import Metadata, bullets, counts_table, figure
@@ -68,6 +68,7 @@ def _scene_products() -> dg.AssetsDefinition:
         group_name=GROUP,
         tags=_TAGS,
         op_tags={RESOURCES_TAG: settings().scene_resources.model_dump_json()},
+        hooks={retried_run_after_outage},
         owners=_OWNERS,
         code_version=code_version(_VERSION, defaults.model_dump_json()),
         partitions_def=SCENES,

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.events import RunFailureReason
+from dagster._core.execution.retries import auto_reexecution_should_retry_run
 from mlflow import MlflowClient
+from sqlalchemy.exc import OperationalError
 
 from cloud_assets.errors import InvalidRecipe, TrackingUnavailable, TrainingFailed
 from cloud_assets.orchestration.asset_parts import RETRIES, only_outages_are_retried
@@ -39,6 +42,35 @@ def test_only_outages_are_worth_another_try(error: Exception, attempts: int) -> 
     assert not done.success
     assert len(tried) == attempts
     assert str(error) in str(done.failure_data_for_node("step"))
+
+
+@pytest.mark.parametrize(
+    ("error", "is_retried"),
+    [(OperationalError("SELECT", {}, Exception("server closed the connection")), True), (ValueError("broken"), False)],
+)
+def test_a_run_whose_records_were_away_outside_of_its_functions_is_started_again(
+    error: Exception, is_retried: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a cluster: runs are retried whose process died, not those of which a step failed."""
+    write_patches(tmp_path, range(10))
+    job = definitions(small_task(), tmp_path).resolve_job_def("clouds")
+    settings = {"run_retries": {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False}}
+    read = dg.DagsterInstance.get_asset_records
+
+    def away(instance: dg.DagsterInstance, keys: list[dg.AssetKey] | None = None) -> object:
+        """What Dagster asks after the function of the step has ended."""
+        if keys and keys[0].path[-1] == "labeled_patches":
+            raise error
+        return read(instance, keys)
+
+    monkeypatch.setattr(dg.DagsterInstance, "get_asset_records", away)
+    with dg.instance_for_test(overrides=settings) as instance:
+        done = job.execute_in_process(instance=instance, raise_on_error=False)
+        assert not done.success
+        assert {event.step_key for event in done.get_step_failure_events()} == {"clouds__labeled_patches"}
+        run = instance.get_run_by_id(done.run_id)
+        assert run is not None
+        assert auto_reexecution_should_retry_run(instance, run, RunFailureReason.STEP_FAILURE) is is_retried
 
 
 def test_tries_lie_further_and_further_apart() -> None:
