@@ -221,7 +221,10 @@ def change_resolution(
     sides = [max(1, round(length / factor)) if factor > 1 else max(1, round(length * factor)) for length in shape]
     if factor > 1:
         small = resize_bands(image, (sides[0], sides[1]), cv2.INTER_AREA)
-        rows, columns = (_mirrored(side, length) for side, length in zip(sides, shape, strict=True))
+        rows, columns = (
+            np.pad(np.arange(side), (0, length - side), mode="symmetric")  # back and forth over what there is
+            for side, length in zip(sides, shape, strict=True)
+        )
         nearest = [
             np.minimum((np.arange(s) + 0.5) * (n / s), n - 1).astype(int) for s, n in zip(sides, shape, strict=True)
         ]
@@ -242,9 +245,3 @@ def resize_bands(image: Image, size: tuple[int, int], interpolation: int) -> Ima
         for first in range(0, image.shape[2], 4)
     ]
     return np.concatenate(parts, axis=2)
-
-
-def _mirrored(side: int, length: int) -> npt.NDArray[np.int64]:
-    """Indices that run back and forth over ``side`` elements until there are ``length`` of them."""
-    place = np.arange(length) % (2 * side)
-    return np.where(place < side, place, 2 * side - 1 - place)

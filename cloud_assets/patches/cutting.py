@@ -132,7 +132,7 @@ def _read(scene: Scene, recipe: PatchRecipe) -> _ReadScene:
         image = scene.read(bands)
         sizes[role] = image.shape[1:]
         if target:
-            image = resize(image, instrument.valid(image), target, _fill(instrument))
+            image = resize(image, instrument.valid(image), target, instrument.nodata or 0.0)
         images[role] = image
         valid.append(instrument.valid(image))
     mask = None if scene.truth is None else scene.read_truth()
@@ -178,7 +178,7 @@ def _windows(read: _ReadScene, recipe: PatchRecipe) -> Iterator[Patch]:
     """Cuts a scene into patches; those at its far edges are filled up."""
     height, width = read.valid.shape
     size = (height, width) if recipe.size is None else (recipe.size, recipe.size)
-    fills = {role: _fill(_instrument(read.scene, bands)) for role, bands in recipe.role_bands.items()}
+    fills = {role: _instrument(read.scene, bands).nodata or 0.0 for role, bands in recipe.role_bands.items()}
     is_whole = height <= size[0] and width <= size[1]
     scene = read.scene
     for row in range(0, height, size[0]):
@@ -209,10 +209,6 @@ def _filled(array: npt.NDArray[Any], size: tuple[int, int], value: float) -> npt
         return array
     padding = [(0, 0)] * (array.ndim - 2) + [(0, size[0] - array.shape[-2]), (0, size[1] - array.shape[-1])]
     return np.pad(array, padding, constant_values=value)
-
-
-def _fill(instrument: Instrument) -> float:
-    return 0.0 if instrument.nodata is None else instrument.nodata
 
 
 def resize(

@@ -69,6 +69,11 @@ class PatchStore:
     def __init__(self, directory: Path, manifest: StoreManifest) -> None:
         self.directory = directory
         self.manifest = manifest
+        self.data_version = manifest.data_version
+        """Changes exactly when a pixel, a label, the grouping or the recipe changes."""
+        self.is_synthetic = manifest.is_synthetic  # whether the pixels are simulated
+        self.roles = manifest.roles  # what each array holds, by role
+        self.has_masks = manifest.has_masks  # whether there is a truth mask for every patch
         self._arrays: dict[str, npt.NDArray[Any]] = {}
 
     @classmethod
@@ -100,26 +105,6 @@ class PatchStore:
         return self.manifest.count
 
     @property
-    def data_version(self) -> str:
-        """Changes exactly when a pixel, a label, the grouping or the recipe changes."""
-        return self.manifest.data_version
-
-    @property
-    def is_synthetic(self) -> bool:
-        """Whether the pixels are simulated."""
-        return self.manifest.is_synthetic
-
-    @property
-    def roles(self) -> Mapping[str, Role]:
-        """What each array holds, by role."""
-        return self.manifest.roles
-
-    @property
-    def has_masks(self) -> bool:
-        """Whether there is a truth mask for every patch."""
-        return self.manifest.has_masks
-
-    @property
     def array_names(self) -> tuple[str, ...]:
         """Names that :meth:`array` knows."""
         return (*self.roles, "masks") if self.has_masks else tuple(self.roles)
@@ -133,8 +118,23 @@ class PatchStore:
         Raises:
             InvalidData: If the file is missing, truncated or has another shape or data type than the manifest says.
         """
-        if name not in self._arrays:
-            self._arrays[name] = self._map(name)
+        if name in self._arrays:
+            return self._arrays[name]
+        if name not in self.array_names:
+            raise InvalidData(f"{self.directory} holds no {name!r}; it holds {', '.join(self.array_names)}.")
+        path = self.directory / f"{name}.npy"
+        role = self.roles.get(name)
+        if role is None:
+            expected = f"uint8 {(len(self), *next(iter(self.roles.values())).shape[1:])}"
+        else:
+            expected = f"{role.dtype} {(len(self), *role.shape)}"
+        try:
+            array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InvalidData(f"{path} is missing or truncated ({error}): materialise the patches again.") from error
+        if f"{array.dtype} {array.shape}" != expected:
+            raise InvalidData(f"{path} holds {array.dtype} {array.shape}, the manifest says {expected}: make it again.")
+        self._arrays[name] = array.view(np.ndarray)  # indexing the memmap subclass costs more than the read itself
         return self._arrays[name]
 
     @property
@@ -183,20 +183,3 @@ class PatchStore:
             "megabytes": round(sum(self.array(name).nbytes for name in self.array_names) / 1e6, 1),
             "is_synthetic": self.is_synthetic,
         }
-
-    def _map(self, name: str) -> npt.NDArray[Any]:
-        if name not in self.array_names:
-            raise InvalidData(f"{self.directory} holds no {name!r}; it holds {', '.join(self.array_names)}.")
-        path = self.directory / f"{name}.npy"
-        role = self.roles.get(name)
-        if role is None:
-            expected = f"uint8 {(len(self), *next(iter(self.roles.values())).shape[1:])}"
-        else:
-            expected = f"{role.dtype} {(len(self), *role.shape)}"
-        try:
-            array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InvalidData(f"{path} is missing or truncated ({error}): materialise the patches again.") from error
-        if f"{array.dtype} {array.shape}" != expected:
-            raise InvalidData(f"{path} holds {array.dtype} {array.shape}, the manifest says {expected}: make it again.")
-        return array.view(np.ndarray)  # indexing the memmap subclass costs more than the read itself

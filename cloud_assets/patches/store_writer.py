@@ -197,17 +197,13 @@ class PatchStoreWriter:
             file.seek(0)
             self._write_header(name)
         manifest = StoreManifest(
-            dataset=self.origin.dataset,
+            **vars(self.origin),
             count=self.count,
             roles=dict(self.roles),
             has_masks=self.has_masks,
             recipe=self.recipe,
-            catalog_version=self.origin.catalog_version,
-            is_synthetic=self.origin.is_synthetic,
-            skipped=tuple(self.origin.skipped),
             dropped_blank=self._blank_count,
             dropped_blank_patches=tuple(self._blank),
-            notes=self.origin.notes,
             data_version=self._version.hexdigest(),
         )
         text = json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n"
