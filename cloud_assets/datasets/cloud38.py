@@ -147,14 +147,8 @@ class Cloud38(Dataset):
 
 def _files(folder: Path, colour: str) -> dict[str, Path]:
     """Files of one band by patch name."""
-    prefix = f"{colour}_"
-    if not folder.is_dir():
-        return {}
-    return {
-        path.stem.removeprefix(prefix): path
-        for path in folder.iterdir()
-        if path.suffix.upper() == _SUFFIX and path.name.startswith(prefix)
-    }
+    found = (path for path in folder.glob(f"{colour}_*") if path.suffix.upper() == _SUFFIX)
+    return {path.stem.removeprefix(f"{colour}_"): path for path in found}
 
 
 def _common_header(headers: Mapping[str, RasterHeader]) -> RasterHeader:

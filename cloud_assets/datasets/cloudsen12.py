@@ -280,10 +280,8 @@ def _merged_groups(region: "pd.Series[str]", product: "pd.Series[str]", split: "
     size = len(region_names) + len(product_names)
     links = coo_array((np.ones(len(regions), bool), (regions, products + len(region_names))), shape=(size, size))
     _, component = connected_components(links, directed=False)
-    first: dict[int, str] = {}
-    for number, name in zip(component, region_names, strict=False):
-        first.setdefault(int(number), str(name))
-    return [first[int(component[index])] for index in regions]
+    _, first = np.unique(component, return_index=True)  # a region in every component, as these come before products
+    return [str(region_names[place]) for place in first[component[regions]]]
 
 
 def _byte_range(row: Mapping[str, Any]) -> taco.ByteRange:

@@ -184,8 +184,6 @@ def check_all(
         What the check found in the usable items; the names of those for which it raised a
         :class:`CloudAssetsError`, with that reason.
     """
-    found: list[Result] = []
-    skipped: list[Skipped] = []
 
     def attempt(item: Item) -> Result | Skipped:
         try:
@@ -195,10 +193,7 @@ def check_all(
 
     workers = min(8, 2 * (os.cpu_count() or 1))
     with ThreadPoolExecutor(workers, thread_name_prefix="check") as pool:
-        outcomes = pool.map(attempt, items)
-        for outcome in progress_bar(what, len(items), "files", progress, iterable=outcomes):
-            if isinstance(outcome, Skipped):
-                skipped.append(outcome)
-            else:
-                found.append(outcome)
-    return found, skipped
+        checked = pool.map(attempt, items)
+        outcomes = list(progress_bar(what, len(items), "files", progress, iterable=checked))
+    found = [outcome for outcome in outcomes if not isinstance(outcome, Skipped)]
+    return found, [outcome for outcome in outcomes if isinstance(outcome, Skipped)]

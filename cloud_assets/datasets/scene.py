@@ -127,11 +127,8 @@ class Scene:
             indexes = [self.bands[name].index for name in own]
             layers.update(zip(own, read_bands(path, indexes, window, self.band_instrument(own[0]).nodata), strict=True))
         described = "; ".join(f"{name}: {layers[name].dtype} {layers[name].shape}" for name in names)
-        for what, kinds in (
-            ("data type", {a.dtype for a in layers.values()}),
-            ("size", {a.shape for a in layers.values()}),
-        ):
-            if len(kinds) > 1:
+        for what, attribute in (("data type", "dtype"), ("size", "shape")):
+            if len({getattr(layer, attribute) for layer in layers.values()}) > 1:
                 raise InvalidData(f"The bands of scene {self.scene_id} differ in {what}, mend that: {described}.")
         return np.stack([layers[name] for name in names])
 
@@ -305,8 +302,7 @@ def read_truth(truth: RasterBand, codes: Mapping[int, int]) -> npt.NDArray[np.ui
             f"(it knows {', '.join(map(str, sorted(codes)))}). Is this really the truth raster of this data set?"
         )
     table = np.full(max(codes) + 1, UNLABELLED, dtype=np.uint8)
-    for code, canonical in codes.items():
-        table[code] = canonical
+    table[list(codes)] = list(codes.values())
     translated: npt.NDArray[np.uint8] = table[raw.astype(np.intp)]
     if truth.window is not None:
         header = read_header(truth.path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cloud_assets.bands import INSTRUMENTS, THICK_CLOUD, THIN_CLOUD
-from cloud_assets.datasets.samples.sample_writer import write_geotiff, write_marker
+from cloud_assets.datasets.samples.sample_writer import write_geotiff
 from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe
 from cloud_assets.simulation.patch import SimulationRecipe, patch_generator, simulate_patch
@@ -31,7 +31,7 @@ _RECIPE = SimulationRecipe(
 )
 
 
-def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> str:
+def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> tuple[str, str]:
     """Writes the sample as :func:`~cloud_assets.datasets.samples.sample_writer.write_sample` asks for it."""
     counts = {False: max(6, round(TRAINING_SCENES * scale)), True: max(2, round(TEST_SCENES * scale))}
     halves = {False: folder / "38-Cloud_training", True: folder / "38-Cloud_test"}
@@ -58,8 +58,7 @@ def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int
         f"{len(names[False])} training patches of {counts[False]} Landsat 8 scenes and {len(names[True])} test patches "
         f"of {counts[True]} more, {PATCH} x {PATCH} pixels"
     )
-    write_marker(folder, TITLE, f"{contents}, with masks of cloud.", seed)
-    return contents
+    return contents, ", with masks of cloud."
 
 
 def _write_scene(seed: int, training: int, halves: Mapping[bool, Path], index: int) -> tuple[list[str], list[str]]:

@@ -15,7 +15,7 @@ from pytortilla.create.main import create_a_tortilla
 from pytortilla.datamodel.main import STAC, Sample
 
 from cloud_assets.bands import CLEAR, CLOUD_SHADOW, INSTRUMENTS, THICK_CLOUD, THIN_CLOUD, UNLABELLED
-from cloud_assets.datasets.samples.sample_writer import write_geotiff, write_marker
+from cloud_assets.datasets.samples.sample_writer import write_geotiff
 from cloud_assets.simulation.clouds import CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe, river, simulate_ground
 from cloud_assets.simulation.patch import SimulatedPatch, SimulationRecipe, observe, patch_generator
@@ -41,7 +41,7 @@ _GROUND = GroundRecipe(pixel_metres=(10.0, 20.0))
 _SENSOR = SensorRecipe(coarse_chance=0.0, quantisation_chance=0.0, wedge_chance=0.03)
 
 
-def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> str:
+def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> tuple[str, str]:
     """Writes the sample as :func:`~cloud_assets.datasets.samples.sample_writer.write_sample` asks for it."""
     regions = max(9, round(REGIONS * scale))  # at least nine, so that each split has one
     with TemporaryDirectory(prefix=".parts-", dir=folder) as parts:
@@ -50,8 +50,7 @@ def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int
         rows = [row for rows in results for row in rows]
         _write_tortilla(folder / FILE_NAME, rows)
     contents = f"{len(rows)} Sentinel-2 level 1C patches of {REAL_SIZE} x {REAL_SIZE} pixels from {regions} regions"
-    write_marker(folder, TITLE, f"{contents}, labelled with thick cloud, thin cloud and cloud shadow.", seed)
-    return contents
+    return contents, ", labelled with thick cloud, thin cloud and cloud shadow."
 
 
 def _write_region(seed: int, folder: Path, index: int) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from cloud_assets.bands import INSTRUMENTS, THICK_CLOUD, THIN_CLOUD
-from cloud_assets.datasets.samples.sample_writer import STATEMENT, write_marker
+from cloud_assets.datasets.samples.sample_writer import STATEMENT
 from cloud_assets.simulation.clouds import CLEAR_SKY, CloudRecipe
 from cloud_assets.simulation.ground import VARIED, GroundRecipe
 from cloud_assets.simulation.patch import SimulationRecipe, patch_generator, simulate_patch
@@ -39,7 +39,7 @@ _EASY = tuple(name for name in VARIED if not any(name in biomes for biomes in HA
 _SENSOR = SensorRecipe(coarse_chance=0.0, quantisation_chance=0.0, wedge_chance=0.0)
 
 
-def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> str:
+def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> tuple[str, str]:
     """Writes the sample as :func:`~cloud_assets.datasets.samples.sample_writer.write_sample` asks for it."""
     normal, cloudy = max(20, round(NORMAL * scale)), max(8, round(CLOUDY * scale))
     for name in ("noncloud", "cloud"):
@@ -48,8 +48,7 @@ def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int
     write_one = partial(_write_picture, seed, folder, normal)
     hard = sum(map_in_processes(write_one, range(total), total, workers=workers, label=TITLE, progress=progress))
     contents = f"{normal} pictures without clouds ({hard} of snow, sand, glint or salt) and {cloudy} with clouds"
-    write_marker(folder, TITLE, f"{contents}; white is a reflectance of 0.4.", seed)
-    return contents
+    return contents, "; white is a reflectance of 0.4."
 
 
 def _write_picture(seed: int, folder: Path, normal: int, index: int) -> bool:

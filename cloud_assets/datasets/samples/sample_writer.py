@@ -33,7 +33,10 @@ WRITERS: Mapping[str, str] = {
     "sen12ms": "sen12ms_sample",
     "cloud-anomaly": "image_folders_sample",
 }
-"""The module beside this one whose ``write`` makes a data set, by the name of the data set's folder."""
+"""The module beside this one whose ``write`` makes a data set, by the name of the data set's folder.
+
+It tells what the data set holds in half a sentence, and how that sentence ends in the marker file.
+"""
 
 
 def write_sample(
@@ -69,7 +72,15 @@ def write_sample(
         start = time.perf_counter()
         with atomic_directory(data_root / name) as folder:
             writer = import_module(f"{__package__}.{WRITERS[name]}")
-            contents: str = writer.write(folder, seed=seed, scale=scale, progress=progress, workers=workers)
+            contents, more = writer.write(folder, seed=seed, scale=scale, progress=progress, workers=workers)
+            (folder / SYNTHETIC_MARKER).write_text(
+                f"# Synthetic sample in the layout of {writer.TITLE}\n\n"
+                f"{contents}{more}\n\n"
+                "Every pixel here was simulated by `cloud-assets sample`; no satellite saw any of it. It serves to try "
+                "the software out and to test it.\nScores reached on it say nothing about real imagery, and it must "
+                f"never be published as observations.\n\nSeed: {seed}\n",
+                encoding="utf-8",
+            )
         size = sum(path.stat().st_size for path in (data_root / name).rglob("*") if path.is_file())
         written.append(WrittenSample(name, data_root / name, contents, size / 1e6, time.perf_counter() - start))
     return tuple(written)
@@ -112,15 +123,3 @@ def write_geotiff(
             raster.update_tags(TIFFTAG_IMAGEDESCRIPTION=STATEMENT)
             for index, description in enumerate(descriptions, start=1):
                 raster.set_band_description(index, description)
-
-
-def write_marker(folder: Path, title: str, contents: str, seed: int) -> None:
-    """Writes the marker file which states that a folder's pixels, one sentence on which is given, are simulated."""
-    (folder / SYNTHETIC_MARKER).write_text(
-        f"# Synthetic sample in the layout of {title}\n\n"
-        f"{contents}\n\n"
-        "Every pixel here was simulated by `cloud-assets sample`; no satellite saw any of it. It serves to try the "
-        "software out and to test it.\nScores reached on it say nothing about real imagery, and it must never be "
-        f"published as observations.\n\nSeed: {seed}\n",
-        encoding="utf-8",
-    )

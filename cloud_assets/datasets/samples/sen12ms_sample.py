@@ -15,7 +15,7 @@ import numpy as np
 
 from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.datasets.samples.cloudsen12_sample import digital_numbers
-from cloud_assets.datasets.samples.sample_writer import write_geotiff, write_marker
+from cloud_assets.datasets.samples.sample_writer import write_geotiff
 from cloud_assets.simulation.clouds import CLEAR_SKY, CloudRecipe
 from cloud_assets.simulation.ground import GroundRecipe, simulate_ground
 from cloud_assets.simulation.patch import SimulationRecipe, observe, patch_generator
@@ -61,7 +61,7 @@ _CLEAR = SimulationRecipe(
 _CLOUDY = _CLEAR.model_copy(update={"clouds": CloudRecipe(none=0)})
 
 
-def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> str:
+def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int | None) -> tuple[str, str]:
     """Writes the sample as :func:`~cloud_assets.datasets.samples.sample_writer.write_sample` asks for it."""
     scenes = max(16, round(SCENES * scale))
     with TemporaryDirectory(prefix=".parts-", dir=folder) as parts, ExitStack() as stack:
@@ -76,8 +76,7 @@ def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int
                     archives[sensor].addfile(member, stream)
                 path.unlink()
     contents = f"{scenes} pairs of Sentinel-1 and Sentinel-2 patches from {scenes} scenes"
-    write_marker(folder, TITLE, f"{contents}, {PATCH} x {PATCH} pixels of 10 m, and the same places in clouds.", seed)
-    return contents
+    return contents, f", {PATCH} x {PATCH} pixels of 10 m, and the same places in clouds."
 
 
 def _write_scene(seed: int, folder: Path, index: int) -> dict[str, Path]:
