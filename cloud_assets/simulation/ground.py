@@ -366,12 +366,10 @@ def irrigation_circles(rng: np.random.Generator, shape: Shape, pitch: float) -> 
     rows, columns = int(shape[0] / pitch) + 2, int(shape[1] / pitch) + 2
     y, x = y / np.float32(pitch) + np.float32(rng.random()), x / np.float32(pitch) + np.float32(rng.random())
     row, column = y.astype(np.int32), x.astype(np.int32)
-    number = row * columns + column
-    radius = (rng.uniform(0.3, 0.49, rows * columns) * (rng.random(rows * columns) < rng.uniform(0.4, 1))).astype(
-        np.float32
-    )
+    number, count = row * columns + column, rows * columns
+    radius = (rng.uniform(0.3, 0.49, count) * (rng.random(count) < rng.uniform(0.4, 1))).astype(np.float32)
     inside = (y - row - np.float32(0.5)) ** 2 + (x - column - np.float32(0.5)) ** 2 < radius[number] ** 2
-    return number, inside, rows * columns
+    return number, inside, count
 
 
 def river(rng: np.random.Generator, shape: Shape, width: float) -> np.ndarray:
