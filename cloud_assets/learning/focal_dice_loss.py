@@ -24,17 +24,12 @@ class FocalDiceLoss(nn.Module):
             raise InvalidRecipe(f"class_weights needs {classes} weights of at least 0, not all 0; got {weights}.")
         self.share = recipe.focal
         self.is_binary = classes == 2
-        if self.is_binary:
-            # For one logit a class weight is the focal loss's alpha; two equal weights are no weights.
-            alpha = None if weights is None else weights[1] / sum(weights)
-            self.focal = FocalLoss(BINARY_MODE, alpha=alpha, gamma=recipe.gamma, ignore_index=UNLABELLED)
-            self.dice = DiceLoss(BINARY_MODE, ignore_index=UNLABELLED)
-        else:
-            per_class = None if weights is None else list(weights)
-            self.focal = FocalLoss(
-                MULTICLASS_MODE, gamma=recipe.gamma, ignore_index=UNLABELLED, class_weights=per_class
-            )
-            self.dice = DiceLoss(MULTICLASS_MODE, ignore_index=UNLABELLED, class_weights=per_class)
+        mode = BINARY_MODE if self.is_binary else MULTICLASS_MODE
+        # For one logit a class weight is the focal loss's alpha; two equal weights are no weights.
+        alpha = weights[1] / sum(weights) if weights and self.is_binary else None
+        per_class = list(weights) if weights and not self.is_binary else None
+        self.focal = FocalLoss(mode, alpha=alpha, gamma=recipe.gamma, ignore_index=UNLABELLED, class_weights=per_class)
+        self.dice = DiceLoss(mode, ignore_index=UNLABELLED, class_weights=per_class)
 
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
         """The loss of a batch; exactly 0, with a gradient of 0, without a labelled pixel.

@@ -24,7 +24,7 @@ class ClassifierNetwork(nn.Module):
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone: Any = backbone
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (N, outputs) of normalised pixels (N, C, H, W)."""
@@ -32,19 +32,16 @@ class ClassifierNetwork(nn.Module):
 
     def features(self, pixels: Tensor) -> Tensor:
         """What the head looks at, before pooling: (N, F, h, w) for convolutional backbones."""
-        backbone: Any = self.backbone
-        return cast("Tensor", backbone.forward_features(pixels))
+        return cast("Tensor", self.backbone.forward_features(pixels))
 
     def head(self, features: Tensor) -> Tensor:
         """Logits (N, outputs) from :meth:`features`."""
-        backbone: Any = self.backbone
-        return cast("Tensor", backbone.forward_head(features))
+        return cast("Tensor", self.backbone.forward_head(features))
 
     def stages(self) -> list[list[str]]:
         """Names of the backbone's modules in :data:`STAGES` parts, from the input to the last before the head."""
-        backbone: Any = self.backbone
-        head = _head_names(backbone)
-        groups: dict[int, list[str]] = group_parameters(backbone, backbone.group_matcher(coarse=True))
+        head = _head_names(self.backbone)
+        groups: dict[int, list[str]] = group_parameters(self.backbone, self.backbone.group_matcher(coarse=True))
         blocks = [[f"backbone.{name}" for name in names if not name.startswith(head)] for names in groups.values()]
         blocks = [block for block in blocks if block]
         bounds = [round(len(blocks) * stage / STAGES) for stage in range(STAGES + 1)]
@@ -135,11 +132,10 @@ def _load(network: ClassifierNetwork, path: Path) -> None:
         load_weights(network, weights, str(path))
         return
     weights = {name.removeprefix("backbone."): tensor for name, tensor in weights.items()}
-    backbone: Any = network.backbone
     # The head and VGG's dense layers belong to the classes that the weights were trained for: ours stay as they are.
-    foreign = (*_head_names(backbone), "pre_logits.")
-    own = {name: tensor for name, tensor in backbone.state_dict().items() if name.startswith(foreign)}
-    load_weights(backbone, {n: t for n, t in weights.items() if not n.startswith(foreign)} | own, str(path))
+    foreign = (*_head_names(network.backbone), "pre_logits.")
+    own = {name: tensor for name, tensor in network.backbone.state_dict().items() if name.startswith(foreign)}
+    load_weights(network.backbone, {n: t for n, t in weights.items() if not n.startswith(foreign)} | own, str(path))
 
 
 def _head_names(backbone: Any) -> tuple[str, ...]:

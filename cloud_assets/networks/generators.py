@@ -88,15 +88,11 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, normalisation: str) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, kernel_size=3),
-            normalisation_layer(normalisation, channels),
-            nn.ReLU(inplace=True),
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, kernel_size=3),
-            normalisation_layer(normalisation, channels),
-        )
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            layers += [nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, kernel_size=3)]
+            layers += [normalisation_layer(normalisation, channels), nn.ReLU(inplace=True)]
+        self.body = nn.Sequential(*layers[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""

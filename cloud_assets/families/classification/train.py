@@ -40,8 +40,7 @@ class ClassificationModule(TrainedModule):
         self.recipe = recipe
         self.stages = network.stages()
         # Not a part of the network: only the training needs it.
-        backbone: Any = network.backbone
-        self.cover_head = nn.Conv2d(backbone.num_features, 1, 1) if recipe.loss.cover_map > 0 else None
+        self.cover_head = nn.Conv2d(network.backbone.num_features, 1, 1) if recipe.loss.cover_map > 0 else None
         self.class_weights: Tensor
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.metrics = MetricCollection(
