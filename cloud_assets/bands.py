@@ -28,6 +28,11 @@ CLASS_NAMES: Final[Mapping[int, str]] = MappingProxyType(
 """The canonical cloud codes of every mask inside the project; 255 is unlabelled or padding."""
 
 
+def cloudy(codes: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """Where cloud codes are thick or thin cloud."""
+    return np.asarray((codes == THICK_CLOUD) | (codes == THIN_CLOUD))
+
+
 @dataclass(frozen=True)
 class Band:
     """One band of an instrument."""
@@ -140,14 +145,19 @@ class Instrument:
         return np.ones(dn.shape[:-3] + dn.shape[-2:], dtype=bool) if seen is None else seen
 
 
+def positions_of(instrument: Instrument, bands: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
+    """Positions of wanted bands among some bands; None if one is missing."""
+    own = [instrument.find(band).name for band in bands]
+    try:
+        return [own.index(instrument.find(name).name) for name in wanted]
+    except (UnknownBand, ValueError):
+        return None
+
+
 def vegetation_positions(instrument: Instrument, bands: Sequence[str]) -> tuple[int, int] | None:
     """Positions of red and near infrared among some bands, for NDVI; None if one is missing."""
-    own = [instrument.find(band).name for band in bands]
-    wanted = [band.name for band in instrument.bands if band.common_name in ("red", "nir")]
-    if len(wanted) != 2 or not set(wanted) <= set(own):
-        return None
-    red, infrared = (own.index(instrument.find(name).name) for name in ("red", "nir"))
-    return red, infrared
+    found = positions_of(instrument, bands, ("red", "nir"))
+    return None if found is None else (found[0], found[1])
 
 
 def _without_leading_zero(name: str) -> str:

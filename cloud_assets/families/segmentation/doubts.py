@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.ndimage import binary_opening
 
-from cloud_assets.bands import THICK_CLOUD, THIN_CLOUD, UNLABELLED
+from cloud_assets.bands import UNLABELLED, cloudy
 from cloud_assets.inference.predictor import Predictor
 from cloud_assets.patches.store import PatchStore
 from cloud_assets.reports.doubts import Doubt, Doubts, pictures, title
@@ -51,7 +51,7 @@ def pixel_thresholds(truths: Sequence[Truth], levels: Sequence[Levels]) -> tuple
     """
     sums, counts = np.zeros(2), np.zeros(2)
     for truth, level in zip(truths, levels, strict=True):
-        is_cloud = _is_cloud(truth)
+        is_cloud = cloudy(truth)
         for number, chosen in enumerate(((truth != UNLABELLED) & ~is_cloud, is_cloud)):
             found = level[chosen].astype(np.float64).sum() / LEVELS
             counts[number] += chosen.sum()
@@ -62,7 +62,7 @@ def pixel_thresholds(truths: Sequence[Truth], levels: Sequence[Levels]) -> tuple
 
 def doubt_mask(truth: Truth, level: Levels, thresholds: tuple[float, float]) -> PatchDoubt:
     """How much of a mask (H, W) the model confidently contradicts; arguments as of :func:`pixel_thresholds`."""
-    is_cloud, labelled = _is_cloud(truth), truth != UNLABELLED
+    is_cloud, labelled = cloudy(truth), truth != UNLABELLED
     probability = level.astype(np.float32) / LEVELS
     says_cloud, says_clear = probability >= thresholds[1], 1 - probability >= thresholds[0]
     against = labelled & np.where(is_cloud, says_clear, says_cloud)
@@ -71,10 +71,6 @@ def doubt_mask(truth: Truth, level: Levels, thresholds: tuple[float, float]) -> 
     at_stake = int((labelled & (is_cloud | (probability >= 0.5))).sum()) + _SMALL_AREA * area
     # A clear patch under a mask of cloud, or the reverse, is all at stake.
     return PatchDoubt(count / max(at_stake, count, 1), 100 * count / area, solid)
-
-
-def _is_cloud(truth: Truth) -> npt.NDArray[np.bool_]:
-    return np.isin(truth, (THICK_CLOUD, THIN_CLOUD))
 
 
 def doubts(predictor: Predictor, store: PatchStore, rows: npt.NDArray[np.int64], progress: bool) -> Doubts:

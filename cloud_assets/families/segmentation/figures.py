@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 
-from cloud_assets.bands import CLASS_NAMES, CLEAR, THICK_CLOUD, THIN_CLOUD, UNLABELLED
+from cloud_assets.bands import CLASS_NAMES, CLEAR, THICK_CLOUD, UNLABELLED, cloudy
 from cloud_assets.families.segmentation.metrics import SegmentationScores
 from cloud_assets.families.segmentation.recipe import SegmentationEvaluation
 from cloud_assets.inference.predictor import Predictor
@@ -74,7 +74,7 @@ def _panel_row(row: SubFigure, example: Example, columns: int) -> None:
 
 def outcome_map(truth: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Where cloud was found, falsely found and missed, from cloud codes: (H, W, 3) :data:`figures.OUTCOME_COLOURS`."""
-    is_cloud, found = np.isin(truth, (THICK_CLOUD, THIN_CLOUD)), np.isin(mask, (THICK_CLOUD, THIN_CLOUD))
+    is_cloud, found = cloudy(truth), cloudy(mask)
     outcome = np.where(is_cloud, np.where(found, 0, 3), np.where(found, 2, 1))
     outcome = np.where((truth == UNLABELLED) | (mask == UNLABELLED), 4, outcome)
     return figures.painted(outcome.astype(np.uint8), dict(enumerate(figures.OUTCOME_COLOURS)), figures.OUTCOME_COLOURS)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED
+from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD, UNLABELLED, cloudy
 from cloud_assets.patches.recipe import IMAGES
 from cloud_assets.patches.store import PatchStore, Role
 from cloud_assets.reports.figures import visible_bands
@@ -64,7 +64,7 @@ class SegmentationScores:
         scored = labelled & (mask != UNLABELLED)
         self.unpredicted += int(labelled.sum() - scored.sum())
         self.indices += indices.tolist()
-        is_cloud, found_cloud = _is_cloud(truth), _is_cloud(mask)
+        is_cloud, found_cloud = cloudy(truth), cloudy(mask)
         for position in range(len(truth)):
             chosen = scored[position]
             self._counts.append(confusion_counts(is_cloud[position][chosen], found_cloud[position][chosen]))
@@ -95,7 +95,7 @@ def table_metrics(table: Counts, has_kinds: bool) -> dict[str, float]:
         table: Pixels.
         has_kinds: Whether kinds of cloud are told apart, so that each has an IoU; else clear and cloud have.
     """
-    cloud = np.isin(np.arange(len(table)), (THICK_CLOUD, THIN_CLOUD)).astype(np.int64)
+    cloud = cloudy(np.arange(len(table))).astype(np.int64)
     (tn, fp), (fn, tp) = merged = np.array([1 - cloud, cloud]) @ table @ np.array([1 - cloud, cloud]).T
     iou = _class_ious(table, list(CLASS_NAMES.values())) if has_kinds else _class_ious(merged, ["clear", "cloud"])
     return cloud_metrics(np.array([tp, fp, fn, tn])) | iou | _found_as_cloud(table)
@@ -137,10 +137,6 @@ def probability_metrics(histogram: npt.NDArray[np.int64]) -> dict[str, float]:
     }
 
 
-def _is_cloud(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    return np.asarray((codes == THICK_CLOUD) | (codes == THIN_CLOUD))
-
-
 def _key(name: str) -> str:
     return name.replace(" ", "_")
 
@@ -179,7 +175,7 @@ def fit_brightness_threshold(
         truth = store.masks[rows]
         brightness, valid = _brightness(store.array(IMAGES)[rows], role, bands)
         valid &= truth != UNLABELLED
-        is_cloud = np.isin(truth[valid], (THICK_CLOUD, THIN_CLOUD))
+        is_cloud = cloudy(truth[valid])
         share = (brightness[valid] - _DARKEST) / (_BRIGHTEST - _DARKEST)
         bins = (share * _BINS).astype(np.int64).clip(0, _BINS - 1)
         histogram += np.bincount(is_cloud * _BINS + bins, minlength=2 * _BINS).reshape(2, -1)

@@ -243,13 +243,10 @@ def compact(steps: int) -> Segmentation:
     Args:
         steps: Steps of the training; the learning rate falls to zero by the last.
     """
-    recipe = mixed_with_simulation(EfficientNetUNet(encoder_weights=SIMULATION, block=2), steps)
-    return recipe.model_copy(
+    return from_simulation(steps).model_copy(
         update={
-            "optimisation": recipe.optimisation.model_copy(update={"learning_rate": 3e-4}),
+            "network": EfficientNetUNet(encoder_weights=SIMULATION, block=2),
             "augmentation": VARIED_LIGHT.model_copy(update={"band_dropout": 0.2}),
-            "mirrored_border": 32,
-            "texture": True,
             "start_share": 0.5,
             "distil": Distillation(teacher="unet_efficientnet_b2"),
             "optional_bands": ("blue", "nir"),

@@ -11,8 +11,7 @@ import pandas as pd
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure, SubFigure
 
-from cloud_assets.bands import Instrument, vegetation_positions
-from cloud_assets.errors import UnknownBand
+from cloud_assets.bands import positions_of, vegetation_positions
 from cloud_assets.families.translation.batches import Pairs
 from cloud_assets.families.translation.metrics import TranslationScores, ndvi
 from cloud_assets.families.translation.recipe import TranslationEvaluation
@@ -65,7 +64,7 @@ def translation_figures(
 def _example_panels(predictor: Predictor, pairs: Pairs, patches: Sequence[Mapping[Hashable, Any]]) -> bytes:
     """One row a patch: radar, predicted and true in each composite, NDVI, error."""
     profile, bands = pairs.target.profile, pairs.target.bands
-    found = {heading: _channels(profile, bands, names) for heading, names in _COMPOSITES.items()}
+    found = {heading: positions_of(profile, bands, names) for heading, names in _COMPOSITES.items()}
     composites = {heading: channels for heading, channels in found.items() if channels}
     columns = 2 + 2 * len(composites) + (2 if vegetation_positions(profile, bands) else 0)
     with figure_style():
@@ -106,14 +105,6 @@ def _panel_row(
         without_ticks(axes)
         axes.set_title(heading, fontsize=8.5)
         axes.imshow(picture, **options)
-
-
-def _channels(profile: Instrument, bands: tuple[str, ...], wanted: tuple[str, ...]) -> list[int] | None:
-    own = [profile.find(band).name for band in bands]
-    try:
-        return [own.index(profile.find(name).name) for name in wanted]
-    except (UnknownBand, ValueError):
-        return None
 
 
 def coloured(pixels: Floats, low: float, high: float) -> Floats:
