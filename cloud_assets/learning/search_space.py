@@ -5,21 +5,22 @@ import json
 from collections.abc import Mapping
 from functools import reduce
 from operator import getitem
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, Field, RootModel, ValidationError, model_validator
 
 from cloud_assets.errors import InvalidRecipe
 
 Recipe = TypeVar("Recipe", bound=BaseModel)
+Number = TypeVar("Number", int, float)
 Value = str | int | float | bool | None  # what a searched field can be set to
 
 
-class _Range(BaseModel, frozen=True, extra="forbid"):
+class _Range(BaseModel, Generic[Number], frozen=True, extra="forbid"):
     """A range of numbers, both bounds included."""
 
-    low: int | float = Field(description="Smallest value.")
-    high: int | float = Field(description="Largest value.")
+    low: Number = Field(description="Smallest value.")
+    high: Number = Field(description="Largest value.")
     log: bool = Field(default=False, description="Search evenly over orders of magnitude; for rates and decays.")
 
     @model_validator(mode="after")
@@ -40,20 +41,16 @@ class _Range(BaseModel, frozen=True, extra="forbid"):
         return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
 
 
-class FloatRange(_Range, frozen=True):
+class FloatRange(_Range[float], frozen=True):
     """A real number between two bounds, both included."""
 
     kind: Literal["float"] = "float"
-    low: float = Field(description="Smallest value.")
-    high: float = Field(description="Largest value.")
 
 
-class IntegerRange(_Range):
+class IntegerRange(_Range[int]):
     """A whole number between two bounds, both included."""
 
     kind: Literal["integer"] = "integer"
-    low: int = Field(description="Smallest value.")
-    high: int = Field(description="Largest value.")
 
     def holds(self, value: Value) -> bool:
         """Whether a value is a whole number in the range."""

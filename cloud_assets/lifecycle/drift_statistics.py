@@ -146,11 +146,8 @@ class DriftDetector:
             observed = _distances(known, np.concatenate([known, new]), is_new, ~is_new)[:, 0]
             centre, spread = usual[name].mean(axis=1), np.maximum(usual[name].std(axis=1), _SMALLEST_SPREAD)
             by_chance.append(((usual[name] - centre[:, None]) / spread[:, None]).max(axis=0))
-            excess, ks, psi = (
-                float(((observed - centre) / spread).max()),
-                float(observed[0]),
-                float(np.expm1(observed[1])),
-            )
+            excess = float(((observed - centre) / spread).max())
+            ks, psi = float(observed[0]), float(np.expm1(observed[1]))
             details.append(FeatureDrift(name, float(np.median(known)), float(np.median(new)), ks, psi, excess))
         details.sort(key=lambda feature: -feature.excess)
         exceeded = np.max(by_chance, axis=0) >= details[0].excess

@@ -223,22 +223,20 @@ def _tables(
         }
         for trial in trials
     ]
-    if trials[0].state != "complete":
-        return {"trials": pd.DataFrame(rows)}
-    best = [
-        {
-            "field": path,
-            "recipe": str(reduce(getitem, path.split("."), base)),
-            "best": format_number(value) if isinstance(value, float) else str(value),
-            "importance": importances.get(path),
-        }
-        for path, value in trials[0].parameters.items()
-    ]
-    table = pd.DataFrame(best).astype({"importance": float})
-    return {
-        "trials": pd.DataFrame(rows),
-        "best_values": table.sort_values("importance", ascending=False, ignore_index=True),
-    }
+    tables = {"trials": pd.DataFrame(rows)}
+    if trials[0].state == "complete":
+        best = [
+            {
+                "field": path,
+                "recipe": str(reduce(getitem, path.split("."), base)),
+                "best": format_number(value) if isinstance(value, float) else str(value),
+                "importance": importances.get(path),
+            }
+            for path, value in trials[0].parameters.items()
+        ]
+        table = pd.DataFrame(best).astype({"importance": float})
+        tables["best_values"] = table.sort_values("importance", ascending=False, ignore_index=True)
+    return tables
 
 
 def _notes(trials: Sequence[Trial], counts: Mapping[str, int], recipe: StudyRecipe, best: Trial | None) -> list[str]:

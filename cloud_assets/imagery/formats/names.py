@@ -1,6 +1,7 @@
 """Names: instrument, bands and time that they tell, spellings of bands, addresses, and safe names for products."""
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -40,19 +41,16 @@ def find_band(text: str, profile: Instrument) -> str | None:
     plain = text.strip().lower()
     first = re.split(r"[,(\[]", plain, maxsplit=1)[0].strip()
     inside = re.findall(r"[(\[]([^)\]]*)[)\]]", plain)
+    spelt = []
     for candidate in (plain, *inside, first):
         name = _PREFIX.sub("", _METRES.sub("", candidate.strip()))
-        for spelling in (name, SPELLINGS.get(name, name), name.replace(" ", "")):
-            try:
-                return profile.find(spelling).name
-            except UnknownBand:
-                continue
+        spelt += [name, SPELLINGS.get(name, name), name.replace(" ", "")]
     numbers = {match[1] for match in _NUMBER.finditer(plain)}
     if len(numbers) == 1:
-        try:
-            return profile.find(f"b{numbers.pop()}").name
-        except UnknownBand:
-            return None
+        spelt.append(f"b{numbers.pop()}")
+    for spelling in spelt:
+        with suppress(UnknownBand):
+            return profile.find(spelling).name
     return None
 
 
