@@ -73,6 +73,14 @@ def test_every_variable_is_a_setting_or_explained() -> None:
             assert name in explained or name in stored, f"{path.name} gives {name}, which no page explains"
 
 
+def test_ray_waits_for_a_free_node_as_long_as_dagster() -> None:
+    """Else its job ends while Dagster goes on waiting for it."""
+    (instance,) = documents(DEPLOY / "dagster.cluster.yaml")
+    patience = str(instance["run_monitoring"]["start_timeout_seconds"])
+    for path in (DEPLOY / "cluster.env.example", KUBERNETES / "base" / "environment.env"):
+        assert variables(path)["RAY_JOB_START_TIMEOUT_SECONDS"] == patience, path
+
+
 def test_kubernetes_gives_the_same_environment_as_the_other_ways() -> None:
     everywhere = set(variables(DEPLOY / "cluster.env.example"))
     there = set(variables(KUBERNETES / "base" / "environment.env"))

@@ -4,21 +4,29 @@ import json
 
 import dagster as dg
 
+from cloud_assets.orchestration.jobs import SCENES_TAG, TASK_TAG
+from cloud_assets.orchestration.scene_assets import GROUP
 from cloud_assets.settings import RESOURCES_TAG, StepResources, settings
 
 
 class StepSizedRuns(dg.QueuedRunCoordinator):
-    """Notes on a run, as it is queued, the CPUs, GPUs and memory of the most demanding of its steps.
+    """Notes on a run, as it is queued, the CPUs, GPUs and memory of the most demanding of its steps, and whose it is.
 
-    ``RayRunLauncher`` asks Ray for them, whatever started the run: a job, a backfill, or a click on some assets. A tag
-    ``dagster-ray/config`` that the run has already wins.
+    ``RayRunLauncher`` asks Ray for them, and the queue counts the runs of a task and of scenes, whatever started a run:
+    a job, a backfill, or a click on some assets. A tag that the run has already wins.
     """
 
     def submit_run(self, context: dg.SubmitRunContext) -> dg.DagsterRun:
         """Queues the run."""
         run = context.dagster_run
+        tags = {}
         if RESOURCES_TAG not in run.tags:
-            self._instance.add_run_tags(run.run_id, {RESOURCES_TAG: json.dumps(self._needed(run))})
+            tags[RESOURCES_TAG] = json.dumps(self._needed(run))
+        groups = {key.path[0] for key in run.asset_selection or ()}
+        if len(groups) == 1 and not {TASK_TAG, SCENES_TAG} & run.tags.keys():
+            (group,) = groups
+            tags[SCENES_TAG if group == GROUP else TASK_TAG] = group
+        self._instance.add_run_tags(run.run_id, tags)
         return super().submit_run(context)
 
     def _needed(self, run: dg.DagsterRun) -> dict[str, float]:

@@ -83,6 +83,7 @@ class Cluster:
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self._jobs}",
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_JOB_START_TIMEOUT_SECONDS": "86400",
         }
 
     def start(self, workers: Sequence[str] = ("worker",)) -> None:

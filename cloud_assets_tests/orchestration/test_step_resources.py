@@ -16,6 +16,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from cloud_assets.definitions import defs
 from cloud_assets.errors import InvalidRecipe
+from cloud_assets.orchestration.jobs import SCENES_TAG, TASK_TAG
 from cloud_assets.orchestration.task_definitions import task_definitions
 from cloud_assets.settings import RESOURCES_TAG, StepResources, settings
 from cloud_assets_tests.orchestration.small_task import definitions, small_task
@@ -55,6 +56,25 @@ def test_a_run_asks_for_what_the_most_demanding_of_its_steps_needs(queue: dg.Dag
 
 def test_the_tag_of_a_run_wins(queue: dg.DagsterInstance) -> None:
     assert queued(queue, **{RESOURCES_TAG: '{"num_cpus": 2}'}) == {"num_cpus": 2}
+
+
+def test_runs_that_no_job_started_are_counted_by_task_and_scenes(queue: dg.DagsterInstance) -> None:
+    """Those of backfills, and of a click on some assets."""
+
+    def tags(*paths: list[str], **given: str) -> dict[str, str]:
+        run = dg.DagsterRun(
+            "__ASSET_JOB",
+            asset_selection=frozenset(map(dg.AssetKey, paths)),
+            tags={RESOURCES_TAG: "{}", **given},
+            remote_job_origin=ORIGIN,
+        )
+        queued = queue.run_coordinator.submit_run(dg.SubmitRunContext(queue.add_run(run), None))  # type: ignore[arg-type]
+        return {name: queued.tags[name] for name in (TASK_TAG, SCENES_TAG) if name in queued.tags}
+
+    assert tags(["scenes", "scene_products"]) == {SCENES_TAG: "scenes"}
+    assert tags(["clouds", "splits"], ["clouds", "champion"]) == {TASK_TAG: "clouds"}
+    assert tags(["clouds", "splits"], ["scenes", "scene_products"]) == {}
+    assert tags(["clouds", "splits"], **{TASK_TAG: "mine"}) == {TASK_TAG: "mine"}
 
 
 def test_a_run_leaves_the_node_to_its_steps_where_each_is_a_job_of_its_own(
