@@ -74,6 +74,7 @@ _WAYS = "simulation simulation-fast simulation-large"  # to use the model that c
 PARTS: Mapping[str, Part] = {
     "real_masks": Part(f"{{data}} {_WAYS}", "{data} simulation", 9, ("38-cloud", "oncloudn", "sen12ms")),
     "operating_points": Part(f"{{data}} {_WAYS}", "{data} simulation", 4, ("38-cloud", "oncloudn")),
+    "missing_bands": Part(f"{{data}} {_WAYS}", "{data} simulation", 6, ("38-cloud", "oncloudn")),
     "real_patches": Part(f"{{data}} {_WAYS}", "{data} simulation", 3, ("38-cloud",)),
     "picture_stretches": Part(
         "--data {data}",

@@ -70,8 +70,7 @@ AUGMENTATION = Augmentation(
     nodata_wedge=0.1,
     resolution=(0.6, 1.6),
 )
-
-
+STAND_INS = {"blue": "green", "nir": "red"}
 HELD_OUT_PATCHES, HELD_OUT_SEED = 60, 5_000_011
 
 
@@ -161,7 +160,10 @@ def released(bundle: ModelBundle) -> ModelBundle:
         update={
             "network": card.network.model_copy(update={"encoder_weights": "none"} if start != "none" else {}),
             # It learnt under suns of any height; scenes are read as corrected for it, where it is known: sun_angle.py.
-            "preprocessing": card.preprocessing.model_copy(update={"instrument": "landsat8_toa"}),
+            # What a missing band is replaced by: missing_bands.py.
+            "preprocessing": card.preprocessing.model_copy(
+                update={"instrument": "landsat8_toa", "optional": tuple(STAND_INS), "stand_ins": STAND_INS}
+            ),
             "training": card.training.model_copy(update={"recipe": recipe}),
         }
     )

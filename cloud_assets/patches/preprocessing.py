@@ -56,9 +56,14 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
         description="Bands, by common name, of which a product may lack one: the model learnt to do without.",
         exclude_if=lambda names: not names,
     )
-    absent: tuple[int, ...] = Field(
+    stand_ins: dict[str, str] = Field(
+        {},
+        description="By common names, the band that the network gets in place of a missing one; without, 0 everywhere.",
+        exclude_if=lambda names: not names,
+    )
+    absent: tuple[tuple[int, int | None], ...] = Field(
         (),
-        description="Channels of the network that this product has no band for: 0 everywhere.",
+        description="Channels of the network that this product has no band for, and which stands in for each.",
         exclude_if=lambda places: not places,
     )
     texture: bool = Field(False, description="Whether two channels of fine texture follow the bands: see fine_texture.")
@@ -124,8 +129,11 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
         valid = self.profile.valid(dn)
         physical = self.profile.to_physical(dn, self.offset)
         np.copyto(physical, np.float32(0), where=~valid[..., None, :, :])
-        for place in self.absent:
+        for place, _ in self.absent:
             physical = np.insert(physical, place, np.float32(0), axis=-3)
+        for place, stand_in in self.absent:
+            if stand_in is not None:
+                physical[..., place, :, :] = physical[..., stand_in, :, :]
         return physical, valid
 
     def normalise(self, physical: Pixels, valid: Flags) -> Pixels:
@@ -179,10 +187,11 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
         return self.model_copy(update={"instrument": name, "bands": common, "offset": offset, "nodata": nodata})
 
     def without(self, lacking: Collection[str]) -> "Preprocessing":
-        """The same scaling for a product that lacks bands, by common name, which the network gets as 0 everywhere."""
+        """The same scaling for a product that lacks bands, by common name: another stands in, or 0 everywhere."""
         names = [self.profile.find(band).common_name for band in self.bands]
-        absent = tuple(place for place, name in enumerate(names) if name in lacking)
-        present = tuple(band for place, band in enumerate(self.bands) if place not in absent)
+        places = {name: place for place, name in enumerate(names)}
+        absent = tuple((places[name], places.get(self.stand_ins.get(name, ""))) for name in names if name in lacking)
+        present = tuple(band for band, name in zip(self.bands, names, strict=True) if name not in lacking)
         return self.model_copy(update={"bands": present, "absent": absent})
 
 

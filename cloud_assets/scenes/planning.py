@@ -87,7 +87,7 @@ class SceneModels:
         self._options = options or SceneOptions()
         self._bundles: dict[_Key, ModelBundle] = {}
         self._back_ends: dict[_Key, Any] = {}
-        self._predictors: dict[tuple[_Key, str, tuple[int, ...]], Predictor] = {}
+        self._predictors: dict[tuple[_Key, str, tuple[tuple[int, int | None], ...]], Predictor] = {}
         for bundle in bundles:
             card = bundle.card
             other = self._bundles.setdefault(_key(card), bundle)
@@ -244,7 +244,8 @@ def plan_scene(
         options.model_dump_json(exclude=set(_INDIFFERENT)),
     ]
     fingerprint = blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
-    return ScenePlan(source, radar, products, steps, versions, source.warnings, fingerprint)
+    warnings = (*source.warnings, *inputs.missing_bands(steps))
+    return ScenePlan(source, radar, products, steps, versions, warnings, fingerprint)
 
 
 class _Inputs:
@@ -283,6 +284,17 @@ class _Inputs:
             self.models.suited(step.family, self._read_by(step))[0] for step in steps if self.models.has(step.family)
         ]
         return {_named(bundle.card): bundle.version for bundle in bundles}
+
+    def missing_bands(self, steps: Iterable[SceneProduct]) -> list[str]:
+        """What is to be known about bands of the models that the scene lacks, a sentence each."""
+        found = []
+        for family in {step.family for step in steps if step.reads == "scene" and self.models.has(step.family)}:
+            bundle, fitted = self.models.suited(family, self.source)
+            names = bundle.card.preprocessing.bands
+            for place, stand_in in fitted.absent:
+                instead = "goes on without it" if stand_in is None else f"takes {names[stand_in]} for it"
+                found.append(f"The scene has no {names[place]}: {_named(bundle.card)} {instead}, and is less certain.")
+        return found
 
     def _check(self, product: SceneProduct) -> None:
         source = self._read_by(product)

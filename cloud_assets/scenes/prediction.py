@@ -269,7 +269,7 @@ def predict_dataarray(
     spatial = next((pair for pair in _SPATIAL if set(pair) <= set(array.dims)), None)
     if spatial is None or "band" not in array.dims:
         raise InvalidData(f"expected the dimensions band, y and x; found {', '.join(map(str, array.dims)) or 'none'}.")
-    names, places = _bands(array, bands, profile, card.bands)
+    names, places = _bands(array, bands, profile, card)
     array = array.isel(band=places).transpose(..., "band", *spatial)
     scale, offset = array.attrs.get("scale_factor"), array.attrs.get("add_offset")
     wanted = scaling or (None if scale is None and offset is None else Scaling(scale, offset))
@@ -312,7 +312,7 @@ def predict_dataarray(
 
 
 def _bands(
-    array: "xr.DataArray", given: Sequence[str] | None, profile: Instrument, needed: Sequence[str]
+    array: "xr.DataArray", given: Sequence[str] | None, profile: Instrument, card: ModelCard
 ) -> tuple[tuple[str, ...], list[int]]:
     """The model's bands among those of an array: own names, and where they are."""
     count = array.sizes["band"]
@@ -321,19 +321,21 @@ def _bands(
         texts = [str(value) for value in array["band"].values]
     if texts is None and isinstance(array.attrs.get("long_name"), (tuple, list)):
         texts = [str(value) for value in array.attrs["long_name"]]
-    if texts is None and count == len(needed):
-        texts = needed
+    if texts is None and count == len(card.bands):
+        texts = card.bands
     if texts is None or len(texts) != count:
         raise InvalidData(
             f"the array has {count} bands, {0 if texts is None else len(texts)} names are known: say bands=[…]; "
             f"{profile.name} has {', '.join(profile.names)}."
         )
     found = [find_band(text, profile) for text in texts]
-    wanted = [profile.find(profile.find(band).name).name for band in needed]
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise InvalidData(f"the array has no band {', '.join(missing)}; it has {', '.join(texts)}.")
-    return tuple(wanted), [found.index(name) for name in wanted]
+    own = {band: find_band(band, profile) for band in card.bands}
+    missing = [band for band, name in own.items() if name not in found]
+    if len(missing) > 1 or not set(missing) <= set(card.preprocessing.optional):
+        lacking = ", ".join(own[band] or band for band in missing)
+        raise InvalidData(f"the array has no band {lacking}; it has {', '.join(texts)}.")
+    wanted = tuple(name for name in own.values() if name is not None and name in found)
+    return wanted, [found.index(name) for name in wanted]
 
 
 def _digital_numbers(

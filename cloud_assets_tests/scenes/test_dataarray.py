@@ -69,6 +69,16 @@ def test_chunks_stay_lazy_and_meet_without_seams(model, expected):
     np.testing.assert_allclose(found.cloud_probability, expected["cloud_probability"], atol=0.05)
 
 
+def test_a_cube_may_lack_a_band_that_another_stands_in_for(model):
+    changes = {"optional": ("nir",), "stand_ins": {"nir": "red"}}
+    able = model.with_card(preprocessing=model.card.preprocessing.model_copy(update=changes))
+    copied = DN.copy()
+    copied[3] = copied[0]
+    expected = predict_array(able, copied, RGBN, options=SMALL)
+    found = predict_dataarray(able, cube(DN).isel(band=[2, 0, 1]), options=SMALL)
+    np.testing.assert_array_equal(found.mask, expected["mask"])
+
+
 def test_what_is_missing_is_named(model):
     with pytest.raises(InvalidData, match="B5"):
         predict_dataarray(model, cube(DN).isel(band=[0, 1, 2]), options=SMALL)
