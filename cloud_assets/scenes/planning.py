@@ -288,7 +288,8 @@ class _Inputs:
     def missing_bands(self, steps: Iterable[SceneProduct]) -> list[str]:
         """What is to be known about bands of the models that the scene lacks, a sentence each."""
         found = []
-        for family in {step.family for step in steps if step.reads == "scene" and self.models.has(step.family)}:
+        seen = [step.family for step in steps if step.reads == "scene" and self.models.has(step.family)]
+        for family in dict.fromkeys(seen):
             bundle, fitted = self.models.suited(family, self.source)
             names = bundle.card.preprocessing.bands
             for place, stand_in in fitted.absent:
