@@ -12,7 +12,13 @@ from cloud_assets_tests.cluster.machines import Cluster, processes_of, wait_unti
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(5400)]
 
 A_RUN = 4
-"""As ``CLOUD_ASSETS_SCENES_A_RUN`` of the cluster."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _runs_of_few_scenes(cluster: Cluster) -> None:
+    """Another module may have asked for longer runs."""
+    if cluster.environment["CLOUD_ASSETS_SCENES_A_RUN"] != str(A_RUN):
+        cluster.restart(CLOUD_ASSETS_SCENES_A_RUN=str(A_RUN))
 
 
 def test_a_node_lost_and_a_process_killed_in_a_scene(cluster: Cluster, instance: dg.DagsterInstance) -> None:
