@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import as_completed
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, partial, reduce
@@ -399,7 +399,8 @@ def _run_trial(order: _Order) -> None:
     if _running_and_left(study, recipe.trials)[1] <= 0:
         return  # other processes have begun the last ones
     try:
-        study.optimize(partial(_objective, order), n_trials=1, catch=(_TrialFailed,))
+        with ExitStack() as told:  # is left after the trial's end is in the storage
+            study.optimize(partial(_objective, order, told), n_trials=1, catch=(_TrialFailed,))
     except ValueError as error:
         if not str(error).startswith("Cannot tell a"):  # another process took this trial for dead: it runs again
             raise
@@ -411,7 +412,7 @@ def _running_and_left(study: "optuna.Study", wanted: int) -> tuple[int, int]:
     return running, wanted - running - sum(trial.state != "interrupted" for trial in finished_trials(study))
 
 
-def _objective(order: _Order, trial: "optuna.Trial") -> float:
+def _objective(order: _Order, told: ExitStack, trial: "optuna.Trial") -> float:
     import optuna
 
     metric, limit = order.recipe.metric, order.recipe.trial_minutes
@@ -430,9 +431,10 @@ def _objective(order: _Order, trial: "optuna.Trial") -> float:
     if order.recipe.sampler == "random":
         trial.study.sampler = optuna.samplers.RandomSampler(seed=seed)
     parameters = order.space.drawn(trial)
-    root = next(iter(retried(frozen)), trial.number)  # repetitions go on in the first one's workspace
     known = set(frozen.intermediate_values)
-    workspace = order.run.workspace / "trials" / f"{root:04d}"
+    # Repetitions go on in the first one's workspace. Its checkpoints may be gigabytes.
+    workspace = order.run.workspace / "trials" / f"{next(iter(retried(frozen)), trial.number):04d}"
+    told.callback(shutil.rmtree, workspace, ignore_errors=True)
     started = time.monotonic()
     values: list[float] = []
 
@@ -471,7 +473,6 @@ def _objective(order: _Order, trial: "optuna.Trial") -> float:
         raise _TrialFailed from error
     finally:
         watchdog.cancel()
-        shutil.rmtree(workspace, ignore_errors=True)  # checkpoints may be gigabytes a trial
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         trial.set_user_attr(REASON, f"no epoch has a finite {metric}")

@@ -159,6 +159,15 @@ def test_four_workers_share_the_storage_whatever_is_killed(bowl: Any, data: Path
     assert [line[3] for line in lines].count("False") >= len(lines) - 12
 
 
+def test_a_trial_killed_before_the_storage_knows_its_end_goes_on_in_its_workspace(
+    bowl: Any, data: Path, tmp_path: Path
+) -> None:
+    base = bowl(fault="die_untold", log=str(tmp_path / "log"))
+    trials = run_study(StudyRecipe(trials=1), SPACE, base, training_run(data, tmp_path / "work"))
+    assert states(trials) == {"complete": 1, "interrupted": 1}
+    assert [line[1:] for line in begun_lines(tmp_path / "log")] == [["0000", "0.1", "True"], ["0000", "0.1", "False"]]
+
+
 def begun_lines(log: Path) -> list[list[str]]:
     return [line.split() for line in log.read_text().splitlines()]
 
