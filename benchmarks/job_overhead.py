@@ -41,6 +41,8 @@ def main() -> None:
     if options.calls:
         calls(options.calls, options.steps)
         return
+    for name in ("CLOUD_ASSETS_HOME", "MLFLOW_TRACKING_URI"):  # or a job would find the training of the one before
+        os.environ.pop(name, None)
     found: dict[str, list[tuple[float, float]]] = {"job": [], "calls": []}
     with tempfile.TemporaryDirectory() as name:
         data = Path(name) / "data"

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from cloud_assets.inference.bundle import ModelBundle
 
 Model = TypeVar("Model")
-app = typer.Typer(help="Machine learning for clouds in satellite imagery.", no_args_is_help=True, add_completion=False)
+_HELP = "Machine learning for clouds in satellite imagery."
+# Without rich, help comes in two thirds of the time.
+app = typer.Typer(help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 app.add_typer(models_app, name="models")
 _CONSOLE = Console()
 
@@ -30,7 +32,7 @@ def sample(
     seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
     scale: Annotated[float, typer.Option(help="Size relative to the embedded sample.")] = 1.0,
 ) -> None:
-    """Write small synthetic data sets in the original data sets' own formats."""
+    """Write small synthetic data sets. They are in the original data sets' own formats."""
     from cloud_assets.datasets.samples.sample_writer import WRITERS, write_sample
 
     written = write_sample(directory, dataset or tuple(WRITERS), scale=scale, seed=seed)
@@ -87,7 +89,7 @@ def predict(
     accept_other_level: Annotated[bool, typer.Option(help="Apply models across processing levels.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Make products again that are up to date.")] = False,
 ) -> None:
-    """Make masks and all other products of whole scenes, of any size. Exit code 1 if a scene failed."""
+    """Make masks and other products of scenes. They may have any size; exit code 1 if a scene failed."""
     from cloud_assets.imagery.formats.names import located
     from cloud_assets.imagery.formats.scaling import stated_by_user
     from cloud_assets.scenes.batch import SceneBatch
@@ -139,7 +141,7 @@ def composite(
     resolution: Annotated[float | None, typer.Option(help="Metres. Default: the first scene's.")] = None,
     buffer: Annotated[float, typer.Option(help="Unusable surroundings of clouds and shadows, metres.")] = 150.0,
 ) -> None:
-    """Make one cloud-free picture of several dates, with the number of clear dates and the date of each pixel."""
+    """Make a cloud-free picture of several dates. With the number of clear dates and the date of each pixel."""
     from cloud_assets.imagery.formats.names import located
     from cloud_assets.scenes.planning import SceneOptions
     from cloud_assets.scenes.predict_command import parsed_bands, run_composite
@@ -167,7 +169,7 @@ def show(
     port: Annotated[int, typer.Option(help="Port on this machine; 0 for any that is free.")] = 8090,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the browser.")] = False,
 ) -> None:
-    """Show a scene and its products as layers, or a report, in the browser, at 127.0.0.1 only."""
+    """Show a scene or a report in the browser. Products are its layers; served at 127.0.0.1 only."""
     from cloud_assets.scenes.viewer import serve
 
     say = f"[bold]{escape(str(folder))}[/bold]: {{}} (Ctrl+C ends it)"
@@ -180,7 +182,7 @@ def compare(
     second: Annotated[str, typer.Argument(help="The other one, of the same task and test split.")],
     out: Annotated[Path, typer.Option(help="Page to write.")] = Path("comparison.html"),
 ) -> None:
-    """Put two models side by side, patch by patch: one HTML page, with the interval of their difference."""
+    """Compare two models patch by patch. Writes one HTML page, with the interval of their difference."""
     from cloud_assets.lifecycle.model_pair import compare_models
 
     pair = compare_models(first, second)
@@ -239,7 +241,7 @@ def new_task(
     steps: Annotated[int, typer.Option(help="Steps of each training.")] = 600,
     force: Annotated[bool, typer.Option(help="Replace a task of this name.")] = False,
 ) -> None:
-    """Make labelled images of your own a task: splits, trained models, reports, a champion."""
+    """Make labelled images of your own a task. It has splits, trained models, reports, a champion."""
     from cloud_assets.imagery.labelled_scenes import LabelledScenes
     from cloud_assets.lifecycle.new_task import check_name, survey, write_task
     from cloud_assets.orchestration.resources import Folders
@@ -288,7 +290,7 @@ def export_patches(
     boundaries: Annotated[str, typer.Option(help="Percentages between the classes.")] = "25,50,75",
     names: Annotated[str, typer.Option(help="Names of the classes.")] = "clear,scattered,broken,overcast",
 ) -> None:
-    """Write a task's patches as one folder a coverage class, under train and test."""
+    """Write patches, one folder a coverage class. The folders lie under train and test."""
     from cloud_assets.families.classification.class_folder_export import export_class_folders
     from cloud_assets.orchestration.resources import AssetStore, Folders
     from cloud_assets.patches.splits import Splits
@@ -320,7 +322,7 @@ def label_masks(
     boundaries: Annotated[str, typer.Option(help="Percentages between the classes.")] = "25,50,75",
     names: Annotated[str, typer.Option(help="Names of the classes.")] = "clear,scattered,broken,overcast",
 ) -> None:
-    """Tell the coverage class of every mask in a folder."""
+    """Tell the coverage class of each mask."""
     from cloud_assets.families.classification.class_folder_export import label_masks as label
 
     try:

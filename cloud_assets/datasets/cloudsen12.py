@@ -261,8 +261,7 @@ def _stratified_choice(table: "pd.DataFrame", count: int, seed: int) -> "pd.Data
     strata = ranked[taco.SPLIT].fillna("").astype(str)
     # The place of each row in its own stratum, as a share: taking the smallest shares takes the same share of each.
     share = (ranked.groupby(strata).cumcount() + 0.5) / strata.map(strata.value_counts())
-    chosen = share.sort_values(kind="stable").index[:count]
-    return table.loc[table.index.isin(chosen)]
+    return table.loc[table.index.isin(share.sort_values(kind="stable").index[:count])]
 
 
 def _merged_groups(region: "pd.Series[str]", product: "pd.Series[str]", split: "pd.Series[str]") -> list[str]:

@@ -71,7 +71,8 @@ class ProductSettings(BaseModel, frozen=True, extra="forbid"):
         side = math.isqrt(int(pixels / MOST_WORKERS)) // 32 * 32
         window = min(self.window, max(side, _SMALLEST_WINDOW, 2 * self.overlap))
         calls = min(workers, max(1, int(pixels / window**2)))
-        batch = min(self.batch_megapixels, pixels / calls / 1e6)
+        # Calls beside each other gain nothing by several windows in one.
+        batch = min(self.batch_megapixels, pixels / (MOST_WORKERS if calls > 1 else 1) / 1e6)
         return self.model_copy(update={"window": window, "batch_megapixels": batch}), calls
 
     def batch_size(self, tiling: Tiling) -> int:

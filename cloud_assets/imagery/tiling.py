@@ -319,7 +319,7 @@ class SeamBlender:
         self._below: Values | None = None
 
     def add(self, position: tuple[int, int], values: npt.NDArray[Any] | None) -> Values | None:
-        """Takes the (K, height, width) prediction of the next window in the order of ``tiling.positions()``.
+        """Takes over the (K, height, width) prediction of the next window in the order of ``tiling.positions()``.
 
         None is of a window without any valid pixel, which adds nothing. Returns (K, h, w) blended values of
         ``tiling.final(position)``, or None if no window with values has touched them.
@@ -328,8 +328,11 @@ class SeamBlender:
         vertical, horizontal = self._tiling.vertical, self._tiling.horizontal
         weighted: Values | None = None
         if values is not None:
-            weights = np.outer(vertical.weights[row], horizontal.weights[column])
-            weighted = np.multiply(values, weights, dtype=np.float32)
+            down, across = vertical.weights[row], horizontal.weights[column]
+            weighted = np.require(values, np.float32, "W")
+            # In the middle of a window, which is most of it, weights are 1.
+            weighted[:, down != 1] *= down[down != 1, np.newaxis]
+            weighted[:, :, across != 1] *= across[across != 1]
         if column == 0:
             self._right = None
         weighted = _add_to_corner(weighted, self._right, vertical.size, horizontal.size)

@@ -125,6 +125,4 @@ def reflect_pad(pixels: npt.NDArray[np.float32], multiple: int, border: int = 0)
     Lower and right it is as much more as makes height and width multiples of a number.
     """
     margins = [(border, border + -(side + 2 * border) % multiple) for side in pixels.shape[2:]]
-    if not np.any(margins):
-        return pixels
-    return np.pad(pixels, ((0, 0), (0, 0), *margins), mode="reflect")
+    return np.pad(pixels, ((0, 0), (0, 0), *margins), mode="reflect") if np.any(margins) else pixels

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-app = typer.Typer(help="Registered models: list, approve, reject, roll back.", no_args_is_help=True)
+app = typer.Typer(help="List, approve, reject or roll back models.", no_args_is_help=True)
 _Task = Annotated[str, typer.Argument(help="Name of the task.")]
 _Version = Annotated[int | None, typer.Option(help="A version; default: the challenger that waits for approval.")]
 _Reason = Annotated[str, typer.Option(help="Why; noted with the version.")]
@@ -14,7 +14,7 @@ _Reason = Annotated[str, typer.Option(help="Why; noted with the version.")]
 
 @app.command("list")
 def list_versions(task: Annotated[str | None, typer.Argument(help="Name of a task; default: all.")] = None) -> None:
-    """Show the versions of registered models, newest first, and what was decided about each."""
+    """Show the versions of registered models. Newest first, with what was decided about each."""
     from cloud_assets.lifecycle.promotion import CHALLENGER, CHAMPION
     from cloud_assets.tasks import ALL_TASKS
     from cloud_assets.tracking import Tracker
@@ -33,7 +33,7 @@ def list_versions(task: Annotated[str | None, typer.Argument(help="Name of a tas
 
 @app.command()
 def approve(task: _Task, version: _Version = None) -> None:
-    """Make the waiting challenger, or any version, champion."""
+    """Make the waiting challenger champion. Or any other version."""
     from cloud_assets.lifecycle.promotion import approve as approve_version
     from cloud_assets.tracking import Tracker
 
@@ -43,7 +43,7 @@ def approve(task: _Task, version: _Version = None) -> None:
 
 @app.command()
 def reject(task: _Task, reason: _Reason = "no reason given", version: _Version = None) -> None:
-    """Turn the waiting challenger, or any version, down; it is not promoted later."""
+    """Turn the waiting challenger down. Or any other version; it is not promoted later."""
     from cloud_assets.lifecycle.promotion import reject as reject_version
     from cloud_assets.tracking import Tracker
 
@@ -57,7 +57,7 @@ def rollback(
     reason: _Reason = "no reason given",
     to: Annotated[int | None, typer.Option(help="Where to; default: the champion before the present one.")] = None,
 ) -> None:
-    """Make the champion before the present one champion again; the present one is not promoted again by itself."""
+    """Make the former champion champion again. The present one is not promoted again by itself."""
     from cloud_assets.lifecycle.promotion import rollback as roll_back
     from cloud_assets.tracking import Tracker
 

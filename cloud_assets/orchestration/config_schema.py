@@ -140,6 +140,4 @@ def _config_type(annotation: Any) -> Any:
     if origin is not None and issubclass(origin, Mapping) and arguments[0] is str:
         # Dagster's maps take no null, which may be a value where anything may be.
         return dict if arguments[1] is Any else {str: _config_type(arguments[1])}
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return dict
-    return dg.Any
+    return dict if isinstance(annotation, type) and issubclass(annotation, BaseModel) else dg.Any

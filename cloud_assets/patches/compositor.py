@@ -135,8 +135,7 @@ def _moved(field: CloudField, rng: np.random.Generator, shape: tuple[int, ...]) 
     is_turned = rng.random() < 0.5
 
     def moved(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        turned = array.T if is_turned else array
-        return np.asarray(turned.take(rows, axis=0).take(cols, axis=1))
+        return np.asarray((array.T if is_turned else array).take(rows, axis=0).take(cols, axis=1))
 
     arrays: dict[str, Any] = {
         name: moved(array) for name, array in vars(field).items() if isinstance(array, np.ndarray)

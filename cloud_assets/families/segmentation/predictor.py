@@ -1,7 +1,7 @@
 """Predictor of masks from raw digital numbers."""
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -142,12 +142,16 @@ def decide(
     Cloud is where the summed probability of the cloud classes reaches the threshold; without data the code is 255.
     """
     other_classes = [index for index in range(probability.shape[1]) if index not in cloud_classes]
-    is_cloud = probability[:, cloud_classes].sum(axis=1) >= threshold
+    is_cloud = _summed(probability, cloud_classes) >= threshold
     mask = _either(is_cloud, _likeliest(probability, cloud_classes), _likeliest(probability, other_classes))
-    return _either(valid, mask, np.full_like(mask, UNLABELLED))
+    return _either(valid, mask, np.uint8(UNLABELLED))
 
 
-def _either(flags: npt.NDArray[np.bool_], codes: Codes, others: Codes) -> Codes:
+def _summed(probability: npt.NDArray[np.float32], classes: Sequence[int]) -> npt.NDArray[np.float32]:
+    return reduce(np.add, (probability[:, index] for index in classes))  # without the copies of an index by a list
+
+
+def _either(flags: npt.NDArray[np.bool_], codes: Codes | np.uint8, others: Codes | np.uint8) -> Codes:
     """As ``np.where`` of codes from 0 to 255, whose differences wrap around: ten times as fast on scattered flags."""
     chosen: Codes = others + flags * (codes - others)
     return chosen
@@ -156,8 +160,7 @@ def _either(flags: npt.NDArray[np.bool_], codes: Codes, others: Codes) -> Codes:
 def _likeliest(probability: npt.NDArray[np.float32], classes: Sequence[int]) -> Codes:
     """The likeliest of some classes, (N, H, W), the first of equal ones."""
     likeliest = np.full_like(probability[:, 0], classes[0], np.uint8)
-    highest = probability[:, classes[0]]
-    for index in classes[1:]:  # argmax over an axis that is not the last takes ten times as long
-        likeliest = _either(probability[:, index] > highest, np.full_like(likeliest, index), likeliest)
-        highest = np.maximum(highest, probability[:, index])
+    for place, index in enumerate(classes[1:], 1):  # argmax over an axis that is not the last takes ten times as long
+        highest = reduce(np.maximum, (probability[:, one] for one in classes[:place]))
+        likeliest = _either(probability[:, index] > highest, np.uint8(index), likeliest)
     return likeliest

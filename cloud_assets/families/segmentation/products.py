@@ -74,8 +74,8 @@ def segment(
 
 def percent(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Probabilities 0 to 1 as whole percentages, 255 where not a number."""
-    scaled = np.nan_to_num(probability, nan=NO_PERCENTAGE / 100) * np.float32(100)
-    rounded: npt.NDArray[np.uint8] = np.rint(scaled).astype(np.uint8)
+    scaled = np.fmin(probability, np.float32(NO_PERCENTAGE / 100)) * np.float32(100)  # the number, where one is none
+    rounded: npt.NDArray[np.uint8] = np.rint(scaled, out=scaled).astype(np.uint8)
     return rounded
 
 

@@ -73,9 +73,7 @@ def time_from_name(name: str) -> datetime | None:
     if match := re.match(r"L[CO]8\d{6}(\d{4})(\d{3})[A-Z]{3}\d{2}", name):
         first = _parsed(match[1], "%Y")
         return None if first is None else first + timedelta(days=int(match[2]) - 1)
-    if match := re.search(r"(?<!\d)(\d{8})(?!\d)", name):
-        return _parsed(match[1], "%Y%m%d")
-    return None
+    return _parsed(match[1], "%Y%m%d") if (match := re.search(r"(?<!\d)(\d{8})(?!\d)", name)) else None
 
 
 def safe_name(name: str) -> str:
