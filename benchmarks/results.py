@@ -95,6 +95,7 @@ PARTS: Mapping[str, Part] = {
     ),
     "drift_detection": Part("", "--regions 30 --batches 8 --batch 3", 8),
     "patch_reading": Part("--patches 300", "--patches 40", 1),
+    "patch_cutting": Part("", "--patches 20 --rounds 1", 1),
     "augmentation_cost": Part("--patches 24 --rounds 2", "--patches 8 --rounds 1", 5),
     "training_speed": Part("", "--network unet --steps 2 --rounds 1", 6),
     "autoencoder_cost": Part("--threads 1", "--size 64 --batch 2 --threads 1", 6),

@@ -26,6 +26,7 @@ PARTS = {
     "frontier": "frontier",
     "training": "training_speed",
     "patches": "patch_reading",
+    "cutting": "patch_cutting",
     "data": "data_scaling",
     "starting": "starting",
     "jobs": "job_overhead",

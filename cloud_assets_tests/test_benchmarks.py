@@ -128,6 +128,14 @@ def test_data_sets_of_any_size_are_read(script, tmp_path):
     assert len(PatchStore.open(tmp_path / "store")) == 50
 
 
+def test_cutting_is_put_next_to_reading(script, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["patch_cutting.py", "--patches", "10", "--rounds", "1"])
+    script("patch_cutting").main()
+    cells = dict(line.split(" | ", 1) for line in capsys.readouterr().out.splitlines() if " | " in line)
+    read, cut = (float(cells[way].split(" | ")[0]) for way in ("reading on all cores", "raw files to store"))
+    assert float(cells["store / reading"].split(" | ")[0]) == pytest.approx(cut / read, abs=0.02, rel=0.05)
+
+
 def test_formats_of_patches_are_compared(script, tmp_path):
     reading = script("patch_reading")
     images = np.random.default_rng(0).integers(1, 9000, (6, 4, 16, 16)).astype(np.uint16)

@@ -294,9 +294,10 @@ def read_truth(truth: RasterBand, codes: Mapping[int, int]) -> npt.NDArray[np.ui
     Raises:
         InvalidData: The raster holds a code that the legend does not explain. The file cannot be read.
     """
+    import pandas as pd
+
     raw = read_bands(truth.path, [truth.index], truth.window, 0)[0]
-    unknown = sorted(set(np.unique(raw).tolist()) - set(codes))
-    if unknown:
+    if unknown := sorted(set(pd.unique(raw.ravel()).tolist()) - set(codes)):  # NumPy's sorts all pixels
         raise InvalidData(
             f"{truth.path} holds the label code(s) {', '.join(map(str, unknown))}, which the legend does not explain "
             f"(it knows {', '.join(map(str, sorted(codes)))}). Is this really the truth raster of this data set?"

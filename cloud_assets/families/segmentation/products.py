@@ -75,8 +75,7 @@ def segment(
 def percent(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Probabilities 0 to 1 as whole percentages, 255 where not a number."""
     scaled = np.fmin(probability, np.float32(NO_PERCENTAGE / 100)) * np.float32(100)  # the number, where one is none
-    rounded: npt.NDArray[np.uint8] = np.rint(scaled, out=scaled).astype(np.uint8)
-    return rounded
+    return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
 def _mask_form(work: SceneWork) -> RasterForm:
