@@ -3,7 +3,9 @@
     python benchmarks/frontier.py --data FOLDER [--models name=reference ...] [--back-ends auto ...]
 
 ``name=reference`` is a model as `cloud-assets predict --model` takes it (a folder, ``simulation``, …); each is measured
-with each back end, or with its own where it is given: ``name=reference,back-end``. Quality is the mean cloud IoU over
+with each back end, or with its own where it is given: ``name=reference,back-end``. The back end ``int8`` is here alone:
+ONNX Runtime with the network in 8-bit integers, ranges from FOLDER's pictures, taken as it is, since it does not agree
+with PyTorch as closely as the product asks of back ends. Quality is the mean cloud IoU over
 FOLDER's labelled pictures (operating_points.py says which and what they weigh; our operating points and the threshold
 on brightness were chosen on them). Time is that of one synthetic scene end to end, from the file to the mask's file:
 each method in a process of its own, all of them once a round, the median of the rounds; with --busy processor time over
@@ -15,9 +17,11 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +31,20 @@ from peers import PEERS, installed, mask_file
 from real_masks import Rule, rules, scores
 from scene_throughput import write_scene
 
-from cloud_assets.lifecycle.model_references import load_model
+from cloud_assets.inference import back_ends
+from cloud_assets.inference.bundle import ModelBundle
+from cloud_assets.inference.onnx_export import OnnxNetwork, to_int8, to_onnx
+from cloud_assets.lifecycle.model_references import load_model, referenced_bundle
 from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.prediction import Model, predict_array, predict_scene
 
-SHIPPED = tuple(f"{name}={name}" for name in ("simulation", "simulation-fast", "simulation-large"))
+SHIPPED = (
+    *(f"{name}={name}" for name in ("simulation", "simulation-fast", "simulation-large")),
+    "simulation, 8 bits=simulation,int8",
+)
 _OTHER_NAMES = {"brightness": "threshold on brightness"}
 _WARM_UP = 256
+_INT8 = "int8"
 
 
 def main() -> None:
@@ -54,6 +65,7 @@ def main() -> None:
         print(json.dumps(_measure(*options.measure)))
         return
     methods = chosen(options.models, options.back_ends) | {name: (name, "") for name in options.peers}
+    methods = with_8_bit_networks(methods, options.data, options.workspace)
     times = timed(methods, options.side, options.rounds)
     quality = scored(methods, options.data, options.workspace) if options.data else {}
     rows = table(methods, times, quality, busy=options.busy)
@@ -73,6 +85,48 @@ def chosen(models: Sequence[str], back_ends: Sequence[str]) -> dict[str, tuple[s
             shown = name or place
             found[shown if own or back_end == "auto" else f"{shown}, {back_end}"] = (place, back_end)
     return found
+
+
+def with_8_bit_networks(
+    methods: Mapping[str, tuple[str, str]], data: Path | None, workspace: Path
+) -> dict[str, tuple[str, str]]:
+    """The methods, with the file of an 8-bit network as the back end of those that ask for one; without data none."""
+    found = {}
+    for name, (reference, back_end) in methods.items():
+        if back_end != _INT8:
+            found[name] = (reference, back_end)
+        elif data is not None:
+            file = workspace.absolute() / f"{name.replace(' ', '_')}.int8.onnx"
+            file.write_bytes(in_8_bits(referenced_bundle(reference), dict(real_sets(data, workspace))))
+            found[name] = (reference, str(file))
+    return found
+
+
+def in_8_bits(bundle: ModelBundle, sets: Mapping[str, Pictures]) -> bytes:
+    """A model's network as an ONNX file in 8-bit integers, its ranges those of all pictures."""
+    card, pixels = bundle.card, []
+    for pictures in sets.values():
+        for dn, _, instrument in pictures:
+            side = min(*dn.shape[1:]) // card.network.size_multiple * card.network.size_multiple
+            pixels.append(card.preprocessing.for_instrument(instrument)(dn[:, :side, :side])[0])
+    side = min(one.shape[-1] for one in pixels)
+    example = np.zeros((1, card.in_channels, side, side + card.network.size_multiple), np.float32)
+    content = to_onnx(bundle.network(), example, 18, any_size=True)
+    return to_int8(content, np.stack([one[:, :side, :side] for one in pixels]))
+
+
+def _running(back_end: str) -> tuple[str, AbstractContextManager[object]]:
+    """The product's name of a back end, and a context in which an 8-bit network takes ONNX Runtime's place for it."""
+    if not back_end.endswith(".onnx"):
+        return back_end, nullcontext()
+
+    def network(_: ModelBundle, parallelism: back_ends.Parallelism) -> OnnxNetwork:
+        made = OnnxNetwork(Path(back_end).read_bytes(), parallelism.threads)
+        made.name = "onnxruntime int8 on cpu"
+        return made
+
+    as_it_is = {"onnx_back_end": network, "_verified": lambda made, *_: made}
+    return "onnxruntime", patch.multiple(back_ends, **as_it_is)
 
 
 def timed(methods: Mapping[str, tuple[str, str]], side: int, rounds: int) -> dict[str, dict[str, Any]]:
@@ -104,13 +158,15 @@ def _measure(reference: str, back_end: str, scene: str) -> dict[str, Any]:
         masking = PEERS[reference][0]()
         mask_file(masking, small, path.parent / "small_mask.tif")
         return {**measured(lambda: mask_file(masking, path, path.parent / "mask.tif")), "ran": ""}
-    options = SceneOptions(back_end=back_end, products=("mask",), accept_other_level=True, overwrite=True)
+    name, context = _running(back_end)
+    options = SceneOptions(back_end=name, products=("mask",), accept_other_level=True, overwrite=True)
     model = load_model(reference, device="cpu")
-    ready = model.for_scenes(options, path.stat().st_size)  # as many megapixels as make any conversion worth it
     known = {"bands": BANDS, "instrument": "sentinel2_l1c"}
-    predict_scene(ready, small, path.parent / "small", options, **known)
     made = []
-    taken = measured(lambda: made.append(predict_scene(ready, path, path.parent / "products", options, **known)))
+    with context:
+        ready = model.for_scenes(options, path.stat().st_size)  # as many megapixels as make any conversion worth it
+        predict_scene(ready, small, path.parent / "small", options, **known)
+        taken = measured(lambda: made.append(predict_scene(ready, path, path.parent / "products", options, **known)))
     return {**taken, "ran": made[0].back_end}
 
 
@@ -129,8 +185,10 @@ def _scores(rule: Rule, sets: Mapping[str, Pictures]) -> dict[str, float]:
 
 
 def _mask(model: Model, back_end: str, dn: npt.NDArray[Any], instrument: str) -> npt.NDArray[np.uint8]:
-    options = SceneOptions(back_end=back_end, accept_other_level=True)
-    return predict_array(model, dn, BANDS, instrument=instrument, options=options)["mask"]
+    name, context = _running(back_end)
+    options = SceneOptions(back_end=name, accept_other_level=True)
+    with context:
+        return predict_array(model, dn, BANDS, instrument=instrument, options=options)["mask"]
 
 
 def table(
