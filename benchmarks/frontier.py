@@ -31,9 +31,8 @@ from peers import PEERS, installed, mask_file
 from real_masks import Rule, rules, scores
 from scene_throughput import write_scene
 
-from cloud_assets.inference import back_ends
 from cloud_assets.inference.bundle import ModelBundle
-from cloud_assets.inference.onnx_export import OnnxNetwork, to_int8, to_onnx
+from cloud_assets.inference.device import Parallelism
 from cloud_assets.lifecycle.model_references import load_model, referenced_bundle
 from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.prediction import Model, predict_array, predict_scene
@@ -104,6 +103,8 @@ def with_8_bit_networks(
 
 def in_8_bits(bundle: ModelBundle, sets: Mapping[str, Pictures]) -> bytes:
     """A model's network as an ONNX file in 8-bit integers, its ranges those of all pictures."""
+    from cloud_assets.inference.onnx_export import to_int8, to_onnx
+
     card, pixels = bundle.card, []
     for pictures in sets.values():
         for dn, _, instrument in pictures:
@@ -119,8 +120,11 @@ def _running(back_end: str) -> tuple[str, AbstractContextManager[object]]:
     """The product's name of a back end, and a context in which an 8-bit network takes ONNX Runtime's place for it."""
     if not back_end.endswith(".onnx"):
         return back_end, nullcontext()
+    # PyTorch comes with them: not at the top, or the peers' memory would hold it too.
+    from cloud_assets.inference import back_ends
+    from cloud_assets.inference.onnx_export import OnnxNetwork
 
-    def network(_: ModelBundle, parallelism: back_ends.Parallelism) -> OnnxNetwork:
+    def network(_: ModelBundle, parallelism: Parallelism) -> OnnxNetwork:
         made = OnnxNetwork(Path(back_end).read_bytes(), parallelism.threads)
         made.name = "onnxruntime int8 on cpu"
         return made
