@@ -252,11 +252,11 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
         size = 20 + float(row["MB in all"]) / 10
         axes.scatter(seconds, float(iou), s=size, color=colour, alpha=0.75, linewidths=0)
         label = f"{row['method']}\n{seconds:.2f} s, {float(row['MB in all']) / 1000:.1f} GB"
-        # Neighbours lie close together: the label of every second one is below it.
-        below = [row["method"] for _, found, row in places if found != "–"].index(row["method"]) % 2
-        axes.annotate(
-            label, (seconds, float(iou)), xytext=(8, -26 if below else 8), textcoords="offset points", fontsize=8
-        )
+        # Neighbours lie close together: what others beat is labelled on the other side.
+        is_beaten = any(found != "–" and float(found) > float(iou) for other, found, _ in places if other < seconds)
+        is_left = not is_beaten and row is not places[0][2]
+        offset, side = ((8, -26), "left") if is_beaten else ((-8 if is_left else 8, 8), "right" if is_left else "left")
+        axes.annotate(label, (seconds, float(iou)), xytext=offset, textcoords="offset points", fontsize=8, ha=side)
     best = [
         (seconds, float(iou))
         for seconds, iou, _ in places
