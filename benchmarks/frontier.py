@@ -15,6 +15,7 @@ the cores instead of the clock. Memory is the peak over what the process held wi
 import argparse
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -31,6 +32,7 @@ from peers import PEERS, installed, mask_file
 from real_masks import Rule, rules, scores
 from scene_throughput import write_scene
 
+from cloud_assets.errors import BackEndUnavailable
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.device import Parallelism
 from cloud_assets.lifecycle.model_references import load_model, referenced_bundle
@@ -89,15 +91,22 @@ def chosen(models: Sequence[str], back_ends: Sequence[str]) -> dict[str, tuple[s
 def with_8_bit_networks(
     methods: Mapping[str, tuple[str, str]], data: Path | None, workspace: Path
 ) -> dict[str, tuple[str, str]]:
-    """The methods, with the file of an 8-bit network as the back end of those that ask for one; without data none."""
+    """The methods, with the file of an 8-bit network as the back end of those that ask for one.
+
+    Without data, or the libraries that make such a network, they are left out.
+    """
     found = {}
     for name, (reference, back_end) in methods.items():
         if back_end != _INT8:
             found[name] = (reference, back_end)
         elif data is not None:
             file = workspace.absolute() / f"{name.replace(' ', '_')}.int8.onnx"
-            file.write_bytes(in_8_bits(referenced_bundle(reference), dict(real_sets(data, workspace))))
-            found[name] = (reference, str(file))
+            try:
+                file.write_bytes(in_8_bits(referenced_bundle(reference), dict(real_sets(data, workspace))))
+            except BackEndUnavailable as error:
+                print(f"{name} is left out: {error}", file=sys.stderr)
+            else:
+                found[name] = (reference, str(file))
     return found
 
 
