@@ -3,7 +3,8 @@
     python benchmarks/gallery.py [--out docs/gallery] [--home FOLDER ...]
 
 The first home that holds an evaluation of a task's variant counts; without ``--home`` it is CLOUD_ASSETS_HOME, else
-``data``. Pages of tasks without results stay as they are, and stay listed in the index.
+``data``. Pages of tasks without results stay as they are, and stay listed in the index. ``benchmarks/results.py`` makes
+these results by the half_hour configuration of each task, which the pages name.
 """
 
 import argparse
@@ -233,7 +234,8 @@ def _pictures(found: TaskResults) -> tuple[dict[str, bytes], Mapping[str, str]]:
 
 
 def _command(task: Task) -> list[str]:
-    return ["```bash", f"dg launch --job {task.name}", "```", ""]
+    config = f"cloud_assets/run_configs/{task.name}.half_hour.yaml"
+    return ["```bash", f"dagster job execute -m cloud_assets.definitions -j {task.name} -c {config}", "```", ""]
 
 
 def _models(task: Task, found: TaskResults) -> list[str]:

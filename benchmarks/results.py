@@ -57,9 +57,8 @@ class Part:
 
 def job(task: str, *, quick: bool) -> list[str]:
     """The job of a task, as arguments of Python."""
-    config = ROOT / "cloud_assets" / "run_configs" / f"{task}.quick.yaml"
-    command = ["-m", "dagster", "job", "execute", "-m", "cloud_assets.definitions", "-j", task]
-    return [*command, "-c", str(config)] if quick else command
+    config = ROOT / "cloud_assets" / "run_configs" / f"{task}.{'quick' if quick else 'half_hour'}.yaml"
+    return ["-m", "dagster", "job", "execute", "-m", "cloud_assets.definitions", "-j", task, "-c", str(config)]
 
 
 def _gallery() -> Iterator[tuple[str, Part]]:

@@ -88,7 +88,7 @@ def test_a_run_configuration_fits_its_job(name: str) -> None:
 
 
 @pytest.mark.parametrize("task", ALL_TASKS, ids=lambda task: task.name)
-@pytest.mark.parametrize("size", ["quick", "full"])
+@pytest.mark.parametrize("size", ["quick", "half_hour", "full"])
 def test_each_task_comes_with_run_configurations(task: Task, size: str) -> None:
     assert f"{task.name}.{size}" in RUN_CONFIGS
 

@@ -1,1 +1,1 @@
-"""Run configurations: one quick and one full per job, and how to find them."""
+"""Run configurations: quick, half an hour and full for each job, and how to find them."""
