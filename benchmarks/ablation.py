@@ -1,19 +1,15 @@
 """What each ingredient of the segmentation recipe for few labels is worth on the labelled patches of 38-Cloud.
 
-    python benchmarks/ablation.py FOLDER [--seeds 0 1 2] [--rows 0 8] [--epochs 10] [--steps 50] [--curve 50 200 1000]
-        [--out ablation]
+    python benchmarks/ablation.py FOLDER [--seeds 0 1 2] [--rows 0 8] [--epochs 10] [--steps 50] [--out ablation]
 
 Rows are cumulative: each adds one ingredient to the recipe of the row above and is trained once with each seed. Epoch
 and threshold are chosen on validation; the test split decides nothing. All rows but the last have the same number of
 steps. "hardened" is the validation split with 60 simulated patches beside it that no training saw. Rules that need no
 training here (a brightness threshold fitted to the training split, ukis-csmask where it is installed) stand in the same
-table. --curve trains the network of the last rows on so many simulated patches alone, without one real pixel.
-Writes ablation.md and ablation.json to --out, which keeps finished trainings: interrupted, run it again. Three seeds of
-all rows take two hours on one core that computes in bfloat16; rows 0 and 8 alone 27 minutes.
+table. --out keeps finished trainings: interrupted, run it again.
 """
 
 import argparse
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,8 +18,6 @@ from typing import Any
 
 import numpy as np
 from mask_scoring import MaskRule, MaskScores, ModelMask, UkisMask, score_masks
-from rich.console import Console
-from rich.table import Table
 
 from cloud_assets.families import family_of
 from cloud_assets.families.segmentation.metrics import fit_brightness_threshold
@@ -65,7 +59,6 @@ INGREDIENTS: Mapping[str, Mapping[str, Any]] = {
     "EfficientNet-B2 from simulation, its own recipe": {
         "network": EFFICIENTNET,
         "texture": True,
-        "crop": 256,
         "augmentation": VARIED_LIGHT.model_dump(),
         "optimisation.weight_averaging": None,
         "optimisation.learning_rate": 3e-4,
@@ -81,17 +74,6 @@ INGREDIENTS: Mapping[str, Mapping[str, Any]] = {
         "start_share": 0.5,
     },
 }
-ON_SIMULATION_ALONE: Mapping[str, Any] = {
-    **INGREDIENTS["averaged weights"],
-    "clip": (0.0, 1.2),
-    "augmentation": RANDOM_SENSORS.model_dump(),
-    "network": EFFICIENTNET | {"encoder_weights": "none"},
-    "texture": True,
-    "mirrored_border": 32,
-    "simulated_fraction": 1.0,
-    "simulated_validation": 24,
-    "real_validation": False,
-}
 COLUMNS = {
     "hardened IoU": ("hardened", "iou"),
     "bright ground called cloud": ("hardened", "false_on_bright_ground"),
@@ -103,14 +85,13 @@ COLUMNS = {
 
 
 def main() -> None:
-    """Trains and scores row by row, prints the table and writes it."""
+    """Trains, scores and prints row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", type=int, nargs="+", help="numbers of the rows, from 0; all by default")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--steps", type=int, default=50, help="batches an epoch")
-    parser.add_argument("--curve", type=int, nargs="+", default=[], help="numbers of simulated patches")
     parser.add_argument("--out", type=Path, default=Path("ablation"))
     options = parser.parse_args()
     store = cut_patches(TASK.dataset.catalog(options.folder), TASK.patches, options.out / "labelled_patches")
@@ -118,13 +99,11 @@ def main() -> None:
     rows = list(recipes(options.epochs, options.steps).items())
     if options.rows is not None:
         rows = [rows[number] for number in options.rows]
-    rows += [
-        (f"{count} simulated patches alone", on_simulation_alone(count, options.epochs, options.steps))
-        for count in options.curve
-    ]
-    table = {name: [bench.scores(bench.trained(recipe, seed)) for seed in options.seeds] for name, recipe in rows}
-    table |= {name: [bench.scores(rule)] for name, rule in bench.peers().items()}
-    show(table, options.out)
+    print("row", *COLUMNS, sep=" | ")
+    for name, recipe in rows:
+        show(name, [bench.scores(bench.trained(recipe, seed)) for seed in options.seeds])
+    for name, rule in bench.peers().items():
+        show(name, [bench.scores(rule)])
 
 
 def recipes(epochs: int, steps: int) -> dict[str, Segmentation]:
@@ -134,11 +113,6 @@ def recipes(epochs: int, steps: int) -> dict[str, Segmentation]:
     for name, changes in INGREDIENTS.items():
         rows[name] = recipe = with_parameters(recipe, changes)
     return rows
-
-
-def on_simulation_alone(count: int, epochs: int, steps: int) -> Segmentation:
-    """A recipe without a real pixel and from random weights, for the learning curve."""
-    return with_parameters(_start(epochs, steps), {**ON_SIMULATION_ALONE, "simulated_patches": count})
 
 
 def _start(epochs: int, steps: int) -> Segmentation:
@@ -194,17 +168,9 @@ class Bench:
         return {title: metrics[name][key] for title, (name, key) in COLUMNS.items() if key in metrics[name]}
 
 
-def show(table: Mapping[str, Sequence[Mapping[str, float]]], out: Path) -> None:
-    """Prints mean ± standard deviation over the seeds, and writes ``ablation.md`` and ``ablation.json``."""
-    printed = Table("row", *COLUMNS)
-    lines = ["| " + " | ".join(["row", *COLUMNS]) + " |", "| " + " | ".join(["---"] * (len(COLUMNS) + 1)) + " |"]
-    for row, trainings in table.items():
-        cells = [row, *(_cell([one[title] for one in trainings if title in one]) for title in COLUMNS)]
-        printed.add_row(*cells)
-        lines.append("| " + " | ".join(cells) + " |")
-    Console().print(printed)
-    (out / "ablation.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (out / "ablation.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+def show(row: str, trainings: Sequence[Mapping[str, float]]) -> None:
+    """Prints a row: mean ± standard deviation over the seeds."""
+    print(row, *(_cell([one[title] for one in trainings if title in one]) for title in COLUMNS), sep=" | ", flush=True)
 
 
 def _cell(values: Sequence[float]) -> str:

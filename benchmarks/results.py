@@ -36,6 +36,7 @@ _SEPARATOR = " | "
 PARTS_BLOCK = "parts"
 """Name of the block that lists all parts."""
 _DATA = "{data}"
+_DEMO = "{work}/home/demo/cloudsen12_segmentation"  # results of the demo
 _SCENE = "scenes/LC80130312015295LGN00_red_green_blue_nir_120m.tif"
 
 
@@ -43,7 +44,7 @@ _SCENE = "scenes/LC80130312015295LGN00_red_green_blue_nir_120m.tif"
 class Part:
     """One benchmark and how it is called.
 
-    ``{data}`` and ``{work}`` stand for the folders of data and of work, ``{results}`` for that of the task's results.
+    ``{data}`` and ``{work}`` stand for the folders of data and of work.
     """
 
     arguments: str  # of the script, which has the name of the part unless ``script`` is another
@@ -52,12 +53,13 @@ class Part:
     needs: tuple[str, ...] = ()  # files and folders below the data
     script: str = ""
     seed: str = "0"
-    task: str = ""  # whose job is run first, for the script reads its results; there they lie in a home of its own
+    task: str = ""  # whose job is run first, or the demo, for the script reads its results, in a home of its own
 
 
 def job(task: str, *, quick: bool) -> list[str]:
     """The job of a task, as arguments of Python."""
-    config = ROOT / "cloud_assets" / "run_configs" / f"{task}.{'quick' if quick else 'half_hour'}.yaml"
+    size = "from_simulation" if task == "demo" else "quick" if quick else "half_hour"
+    config = ROOT / "cloud_assets" / "run_configs" / f"{task}.{size}.yaml"
     return ["-m", "dagster", "job", "execute", "-m", "cloud_assets.definitions", "-j", task, "-c", str(config)]
 
 
@@ -122,21 +124,25 @@ PARTS: Mapping[str, Part] = {
     ),
     "radar_places": Part("{data}", "{data} --steps 4 --sample-steps 4", 120, ("sen12ms",)),
     "coverage_ways": Part("{data}", "{data} --patches 40 --steps 4 --members 1", 30, ("38-cloud",)),
-    "one_pair": Part("{data} --steps 1500", "{data} --steps 10", 40, ("sen12ms",)),
-    "translation_switches": Part("--steps 200", "--steps 4 --only ndvi", 60),
+    "one_pair": Part("{data} --steps 500", "{data} --steps 10", 15, ("sen12ms",)),
+    "translation_switches": Part("--steps 100", "--steps 4 --only ndvi", 30),
     "ablation": Part(
-        "{data} --seeds 0 1 2", "{data} --seeds 0 --rows 0 --epochs 1 --steps 4", 240, ("38-cloud",), seed="0 1 2"
+        "{data} --seeds 0 1 2 --epochs 5",
+        "{data} --seeds 0 --rows 0 --epochs 1 --steps 4",
+        60,
+        ("38-cloud",),
+        seed="0 1 2",
     ),
     "wrong_labels": Part(
-        "{results}/champion/model {results}/labeled_patches",
-        "{results}/champion/model {results}/labeled_patches --repeats 1",
-        60,
-        task="cloudsen12_segmentation",
+        f"{_DEMO}/champion/model {_DEMO}/labeled_patches",
+        f"{_DEMO}/champion/model {_DEMO}/labeled_patches --repeats 1",
+        8,
+        task="demo",
     ),
     "simulation_only": Part(
-        "{data} --patches 8000 --epochs 4 --steps 270 --batch 32 --crop 128 --threads 1",
+        "{data} --patches 2000 --epochs 4 --steps 135 --batch 32 --crop 128 --threads 1",
         "{data} --patches 64 --epochs 1 --steps 2 --batch 4 --crop 64 --threads 1",
-        90,
+        35,
         ("38-cloud",),
     ),
     **dict(_gallery()),
@@ -240,7 +246,7 @@ def run(name: str, data: Path | None, work: Path, *, quick: bool, extra: str = "
     if missing:
         return f"skipped: {', '.join(missing)} is not in {'the data (--data)' if data is None else data}"
     (work / "quick").mkdir(parents=True, exist_ok=True)
-    places = {_DATA: data, "{work}": work, "{results}": work / "home" / part.task / part.task}
+    places = {_DATA: data, "{work}": work}
     given = arguments.split()
     for word, place in places.items():
         given = [one.replace(word, str(place)) for one in given]
@@ -261,9 +267,7 @@ def run(name: str, data: Path | None, work: Path, *, quick: bool, extra: str = "
         if done.returncode:
             last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
             return f"failed: {last} ({work / f'{name}.log'})"
-    shown = (
-        arguments.replace(_DATA, "DATA").replace("{results}", "RESULTS").replace("{work}/", "").replace(f"{ROOT}/", "")
-    )
+    shown = arguments.replace(_DATA, "DATA").replace("{work}/", "").replace(f"{ROOT}/", "")
     for place, word in ((data, "DATA"), (work, "WORK"), (ROOT, ".")):
         printed = printed.replace(str(place), word) if place is not None else printed
     columns, rows, lines = parsed(printed)
@@ -299,7 +303,7 @@ def _environment(name: str, data: Path | None, work: Path) -> dict[str, str]:
     environment = {**os.environ, "CLOUD_ASSETS_HOME": str(work / "home" / name), "PYTHONPATH": str(ROOT)}
     environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{work / 'mlflow' / 'mlflow.db'}"
     environment.pop("CLOUD_ASSETS_DATA", None)
-    if name and data is not None and (data / folders[name]).is_dir():
+    if name in folders and data is not None and (data / folders[name]).is_dir():
         environment["CLOUD_ASSETS_DATA"] = str(data)
     return environment
 

@@ -68,7 +68,8 @@ def main() -> None:
     rows = np.arange(len(store))
     batches = predict_patches(predictor, store, rows, batch_size=1, title="predicting", progress=True)
     levels = [quantised(batch.answer["cloud_probability"][0]) for batch in batches]
-    print(f"{len(store)} patches; of {WRONG} wrong masks among the first {FIRST} of the list:")
+    first = f"{WRONG} wrong of {len(store)} masks; found in the first {FIRST} of the list"
+    print(first, "by confident learning", "by the share of wrong pixels", "missed", sep=" | ")
     totals = []
     for repeat in range(arguments.repeats):
         masks, kinds = corrupted(np.asarray(store.masks), np.random.default_rng(repeat))
@@ -84,9 +85,9 @@ def main() -> None:
         found, plain = (set(np.argsort(values)[::-1][:FIRST].tolist()) & set(kinds) for values in (scores, naive))
         missed = sorted(kinds[row] for row in set(kinds) - found)
         totals.append((len(found), len(plain)))
-        print(f"repeat {repeat}: confident learning {len(found)}, share of wrong pixels {len(plain)}; missed {missed}")
+        print(f"draw {repeat}", len(found), len(plain), ", ".join(missed) or "none", sep=" | ")
     ours, theirs = np.mean(totals, axis=0)
-    print(f"mean: confident learning {ours:.1f}, share of wrong pixels {theirs:.1f} of {WRONG}")
+    print("mean", f"{ours:.1f}", f"{theirs:.1f}", "–", sep=" | ")
 
 
 if __name__ == "__main__":
