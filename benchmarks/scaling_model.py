@@ -35,7 +35,7 @@ class Figures:
 
     megapixels: float = _argument(120.6, "a Sentinel-2 tile, 10980 x 10980 pixels")
     core_seconds_a_megapixel: float = _argument(
-        2.02, "measured: 122 s on 2 cores without bfloat16, `simulation`, docs/benchmarks.md (0.45 with it)"
+        1.38, "measured: 83 s on 2 cores without bfloat16, `simulation`, docs/benchmarks.md (0.45 with it)"
     )
     cores: float = _argument(8, "assumed: cores of a node")
     core_efficiency: float = _argument(0.85, "assumed: 8 cores do so much of four times what 2 cores do")
