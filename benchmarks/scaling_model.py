@@ -132,10 +132,12 @@ def draw(figures: Figures, path: Path) -> None:
             found = [estimate(int(count), these) for count in nodes]
             left.plot(nodes, [one.scenes for one in found], label=name, linewidth=width)
             right.plot(nodes, [one.cost for one in found], label=name, linewidth=width)
-        for name, scenes in estimate(1, figures).limits.items():
-            if name != "nodes":
-                left.axhline(scenes, color=BASELINE_COLOUR, linewidth=1, linestyle="--")
-                left.text(1.1, scenes * 1.05, name, fontsize=8, color="#5c6670")
+        limits = {name: scenes for name, scenes in estimate(1, figures).limits.items() if name != "nodes"}
+        for name, scenes in limits.items():
+            left.axhline(scenes, color=BASELINE_COLOUR, linewidth=1, linestyle="--")
+            is_crowded = any(1 < other / scenes < 1.5 for other in limits.values())
+            place, align = (scenes / 1.05, "top") if is_crowded else (scenes * 1.05, "bottom")
+            left.text(1.1, place, name, fontsize=8, color="#5c6670", va=align)
         cores = f"nodes of {figures.cores:g} cores"
         left.set(xscale="log", yscale="log", xlabel=cores, ylabel="scenes an hour", title="Throughput")
         right.set(xscale="log", xlabel=cores, ylabel="cost of 1,000 scenes", title="Cost")
