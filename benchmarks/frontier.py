@@ -5,9 +5,10 @@
 ``name=reference`` is a model as `cloud-assets predict --model` takes it (a folder, ``simulation``, …); each is measured
 with each back end, or with its own where it is given: ``name=reference,back-end``. The back end ``int8`` is here alone:
 ONNX Runtime with the network in 8-bit integers, ranges from FOLDER's pictures, taken as it is, since it does not agree
-with PyTorch as closely as the product asks of back ends. Quality is the mean cloud IoU over
-FOLDER's labelled pictures (operating_points.py says which and what they weigh; our operating points and the threshold
-on brightness were chosen on them). Time is that of one synthetic scene end to end, from the file to the mask's file:
+with PyTorch as closely as the product asks of back ends. So is ``bf16``: PyTorch computing in bfloat16, slowly where
+the processor has no instructions for it. Quality is the mean cloud IoU over FOLDER's labelled pictures
+(operating_points.py says which and what they weigh; our operating points and the threshold on brightness were chosen
+on them). Time is that of one synthetic scene end to end, from the file to the mask's file:
 each method in a process of its own, all of them once a round, the median of the rounds; with --busy processor time over
 the cores instead of the clock. Memory is the peak over what the process held with its model loaded, and in all.
 """
@@ -18,7 +19,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,11 @@ from cloud_assets.scenes.prediction import Model, predict_array, predict_scene
 SHIPPED = (
     *(f"{name}={name}" for name in ("simulation", "simulation-fast", "simulation-large")),
     "simulation, 8 bits=simulation,int8",
+    "simulation, bfloat16=simulation,bf16",
 )
 _OTHER_NAMES = {"brightness": "threshold on brightness"}
 _WARM_UP = 256
-_INT8 = "int8"
+_INT8, _BF16 = "int8", "bf16"
 
 
 def main() -> None:
@@ -126,11 +128,17 @@ def in_8_bits(bundle: ModelBundle, sets: Mapping[str, Pictures]) -> bytes:
 
 
 def _running(back_end: str) -> tuple[str, AbstractContextManager[object]]:
-    """The product's name of a back end, and a context in which an 8-bit network takes ONNX Runtime's place for it."""
+    """The product's name of a back end, and a context in which an 8-bit network or bfloat16 takes its place."""
+    # PyTorch comes with them: not at the top, or the peers' memory would hold it too.
+    from cloud_assets.inference import back_ends, device
+
+    if back_end == _BF16:
+        context = ExitStack()
+        for module in (back_ends, device):
+            context.enter_context(patch.object(module, "choose_precision", lambda *_: _BF16))
+        return "torch", context
     if not back_end.endswith(".onnx"):
         return back_end, nullcontext()
-    # PyTorch comes with them: not at the top, or the peers' memory would hold it too.
-    from cloud_assets.inference import back_ends
     from cloud_assets.inference.onnx_export import OnnxNetwork
 
     def network(_: ModelBundle, parallelism: Parallelism) -> OnnxNetwork:
