@@ -5,8 +5,8 @@
 ``name=reference`` is a model as `cloud-assets predict --model` takes it (a folder, ``simulation``, …); each is measured
 with each back end, or with its own where it is given: ``name=reference,back-end``. The back end ``int8`` is here alone:
 ONNX Runtime with the network in 8-bit integers, ranges from FOLDER's pictures, taken as it is, since it does not agree
-with PyTorch as closely as the product asks of back ends. So is ``bf16``: PyTorch computing in bfloat16, slowly where
-the processor has no instructions for it. Quality is the mean cloud IoU over FOLDER's labelled pictures
+with PyTorch as closely as the product asks of back ends. So is ``bf16`` (``--models "bfloat16=simulation,bf16"``):
+PyTorch computing in bfloat16, slowly where the processor has no instructions for it. Quality is the mean cloud IoU over FOLDER's labelled pictures
 (operating_points.py says which and what they weigh; our operating points and the threshold on brightness were chosen
 on them). Time is that of one synthetic scene end to end, from the file to the mask's file:
 each method in a process of its own, all of them once a round, the median of the rounds; with --busy processor time over
@@ -43,7 +43,6 @@ from cloud_assets.scenes.prediction import Model, predict_array, predict_scene
 SHIPPED = (
     *(f"{name}={name}" for name in ("simulation", "simulation-fast", "simulation-large")),
     "simulation, 8 bits=simulation,int8",
-    "simulation, bfloat16=simulation,bf16",
 )
 _OTHER_NAMES = {"brightness": "threshold on brightness"}
 _WARM_UP = 256
