@@ -6,9 +6,9 @@
 with each back end, or with its own where it is given: ``name=reference,back-end``. The back end ``int8`` is here alone:
 ONNX Runtime with the network in 8-bit integers, ranges from FOLDER's pictures, taken as it is, since it does not agree
 with PyTorch as closely as the product asks of back ends. So is ``bf16`` (``--models "bfloat16=simulation,bf16"``):
-PyTorch computing in bfloat16, slowly where the processor has no instructions for it. Quality is the mean cloud IoU over FOLDER's labelled pictures
-(operating_points.py says which and what they weigh; our operating points and the threshold on brightness were chosen
-on them). Time is that of one synthetic scene end to end, from the file to the mask's file:
+PyTorch computing in bfloat16, slowly where the processor has no instructions for it. Quality is the mean cloud IoU over
+FOLDER's labelled pictures (operating_points.py says which and what they weigh; our operating points and the threshold
+on brightness were chosen on them). Time is that of one synthetic scene end to end, from the file to the mask's file:
 each method in a process of its own, all of them once a round, the median of the rounds; with --busy processor time over
 the cores instead of the clock. Memory is the peak over what the process held with its model loaded, and in all.
 """
