@@ -40,7 +40,7 @@ def test_a_page_has_numbers_figures_and_card(tmp_path: Path) -> None:
     pages = write_gallery([tmp_path / "empty", tmp_path / "home"], tmp_path / "docs", ALL_TASKS)
     assert list(pages) == ["landsat_segmentation"]
     text = pages["landsat_segmentation"].read_text()
-    for part in ("| IoU | 0.8000 | 0.3000 |", "Few scenes.", "What went wrong.", "network: unet", "dagster job execute"):
+    for part in ("| IoU | 0.8000 | 0.3000 |", "Few scenes.", "What went wrong.", "network: unet", "dagster job"):
         assert part in text
     assert "Synthetic" not in text
     assert "(landsat_segmentation/worst_patches.png)" in text
