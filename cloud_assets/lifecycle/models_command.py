@@ -37,7 +37,8 @@ def approve(task: _Task, version: _Version = None) -> None:
     from cloud_assets.lifecycle.promotion import approve as approve_version
     from cloud_assets.tracking import Tracker
 
-    typer.echo(f"{task}: version {approve_version(Tracker(), task, version).version} is champion.")
+    now = approve_version(Tracker(), task, version)
+    typer.echo(f"{task}: version {now.version} is champion.")
 
 
 @app.command()

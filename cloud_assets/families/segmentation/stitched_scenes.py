@@ -100,7 +100,8 @@ class StitchedScenes:
             place = self._places.get(index)
             if place is None:
                 continue
-            self._put(place, (probability > self._protocol.threshold) & (codes != UNLABELLED))
+            cloud = (probability > self._protocol.threshold) & (codes != UNLABELLED)
+            self._put(place, cloud)
             self._waiting[place.scene] -= 1
             if not self._waiting[place.scene]:
                 self._finish(place.scene)

@@ -148,4 +148,5 @@ def with_gain(metrics: Mapping[str, float], constant: Mapping[str, float]) -> di
 
 
 def _number(value: object) -> float:
-    return float(value[0] if isinstance(value, tuple) else value)  # type: ignore[arg-type]
+    first = value[0] if isinstance(value, tuple) else value
+    return float(first)  # type: ignore[arg-type]
