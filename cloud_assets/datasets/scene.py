@@ -297,7 +297,8 @@ def read_truth(truth: RasterBand, codes: Mapping[int, int]) -> npt.NDArray[np.ui
     import pandas as pd
 
     raw = read_bands(truth.path, [truth.index], truth.window, 0)[0]
-    if unknown := sorted(set(pd.unique(raw.ravel()).tolist()) - set(codes)):  # NumPy's sorts all pixels
+    present = np.flatnonzero(np.bincount(raw.ravel())) if raw.dtype == np.uint8 else pd.unique(raw.ravel())
+    if unknown := sorted(set(present.tolist()) - set(codes)):
         raise InvalidData(
             f"{truth.path} holds the label code(s) {', '.join(map(str, unknown))}, which the legend does not explain "
             f"(it knows {', '.join(map(str, sorted(codes)))}). Is this really the truth raster of this data set?"

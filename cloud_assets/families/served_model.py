@@ -42,8 +42,7 @@ class ServedModel:
             The task's answer, each array with N first; for segmentation ``mask`` (N, H, W), uint8 cloud codes with 255
             for nodata, and ``cloud_probability`` (N, H, W), float32.
         """
-        channels_first = np.ascontiguousarray(np.moveaxis(model_input, -1, 1))
-        answer = self._predictor.predict(channels_first)
+        answer = self._predictor.predict(np.ascontiguousarray(np.moveaxis(model_input, -1, 1)))
         return {name: array for name, array in answer.items() if name not in self._family.not_served}
 
 

@@ -110,8 +110,7 @@ class Axis:
         """One weight vector (size,) a window; over all windows they add up to 1 at every pixel."""
         from_edge = np.minimum(np.arange(self.size), np.arange(self.size)[::-1]) + 0.5
         bump = np.sin(np.minimum(from_edge / max(self.taper_length, 1), 1.0) * (np.pi / 2)) ** 2
-        end = self.starts[-1] + self.size
-        total = np.zeros(end - self.starts[0])
+        total = np.zeros(self.starts[-1] + self.size - self.starts[0])
         for start in self.starts:
             total[start - self.starts[0] :][: self.size] += bump
         return tuple((bump / total[start - self.starts[0] :][: self.size]).astype(np.float32) for start in self.starts)

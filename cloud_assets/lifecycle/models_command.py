@@ -37,8 +37,7 @@ def approve(task: _Task, version: _Version = None) -> None:
     from cloud_assets.lifecycle.promotion import approve as approve_version
     from cloud_assets.tracking import Tracker
 
-    now = approve_version(Tracker(), task, version)
-    typer.echo(f"{task}: version {now.version} is champion.")
+    typer.echo(f"{task}: version {approve_version(Tracker(), task, version).version} is champion.")
 
 
 @app.command()

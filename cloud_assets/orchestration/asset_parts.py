@@ -86,7 +86,13 @@ def task_asset(
         "op_tags": {RESOURCES_TAG: needs.model_dump_json()},
         "hooks": {retried_run_after_outage},
     }
-    make: Callable[[Callable[..., Any]], dg.AssetsDefinition] = dg.asset(**{**arguments, **more})
+
+    def make(function: Callable[..., Any]) -> Any:
+        code = function.__code__  # dagster.with_source_code_references would parse the file for the line
+        place = dg.LocalFileCodeReference(file_path=code.co_filename, line_number=code.co_firstlineno)
+        arguments["metadata"] |= {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[place])}
+        return dg.asset(**{**arguments, **more})(function)
+
     return make
 
 

@@ -5,6 +5,7 @@ them in Dagster's launchpad, with the instance's own values as defaults; :func:`
 again from what the user filled in.
 """
 
+import functools
 import hashlib
 import types
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ def config_schema(defaults: object) -> dict[str, dg.Field]:
     and, to choose another one, each class by its name: ``network: {width: 16}`` or ``network: {attention_unet: {width:
     16}}``. Constants (a ``Literal`` of one value) are left out.
     """
-    return _fields(type(_pydantic(defaults)), cast("BaseModel", defaults))
+    return dict(_fields(type(_pydantic(defaults)), cast("BaseModel", defaults)))
 
 
 def from_config(defaults: Model, config: Mapping[str, Any]) -> Model:
@@ -88,8 +89,16 @@ def _chosen(name: str, field: FieldInfo, present: BaseModel, config: Mapping[str
     return {str(field.discriminator): named[0], **values}
 
 
-def _fields(model: type[BaseModel], values: BaseModel | None) -> dict[str, dg.Field]:
+def _fields(model: type[BaseModel], values: BaseModel | None) -> Mapping[str, dg.Field]:
     """One field for each of a model's; without ``values`` those that have no default are required."""
+    try:
+        return _shared_fields(model, values)
+    except TypeError:  # a mapping in it, which has no hash
+        return _shared_fields.__wrapped__(model, values)
+
+
+@functools.cache  # recipes have most of their parts in common, and Dagster takes its time for each field
+def _shared_fields(model: type[BaseModel], values: BaseModel | None) -> Mapping[str, dg.Field]:
     return {
         name: _field(field, field.get_default(call_default_factory=True) if values is None else getattr(values, name))
         for name, field in model.model_fields.items()
@@ -102,10 +111,10 @@ def _field(field: FieldInfo, value: Any) -> dg.Field:
         return dg.Field(_config_type(field.annotation), description=field.description)
     if not isinstance(value, BaseModel):
         return option(_config_type(field.annotation), to_jsonable_python(value), field.description)
-    schema = _fields(type(value), value)
+    schema = dict(_fields(type(value), value))
     for choice, model in _choices(field).items():
         own = value if type(value) is model else None
-        schema[choice] = dg.Field(_fields(model, own), is_required=False, description=model.__doc__)
+        schema[choice] = dg.Field(dict(_fields(model, own)), is_required=False, description=model.__doc__)
     return dg.Field(schema, is_required=False, description=field.description or type(value).__doc__)
 
 

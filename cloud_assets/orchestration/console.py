@@ -9,12 +9,9 @@ import time
 import warnings
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from tqdm import tqdm
 
 from cloud_assets import errors
@@ -22,6 +19,9 @@ from cloud_assets.log_file import keep_log, log_path
 from cloud_assets.orchestration.resources import is_local
 from cloud_assets.reports.comparison import Comparison
 from cloud_assets.reports.report import readable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LOGGER = "progress"  # key of the logger among those of the code location
 _SHOWN_METRICS = 5
@@ -51,13 +51,15 @@ def progress_logger(context: dg.InitLoggerContext) -> logging.Logger:
 @lru_cache(maxsize=1)
 def _lines(run_id: str | None) -> "StepLines":
     """One for a run and its steps, which Dagster gives a logger each."""
+    from rich.console import Console
+
     return StepLines(Console(stderr=True, highlight=False, soft_wrap=True), str(log_path()))
 
 
 class StepLines(logging.Handler):
     """Prints those events of a run that mean something to a user."""
 
-    def __init__(self, console: Console, log: str = "") -> None:
+    def __init__(self, console: "Console", log: str = "") -> None:
         super().__init__()
         self._console, self._log = console, log
         self._finished, self._last = False, ""
@@ -75,6 +77,8 @@ class StepLines(logging.Handler):
             self.handleError(record)
 
     def _line(self, event: Any) -> str:
+        from rich.markup import escape
+
         name = _name(event.step_key)
         if event.is_step_success or event.is_step_failure:
             self._finished |= event.is_step_success
@@ -106,6 +110,8 @@ class StepLines(logging.Handler):
 
     def _message(self, record: logging.LogRecord) -> str:
         """A message of an asset; those of Dagster are below the level of information or of steps that never began."""
+        from rich.markup import escape
+
         meta = getattr(record, "dagster_meta", None) or {}
         step = meta.get("step_key")
         if record.levelno < logging.INFO or (step and _name(step) not in self._began):
@@ -115,7 +121,7 @@ class StepLines(logging.Handler):
 
 
 def _name(step: str | None) -> str:
-    return escape((step or "").replace("__", "/"))
+    return (step or "").replace("__", "/")
 
 
 def _raised(error: Any) -> str:
@@ -146,6 +152,9 @@ def summary_after_champion(context: dg.HookContext) -> None:
     results = context.resources.folders.results
     if not found or not is_local(results):
         return
+    from rich.console import Console
+    from rich.table import Table
+
     from cloud_assets.lifecycle.promotion import Champion
 
     folder = Path(results.path) / task
@@ -179,6 +188,5 @@ def summary_after_champion(context: dg.HookContext) -> None:
         f"  {command('dg')} dev   # lineage, runs and figures at http://127.0.0.1:3000{home}",
         f"  {look}   # trainings and registered models",
     ]
-    for line in lines:
-        # Never wrapped or cut: paths and commands are there to be copied.
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    # Never wrapped or cut: paths and commands are there to be copied.
+    console.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)

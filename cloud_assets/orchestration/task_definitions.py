@@ -35,7 +35,7 @@ _RESOURCES: Final = {"folders": _FOLDERS, "tracking": Tracking(), "io_manager": 
 def task_definitions(task: Task) -> dg.Definitions:
     """What Dagster loads of a task; the definitions of several tasks can be merged."""
     return dg.Definitions(
-        assets=dg.with_source_code_references(lineage(task)),
+        assets=lineage(task),
         jobs=task_jobs(task),
         schedules=schedules(task),
         sensors=sensors(task),

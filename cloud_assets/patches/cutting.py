@@ -221,8 +221,7 @@ def resize(
     down, right = _weights(image.shape[-2], size[0]), _weights(image.shape[-1], size[1])
     weight = down @ valid.astype(np.float32) @ right.T
     there = weight >= 0.5
-    pixels = np.where(valid, image, 0).astype(np.float32)
-    resized = down @ pixels @ right.T
+    resized = down @ np.where(valid, image, 0).astype(np.float32) @ right.T
     resized /= np.maximum(weight, 1e-6)
     if np.issubdtype(image.dtype, np.integer):
         limits = np.iinfo(image.dtype)

@@ -280,8 +280,7 @@ def _of_label_types(index: "pd.DataFrame", label_types: Sequence[str]) -> Flags:
 
 
 def _coverage_bin(index: "pd.DataFrame", boundaries: Sequence[float]) -> list[str]:
-    edges = (0.0, *boundaries, 100.0)
-    names = [f"{low:g}-{high:g} %" for low, high in pairwise(edges)]
+    names = [f"{low:g}-{high:g} %" for low, high in pairwise((0.0, *boundaries, 100.0))]
     percentage = index["cloud_percentage"].to_numpy()
     bins = np.searchsorted(np.asarray(boundaries), np.nan_to_num(percentage), side="right")
     return ["" if np.isnan(share) else names[place] for share, place in zip(percentage, bins, strict=True)]

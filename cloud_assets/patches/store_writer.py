@@ -73,11 +73,10 @@ def coverage(mask: npt.NDArray[np.uint8]) -> dict[str, float]:
         ``clear_percentage``, ``thick_percentage``, ``thin_percentage``, ``cloud_shadow_percentage`` and
         ``cloud_percentage`` (thick and thin together), each in [0, 100], or NaN if nothing is labelled.
     """
-    counts = np.bincount(mask.ravel(), minlength=256)
-    labelled = int(counts[list(COVERAGE_NAMES)].sum())
+    counts = {code: np.count_nonzero(mask == code) for code in COVERAGE_NAMES}
+    labelled = sum(counts.values())
     shares = {
-        name: 100 * float(counts[code]) / labelled if labelled else float("nan")
-        for code, name in COVERAGE_NAMES.items()
+        name: 100 * counts[code] / labelled if labelled else float("nan") for code, name in COVERAGE_NAMES.items()
     }
     shares["cloud"] = shares["thick"] + shares["thin"]
     return {f"{name}_percentage": share for name, share in shares.items()}

@@ -102,10 +102,12 @@ def stac_item(
     """The STAC item of a scene's products, JSON content with links relative to the products' folder."""
     import pystac
 
+    path = Path(source.location)
+    written = datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else datetime.now(UTC)
     item = placed_item(
         source.name,
         source.grid,
-        datetime=source.acquired or _file_time(source),
+        datetime=source.acquired or written,
         properties=_properties(source, products),
         stac_extensions=[_PROJECTION, PROCESSING],
     )
@@ -165,11 +167,6 @@ def _raster(grid: Grid) -> dict[str, Any]:
     crs = {} if grid.crs is None else {"proj:code" if grid.crs.startswith("EPSG:") else "proj:wkt2": grid.crs}
     place = {"proj:shape": [grid.height, grid.width], "proj:transform": list(grid.transform)}
     return {**place, "proj:code": None, **crs}
-
-
-def _file_time(source: SceneSource) -> datetime:
-    path = Path(source.location)
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else datetime.now(UTC)
 
 
 COLLECTION_FILE = "collection.json"

@@ -28,7 +28,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def shown(*assets: dg.AssetsDefinition, monkeypatch: pytest.MonkeyPatch) -> str:
     """The console's text after a run of some assets."""
     stream = io.StringIO()
-    monkeypatch.setattr(module, "Console", lambda **_: Console(file=stream, width=200))
+    monkeypatch.setattr("rich.console.Console", lambda **_: Console(file=stream, width=200))
     job = dg.Definitions(
         assets=list(assets),
         loggers={module.LOGGER: module.progress_logger},

@@ -117,8 +117,7 @@ class NormalSplit(BaseModel, frozen=True, extra="forbid"):
         classes = np.where(normal, NORMAL, np.where(anomalous, ANOMALOUS, UNUSED))
         too_blank = index["valid_fraction"].to_numpy(dtype=float) < self.minimum_valid
         # A normal patch that its own mask calls cloudy would teach that clouds are normal.
-        contradicted = normal & (np.nan_to_num(coverage) > 0)
-        return np.where(too_blank | contradicted, UNUSED, classes)
+        return np.where(too_blank | (normal & (np.nan_to_num(coverage) > 0)), UNUSED, classes)
 
 
 def classes_of(splits: Splits, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:

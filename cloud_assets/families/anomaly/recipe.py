@@ -37,23 +37,12 @@ NORMAL_AUGMENTATION = Augmentation(
 """Flips, any rotation, shifts, Gaussian noise and blur: what leaves a cloud-free picture cloud-free."""
 
 AUTHORS_OPTIMISATION = Optimisation(
-    max_epochs=100,
-    batch_size=16,
-    optimiser="radam",
-    weight_decay=0,
-    plateau_factor=0.4,
+    max_epochs=100, batch_size=16, optimiser="radam", weight_decay=0, plateau_factor=0.4
 )
 """Rectified Adam (Liu et al. 2020, arXiv:1908.03265), a rate lowered on a plateau, early stopping."""
 
 CLOUDING_AUGMENTATION = Augmentation(
-    rotation_degrees=20,
-    shift=0.05,
-    zoom=0.2,
-    brightness=0.25,
-    gamma=0.1,
-    blur=0.2,
-    blur_sigma=1.0,
-    noise=0.004,
+    rotation_degrees=20, shift=0.05, zoom=0.2, brightness=0.25, gamma=0.1, blur=0.2, blur_sigma=1.0, noise=0.004
 )
 """Besides orientation also light and colour: pictures of other sensors and another sun are classified as well."""
 

@@ -64,8 +64,7 @@ def teacher_answers(
     network = cast("nn.Module", choose_back_end(plain, device=device, megapixels=megapixels))
     predictor = SegmentationPredictor(plain, device, network)
     unfinished = path.with_suffix(".unfinished")
-    shape = (*store.masks.shape, classes)
-    answers = np.lib.format.open_memmap(unfinished, "w+", np.uint8, shape)
+    answers = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (*store.masks.shape, classes))
     with progress_bar("Asking the teacher", len(source), "patches", progress) as bar:
         for start in range(0, len(source), _AT_ONCE):
             rows = source.indices[start : start + _AT_ONCE]

@@ -100,8 +100,7 @@ class StitchedScenes:
             place = self._places.get(index)
             if place is None:
                 continue
-            cloud = (probability > self._protocol.threshold) & (codes != UNLABELLED)
-            self._put(place, cloud)
+            self._put(place, (probability > self._protocol.threshold) & (codes != UNLABELLED))
             self._waiting[place.scene] -= 1
             if not self._waiting[place.scene]:
                 self._finish(place.scene)

@@ -45,8 +45,7 @@ class ThresholdSearch:
             method = "0.5, for want of cloud in the validation split"
             return Threshold(value=0.5, method=method, unit="cloud probability"), 0.0
         iou = _iou(total)
-        loss = iou.max() - iou
-        as_good = np.flatnonzero(loss <= self._standard_error(total, int(iou.argmax())))
+        as_good = np.flatnonzero(iou.max() - iou <= self._standard_error(total, int(iou.argmax())))
         chosen = as_good[np.argmin(np.abs(_CANDIDATES[as_good] - 0.5))]
         method = (
             "nearest to 0.5 of those whose cloud IoU on the validation split is at most one standard error below the "

@@ -148,5 +148,4 @@ def with_gain(metrics: Mapping[str, float], constant: Mapping[str, float]) -> di
 
 
 def _number(value: object) -> float:
-    first = value[0] if isinstance(value, tuple) else value
-    return float(first)  # type: ignore[arg-type]
+    return float(value[0] if isinstance(value, tuple) else value)  # type: ignore[arg-type]
