@@ -42,6 +42,7 @@ from cloud_assets.scenes.prediction import Model, predict_array, predict_scene
 
 SHIPPED = (
     *(f"{name}={name}" for name in ("simulation", "simulation-fast", "simulation-large")),
+    "simulation, float32=simulation,onnxruntime",  # where ``simulation`` itself runs in bfloat16
     "simulation, 8 bits=simulation,int8",
 )
 _OTHER_NAMES = {"brightness": "threshold on brightness"}
