@@ -22,9 +22,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
+from cloud_assets.inference.device import choose_device, choose_precision
 from cloud_assets.storage import atomic_file
 from cloud_assets.tasks import ALL_TASKS
 
@@ -54,6 +56,7 @@ class Part:
     script: str = ""
     seed: str = "0"
     task: str = ""  # whose job is run first, or the demo, whose results the script reads
+    precision: Literal["", "32", "bf16"] = ""  # only of processors whose own arithmetic this is
 
 
 def job(task: str, *, quick: bool) -> list[str]:
@@ -72,6 +75,29 @@ def _gallery() -> Iterator[tuple[str, Part]]:
 
 
 _WAYS = "simulation simulation-fast simulation-large"  # to use the model that comes with the package
+_BY_PRECISION: Mapping[str, Part] = {
+    "frontier": Part(
+        f"--data {{data}} --picture {ROOT / 'docs' / 'images' / 'frontier.png'}",
+        "--data {data} --side 512 --rounds 1 --picture {work}/quick/frontier.png",
+        20,
+        ("38-cloud", "oncloudn"),
+    ),
+    "scene_throughput": Part(
+        "--side 10980 --rounds 1 --models simulation simulation-large",
+        "--side 768 --small-side 512 --rounds 1 --seconds 2 --back-end torch",
+        30,
+    ),
+    "training_speed": Part("", "--network unet --steps 2 --rounds 1", 6),
+}
+"""Of these there is a table of a processor with bfloat16 and one of a processor without."""
+
+
+def _with_bfloat16() -> Iterator[tuple[str, Part]]:
+    for name, part in _BY_PRECISION.items():
+        arguments = part.arguments.replace(".png", "_bfloat16.png")
+        yield f"{name}_bfloat16", replace(part, arguments=arguments, script=name, precision="bf16")
+
+
 PARTS: Mapping[str, Part] = {
     "real_masks": Part(f"{{data}} {_WAYS}", "{data} simulation", 9, ("38-cloud", "oncloudn", "sen12ms")),
     "operating_points": Part(f"{{data}} {_WAYS}", "{data} simulation", 4, ("38-cloud", "oncloudn")),
@@ -98,22 +124,10 @@ PARTS: Mapping[str, Part] = {
     "patch_reading": Part("--patches 300", "--patches 40", 1),
     "patch_cutting": Part("", "--patches 20 --rounds 1", 1),
     "augmentation_cost": Part("--patches 24 --rounds 2", "--patches 8 --rounds 1", 5),
-    "training_speed": Part("", "--network unet --steps 2 --rounds 1", 6),
     "autoencoder_cost": Part("--threads 1", "--size 64 --batch 2 --threads 1", 6),
-    "scene_throughput": Part(
-        "--side 10980 --rounds 1 --models simulation simulation-large",
-        "--side 768 --small-side 512 --rounds 1 --seconds 2 --back-end torch",
-        30,
-    ),
     "data_scaling": Part("", "--counts 100 300", 15),
     "starting": Part("", "--rounds 1", 2, seed="none"),
     "job_overhead": Part("--rounds 3 --steps 20", "--rounds 0 --steps 1", 12),
-    "frontier": Part(
-        f"--data {{data}} --picture {ROOT / 'docs' / 'images' / 'frontier.png'}",
-        "--data {data} --side 512 --rounds 1 --picture {work}/quick/frontier.png",
-        20,
-        ("38-cloud", "oncloudn"),
-    ),
     "scaling_model": Part(f"--figure {ROOT / 'docs' / 'images' / 'scaling.png'}", "", 1, seed="none"),
     "scene_picture": Part(
         f"{{data}}/{_SCENE} --instrument landsat8_l1 --out {ROOT / 'docs' / 'images' / 'scene_and_mask.png'}",
@@ -145,6 +159,8 @@ PARTS: Mapping[str, Part] = {
         35,
         ("38-cloud",),
     ),
+    **{name: replace(part, precision="32") for name, part in _BY_PRECISION.items()},
+    **dict(_with_bfloat16()),
     **dict(_gallery()),
 }
 """All parts, by name."""
@@ -245,6 +261,8 @@ def run(name: str, data: Path | None, work: Path, *, quick: bool, extra: str = "
         return f"skipped: there is no {script.relative_to(ROOT)}"
     if missing:
         return f"skipped: {', '.join(missing)} is not in {'the data (--data)' if data is None else data}"
+    if part.precision and part.precision != (own := choose_precision("auto", choose_device("cpu"))):
+        return f"skipped: made by processors that compute in {part.precision}, not in {own}"
     (work / "quick").mkdir(parents=True, exist_ok=True)
     places = {_DATA: data, "{work}": work}
     given = arguments.split()

@@ -7,7 +7,8 @@ say what each measures. ``--quick`` takes small settings and some minutes: its p
 and change nothing else. Peers take part where they are installed (pip install 'cloud-assets[peers]'). FOLDER holds
 38-cloud/ and oncloudn/ for the frontier (default: CLOUD_ASSETS_DATA); without it that part is skipped and said so.
 Medians are of rounds in which all methods take turns. ``--busy`` has processor time in place of the clock where a
-part can tell it, for machines that have other work.
+part can tell it, for machines that have other work. Of three parts there are two tables: of processors that compute in
+bfloat16 (``frontier_bfloat16``) and of those that do not; the part that this machine cannot make says so.
 """
 
 import argparse
@@ -21,18 +22,18 @@ import results
 from cloud_assets.storage import atomic_file
 
 PAGE = results.ROOT / "docs" / "benchmarks.md"
+_BY_PRECISION = {"scenes": "scene_throughput", "frontier": "frontier", "training": "training_speed"}
 PARTS = {
-    "scenes": "scene_throughput",
-    "frontier": "frontier",
-    "training": "training_speed",
+    **_BY_PRECISION,
     "patches": "patch_reading",
     "cutting": "patch_cutting",
     "data": "data_scaling",
     "starting": "starting",
     "jobs": "job_overhead",
+    **{f"{name}_bfloat16": f"{script}_bfloat16" for name, script in _BY_PRECISION.items()},
 }
 """Part -> script."""
-_TELL_PROCESSOR_TIME = ("frontier", "training")
+_TELL_PROCESSOR_TIME = ("frontier", "training_speed")
 
 
 def main() -> int:
@@ -60,8 +61,8 @@ def main() -> int:
 
 def further(part: str, models: list[str], back_ends: list[str], *, busy: bool) -> str:
     """Arguments of a part besides its own."""
-    words = ["--busy"] if busy and part in _TELL_PROCESSOR_TIME else []
-    if part == "frontier":
+    words = ["--busy"] if busy and PARTS[part].startswith(_TELL_PROCESSOR_TIME) else []
+    if PARTS[part].startswith("frontier"):
         for option, given in (("--models", models), ("--back-ends", back_ends)):
             words += [option, *given] if given else []
     return " ".join(words)
