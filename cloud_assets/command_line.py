@@ -14,6 +14,8 @@ from cloud_assets.log_file import keep_log
 from cloud_assets.storage import atomic_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cloud_assets.families.classification.coverage_labels import CoverageClasses
     from cloud_assets.inference.bundle import ModelBundle
 
@@ -201,7 +203,7 @@ def _validated(kind: type[Model], **values: Any) -> Model:
         raise typer.BadParameter("; ".join(problems)) from error
 
 
-def _bundles(references: list[str] | None) -> "list[ModelBundle]":
+def _bundles(references: list[str] | None) -> "Sequence[ModelBundle]":
     """The models that are named, or every task's champion that learnt from real data."""
     from cloud_assets.lifecycle.model_references import models_for_scenes, referenced_bundle
     from cloud_assets.tasks import ALL_TASKS
@@ -209,10 +211,10 @@ def _bundles(references: list[str] | None) -> "list[ModelBundle]":
 
     if references:
         return [referenced_bundle(reference) for reference in references]
-    bundles, notes = models_for_scenes(Tracker(), ALL_TASKS)
-    for said in notes:
+    models = models_for_scenes(Tracker(), ALL_TASKS)
+    for said in models.said:
         _CONSOLE.print(said, style="dim", markup=False, highlight=False, soft_wrap=True)
-    return bundles
+    return models.bundles
 
 
 @app.command("new-task")

@@ -85,60 +85,42 @@ def registered_version(registry: "Tracker", reference: str) -> "RegisteredVersio
 
 
 @dataclass(frozen=True)
-class RegisteredChampions:
-    """The champions that there are."""
+class ModelsForScenes:
+    """The models for scenes where none are named."""
 
-    bundles: tuple[ModelBundle, ...]  # one a task, in the order of the tasks
-    versions: tuple[str, ...]
-    """``models:/<task>/<version>`` of each, in the same order, or that it comes with the package."""
-    left_out: tuple[str, ...]  # sentences about the tasks that have none
+    bundles: tuple[ModelBundle, ...]
+    said: tuple[str, ...]
+    """A sentence about each champion: what it makes, or why it is left out; and about the model of the package."""
+    without: tuple[str, ...]  # tasks that have no champion
 
 
-def registered_champions(tracker: "Tracker", tasks: Sequence[Task]) -> RegisteredChampions:
-    """The champions of tasks, without those that this installation cannot read.
+def models_for_scenes(tracker: "Tracker", tasks: Sequence[Task]) -> ModelsForScenes:
+    """Champions that this installation can read, but none that learnt from simulated patches of a sample.
 
-    If no task has one, the model that comes with the package, which learnt from simulated scenes.
+    Where no champion makes masks, the model that comes with the package does.
     """
-    bundles, versions, left_out, without = [], [], [], []
+    bundles, said, without = [], [], []
     for task in tasks:
         version = tracker.version_at(task.name, CHAMPION)
         if version is None:
             without.append(task.name)
             continue
+        name = f"models:/{task.name}/{version.version}"
         try:
-            bundles.append(tracker.download(version))
+            bundle = tracker.download(version)
         except InvalidModel as error:
-            left_out.append(f"The champion of {task.name} cannot be used; scenes go without it: {error}")
-        else:
-            versions.append(f"models:/{task.name}/{version.version}")
-    if without:
-        left_out.append(f"No champion yet, so scenes go without: {', '.join(without)}.")
-    if not bundles:
-        bundles, versions = [shipped_bundle(SIMULATION)], [_SHIPPED]
-    return RegisteredChampions(tuple(bundles), tuple(versions), tuple(left_out))
-
-
-def models_for_scenes(tracker: "Tracker", tasks: Sequence[Task]) -> tuple[list[ModelBundle], list[str]]:
-    """The models for scenes where none are named: champions, but none that learnt from simulated patches of a sample.
-
-    Returns:
-        The models, with the one that comes with the package where no champion makes masks; and a sentence about each.
-    """
-    champions = registered_champions(tracker, tasks)
-    bundles, notes = [], []
-    for bundle, version in zip(champions.bundles, champions.versions, strict=True):
-        if version == _SHIPPED:
+            said.append(f"{name} cannot be used; scenes go without it: {error}")
             continue
         if bundle.card.is_synthetic_training_data:
-            notes.append(f"{version} learnt from simulated patches and is left out; name it (--model) to use it.")
+            said.append(f"{name} learnt from simulated patches and is left out (predict --model {name} uses it).")
         else:
             bundles.append(bundle)
-            notes.append(f"{bundle.card.family} by {version} ({bundle.card.variant})")
+            said.append(f"{bundle.card.family} by {name} ({bundle.card.variant})")
     shipped = shipped_bundle(SIMULATION)
     if all(bundle.card.family != shipped.card.family for bundle in bundles):
         bundles.append(shipped)
-        notes.append(f"{shipped.card.family} by {_SHIPPED}")
-    return bundles, notes
+        said.append(f"{shipped.card.family} by {_SHIPPED}")
+    return ModelsForScenes(tuple(bundles), tuple(said), tuple(without))
 
 
 def champion_of(tracker: "Tracker", task: Task) -> "tuple[RegisteredVersion, ModelBundle]":

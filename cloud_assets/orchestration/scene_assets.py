@@ -7,7 +7,6 @@ from typing import Any
 import dagster as dg
 
 from cloud_assets.errors import InvalidScene
-from cloud_assets.lifecycle.model_references import RegisteredChampions
 from cloud_assets.orchestration.asset_parts import code_version, provenance_tags, retried_run_after_outage
 from cloud_assets.orchestration.checks import check_specs, result
 from cloud_assets.orchestration.config_schema import config_schema, from_config, option
@@ -60,9 +59,9 @@ def _scene_products() -> dg.AssetsDefinition:
     @dg.asset(
         key=SCENE_PRODUCTS,
         description=(
-            "Masks, cloud probability, usable pixels, coverage, anomaly score, cloud-free estimate: all that the "
-            "registered champions make of a scene, as Cloud-Optimised GeoTIFFs with a STAC item and a page that shows "
-            "them. Finished scenes are skipped until scene, models or options change."
+            "Masks, cloud probability, usable pixels, coverage, anomaly score, cloud-free estimate: all that champions "
+            "which learnt from real data make of a scene, as Cloud-Optimised GeoTIFFs with a STAC item and a page that "
+            "shows them. Finished scenes are skipped until scene, models or options change."
         ),
         kinds={"geotiff", "pytorch", "stac"},
         group_name=GROUP,
@@ -90,7 +89,7 @@ def _scene_products() -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, folders: Folders, tracking: Tracking
     ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
         from cloud_assets.imagery.formats.scaling import stated_by_user
-        from cloud_assets.lifecycle.model_references import registered_champions
+        from cloud_assets.lifecycle.model_references import models_for_scenes
         from cloud_assets.scenes.batch import process_inbox
         from cloud_assets.scenes.product_checks import check_products
 
@@ -102,13 +101,12 @@ def _scene_products() -> dg.AssetsDefinition:
         }
         options = from_config(defaults, config)
         keys = _asked_for(context, folders)
-        champions = registered_champions(tracking.tracker(), ALL_TASKS)
-        context.log.info(f"{len(keys)} scenes with {', '.join(champions.versions)}")
-        for said in champions.left_out:
-            context.log.info(said)
+        models = models_for_scenes(tracking.tracker(), ALL_TASKS)
+        said = [*models.said, *(f"No champion of {task} yet: scenes go without." for task in models.without)]
+        context.log.info("\n".join([f"{len(keys)} scenes", *said]))
         findings, failed = {}, {}
         for key, products in process_inbox(
-            folders.incoming, keys, champions.bundles, folders.scenes, options, **how_to_read, tell=context.log.info
+            folders.incoming, keys, models.bundles, folders.scenes, options, **how_to_read, tell=context.log.info
         ):
             if isinstance(products, str):
                 context.log.error(f"{key}: {products}")
@@ -121,7 +119,7 @@ def _scene_products() -> dg.AssetsDefinition:
             yield dg.AssetMaterialization(
                 SCENE_PRODUCTS,
                 partition=key,
-                metadata=_metadata(products, champions, findings[label]),
+                metadata=_metadata(products, said, findings[label]),
                 tags=provenance_tags(
                     context.instance,
                     products.fingerprint,
@@ -159,7 +157,7 @@ def _asked_for(context: dg.AssetExecutionContext, folders: Folders) -> list[str]
     return keys
 
 
-def _metadata(products: SceneProducts, champions: RegisteredChampions, findings: Sequence[Finding]) -> Metadata:
+def _metadata(products: SceneProducts, champions: Sequence[str], findings: Sequence[Finding]) -> Metadata:
     """The products of one scene: pictures, numbers, files, models."""
     from cloud_assets.imagery.writing import of_class_file, png
 
@@ -179,7 +177,7 @@ def _metadata(products: SceneProducts, champions: RegisteredChampions, findings:
         "files": counts_table({name: str(path) for name, path in paths.items()}, "product", "file"),
         "models": counts_table(products.models, "model", "version"),
         **bullets(
-            champions=[*champions.versions, *champions.left_out],
+            champions=champions,
             checks=[f"{'✓' if one.passed else '✗'} {one.check}: {one.said}" for one in findings],
             notes=products.warnings,
         ),

@@ -14,17 +14,18 @@ from cloud_assets_tests.scenes.fakes import make_bundle
 
 def test_a_champion_of_a_simulated_sample_is_not_taken_in_silence(tmp_path: Path) -> None:
     tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db")
-    bundles, notes = models_for_scenes(tracker, ALL_TASKS)
-    assert [bundle.card.variant for bundle in bundles] == ["simulation_only"]
+    models = models_for_scenes(tracker, ALL_TASKS)
+    assert [bundle.card.variant for bundle in models.bundles] == ["simulation_only"]
     make_champions(tracker, tmp_path, make_bundle(variant="demo").with_card(is_synthetic_training_data=True))
-    bundles, notes = models_for_scenes(tracker, ALL_TASKS)
-    assert [bundle.card.variant for bundle in bundles] == ["simulation_only"]
-    assert notes[0].startswith("models:/landsat_segmentation/1 learnt from simulated patches and is left out")
-    assert "comes with the package" in notes[1]
+    models = models_for_scenes(tracker, ALL_TASKS)
+    assert [bundle.card.variant for bundle in models.bundles] == ["simulation_only"]
+    assert models.said[0].startswith("models:/landsat_segmentation/1 learnt from simulated patches and is left out")
+    assert "comes with the package" in models.said[1]
     make_champions(tracker, tmp_path, make_bundle(variant="wider", bands=("red", "green", "nir")))
-    bundles, notes = models_for_scenes(tracker, ALL_TASKS)
-    assert [bundle.card.variant for bundle in bundles] == ["wider"]
-    assert notes == ["segmentation by models:/landsat_segmentation/2 (wider)"]
+    models = models_for_scenes(tracker, ALL_TASKS)
+    assert [bundle.card.variant for bundle in models.bundles] == ["wider"]
+    assert models.said == ("segmentation by models:/landsat_segmentation/2 (wider)",)
+    assert models.without == tuple(task.name for task in ALL_TASKS if task.name != "landsat_segmentation")
 
 
 def test_another_model_does_not_stand_in_for_a_champion_that_is_to_be_judged(tmp_path: Path) -> None:
