@@ -375,6 +375,11 @@ class Tracker:
             found = client.search_model_versions(f"name = '{task}'")
             return sorted((_registered(version) for version in found), key=lambda version: -version.version)
 
+    def registered_tasks(self) -> list[str]:
+        """The tasks that have a registered model, by name; other programs' models are not among them."""
+        with self.reached() as client:
+            return sorted({version.name for version in client.search_model_versions("tag.variant LIKE '%'")})
+
     def set_alias(self, task: str, alias: str, version: int) -> None:
         """Points an alias (``challenger``, ``champion``) to a version of a task's registered model."""
         with self.reached() as client:

@@ -16,11 +16,11 @@ _Reason = Annotated[str, typer.Option(help="Why; noted with the version.")]
 def list_versions(task: Annotated[str | None, typer.Argument(help="Name of a task; default: all.")] = None) -> None:
     """Show the versions of registered models. Newest first, with what was decided about each."""
     from cloud_assets.lifecycle.promotion import CHALLENGER, CHAMPION
-    from cloud_assets.tasks import ALL_TASKS
     from cloud_assets.tracking import Tracker
 
     tracker = Tracker()
-    for name in [task] if task else [one.name for one in ALL_TASKS]:
+    names = [task] if task else tracker.registered_tasks()
+    for name in names:
         at = {alias: found.version for alias in (CHAMPION, CHALLENGER) if (found := tracker.version_at(name, alias))}
         table = Table("version", "alias", "variant", "champion since", "decision", title=name, title_justify="left")
         for version in tracker.versions(name):
@@ -29,6 +29,8 @@ def list_versions(task: Annotated[str | None, typer.Argument(help="Name of a tas
             variant, said = version.tags.get("variant", ""), version.tags.get("decision", "")
             table.add_row(str(version.version), aliases, variant, since, said)
         Console().print(table if table.row_count else f"{name}: no registered model in {tracker.uri}")
+    if not names:
+        Console().print(f"No registered model in {tracker.uri}.")
 
 
 @app.command()

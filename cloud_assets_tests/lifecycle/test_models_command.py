@@ -59,5 +59,13 @@ def test_a_challenger_is_rejected(registry: Tracker) -> None:
     assert registry.version_at("clouds", "champion").version == 2  # type: ignore[union-attr]
 
 
-def test_tasks_without_models_are_said_to_have_none(registry: Tracker) -> None:
-    assert "landsat_segmentation: no registered model" in run("list")
+def test_without_a_task_all_that_have_models_are_listed(registry: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    with registry.reached() as client:
+        client.create_registered_model("of another program")
+        client.create_model_version("of another program", "file:///somewhere")
+    listed = run("list")
+    assert "clouds" in listed
+    assert "of another program" not in listed
+    assert "landsat_segmentation: no registered model" in run("list", "landsat_segmentation")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{registry.uri}.empty")
+    assert "No registered model in" in run("list")
