@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cloud_assets.errors import AlreadyRunning
+from cloud_assets.errors import AlreadyRunning, InvalidScene
 
 
 @contextmanager
@@ -47,6 +47,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
     Missing parent folders are made.
     """
+    path = path.resolve()  # what a link leads to is replaced, not the link
     path.parent.mkdir(parents=True, exist_ok=True)
     recover_directory(path)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -59,6 +60,17 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         recover_directory(path)
+
+
+def refuse_other_files(path: Path, record: str, *sources: Path | str) -> None:
+    """Guards a folder that is about to be replaced: it may hold what its ``record`` describes, and no source of it.
+
+    Raises:
+        InvalidScene: If it holds anything else.
+    """
+    is_ours = (path / record).is_file() or (path.is_dir() and not any(path.iterdir())) or not path.exists()
+    if not is_ours or any(Path(source).resolve().is_relative_to(path.resolve()) for source in sources):
+        raise InvalidScene(f"{path} holds files of yours and would be replaced: write to another folder (--out).")
 
 
 def recover_directory(path: Path) -> None:

@@ -22,11 +22,12 @@ def footprint(grid: Grid) -> tuple[dict[str, Any], tuple[float, float, float, fl
     Returns:
         GeoJSON geometry, split where it crosses the antimeridian and closed around a pole (RFC 7946, section 3.1.9);
         and (west, south, east, north), where west is greater than east across the antimeridian. None without a
-        coordinate reference system.
+        coordinate reference system, and where the grid leaves what its projection maps.
     """
     if grid.crs is None:
         return None
     import antimeridian
+    from rasterio._err import CPLE_BaseError
     from rasterio.warp import transform
 
     a, b, c, d, e, f = grid.transform
@@ -41,7 +42,10 @@ def footprint(grid: Grid) -> tuple[dict[str, Any], tuple[float, float, float, fl
     ]
     eastings = [a * column + b * row + c for column, row in outline]
     northings = [d * column + e * row + f for column, row in outline]
-    longitudes, latitudes = transform(grid.crs, "EPSG:4326", eastings, northings)
+    try:
+        longitudes, latitudes = transform(grid.crs, "EPSG:4326", eastings, northings)
+    except CPLE_BaseError:
+        return None
     ring = [[round(x, 6), round(y, 6)] for x, y in zip(longitudes, latitudes, strict=True)]
     outlined = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
     geometry: dict[str, Any] = antimeridian.fix_geojson(outlined, great_circle=False)

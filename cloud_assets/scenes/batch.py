@@ -4,12 +4,12 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, TypeVar
 
 from cloud_assets.datasets.folder_watch import FolderLook, State, files_state, look_at
-from cloud_assets.errors import CloudAssetsError, InvalidData, InvalidScene, StorageFull
+from cloud_assets.errors import CloudAssetsError, InvalidData, InvalidRecipe, InvalidScene, StorageFull
 from cloud_assets.imagery.formats.scaling import Scaling
 from cloud_assets.imagery.formats.scene_formats import is_radar, looks_like_scene, open_scene, radar_beside, scene_paths
 from cloud_assets.imagery.formats.scene_source import SceneSource
@@ -65,6 +65,10 @@ class SceneBatch:
             if named not in partners
             for found in _scenes(named, bands, instrument, scaling)
         ]
+        if len(radar) > len(self._scenes):
+            raise InvalidRecipe(
+                f"{len(radar)} radar scenes for {len(self._scenes)} scenes: name one for each, at most."
+            )
         beside = [*radar, *(radar_beside(path) for _, path, _ in self._scenes[len(radar) :])]
         self._radar = [None if path is None else _attempt(open_scene, path, None, "sentinel1_grd") for path in beside]
         megapixels = sum(source.megapixels for _, _, source in self._scenes if isinstance(source, SceneSource))
@@ -110,16 +114,22 @@ class SceneBatch:
             return source
         if isinstance(radar, Exception):
             return radar
-        other = names.setdefault(source.name, path)
-        if other != path:  # their products would overwrite each other
-            number = next(number for number in count(2) if names.setdefault(f"{source.name}_{number}", path) == path)
-            source = replace(source, name=f"{source.name}_{number}")
+        # Products of namesakes would overwrite each other; what another scene of this name has made before stays too.
+        spelt = chain([source.name], (f"{source.name}_{number}" for number in count(2)))
+        name = next(one for one in spelt if self._is_free(one, source) and names.setdefault(one, path) == path)
+        source = replace(source, name=name)
         try:
             return scene_products(source, self._models, self.out_dir, self._options, radar, progress)
         except CloudAssetsError as error:
             return error
         except Exception as error:  # whatever a library raises in one scene must not take the others with it
             return _unexpected(path, error)
+
+    def _is_free(self, name: str, source: SceneSource) -> bool:
+        try:
+            return self._options.overwrite or SceneProducts.open(self.out_dir / name).source == source.address
+        except InvalidScene:
+            return True
 
 
 def _scenes(

@@ -18,7 +18,7 @@ from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.tiling import Window
 from cloud_assets.imagery.writing import RasterDraft, RasterForm, natural_colours, png, storage_errors, write_cog
 from cloud_assets.scenes.product_record import PROCESSING, placed_item, timestamp
-from cloud_assets.storage import atomic_directory
+from cloud_assets.storage import atomic_directory, refuse_other_files
 from cloud_assets.version import __version__
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def make_composite(
         profile.dtype, names, profile.nodata, scale=profile.scale, offset=profile.offset, overviews="average"
     )
     counted = np.zeros(3, np.int64)  # seen, clear, dates
+    refuse_other_files(directory, "composite.tif", *(one.source.location for one in placed))
     with atomic_directory(directory) as folder, storage_errors(directory), ExitStack() as files:
         scratch = {name: folder / f"{name}.draft.tif" for name in ("composite", "count", "date")}
         drafts = {

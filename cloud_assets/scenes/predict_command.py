@@ -55,7 +55,8 @@ def run_composite(
         InvalidScene: If no scene could be masked, or they do not go together.
     """
     masks = products or out / "scenes"
-    opened = {one: _masked(one, masks, bands, instrument) for path in scenes for one in scene_paths(path)}
+    paths = [one for path in scenes for one in scene_paths(path)]
+    opened = {one: _masked(one, masks, bands, instrument) if products else None for one in paths}
     code, missing = SUCCESS, [one for one, found in opened.items() if found is None]
     if missing:
         batch = SceneBatch(missing, bundles(), masks, options, bands=bands, instrument=instrument)

@@ -15,7 +15,7 @@ from cloud_assets.errors import InvalidData, InvalidRecipe
 from cloud_assets.families import family_of
 from cloud_assets.families.scene_product import DEFAULT_PATCH
 from cloud_assets.imagery.formats.names import find_band, known_instrument, located
-from cloud_assets.imagery.formats.scaling import Scaling
+from cloud_assets.imagery.formats.scaling import BRIGHTEST_REFLECTANCE, Scaling
 from cloud_assets.imagery.formats.scene_formats import open_scene, radar_beside
 from cloud_assets.imagery.formats.scene_source import SceneBand, SceneSource
 from cloud_assets.imagery.saturation import Saturation
@@ -272,7 +272,8 @@ def predict_dataarray(
     names, places = _bands(array, bands, profile, card)
     array = array.isel(band=places).transpose(..., "band", *spatial)
     scale, offset = array.attrs.get("scale_factor"), array.attrs.get("add_offset")
-    wanted = scaling or (None if scale is None and offset is None else Scaling(scale, offset))
+    is_stated = scale not in (None, 1) or offset not in (None, 0)  # rioxarray states 1 and 0 for files without tags
+    wanted = scaling or (Scaling(scale, offset) if is_stated else None)
     nodata = array.attrs.get("_FillValue", array.attrs.get("nodata", array.encoding.get("_FillValue")))
 
     def predicted(block: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -345,6 +346,8 @@ def _digital_numbers(
     is_float = np.issubdtype(values.dtype, np.floating)
     if profile.unit != "reflectance" or (not is_float and scaling is None and nodata in (None, profile.nodata)):
         return values
+    if is_float and scaling is None and np.nanpercentile(values, 99) > BRIGHTEST_REFLECTANCE:
+        raise InvalidData(f"floating-point numbers up to {np.nanmax(values):g} are no reflectance: give their scaling.")
     stated = scaling or (Scaling(1.0, 0.0) if is_float else Scaling(profile.scale, profile.offset))
     physical = values.astype(np.float64) * (1.0 if stated.scale is None else stated.scale) + (stated.offset or 0.0)
     missing = ~np.isfinite(values) if nodata is None or nodata != nodata else ~np.isfinite(values) | (values == nodata)

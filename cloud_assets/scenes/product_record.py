@@ -189,12 +189,9 @@ def write_collection(out_dir: Path) -> Path | None:
         return None
     boxes = [list(item.bbox) for _, item in items if item.bbox is not None]
     times = [time for _, item in items if (time := item.datetime or item.common_metadata.start_datetime) is not None]
-    whole = [
-        *(min(box[place] for box in boxes) for place in (0, 1)),
-        *(max(box[place] for box in boxes) for place in (2, 3)),
-    ]
+    whole = [[choose(sides) for choose, sides in zip((min, min, max, max), zip(*boxes, strict=True), strict=False)]]
     extent = pystac.Extent(
-        pystac.SpatialExtent([whole, *boxes] if len(boxes) > 1 else boxes or [[-180.0, -90.0, 180.0, 90.0]]),
+        pystac.SpatialExtent([*whole, *boxes] if len(boxes) > 1 else boxes or [[-180.0, -90.0, 180.0, 90.0]]),
         pystac.TemporalExtent([[min(times, default=None), max(times, default=None)]]),
     )
     collection = pystac.Collection(

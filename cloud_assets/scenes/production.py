@@ -32,8 +32,8 @@ from cloud_assets.scenes.planning import (
     declared_rasters,
     plan_scene,
 )
-from cloud_assets.scenes.product_record import STAC_FILE, SceneProducts, stac_item
-from cloud_assets.storage import atomic_directory, locked
+from cloud_assets.scenes.product_record import RECORD_FILE, STAC_FILE, SceneProducts, stac_item
+from cloud_assets.storage import atomic_directory, locked, refuse_other_files
 from cloud_assets.version import __version__
 
 _BLOCK_CACHE = 0.05  # of the memory; rows of windows are too far apart for a larger one to read less twice
@@ -66,7 +66,7 @@ def scene_products(
     the next run removes. ``progress`` is called with the number of finished pixels.
 
     Raises:
-        InvalidScene: If the folder holds the products of another scene.
+        InvalidScene: If the folder holds the products of another scene, or files that are no products.
         AlreadyRunning: If another process is making them.
         NoModelForProduct, InvalidData, UnknownBand, InvalidScene, InvalidRecipe: If a wanted product is impossible.
         InvalidData: If a part of the scene cannot be read.
@@ -122,6 +122,7 @@ def _deaths_counted(directory: Path) -> Iterator[None]:
 
 def _finished(directory: Path, plan: ScenePlan, options: SceneOptions) -> SceneProducts | None:
     """Products that are up to date, or None."""
+    refuse_other_files(directory, RECORD_FILE, plan.source.location)
     try:
         found = SceneProducts.open(directory)
     except InvalidScene:

@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 
 from cloud_assets.errors import InvalidData, InvalidRecipe, InvalidScene, UnknownBand
 from cloud_assets.imagery.formats.names import safe_name, time_from_name
@@ -223,9 +224,30 @@ def test_names_of_product_folders_are_harmless(name, safe):
         ("S2B_MSIL1C_20240131T101010_N0510", datetime(2024, 1, 31, 10, 10, 10, tzinfo=UTC)),
         ("LC09_L1TP_193028_20230615_20230616_02_T1", datetime(2023, 6, 15, tzinfo=UTC)),
         ("LC80130312016366LGN00", datetime(2016, 12, 31, tzinfo=UTC)),
+        ("HLS.S30.T33UUP.2024031T101010.v2.0", datetime(2024, 1, 31, 10, 10, 10, tzinfo=UTC)),
         ("field_99999999", None),
         ("field", None),
     ],
 )
 def test_times_in_file_names(name, time):
     assert time_from_name(name) == time
+
+
+def test_zero_is_an_observation_where_numbers_may_be_negative(tmp_path):
+    water = np.full((4, 20, 30), 300, np.int16)
+    water[3] = np.arange(-10, 20)  # near infrared over dark water
+    water[:, :5] = -9999
+    path = write_geotiff(tmp_path / "HLS.L30.T33UUP.2024031T101010.v2.0.tif", water, nodata=-9999)
+    source = open_scene(path, instrument="landsat8_l2")
+    with source.open(RGBN) as reader:
+        valid = reader.valid(reader.read(WHOLE))
+    assert not valid[:5].any()
+    assert valid[5:].all()
+
+
+def test_a_virtual_raster_without_its_file_says_so(tmp_path):
+    write_geotiff(tmp_path / "a.tif", PIXELS)
+    rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "a.vrt", driver="VRT")
+    (tmp_path / "a.tif").unlink()
+    with pytest.raises(InvalidData, match=r"a\.tif, which its pixels lie in, is missing"):
+        open_scene(tmp_path / "a.vrt", instrument="landsat8_l1")

@@ -100,11 +100,17 @@ def test_a_folder_of_several_scenes_is_several_scenes(reflectance, tmp_path):
     assert means[0] == pytest.approx(2 * means[1], rel=1e-3)
 
 
-@pytest.mark.parametrize("suffix", [".tar", ".zip"])
+@pytest.mark.parametrize("suffix", [".tar", "of the folder .tar", ".zip"])
 def test_archives_are_read_where_they_lie(reflectance, tmp_path, suffix):
     folder = write_landsat(tmp_path / "unpacked", {name: reflectance[name] for name in ("B2", "B4")})
-    path = tmp_path / f"{LANDSAT}{suffix}"
-    if suffix == ".tar":
+    path = tmp_path / f"{LANDSAT}{suffix.rpartition(' ')[2]}"
+    path.write_bytes(b"so far")  # it is still being copied
+    with pytest.raises((InvalidData, InvalidScene), match="Download it again"):
+        open_scene(path)
+    if suffix == "of the folder .tar":
+        with tarfile.open(path, "w") as archive:
+            archive.add(folder, ".")  # tar -cf … -C folder .
+    elif suffix == ".tar":
         with tarfile.open(path, "w") as archive:
             for file in sorted(folder.iterdir()):
                 archive.add(file, file.name)  # USGS archives have no top folder

@@ -287,3 +287,22 @@ def test_what_is_no_scene_says_why(tmp_path):
     (tmp_path / "red.tif").unlink()
     with pytest.raises(InvalidData, match=r"red\.tif"):
         open_stac(item)
+
+
+def test_a_scaling_that_says_nothing_is_none_and_nodata_may_be_a_word(tmp_path):
+    write_assets(tmp_path / "in a folder", 1e-4, 0.0)
+    assets = {
+        name: {
+            "href": f"file://{tmp_path}/in%20a%20folder/{name}.tif",
+            "type": pystac.MediaType.COG,
+            "eo:bands": [{"name": name, "common_name": name}],
+            "raster:bands": [{"nodata": "nan", "data_type": "uint16", "scale": 1.0, "offset": 0.0}],
+        }
+        for name in BANDS
+    }
+    source = open_stac(write_item(tmp_path / "item.json", assets, {"constellation": "sentinel-2"}), "sentinel2_l2a")
+    np.testing.assert_allclose(reflectance(source), EXPECTED)
+    for asset in assets.values():
+        asset["raster:bands"][0]["scale"] = 1e-4
+    source = open_stac(write_item(tmp_path / "item.json", assets, {"constellation": "sentinel-2"}), "sentinel2_l2a")
+    np.testing.assert_allclose(reflectance(source), EXPECTED)

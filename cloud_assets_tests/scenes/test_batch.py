@@ -1,4 +1,5 @@
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -297,7 +298,75 @@ def test_a_composite_by_the_command_line_uses_masks_that_are_there(make_models, 
     with rasterio.open(tmp_path / "out" / "composite" / "composite.tif") as raster:
         assert raster.descriptions == ("B4", "B5")
         np.testing.assert_allclose(raster.read() * raster.scales[0] + raster.offsets[0], 0.1, atol=1e-4)
+    wider = CliRunner().invoke(app, ["150" if one == "60" else one for one in arguments])
+    dates = [float(re.findall(r"([0-9.]+) clear dates", one.output)[0]) for one in (result, wider)]
+    assert dates[1] < dates[0], "with another buffer masks are made again"
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "scenes").rglob("mask.tif")}
     again = CliRunner().invoke(app, [*arguments, "--method", "latest", "--products", str(tmp_path / "out" / "scenes")])
     assert again.exit_code == 0, again.output
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "scenes").rglob("mask.tif")}
+
+
+def test_a_folder_that_holds_the_scene_or_other_files_is_never_replaced(scenes, make_models, tmp_path, monkeypatch):
+    make_models()
+    for name in ("LC08_X", "a"):  # the scene's own folder, and somebody's notes where its products would go
+        (tmp_path / "data" / name).mkdir(parents=True)
+    own = write_geotiff(tmp_path / "data" / "LC08_X" / "LC08_X.tif", DN)
+    notes = tmp_path / "data" / "a" / "notes.txt"
+    notes.write_text("mine")
+    monkeypatch.chdir(tmp_path / "data")
+    options = SMALL.model_copy(update={"overwrite": True})
+    outcomes = list(make_batch([Path("LC08_X/LC08_X.tif"), scenes[0]], Path(), options=options).run())
+    assert all("holds files of yours" in str(outcome.error) for outcome in outcomes)
+    assert own.is_file()
+    assert notes.read_text() == "mine"
+
+
+def test_namesakes_keep_their_products_whatever_comes_later(scenes, make_models, tmp_path):
+    make_models()
+    first, second, earlier = (write_geotiff(tmp_path / number / "s.tif", DN) for number in "120")
+    assert [one.products.name for one in make_batch([first, second], tmp_path / "out").run()] == ["s", "s_2"]
+    again = list(make_batch([earlier, first, second], tmp_path / "out").run())
+    assert [(one.products.name, one.products.is_new) for one in again] == [("s_3", True), ("s", False), ("s_2", False)]
+    (alone,) = make_batch([second], tmp_path / "out").run()
+    assert (alone.products.name, alone.products.is_new) == ("s_2", False)
+
+
+def test_more_radar_scenes_than_scenes_are_refused(scenes, make_models, tmp_path):
+    make_models()
+    with pytest.raises(InvalidRecipe, match="2 radar scenes for 1 scenes"):
+        make_batch(scenes[:1], tmp_path / "out", radar=scenes[1:])
+
+
+def test_scenes_without_a_place_on_earth_are_a_collection_too(make_models, tmp_path):
+    make_models()
+    scene = write_geotiff(tmp_path / "a.tif", DN, crs=None)
+    with (tmp_path / "log").open("w") as stream:
+        assert run_batch(make_batch([scene], tmp_path / "out"), Console(file=stream)) == 0
+    assert (tmp_path / "out" / "collection.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("crs", "corner"),
+    [("ESRI:54009", (-18e6, 8.9e6)), ('LOCAL_CS["site",UNIT["metre",1]]', (0, 0))],
+    ids=["beyond the projection", "of a site"],
+)
+def test_grids_that_have_no_footprint_are_masked_all_the_same(make_models, tmp_path, crs, corner):
+    make_models()
+    place = rasterio.transform.from_origin(*corner, 30, 30)
+    scene = write_geotiff(tmp_path / "a.tif", DN, crs=crs, transform=place)
+    (outcome,) = make_batch([scene], tmp_path / "out").run()
+    assert outcome.error is None
+    assert outcome.products.paths["mask"].is_file()
+
+
+def test_a_link_to_products_stays_a_link(scenes, make_models, tmp_path):
+    make_models()
+    (tmp_path / "far" / "a").mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").symlink_to(tmp_path / "far" / "a")
+    for options in (SMALL, SMALL.model_copy(update={"overwrite": True})):
+        (outcome,) = make_batch(scenes[:1], tmp_path / "out", options=options).run()
+        assert outcome.error is None
+    assert (tmp_path / "out" / "a").is_symlink()
+    assert (tmp_path / "far" / "a" / "mask.tif").is_file()

@@ -88,3 +88,11 @@ def test_what_is_missing_is_named(model):
         predict_dataarray(model, xr.DataArray(DN[:3], dims=("band", "y", "x")), options=SMALL)
     with pytest.raises(InvalidRecipe, match="makes no masks"):
         predict_dataarray(make_bundle(family="classification"), cube(DN))
+
+
+def test_a_scaling_that_says_nothing_is_none(model, expected):
+    attributes = {"scale_factor": 1.0, "add_offset": 0.0}  # as rioxarray has them for files without tags
+    found = predict_dataarray(model, cube(DN, attrs=attributes), options=SMALL)
+    np.testing.assert_array_equal(found.mask, expected["mask"])
+    with pytest.raises(InvalidData, match="are no reflectance"):
+        predict_dataarray(model, cube(np.where(DN == 0, np.nan, DN), attrs=attributes), options=SMALL)

@@ -30,8 +30,8 @@ CAPTIONS = {
     "score_histogram": "A good score leaves a gap; the threshold was chosen on validation normals alone.",
     "roc": "Over all thresholds, beside rules that only look at brightness and contrast.",
     "confusion_matrix": "Test pictures by truth and decision; colour is the share of the true class.",
-    "hardest_normals": "Normal test pictures with the highest scores; all error maps here share one scale.",
-    "missed_anomalies": "Anomalous test pictures with the lowest scores.",
+    "hardest_normals": "Highest scores of normal test pictures: false alarms above the threshold; maps share a scale.",
+    "missed_anomalies": "Lowest scores of anomalous test pictures: missed below the threshold.",
     "clear_anomalies": "Anomalous test pictures with the highest scores.",
     "baselines": "Rules without learning on the same test pictures; thresholds: 90 % quantile of the known normals.",
     "normals_by_kind": "Normal test pictures by what their file names begin with, hardest first.",
@@ -112,7 +112,9 @@ def _panels_figure(
     channels = band_channels(store.roles[IMAGES], preprocessing.bands)
     patches = [store.array(IMAGES)[row : row + 1][:, channels] for row in rows]
     maps = [predictor.predict(dn)["error_map"][0] for dn in patches]
-    pictures = {"original": [_shown(preprocessing(dn)[0][0]) for dn in patches]}
+    darkest, brightest = preprocessing.clip
+    physical = [preprocessing.to_physical(dn)[0][0] for dn in patches]  # what patches are standardised from
+    pictures = {"original": [_shown((one - darkest) / (brightest - darkest)) for one in physical]}
     reconstruct = getattr(predictor, "reconstruct", None)
     if reconstruct is not None and reconstruct(patches[0]) is not None:
         pictures["reconstruction"] = [_shown(reconstruct(dn)[0]) for dn in patches]
@@ -136,6 +138,6 @@ def _panels_figure(
 
 
 def _shown(scaled: npt.NDArray[np.float32]) -> Picture:
-    """Three bands of a picture in the network's scale, without any stretch that would hide brightness."""
+    """Three bands of a picture between 0 and 1, without any stretch that would hide brightness."""
     shown = np.clip(np.moveaxis(scaled[[0, 1, 2] if len(scaled) >= 3 else [0, 0, 0]], 0, -1), 0, 1)
     return np.asarray(shown, np.float32)

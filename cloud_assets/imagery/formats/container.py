@@ -107,7 +107,8 @@ class Container:
             return files.enter_context((self.location / member).open("rb"))
         if _is_tar(self.location):
             archive_file = files.enter_context(tarfile.open(self.location))  # noqa: SIM115  the stack closes it
-            stream = archive_file.extractfile(path)
+            names = archive_file.getnames()
+            stream = archive_file.extractfile(path if path in names else f"./{path}")
             if stream is None:
                 raise EOFError(f"{path} is no file")
             return stream
@@ -165,9 +166,13 @@ def _verify(location: Path, root: str, inner: str, fingerprint: str, member: str
         pass
 
 
-@lru_cache(maxsize=256)
 def _is_tar(path: Path) -> bool:
-    return path.is_file() and not zipfile.is_zipfile(path) and tarfile.is_tarfile(path)
+    return path.is_file() and _is_tar_now(path, file_fingerprint([path]))
+
+
+@lru_cache(maxsize=256)
+def _is_tar_now(path: Path, fingerprint: str) -> bool:
+    return not zipfile.is_zipfile(path) and tarfile.is_tarfile(path)
 
 
 def _zip_members(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
@@ -186,6 +191,8 @@ def _zip_members(archive: zipfile.ZipFile, path: Path) -> dict[str, int]:
 def _tar_members(archive: tarfile.TarFile, path: Path) -> dict[str, int]:
     members = {}
     for member in archive:
+        if member.name == "." and member.isdir():  # of an archive of a folder's content
+            continue
         _check_name(member.name, path)
         if not (member.isfile() or member.isdir()):
             raise InvalidData(f"{path} holds {member.name!r}, which is no plain file. Do not use it.")

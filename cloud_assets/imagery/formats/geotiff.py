@@ -11,7 +11,7 @@ import numpy as np
 from cloud_assets.bands import INSTRUMENTS, Instrument
 from cloud_assets.datasets.rasters import RasterHeader, combined_digest, open_raster, read_header
 from cloud_assets.datasets.scene import Grid, RasterBand
-from cloud_assets.errors import InvalidRecipe, InvalidScene
+from cloud_assets.errors import InvalidData, InvalidRecipe, InvalidScene
 from cloud_assets.imagery.formats.container import Container, file_fingerprint, parsed_xml
 from cloud_assets.imagery.formats.names import (
     PLACEHOLDERS,
@@ -105,6 +105,8 @@ def _sources(path: Path) -> list[Path]:
                 f"{path} takes pixels from {text}: sources of a virtual raster must be raster files in its own folder. "
                 "Move it there, or turn it into a GeoTIFF (gdal_translate)."
             )
+        if not source.is_file():
+            raise InvalidData(f"{path}: {source}, which its pixels lie in, is missing. Copy it there.")
         found.append(source)
     if not found:
         raise InvalidScene(f"{path} names no source, so it is no virtual raster. Give the raster itself.")

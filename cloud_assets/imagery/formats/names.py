@@ -4,7 +4,7 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from cloud_assets.bands import INSTRUMENTS, SPELLINGS, Instrument
 from cloud_assets.errors import InvalidScene, UnknownBand
@@ -67,7 +67,9 @@ def bands_from_name(name: str, count: int, profile: Instrument) -> tuple[str, ..
 
 
 def time_from_name(name: str) -> datetime | None:
-    """The time of acquisition in a file name: ``20240131T101010``, Landsat's year and day, or ``_20240131_``."""
+    """The time in a file name: ``20240131T101010``, HLS's ``2024031T101010``, Landsat's, ``_20240131_``."""
+    if match := re.search(r"(?<!\d)(\d{7}T\d{6})(?!\d)", name):
+        return _parsed(match[1], "%Y%jT%H%M%S")
     if match := re.search(r"(?<!\d)(\d{8})T(\d{6})(?!\d)", name):
         return _parsed(match[1] + match[2], "%Y%m%d%H%M%S")
     if match := re.match(r"L[CO]8\d{6}(\d{4})(\d{3})[A-Z]{3}\d{2}", name):
@@ -96,7 +98,10 @@ def located(text: Path | str) -> Path | str:
 def gdal_path(href: str) -> str:
     """The path by which GDAL reads an address; a local path stays as it is."""
     scheme, separator, rest = href.partition("://")
-    return f"{_FILE_SYSTEMS[scheme]}{rest}" if separator and scheme in _FILE_SYSTEMS else href.removeprefix("file://")
+    if separator and scheme in _FILE_SYSTEMS:
+        return f"{_FILE_SYSTEMS[scheme]}{rest}"
+    path = href.removeprefix("file://")
+    return path if Path(path).exists() else unquote(path)
 
 
 def _parsed(text: str, form: str) -> datetime | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 _SAMPLED_SIDE = 256
-_BRIGHTEST_REFLECTANCE = 3.0
+BRIGHTEST_REFLECTANCE = 3.0
 """Reflectance above which hardly a pixel lies: floating-point numbers below are reflectance itself."""
 _SMALLEST_DN = 20.0  # floating-point numbers above are digital numbers
 _HLS = re.compile(r"HLS\.[LS]30\.")
@@ -89,7 +89,7 @@ def stated_scaling(
     own flag for it (``is_harmonised``) is wrong at times (Element84/earth-search issues 66 and 71), so the numbers
     decide. Stated are ``scale``, ``offset``, ``nodata``.
     """
-    nodata = stated.get("nodata", raster.nodatavals[band.index - 1])
+    nodata = raster.nodatavals[band.index - 1] if stated.get("nodata") is None else float(stated["nodata"])  # "nan"
     scale, offset = stated.get("scale", profile.scale), stated.get("offset", 0.0)
     may_lack_it = profile.name.startswith("sentinel2") and offset < 0
     if may_lack_it and (is_harmonised or _goes_below(raster, band.index, nodata, -offset / scale)):
@@ -114,7 +114,7 @@ def _floating(raster: "DatasetReader", band: RasterBand, profile: Instrument, no
     sample = sampled(raster, band.index, nodata)
     high = float(np.percentile(sample, 99)) if sample.size else 0.0
     missing = 0.0 if nodata is None else nodata
-    if high <= _BRIGHTEST_REFLECTANCE:
+    if high <= BRIGHTEST_REFLECTANCE:
         return ScaledBand(band, 1.0, 0.0, missing, ("Floating-point numbers were read as reflectance (1 is white).",))
     if high >= _SMALLEST_DN * 10:
         return ScaledBand(band, None, None, missing, (f"Floating-point numbers were read as those of {profile.name}.",))

@@ -47,7 +47,10 @@ def looks_like_scene(path: Path) -> bool:
     """Whether a path may be a scene, by names only: nothing is opened."""
     if not path.is_dir():
         return path.suffix.lower() in RASTER_SUFFIXES | _ARCHIVE_SUFFIXES
-    names = [file.name for file in path.iterdir()]
+    try:
+        names = [file.name for file in path.iterdir()]
+    except OSError:  # lost+found, or gone since the listing
+        return False
     is_product = path.suffix.upper() == ".SAFE" or any(METADATA.fullmatch(name) for name in names)
     return is_product or TILE_METADATA in names or bool(metadata_files(names))
 

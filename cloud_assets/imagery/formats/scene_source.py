@@ -83,12 +83,14 @@ class SceneSource:
 
     @property
     def pixel_metres(self) -> float | None:
-        """Side of a pixel in metres, the longer one; None without a coordinate reference system."""
+        """Side of a pixel in metres, the longer one; None without a coordinate reference system of the Earth."""
         if self.grid.crs is None:
             return None
         from rasterio.crs import CRS
 
         crs = CRS.from_user_input(self.grid.crs)
+        if not (crs.is_geographic or crs.is_projected):
+            return None
         a, b, _, d, e, f = self.grid.transform
         east = north = METRES_A_DEGREE if crs.is_geographic else float(crs.linear_units_factor[1])
         if crs.is_geographic:  # at the grid's middle latitude
@@ -392,8 +394,10 @@ def _conversion(band: SceneBand, profile: Instrument, native: np.dtype[Any]) -> 
     offset = profile.offset if band.offset is None else band.offset
     nodata = profile.nodata if band.nodata is None else band.nodata
     is_integer = np.issubdtype(native, np.integer)
-    # Beside the file's own number, the instrument's marks missing pixels in its digital numbers.
-    missing = [n for n in (nodata, profile.nodata if is_integer else None) if n is not None and np.isfinite(n)]
+    # Beside the file's own number, the instrument's marks missing pixels in its digital numbers; not where those may be
+    # negative, and 0 is an observation.
+    is_marked = is_integer and (band.nodata is None or not band.nodata < 0)
+    missing = [n for n in (nodata, profile.nodata if is_marked else None) if n is not None and np.isfinite(n)]
     is_profile = (scale, offset, native) == (profile.scale, profile.offset, np.dtype(profile.dtype))
     if is_profile and (nodata == profile.nodata or nodata not in missing):
         return None

@@ -98,7 +98,8 @@ def open_stac(location: Path | str, instrument: str | None = None, scaling: Scal
         if name in found:
             continue
         with open_raster(band.path) as raster:
-            if scaling is None and ("scale" in stated or "offset" in stated):
+            # Catalogues made from files state 1 and 0 for every band that has no tags.
+            if scaling is None and (stated.get("scale", 1), stated.get("offset", 0)) != (1, 0):
                 found[name] = stated_scaling(raster, band, profile, stated, is_harmonised)
             else:
                 texts = (item.id, PurePosixPath(band.path).name, baseline)
