@@ -97,8 +97,7 @@ class Instrument:
         Args:
             dn: Digital numbers, any shape.
             offset: Offset of this very product in physical units, where its metadata gives one: Sentinel-2 products of
-                processing baseline 04.00 and later have ``RADIO_ADD_OFFSET`` = -1000 DN, which is -0.1. Default: the
-                instrument's own.
+                baseline 04.00 and later have ``RADIO_ADD_OFFSET`` = -1000 DN, -0.1. Default: the instrument's.
 
         Returns:
             float32 array of the same shape, in :attr:`unit`.
@@ -119,8 +118,7 @@ class Instrument:
     def to_dn(self, physical: npt.ArrayLike) -> npt.NDArray[np.generic]:
         """Turns physical units into native digital numbers, the inverse of :meth:`to_physical`.
 
-        Integers are rounded and clipped so that a finite value never becomes nodata or saturated; what is not finite
-        was not observed and becomes nodata.
+        Integers are rounded and clipped so that a finite value never becomes nodata or saturated; others become nodata.
         """
         values = (np.asarray(physical, dtype=np.float64) - self.offset) / self.scale
         native = np.dtype(self.dtype)

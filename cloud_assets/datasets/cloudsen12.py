@@ -227,8 +227,7 @@ def _without_absent_bands(scenes: list[Scene], notes: list[str]) -> list[Scene]:
 def _unpadded_window(path: str, header: RasterHeader, real_size: int) -> Window | None:
     """(first column, first row, width, height) of the part of a padded raster that holds data.
 
-    The publications disagree about the side of the padding, so the edges themselves are asked. None if nothing was
-    padded, or the data reach into the padding.
+    The publications disagree about the side of the padding, so the edges are asked. None if none is padding.
     """
     shape = header.height, header.width
     if shape == (real_size, real_size) or min(shape) < real_size:
@@ -267,8 +266,7 @@ def _stratified_choice(table: "pd.DataFrame", count: int, seed: int) -> "pd.Data
 def _merged_groups(region: "pd.Series[str]", product: "pd.Series[str]", split: "pd.Series[str]") -> list[str]:
     """Groups samples that share a region or a satellite product, so that no split cuts either.
 
-    Products are merged inside an official split only: the published splits are kept as they are. A group is named by
-    the alphabetically first of the regions in it.
+    Products are merged inside an official split only: these are kept. A group is named by its first region.
     """
     import pandas as pd
     from scipy.sparse import coo_array

@@ -63,8 +63,7 @@ class Dataset(BaseModel, ABC, frozen=True, extra="forbid"):
 
         Raises:
             DataNotFound: The data set is not there; the message says what to set or to download.
-            InvalidData: A part that belongs to it is missing. More items are unusable than :attr:`max_skipped_fraction`
-                allows.
+            InvalidData: A part that belongs to it is missing. More are unusable than :attr:`max_skipped_fraction`.
         """
         folder = self.find_folder(data_root)
         found = self.collect(folder, cache or data_root, progress)

@@ -49,8 +49,7 @@ def look_at(
     """Looks which of the things in a folder are new or changed, and whole; only the end of a round finds any ready.
 
     Something is ready when two rounds in a row find it in the same state: nothing is reported of what is still being
-    copied. What was taken away and comes back is ready again. A round that takes longer than a look goes on in the
-    next one.
+    copied. What was taken away and comes back is ready again. A longer round goes on in the next look.
 
     Args:
         items: Lists what there is to look at; asked at the beginning of a round.

@@ -114,8 +114,7 @@ class Scene:
 
         Raises:
             UnknownBand: A name that no instrument of the scene knows.
-            InvalidData: A band that this scene does not hold. The bands' files disagree in data type. A file cannot be
-                read, or sizes disagree.
+            InvalidData: A band that this scene does not hold. Files disagree in data type or size, or cannot be read.
         """
         names = [self.resolve(band) for band in bands]
         by_source: dict[tuple[str, Window | None], list[str]] = {}
@@ -139,8 +138,7 @@ class Scene:
             (H, W) canonical cloud codes; 255 where the truth's window reaches past its raster.
 
         Raises:
-            InvalidData: The scene has no truth. The raster holds a code that the legend does not explain. The file
-                cannot be read.
+            InvalidData: The scene has no truth. It holds a code that the legend lacks, or cannot be read.
         """
         if self.truth is None:
             raise InvalidData(f"Scene {self.scene_id} comes without truth: add its mask, or leave the scene out.")

@@ -74,8 +74,7 @@ class Axis:
 
         Windows measure ``size`` pixels at most, a multiple of ``multiple``, unless ``fixed`` for networks that take no
         other size; they overlap by ``overlap`` pixels at least. Half an overlap of reflected border is added at each
-        end, or ``border`` where a model needs more, so that no pixel of the scene lies at the very edge of all windows
-        that see it.
+        end, or ``border`` where a model needs more, so that no pixel lies at the very edge of all windows that see it.
         """
         if length < 1 or size < 1 or not 0 <= overlap < size:
             raise InvalidRecipe(
@@ -169,8 +168,7 @@ class Tiling:
 Values = npt.NDArray[np.float32]
 Outputs = Mapping[str, npt.NDArray[Any]]  # what a model says of a batch, by name; the first axis counts windows
 Infer = Callable[[npt.NDArray[Any], Sequence[tuple[slice, slice]]], Outputs]
-"""(N, C, height, width) digital numbers, and which rows and columns of each window lie in the scene -> outputs; called
-from several threads at once."""
+"""(N, C, height, width) digital numbers, rows and columns inside the scene -> outputs; from several threads."""
 
 
 class WindowReader(Protocol):

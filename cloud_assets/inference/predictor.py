@@ -29,8 +29,7 @@ class Predictor(ABC):
     """From raw digital numbers to a task's answer, as a model card describes it.
 
     Patches go through the network in batches of a fixed size (one on a processor, where larger ones gain nothing, but
-    as many at once as :class:`Parallelism` says), so that a patch's answer does not depend on which patches it came
-    with.
+    as many at once as :class:`Parallelism` says), so that a patch's answer does not depend on the others.
 
     Args:
         bundle: The model.

@@ -106,8 +106,7 @@ def fit(
     """Trains until the last step, the time limit, or until validation no longer improves.
 
     A checkpoint is written each epoch to ``run.checkpoints``; if there is one already, training resumes from it, with
-    the same batches, learning rate and patience as without the interruption. Afterwards the module holds the weights
-    that were best on validation.
+    the same batches, learning rate and patience as without interruption. Afterwards the module holds the best weights.
 
     On several devices each rank trains on its part of every batch. Losses, batch normalisation and dropout are those of
     the whole batch, so the loss curve is that of one device up to rounding (stochastic depth excepted).

@@ -28,8 +28,7 @@ def export_model(
 ) -> "ExportedModel":
     """Exports a model, compares it with the original, and scores the exported networks on the test split.
 
-    Training patches calibrate the 8-bit network. The record of the exported model holds the gate's metric of each
-    network and what the 8-bit one loses.
+    Training patches calibrate the 8-bit network. The record holds the gate's metric of each network.
 
     Raises:
         InvalidRecipe: If models of this family cannot be exported.

@@ -69,8 +69,7 @@ def compare_models(first: Path | str, second: Path | str) -> ModelPair:
 
     Raises:
         NoModelForProduct: If the registry holds no such model.
-        InvalidReport: If one is no evaluation or lacks the metric, or if they are of different tasks, splits, test
-            patches or settings.
+        InvalidReport: If one is no evaluation or lacks the metric; if tasks, splits, test patches or settings differ.
     """
     judged = [_judged(reference) for reference in (first, second)]
     found = [one.evaluation for one in judged]

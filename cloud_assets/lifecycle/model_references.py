@@ -29,8 +29,7 @@ def load_model(path_or_name: Path | str, device: str = "auto") -> Model:
     Args:
         path_or_name: The folder of a trained model; ``simulation``, the model for cloud masks that comes with the
             package, ``simulation-fast`` (coarser) or ``simulation-large`` (finer, mean over four orientations); or
-            ``models:/<task>@<alias>`` (also without ``models:/``) or ``models:/<task>/<version>`` in the registry that
-            ``MLFLOW_TRACKING_URI`` names.
+            ``models:/<task>@<alias>`` (also without ``models:/``) or ``models:/<task>/<version>`` in the registry.
         device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
 
     Raises:

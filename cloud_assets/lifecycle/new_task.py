@@ -99,8 +99,7 @@ class Survey:
 def survey(dataset: LabelledScenes, cache: Path, kind: Kind = "segmentation") -> Survey:
     """Looks at every image and mask; codes that the data set does not explain are guessed where that is safe.
 
-    The kind is masks of cloud, masks of all classes, or classes of cloud cover that are counted in the masks. Converted
-    scenes are kept in ``cache``.
+    The kind is masks of cloud, masks of all classes, or classes of cover. ``cache`` has converted scenes.
 
     Raises:
         DataNotFound: If there is no image with a mask.

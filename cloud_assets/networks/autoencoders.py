@@ -2,8 +2,7 @@
 
 Their first and last layers are wide and at full resolution: 512 channels at 384 x 384 pixels are 300 MB a picture and
 tensor. Those stages run a few pictures at a time and keep no activations; they are computed again on the way back
-(Chen et al. 2016, arXiv:1604.06174), which costs a tenth to a third of the time and is exact, since there is no batch
-normalisation.
+(Chen et al. 2016, arXiv:1604.06174), which costs a tenth to a third of the time; exact without batch normalisation.
 """
 
 from collections.abc import Sequence

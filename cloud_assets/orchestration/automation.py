@@ -93,8 +93,7 @@ def _schedule(task: Task, name: str, job: str, cron: str, what: str) -> dg.Sched
         waits = _unfinished_run(context.instance, task, job)
         if waits is not None:
             return dg.SkipReason(waits)
-        # The instant of the tick, so that one that is evaluated twice (the daemon was restarted, the clock was set
-        # back) starts one run.
+        # The instant of the tick, so that one that is evaluated twice (daemon restarted, clock set back) starts one.
         instant = context.scheduled_execution_time.astimezone(UTC).isoformat()
         return _request(task, name, instant, job)
 

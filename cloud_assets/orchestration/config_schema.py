@@ -1,8 +1,7 @@
 """Run configuration of assets, derived from the declarations of the layers below.
 
 Tasks, recipes and data sets are plain pydantic models that know nothing of Dagster. :func:`config_schema` shows one of
-them in Dagster's launchpad, with the instance's own values as defaults; :func:`from_config` makes the validated model
-again from what the user filled in.
+them in Dagster's launchpad, with the instance's own values as defaults; :func:`from_config` makes the model again.
 """
 
 import functools

@@ -12,8 +12,7 @@ class Augmentation(BaseModel, frozen=True, extra="forbid"):
     """Strengths and probabilities of the random changes to a training patch.
 
     Radiometric changes act on physical units (reflectance), before normalisation: give images to the augmenter between
-    :meth:`Preprocessing.to_physical` and :meth:`Preprocessing.normalise`. Radar wants the geometric changes alone
-    (:meth:`geometric_only`).
+    :meth:`Preprocessing.to_physical` and :meth:`Preprocessing.normalise`. For radar: :meth:`geometric_only`.
     """
 
     horizontal_flip: float = Field(0.5, ge=0, le=1, description="Probability of a left-right flip.")

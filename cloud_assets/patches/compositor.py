@@ -29,8 +29,7 @@ class CloudCompositor:
         instrument: Name of the instrument of the patches; tells their bands and pixel size.
         bands: Band names of the patches, native or common, in channel order.
         clouds: Ranges to draw clouds from; cloudless skies are left out.
-        illumination: Lowest and highest reflectance of a white surface in the patches; below 1 where data are not
-            corrected for the height of the sun.
+        illumination: Lowest and highest reflectance of a white surface in the patches; below 1 without sun correction.
         sun_elevation: Range of the sun's height in degrees, for the shadows.
         ozone: Range of the ozone column relative to an ordinary one.
         haze: Range of the optical depth at 550 nm of the haze under the clouds; None for none. It is not labelled.

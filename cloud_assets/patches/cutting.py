@@ -59,8 +59,7 @@ def cut_patches(
     unreadable; they are listed in the store's manifest.
 
     Raises:
-        InvalidData: If more scenes are unreadable than tolerated; if scenes differ in data type, instrument or (without
-            a size in the recipe) in size.
+        InvalidData: If more scenes are unreadable than tolerated; if data types, instruments or sizes differ.
         InvalidRecipe: If a role's bands come from several instruments.
         NoUsablePatches: If there is no scene, or every patch is blank.
         UnknownBand: If the recipe names a band that the instrument does not have.

@@ -49,8 +49,7 @@ def simulated_store(
 
     In the folder ``cache`` each store has a folder of its own, named by a hash of the recipe, the arguments and the
     version of the physics; only complete stores are ever seen there. Masks hold cloud codes, the column ``attributes``
-    of the index tells biome and sky. Arguments are as in :class:`SimulationOrder`; ``workers`` are the processes that
-    simulate, each with one thread.
+    of the index tells biome and sky. Arguments are as in :class:`SimulationOrder`; ``workers`` are processes.
 
     Raises:
         InvalidRecipe: If the instrument measures no reflectance, or the recipe contradicts itself.

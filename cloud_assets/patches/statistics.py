@@ -54,8 +54,7 @@ def band_statistics(
     """Computes statistics of some rows (default: all) in one pass with memory for a few patches.
 
     Digital numbers are counted in histograms: exactly for integers, in bins of 0.012 dB for radar. So sums over very
-    many pixels lose no precision. ``clip`` is the physical range that values are clipped to first, as the preprocessing
-    will.
+    many pixels lose no precision. ``clip`` is the physical range that values are clipped to first.
 
     Raises:
         NoUsablePatches: If no pixel is valid.
@@ -180,8 +179,7 @@ def implausible_values(store: PatchStore) -> list[str]:
     Sentinel-2 products since January 2022 (baseline 04.00) carry an offset of 1000 digital numbers, which readers have
     to take off. Where that was forgotten nothing is darker than 0.1; where it was done twice, shadows and vegetation
     are clipped to black in the visible bands, which air never is at the top of the atmosphere. In stores with the
-    cirrus band a forgotten offset is detected group by group, for the lower atmosphere is black there; else only if it
-    concerns nearly all groups.
+    cirrus band a forgotten offset is detected group by group, as the lower atmosphere is black there.
 
     Returns:
         One sentence a problem; empty when all is well.

@@ -203,8 +203,7 @@ def compare(evaluations: Mapping[str, Evaluation], gate: Gate) -> Comparison:
     """Ranks a task's variants, evaluated on one test split, by its gate's metric; equal ones keep their order.
 
     Raises:
-        InvalidReport: If there is none, if they differ in task, splits or the settings of the evaluation, or if one
-            lacks the metric.
+        InvalidReport: If there is none, if they differ in task, splits or settings, or if one lacks the metric.
     """
     first = comparable(evaluations, gate)
     ranking = sorted(

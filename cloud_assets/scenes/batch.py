@@ -38,8 +38,7 @@ class SceneBatch:
     """Scenes, by their paths or addresses, that are processed one after the other.
 
     Each scene's products go to a folder of its name in ``out_dir``. ``bands``, ``instrument`` and ``scaling`` are those
-    of raster files that do not tell them. ``radar`` are radar scenes of the first, second, … scene; the others have the
-    one that lies beside them by its name.
+    of raster files that do not tell them. ``radar`` are radar scenes of the first, second, … scene, else those beside.
     """
 
     def __init__(

@@ -147,8 +147,7 @@ def predict_scene(
         models: A model or several; of each family those that suit the scene best are used.
         path: The scene or its address, in any format of
             :func:`cloud_assets.imagery.formats.scene_formats.open_scene`.
-        out_dir: The products go to the folder of the scene's name in it. Finished ones are kept as they are until
-            scene, models or options change.
+        out_dir: The products go to the folder of the scene's name in it. Kept until scene, models or options change.
         options: What is wanted; None: all that the models can make.
         bands: Names of a raster file's bands, where it does not tell.
         instrument: The instrument, where the file does not tell.

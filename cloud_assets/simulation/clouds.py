@@ -6,8 +6,7 @@ shows the ground: part of it sharply, part of it blurred. Light that goes back a
 to that, so that thin cloud over snow is hardly darker or brighter than snow (adding method: reflectance R over ground
 of reflectance p gives R + (1 - R)^2 p / (1 - R p); Hansen & Travis, 1974, Space Sci. Rev. 16, 527-610).
 
-All shapes are periodic: what leaves at one edge of the array enters at the other, so that shadows and whole skies can
-be moved by rolling.
+All shapes are periodic: what leaves at one edge of the array enters at the other, so shadows and skies move by rolling.
 """
 
 from collections.abc import Callable, Mapping

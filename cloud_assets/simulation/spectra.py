@@ -89,8 +89,7 @@ def path_reflectance(bands: Sequence[str], air_mass: float) -> np.ndarray:
 def sky_light(bands: Sequence[str], air_mass: float, air: float = 1.0) -> np.ndarray:
     """Share (C,) of the light that comes from the sky and not straight from the sun; a low sun leaves most to the sky.
 
-    ``air_mass`` is as in :func:`ozone`; ``air`` is the share of the atmosphere above: 1 on the ground, about a half on
-    top of clouds.
+    ``air_mass`` is as in :func:`ozone`; ``air`` is the share of the atmosphere above: 1 on the ground, half on clouds.
     """
     straight = 1 - select("sky_light", bands)
     return np.asarray(1 - straight ** np.float32(air * air_mass / _AIR_MASS_AT_50_DEGREES))

@@ -55,8 +55,7 @@ def ranking_metrics(labelled: LabelledScores) -> dict[str, float]:
 
     Returns:
         ``auroc``, ``average_precision``, ``false_alarms_at_95_recall`` (share of the normals that lie at or above the
-        score that 95 % of the anomalies reach), ``f1_best`` (at the best threshold for these very pictures: an upper
-        bound, no result).
+        score that 95 % of the anomalies reach), ``f1_best`` (at the best threshold for these pictures: a bound).
     """
     truth, score = labelled.is_anomalous, labelled.score
     precision, recall, _ = precision_recall_curve(truth, score)

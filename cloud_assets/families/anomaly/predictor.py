@@ -30,8 +30,7 @@ class AnomalyPredictor(Predictor):
 
         Returns:
             ``score`` (N,) float32, NaN without any valid pixel; ``is_anomaly`` (N,) bool, the score at or above the
-            card's threshold; ``error_map`` (N, H, W) float32, NaN without data; and each score of the method by its own
-            name (N,).
+            card's threshold; ``error_map`` (N, H, W) float32, NaN without data; each score of the method by name (N,).
         """
         pixels, valid = self.card.preprocessing.to_physical(check_input(dn, self.card))
         scored, names = SCORERS[self.score]

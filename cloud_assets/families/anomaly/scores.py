@@ -43,8 +43,7 @@ def reconstruction_scores(
     ``images`` are (N, C, H, W) in [0, 1], 0 without data; ``valid`` is (N, H, W) bool.
 
     Returns:
-        ``rmse``, ``mae``, ``dissimilarity`` (Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861) and
-        ``latent_distance``.
+        ``rmse``, ``mae``, ``dissimilarity`` (https://doi.org/10.1109/TIP.2003.819861), ``latent_distance``.
     """
     autoencoder = cast("Autoencoder", network)
     latent = autoencoder.encode(images)

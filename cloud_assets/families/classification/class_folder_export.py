@@ -61,8 +61,7 @@ def export_class_folders(
         Number of images by split and class, and of patches left out because too few of their pixels are labelled.
 
     Raises:
-        InvalidRecipe: If the folder holds anything but an earlier export, there are no masks, or a picture is asked for
-            without red, green and blue.
+        InvalidRecipe: If the folder holds anything but an earlier export; if masks or a picture's colours lack.
     """
     role = store.roles[IMAGES]
     try:

@@ -103,8 +103,7 @@ class ClassificationModule(TrainedModule):
 def corn_loss(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
     """Loss of ordered classes: at each boundary, of what lies above the one before, which lies above this one too?
 
-    Shi, Cao & Raschka 2021, arXiv:2111.08851, equation 4, with a weight for each sample's class: ``logits`` (N, K - 1),
-    ``labels`` (N,) int64, ``class_weights`` (K,).
+    Shi, Cao & Raschka 2021, arXiv:2111.08851, eq. 4; ``logits`` (N, K - 1), ``labels`` (N,), ``class_weights`` (K,).
     """
     boundaries = torch.arange(logits.shape[1], device=logits.device)
     asked = (labels[:, None] >= boundaries).float() * class_weights[labels][:, None]

@@ -1,8 +1,7 @@
 """Suspicious masks, by confident learning (see :mod:`cloud_assets.reports.doubts`) pixel by pixel.
 
 Probabilities have to be at least 0.9, for a patch has many pixels that are merely difficult; what a patch is suspected
-of is then the part of its cloud, labelled or seen, that is contradicted in solid areas. Lines of pixels do not count:
-borders are drawn inexactly.
+of is then the part of its cloud, labelled or seen, that is contradicted in solid areas, not along borders.
 """
 
 from collections.abc import Sequence

@@ -3,8 +3,7 @@
 As published with the data set (https://github.com/SorourMo/38-Cloud-A-Cloud-Segmentation-Dataset, evaluation.m;
 Mohajerani & Saeedi, "Cloud-Net", IGARSS 2019, https://arxiv.org/abs/1901.10077): the cloud probability is binarised at
 12/255, patches are put side by side by row and column, the padding that had centred the scene is cut off, and
-precision, recall, specificity, Jaccard index and accuracy over ALL pixels of a scene, nodata included, are averaged
-over the scenes.
+precision, recall, specificity, Jaccard index and accuracy over ALL pixels of a scene, nodata too, are averaged.
 """
 
 import re

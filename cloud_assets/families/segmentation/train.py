@@ -80,8 +80,7 @@ class SegmentationModule(TrainedModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Counts a batch into the validation metrics, which are those of the predictor at a threshold of 0.5.
 
-        Patches have the predictor's mirrored border, whose pixels are unlabelled. Only test-time augmentation is left
-        out: it would cost four times as much.
+        Patches have the predictor's mirrored border, whose pixels are unlabelled. Test-time augmentation is left out.
         """
         images, truth = batch
         truth = truth.long()

@@ -33,8 +33,7 @@ class TranslationScores:
 
     PSNR, RMSE, MAE, R² and correlation are over all valid pixels of all patches together; SSIM, MS-SSIM and the
     spectral angle are means over patches, pixels without data being equal (0) in both pictures there.
-    ``recoloured_psnr`` is the PSNR after the best straight line for each band, fitted to these very pixels: what is
-    wrong beyond it is structure.
+    ``recoloured_psnr`` is the PSNR after the best straight line for each band, fitted to these pixels.
 
     Args:
         bands: Names of the bands.

@@ -22,8 +22,7 @@ from cloud_assets.networks.generators import fix_statistics
 from cloud_assets.patches.preprocessing import Preprocessing
 
 Pair = tuple[Tensor, ...]
-"""Radar (N, C, H, W) and optical (N, K, H, W) pictures, each followed by its validity (N, 1, H, W); in training whether
-they are of the same place (N, 1, 1, 1)."""
+"""Radar (N, C, H, W) and optical (N, K, H, W) pictures, their validity (N, 1, H, W); whether paired (N, 1, 1, 1)."""
 
 
 def mean_where(values: Tensor, valid: Tensor) -> Tensor:

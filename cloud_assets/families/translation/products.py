@@ -1,8 +1,7 @@
 """Reflectance predicted from radar: of a radar scene, and below the clouds of an optical scene.
 
 The cloud-free estimate takes two passes over the scene, both in bounded memory: the first predicts and gathers the
-clear pixels for the colour match, the second fills. A second raster says of each pixel whether it was observed; no
-filled pixel goes unmarked.
+clear pixels for the colour match, the second fills. A second raster says of each pixel whether it was observed.
 """
 
 import math
@@ -57,8 +56,7 @@ def _predicted_reflectance(
     def infer(dn: npt.NDArray[Any], _: Sequence[tuple[slice, slice]]) -> dict[str, npt.NDArray[Any]]:
         return {_REFLECTANCE: predictor.predict(dn)[_REFLECTANCE]}
 
-    # Normalisation goes by fixed statistics, so windows agree where they overlap and may be larger than the patches of
-    # the training.
+    # Normalisation goes by fixed statistics, so windows agree where they overlap, and may be larger than patches.
     grid, side = work.source.grid, min(work.settings.window, _LARGEST_WINDOW_IN_FULL_PRECISION)
     overlap = min(work.settings.overlap, int(side * _LARGEST_OVERLAP))
     multiple = math.lcm(32, predictor.card.network.size_multiple)

@@ -127,8 +127,7 @@ def open_container(path: Path) -> Container:
     """Lists what a folder or an archive holds.
 
     Links in a folder are followed, as caches of catalogues use them; archives may hold plain files below their root
-    only, and a tar archive is uncompressed. Files that macOS adds are left out. An archive that holds nothing but
-    another one is that other one.
+    only, and a tar archive is uncompressed. macOS's own files are left out. One that holds only another is that other.
     """
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())

@@ -3,8 +3,7 @@
 Landsat 4 to 9 (TM, ETM+, OLI), level 1 and 2, Collection 1, Collection 2 and earlier. Metadata files (``*_MTL.txt``,
 ``.xml``, ``.json``) are parsed group by group: a level-2 file repeats the keys of its level-1 source, so a key means
 nothing without its group. Formats: Landsat 8-9 Data Format Control Books LSDS-1822 (level 1) and LSDS-1328 (level 2);
-Landsat 4-7 LSDS-1414 and LSDS-1618; Collection 1 LSDS-1656; before the collections LSDS-272 (Landsat 4-7) and LSDS-809
-(Landsat 8).
+Landsat 4-7 LSDS-1414, LSDS-1618; Collection 1 LSDS-1656; before them LSDS-272 (Landsat 4-7) and LSDS-809 (Landsat 8).
 """
 
 import json

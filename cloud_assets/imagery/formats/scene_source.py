@@ -230,8 +230,7 @@ class SceneReader:
         self.source = source
         self.bands = tuple(bands)
         profile = source.profile
-        # Bands in which the number for nodata cannot be an observation: pictures have black pixels, and over dry air
-        # the cirrus band sees nothing.
+        # Bands in which nodata's number cannot be observed: pictures have black pixels, dry air a black cirrus band.
         can_be_zero = profile.nodata is None or not np.isfinite(profile.nodata) or profile.bands[0].resolution_m is None
         self._required = [
             place
@@ -394,8 +393,7 @@ def _conversion(band: SceneBand, profile: Instrument, native: np.dtype[Any]) -> 
     offset = profile.offset if band.offset is None else band.offset
     nodata = profile.nodata if band.nodata is None else band.nodata
     is_integer = np.issubdtype(native, np.integer)
-    # Beside the file's own number, the instrument's marks missing pixels in its digital numbers; not where those may be
-    # negative, and 0 is an observation.
+    # Beside the file's own number, the instrument's marks missing pixels, but where numbers may be negative.
     is_marked = is_integer and (band.nodata is None or not band.nodata < 0)
     missing = [n for n in (nodata, profile.nodata if is_marked else None) if n is not None and np.isfinite(n)]
     is_profile = (scale, offset, native) == (profile.scale, profile.offset, np.dtype(profile.dtype))

@@ -76,8 +76,7 @@ def open_product(product: Container, metadata: str, granule: str | None = None) 
 def open_tile(tile: Container) -> SceneSource:
     """Describes a tile of the AWS archive (``tiles/19/U/DP/2017/7/29/0``).
 
-    Its metadata give no scale and offset: these follow from the level and the processing baseline in the product's
-    name.
+    Its metadata give no scale and offset: these follow from level and processing baseline, in the product's name.
     """
     where = f"{tile.location}: {TILE_METADATA}"
     try:
