@@ -132,7 +132,9 @@ def predict(
 def composite(
     scenes: Annotated[list[str], typer.Argument(help="Scenes of one place at several dates, as for predict.")],
     out: Annotated[Path, typer.Option(help="Folder for the composite; masks go to its folder scenes.")],
-    method: Annotated[str, typer.Option(help="median, medoid (a whole observation) or latest.")] = "median",
+    method: Annotated[
+        Literal["median", "medoid", "latest"], typer.Option(help="Of each band, a whole observation, or the last.")
+    ] = "median",
     model: Annotated[list[str] | None, typer.Option(help="As for predict. Default: the champions.")] = None,
     products: Annotated[
         Path | None, typer.Option(help="Folder of products made before; masks that are missing are made there.")

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from cloud_assets.datasets.samples import SYNTHETIC_MARKER
 from cloud_assets.datasets.samples.sample_writer import write_sample
 from cloud_assets.datasets.scene import Scene, SceneCatalog, Skipped
-from cloud_assets.errors import CloudAssetsError, DataNotFound, InvalidData, too_many_skipped
+from cloud_assets.errors import CloudAssetsError, DataNotFound, InvalidData, InvalidRecipe, too_many_skipped
 from cloud_assets.progress import progress_bar
 
 SPLIT_LIST = "splits.csv"
@@ -170,7 +170,10 @@ def writable_folder(candidates: Iterable[Path], purpose: str) -> Path:
 
 def named_group(name: str, pattern: str | re.Pattern[str] | None) -> str:
     """The acquisition that a name tells: the pattern's first group in it, or its whole match; else the name itself."""
-    match = re.search(pattern, name) if pattern else None
+    try:
+        match = re.search(pattern, name) if pattern else None
+    except re.error as error:
+        raise InvalidRecipe(f"group_pattern {pattern!r} must be a regular expression: {error}.") from error
     return name if match is None else next((group for group in match.groups() if group), match[0])
 
 

@@ -303,11 +303,12 @@ def class_attribute(path: Path) -> str:
 
 
 def meaning(value: str, legend: Mapping[str, int] | None) -> int | None:
-    """The cloud code of a code or class in a mask; None if nothing explains it."""
-    if legend is not None:
-        return legend.get(value.lower())
-    own = {str(code): code for code in (*CLASS_NAMES, UNLABELLED)}
-    return own.get(value, _MEANINGS.get(value.lower()))
+    """The cloud code of a code or class in a mask; None if nothing explains it.
+
+    Beside a legend words keep their meaning, but numbers have none.
+    """
+    own = {str(code): code for code in (*CLASS_NAMES, UNLABELLED)} if legend is None else legend
+    return own.get(value.lower(), _MEANINGS.get(value.lower()))
 
 
 def _explained(value: str, legend: Mapping[str, int] | None, path: Path) -> int:

@@ -23,6 +23,7 @@ from cloud_assets.storage import atomic_file
 from cloud_assets.tasks import TASKS
 from cloud_assets.tasks.task import tasks_folder
 
+_NAMES = {str(code): name for code, name in {**CLASS_NAMES, UNLABELLED: "unlabelled"}.items()}
 Kind = Literal["segmentation", "classes", "coverage"]
 _COMPONENT = "cloud_assets.orchestration.task_component.TaskComponent"
 _SHIPPED_BANDS = ("red", "green", "blue", "nir")
@@ -107,19 +108,20 @@ def survey(dataset: LabelledScenes, cache: Path, kind: Kind = "segmentation") ->
     """
     folder = dataset.find_folder(Path())
     pairs, _, _ = dataset.pairs(folder)
-    codes: Counter[str] = Counter()
+    drawn, rastered = Counter[str](), Counter[str]()
     for mask in dict.fromkeys(pair.mask for pair in pairs):
+        found = drawn if is_drawn(mask) else rastered
         with suppress(InvalidData):  # said when the pair is read
-            codes += mask_values(mask, dataset.attribute)
-    if not dataset.codes and (guessed := _BINARY.get(frozenset(codes))):
+            found.update(mask_values(mask, dataset.attribute))
+    codes = drawn + rastered
+    if not dataset.codes and (guessed := _BINARY.get(frozenset(rastered))):
         dataset = dataset.model_copy(update={"codes": guessed})
     legend = dataset.legend()
     if unknown := sorted(code for code in codes if meaning(code, legend) is None):
         raise InvalidData(
             f"the masks hold {', '.join(sorted(codes))}; nothing explains {', '.join(unknown)}. Say what each means: "
-            + " ".join(f"--code '{code}=thick cloud'" for code in unknown[:3])
-            + (" …" if len(unknown) > 3 else "")
-            + " (or thin cloud, cloud shadow, clear, unlabelled)."
+            + " ".join(f"--code '{code}={_NAMES.get(code, 'thick cloud')}'" for code in unknown)
+            + " (thick cloud, thin cloud, cloud shadow, clear or unlabelled); of numbers, if of any, of all."
         )
     catalog = dataset.catalog(Path(), cache)
     groups = {scene.group for scene in catalog}
@@ -129,8 +131,8 @@ def survey(dataset: LabelledScenes, cache: Path, kind: Kind = "segmentation") ->
             "training, validation and test must not share one. Add scenes, or say what belongs together "
             "(--group-pattern; '.+' takes each image for its own)."
         )
-    drawn = sorted({pair.mask for pair in pairs if is_drawn(pair.mask)}) if dataset.attribute is None else []
-    return Survey(dataset, catalog, codes, kind, tuple(dict.fromkeys(map(class_attribute, drawn)))[:5])
+    polygons = sorted({pair.mask for pair in pairs if is_drawn(pair.mask)}) if dataset.attribute is None else []
+    return Survey(dataset, catalog, codes, kind, tuple(dict.fromkeys(map(class_attribute, polygons)))[:5])
 
 
 def check_name(name: str, *, force: bool = False) -> Path:

@@ -58,7 +58,7 @@ def demo_job(task: Task) -> "UnresolvedAssetJobDefinition":
 
 def scene_job() -> "UnresolvedAssetJobDefinition":
     """The job that makes the products of the scenes it is given, or of all in the inbox if it is given none."""
-    what = "All products of scenes in the inbox, by all registered champions."
+    what = "All products of scenes in the inbox, by the champions that learnt from real data."
     return _job(SCENE_JOB, GROUP, dg.AssetSelection.assets(SCENE_PRODUCTS), what)
 
 

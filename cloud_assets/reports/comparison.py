@@ -90,8 +90,8 @@ class Gate(BaseModel, frozen=True, extra="forbid"):
         if interval is not None and not self.is_better(interval.low if self.mode == "max" else interval.high, best):
             passed += (
                 f", but its lead over {readable(name)} {best:.4f} is within the noise of the test split "
-                f"({interval.confidence:.0%} interval {interval.low:.4f} to {interval.high:.4f} over {interval.groups} "
-                f"{interval.unit})"
+                f"({interval.confidence:.0%} interval of {shown} {interval.low:.4f} to {interval.high:.4f} over "
+                f"{interval.groups} {interval.unit})"
             )
         return Decision(True, passed)
 

@@ -183,6 +183,8 @@ class Report(ABC):
             values["figures"] = {name: (directory / "figures" / f"{name}.png").read_bytes() for name in figures}
             return cls(**values)
         except (OSError, ValueError, KeyError, TypeError) as error:
+            if not directory.is_dir():
+                raise InvalidReport(f"{directory} does not exist. Correct the path, or make it.") from error
             raise InvalidReport(
                 f"{directory} holds no {cls.__name__} that this version can read ({error}). {cls.remedy}"
             ) from error

@@ -69,7 +69,7 @@ class SceneBatch:
                 f"{len(radar)} radar scenes for {len(self._scenes)} scenes: name one for each, at most."
             )
         beside = [*radar, *(radar_beside(path) for _, path, _ in self._scenes[len(radar) :])]
-        self._radar = [None if path is None else _attempt(open_scene, path, None, "sentinel1_grd") for path in beside]
+        self._radar = [None if path is None else attempt(open_scene, path, None, "sentinel1_grd") for path in beside]
         megapixels = sum(source.megapixels for _, _, source in self._scenes if isinstance(source, SceneSource))
         self._models = SceneModels(bundles, options, megapixels)
 
@@ -135,13 +135,14 @@ def _scenes(
     path: Path | str, bands: Sequence[str] | None, instrument: str | None, scaling: Scaling | None
 ) -> list[tuple[Path | str, SceneSource | Exception]]:
     """What one name stands for, opened: often one scene, of a folder or a collection several."""
-    paths = _attempt(scene_paths, path)
+    paths = attempt(scene_paths, path)
     if isinstance(paths, Exception):
         return [(path, paths)]
-    return [(one, _attempt(open_scene, one, bands, instrument, scaling)) for one in paths]
+    return [(one, attempt(open_scene, one, bands, instrument, scaling)) for one in paths]
 
 
-def _attempt(act: Callable[..., Result], path: Path | str, *more: Any) -> Result | Exception:
+def attempt(act: Callable[..., Result], path: Path | str, *more: Any) -> Result | Exception:
+    """What a function makes of a path, or the error to tell the user."""
     try:
         return act(path, *more)
     except CloudAssetsError as error:

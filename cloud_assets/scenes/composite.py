@@ -81,7 +81,7 @@ def make_composite(
     """
     if method not in METHODS or not observations:
         raise InvalidRecipe(f"a composite needs scenes and a method of {', '.join(METHODS)}; got {method!r}.")
-    ordered = sorted(observations, key=lambda one: (_date(one.source), one.source.name))
+    ordered = sorted(observations, key=lambda one: (date_of(one.source), one.source.name))
     profile = _instrument(ordered)
     names = _bands(ordered, bands)
     grid = _common_grid([one.source for one in observations], resolution_metres)
@@ -101,7 +101,7 @@ def make_composite(
             (files.enter_context(one.source.open(names)), files.enter_context(_on_grid(one.usable, grid)))
             for one in placed
         ]
-        dates = np.array([_date(one.source) for one in placed], np.int32)
+        dates = np.array([date_of(one.source) for one in placed], np.int32)
         with ExitStack() as open_drafts:
             for draft in drafts.values():
                 open_drafts.enter_context(draft)
@@ -183,7 +183,8 @@ def _on_grid(path: Path, grid: Grid) -> "Iterator[DatasetReader | WarpedVRT]":
             yield view
 
 
-def _date(source: SceneSource) -> int:
+def date_of(source: SceneSource) -> int:
+    """The date of a scene as a number, 20240131; :class:`InvalidScene` if it has none."""
     if source.acquired is None:
         raise InvalidScene(
             f"{source.location}: no date of acquisition in its metadata or name. Put it into the name of the file, as "

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from cloud_assets.errors import CloudAssetsError, InvalidScene
 from cloud_assets.imagery.formats.scene_formats import open_scene, scene_paths
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.progress import progress_bar
-from cloud_assets.scenes.batch import SceneBatch, SceneOutcome
-from cloud_assets.scenes.composite import Method, Observation, make_composite
+from cloud_assets.scenes.batch import SceneBatch, SceneOutcome, attempt
+from cloud_assets.scenes.composite import Method, Observation, date_of, make_composite
 from cloud_assets.scenes.planning import SceneOptions, known_products
 from cloud_assets.scenes.product_record import SceneProducts, write_collection
 
@@ -42,7 +42,7 @@ def run_composite(
     options: SceneOptions,
     console: "Console",
     *,
-    method: str,
+    method: Method,
     products: Path | None,
     bands: Sequence[str] | None,
     instrument: str | None,
@@ -56,6 +56,9 @@ def run_composite(
     """
     masks = products or out / "scenes"
     paths = [one for path in scenes for one in scene_paths(path)]
+    for one in paths:  # before any mask is made
+        if not isinstance(source := attempt(open_scene, one, bands, instrument), Exception):
+            date_of(source)
     opened = {one: _masked(one, masks, bands, instrument) if products else None for one in paths}
     code, missing = SUCCESS, [one for one, found in opened.items() if found is None]
     if missing:
@@ -69,7 +72,7 @@ def run_composite(
         made = make_composite(
             observations,
             out / "composite",
-            method=cast("Method", method),
+            method=method,
             bands=kept,
             resolution_metres=resolution,
             progress=bar.update,

@@ -86,7 +86,7 @@ def predict_array(
 
     Args:
         model: The model, from :func:`load_model` for example.
-        array: (C, H, W) digital numbers.
+        array: (C, H, W) digital numbers, or reflectance (floating point, 1 is white).
         bands: Own or common names of the C bands, in their order; more than the model needs is fine. None: the model's.
         instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS` of the instrument that took them. None: the model's.
         options: Windows, back end and so on.
@@ -117,6 +117,8 @@ def predict_array(
         raise InvalidData(
             f"{len(names)} different band names need an array ({len(names)}, height, width), not {array.shape}."
         )
+    if np.issubdtype(array.dtype, np.floating) and np.nanpercentile(array, 99) <= BRIGHTEST_REFLECTANCE:
+        array = _digital_numbers(array, profile, None, None)
     grid = Grid(array.shape[1], array.shape[2], None, (1, 0, 0, 0, 1, 0))
     in_memory = {name: SceneBand(RasterBand("array")) for name in names}
     source = SceneSource("array", profile.name, in_memory, grid, "the array", "")

@@ -96,8 +96,9 @@ class _Product:
 
 
 def _layers(folder: Path) -> dict[str, _Scene | _Product]:
-    if not (folder / STAC_FILE).is_file():
-        inside = ", ".join([path.parent.name for path in sorted(folder.glob(f"*/{STAC_FILE}"))][:5]) or "none"
+    if not (folder / STAC_FILE).is_file() or not any(folder.glob("*.tif")):
+        shown = {path.parent.name for name in (PAGE_FILE, "*.tif") for path in folder.glob(f"*/{name}")}
+        inside = ", ".join(sorted(shown)[:5]) or "none"
         raise InvalidScene(f"{folder} holds neither products nor a report: name another (inside of it: {inside}).")
     layers: dict[str, _Scene | _Product] = {}
     for path in sorted(folder.glob("*.tif")):

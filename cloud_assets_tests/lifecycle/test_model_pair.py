@@ -137,7 +137,7 @@ def test_registered_models_are_compared_by_the_evaluations_that_mlflow_keeps(
 
 def test_a_folder_without_an_evaluation_is_refused(good: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidReport, match="holds no Evaluation"):
-        compare_models(good, tmp_path / "nothing")
+        compare_models(good, tmp_path)
 
 
 def test_the_command_writes_one_page_and_says_the_verdict(good: Path, bad: Path, tmp_path: Path) -> None:
@@ -171,3 +171,8 @@ def test_pictures_are_of_the_patches_and_models_beside_the_reports(tmp_path: Pat
     changed = compare_models(*folders)
     assert not changed.figures
     assert any("have changed since" in note for note in changed.notes)
+
+
+def test_a_mistyped_path_is_called_one(good: Path) -> None:
+    with pytest.raises(InvalidReport, match=r"unet_raport does not exist\. Correct the path"):
+        compare_models(good, good.with_name("unet_raport"))

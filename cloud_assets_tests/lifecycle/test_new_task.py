@@ -93,6 +93,25 @@ def test_polygons_say_where_their_classes_come_from(data):
     assert "masks: Wolke = thin cloud; clear 9" in result.output
 
 
+def test_a_polygon_among_black_and_white_masks_changes_nothing_about_them(data):
+    corner = [500_000 + 50_000, 4_600_000]
+    rings = [[[corner[0] + x, corner[1] - y] for x, y in ((0, 0), (1920, 0), (1920, 960), (0, 960), (0, 0))]]
+    kind = {"kind": "fog"}
+    one = {"type": "Feature", "properties": kind, "geometry": {"type": "Polygon", "coordinates": rings}}
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
+    (data / "masks" / "field_5.TIF").unlink()
+    drawn = {"type": "FeatureCollection", "crs": crs, "features": [one]}
+    (data / "masks" / "field_5.geojson").write_text(json.dumps(drawn))
+    result = run(data)
+    assert "0 = clear, 255 = thick cloud, cloud = thick cloud" in result.output
+    with pytest.raises(InvalidData, match="nothing explains fog"):
+        raise run(data, "--attribute", "kind", "--force").exception
+    with pytest.raises(InvalidData, match=r"nothing explains 0, 255.*--code '0=clear' --code '255=unlabelled'"):
+        raise run(data, "--attribute", "kind", "--code", "fog=thin", "--force").exception
+    codes = ("--code", "0=clear", "--code", "255=thick")
+    assert "fog = thin cloud" in run(data, "--attribute", "kind", "--code", "fog=thin", *codes, "--force").output
+
+
 def test_the_lineage_of_the_task_materialises_to_its_splits(data):
     from cloud_assets.orchestration.task_definitions import task_definitions
 
@@ -112,6 +131,7 @@ def test_what_is_wrong_is_said(data, tmp_path):
         result = CliRunner().invoke(app, ["new-task", name, "--data", str(data), "--instrument", "landsat8_l1"])
         assert isinstance(result.exception, InvalidRecipe)
     assert isinstance(run(data, "--group-pattern", "field").exception, InvalidData)
+    assert isinstance(run(data, "--group-pattern", "(").exception, InvalidRecipe)
     (tmp_path / "home" / "tasks").mkdir(parents=True)
     broken = tmp_path / "home" / "tasks" / "broken.yaml"
     broken.write_text(yaml.safe_dump({"attributes": {"name": "broken"}}))

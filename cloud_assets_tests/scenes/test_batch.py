@@ -301,6 +301,10 @@ def test_a_composite_by_the_command_line_uses_masks_that_are_there(make_models, 
     wider = CliRunner().invoke(app, ["150" if one == "60" else one for one in arguments])
     dates = [float(re.findall(r"([0-9.]+) clear dates", one.output)[0]) for one in (result, wider)]
     assert dates[1] < dates[0], "with another buffer masks are made again"
+    undated = str(write_geotiff(tmp_path / "in" / "undated.tif", DN))
+    refused = CliRunner().invoke(app, [*arguments[:1], undated, *arguments[1:-2], "--out", str(tmp_path / "none")])
+    assert "no date of acquisition" in str(refused.exception)
+    assert not (tmp_path / "none").exists(), "before any mask is made"
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "scenes").rglob("mask.tif")}
     again = CliRunner().invoke(app, [*arguments, "--method", "latest", "--products", str(tmp_path / "out" / "scenes")])
     assert again.exit_code == 0, again.output
@@ -316,6 +320,10 @@ def test_a_folder_that_holds_the_scene_or_other_files_is_never_replaced(scenes, 
     notes.write_text("mine")
     monkeypatch.chdir(tmp_path / "data")
     options = SMALL.model_copy(update={"overwrite": True})
+    (tmp_path / "out").mkdir()
+    (first,) = make_batch([Path("../in/a.tif")], tmp_path / "out").run()
+    (again,) = make_batch([scenes[0]], tmp_path / "out").run()
+    assert first.products.name == again.products.name == "a", "another spelling, the same scene"
     outcomes = list(make_batch([Path("LC08_X/LC08_X.tif"), scenes[0]], Path(), options=options).run())
     assert all("holds files of yours" in str(outcome.error) for outcome in outcomes)
     assert own.is_file()

@@ -271,3 +271,11 @@ def test_operating_points_move_the_threshold_and_older_cards_say_that_they_have_
     assert shares[0] > shares[1] == shares[2] > shares[3] > 0
     with pytest.raises(InvalidRecipe, match=r"offers no operating point 'strict' \(there are: none\)"):
         predict_array(make_models(options=options), dn, RGBN, instrument="landsat8_l1", options=options)
+
+
+def test_reflectance_and_digital_numbers_have_one_mask(make_models):
+    reflectance = cloudy_reflectance(64, 96)
+    models = make_models()
+    from_numbers = predict_array(models, landsat_dn(reflectance), RGBN, instrument="landsat8_l1")
+    from_reflectance = predict_array(models, reflectance.astype(np.float32), RGBN, instrument="landsat8_l1")
+    np.testing.assert_array_equal(from_reflectance["mask"], from_numbers["mask"])

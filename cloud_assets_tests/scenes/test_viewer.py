@@ -147,5 +147,10 @@ def test_a_report_is_shown_too(tmp_path):
 def test_errors_say_what_to_do(products, address):
     with pytest.raises(InvalidScene, match=rf"inside of it: {products.name}\)"):
         serve(products.parent, 0, print, opens=False)
+    champion = products.parent / "champion"  # has an item for catalogues, and nothing to show
+    champion.mkdir()
+    (champion / "stac_item.json").write_text((products / "stac_item.json").read_text())
+    with pytest.raises(InvalidScene, match="holds neither products nor a report"):
+        serve(champion, 0, print, opens=False)
     with pytest.raises(AlreadyRunning, match="--port 0"):
         serve(products, urlsplit(address).port or 0, print, opens=False)

@@ -4,6 +4,7 @@ Windows have all bands on one grid, as the digital numbers of the instrument's p
 """
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -74,7 +75,7 @@ class SceneSource:
     @property
     def address(self) -> str:
         """The same from any working folder: an address, or an absolute path."""
-        return self.location if is_address(self.location) else str(Path(self.location).absolute())
+        return self.location if is_address(self.location) else os.path.normpath(Path(self.location).absolute())
 
     @property
     def megapixels(self) -> float:
