@@ -89,7 +89,7 @@ def predict_array(
         array: (C, H, W) digital numbers, or reflectance (floating point, 1 is white).
         bands: Own or common names of the C bands, in their order; more than the model needs is fine. None: the model's.
         instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS` of the instrument that took them. None: the model's.
-        options: Windows, back end and so on.
+        options: ``cloud_assets.scenes.planning.SceneOptions(accept_other_level=True)`` and all that ``predict`` offers.
 
     Returns:
         Of a segmentation model ``mask`` (H, W) uint8 cloud codes, 255 for nodata, and ``cloud_probability`` (H, W)
@@ -243,7 +243,7 @@ def predict_dataarray(
             attribute ``long_name`` or of the variables; else the model's.
         instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`; None: the model's.
         scaling: From integers to reflectance, in place of the attributes.
-        options: Windows, back end and so on.
+        options: ``cloud_assets.scenes.planning.SceneOptions(accept_other_level=True)`` and all that ``predict`` offers.
 
     Returns:
         ``mask`` (uint8 cloud codes, 255 for nodata) and ``cloud_probability`` (float32, NaN for nodata), with the
@@ -257,7 +257,7 @@ def predict_dataarray(
     Example:
         >>> from cloud_assets import load_model, predict_dataarray
         >>> cube = odc.stac.load(items, bands=["red", "green", "blue", "nir"], chunks={})  # doctest: +SKIP
-        >>> masks = predict_dataarray(load_model("simulation"), cube, instrument="sentinel2_l2a")  # doctest: +SKIP
+        >>> masks = predict_dataarray(load_model("simulation"), cube, instrument="sentinel2_l1c")  # doctest: +SKIP
         >>> clear = cube.where(masks.mask == 0)  # doctest: +SKIP
     """
     import xarray as xr
