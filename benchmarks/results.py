@@ -18,6 +18,7 @@ import os
 import platform
 import re
 import resource
+import shlex
 import subprocess
 import sys
 import time
@@ -137,6 +138,13 @@ PARTS: Mapping[str, Part] = {
         seed="none",
     ),
     "radar_places": Part("{data}", "{data} --steps 4 --sample-steps 4", 120, ("sen12ms",)),
+    "radar_bands": Part(
+        "{data} --bands rgb,nir_swir_rededge --rows 'pix2pix; cyclegan' --workspace radar_bands",
+        "{data} --bands rgb --rows pix2pix --steps 4 --sample-steps 4 --workspace radar_bands",
+        15,
+        ("sen12ms",),
+        script="radar_places",
+    ),
     "coverage_ways": Part("{data}", "{data} --patches 40 --steps 4 --members 1", 30, ("38-cloud",)),
     "one_pair": Part("{data} --steps 500", "{data} --steps 10", 15, ("sen12ms",)),
     "translation_switches": Part("--steps 100", "--steps 4 --only ndvi", 30),
@@ -265,7 +273,7 @@ def run(name: str, data: Path | None, work: Path, *, quick: bool, extra: str = "
         return f"skipped: made by processors that compute in {part.precision}, not in {own}"
     (work / "quick").mkdir(parents=True, exist_ok=True)
     places = {_DATA: data, "{work}": work}
-    given = arguments.split()
+    given = shlex.split(arguments)
     for word, place in places.items():
         given = [one.replace(word, str(place)) for one in given]
     commands = [job(part.task, quick=quick)] if part.task else []
