@@ -79,8 +79,7 @@ Dimension = Annotated[FloatRange | IntegerRange | Choice, Field(discriminator="k
 class SearchSpace(RootModel[Mapping[str, Dimension]]):
     """Dotted path of a recipe's field -> the values that it may take.
 
-    ``SearchSpace({"optimisation.learning_rate": FloatRange(low=1e-5, high=1e-2, log=True)})`` serves every recipe
-    that has such a field, whatever it trains.
+    ``SearchSpace({"optimisation.learning_rate": FloatRange(low=1e-5, high=1e-2, log=True)})`` serves every recipe.
     """
 
     @property

@@ -238,8 +238,7 @@ def promote(
     """Registers a model, the best variant of this time, as challenger and decides whether it becomes champion.
 
     One process of a machine decides at a time. Should the champion change meanwhile all the same (on another machine,
-    by hand), the challenger is compared with the new one. What an outage of MLflow kept from being logged of the
-    training in the workspace is logged now.
+    by hand), the challenger is compared with the new one. What an outage kept from MLflow is logged now.
 
     Raises:
         TrackingUnavailable: If MLflow is away; nothing is decided then.

@@ -74,8 +74,7 @@ def make_composite(
 
     Raises:
         InvalidRecipe: If there is no such method, or no scene.
-        InvalidScene: If the scenes are of different instruments, have no date, no common band, or no coordinate
-            reference system to place them by.
+        InvalidScene: If the scenes are of different instruments, have no date, common band or reference system.
         InvalidData: If a scene cannot be read.
         StorageFull: If the disk is full.
     """

@@ -117,7 +117,7 @@ def predict_array(
         raise InvalidData(
             f"{len(names)} different band names need an array ({len(names)}, height, width), not {array.shape}."
         )
-    if np.issubdtype(array.dtype, np.floating) and np.nanpercentile(array, 99) <= BRIGHTEST_REFLECTANCE:
+    if np.issubdtype(array.dtype, np.floating) and not _is_too_bright(array):
         array = _digital_numbers(array, profile, None, None)
     grid = Grid(array.shape[1], array.shape[2], None, (1, 0, 0, 0, 1, 0))
     in_memory = {name: SceneBand(RasterBand("array")) for name in names}
@@ -154,8 +154,7 @@ def predict_scene(
         bands: Names of a raster file's bands, where it does not tell.
         instrument: The instrument, where the file does not tell.
         scaling: From a raster file's numbers to physical units, where it does not tell.
-        radar: A Sentinel-1 scene of the same place, for the cloud-free estimate; None: the one that lies beside the
-            scene as ``<scene>_s1.tif``, if there is one.
+        radar: A Sentinel-1 scene of the same place, for the cloud-free estimate; None: ``<scene>_s1.tif`` beside it.
 
     Returns:
         The products: ``paths``, ``statistics`` and more.
@@ -340,6 +339,11 @@ def _bands(
     return wanted, [found.index(name) for name in wanted]
 
 
+def _is_too_bright(values: npt.NDArray[Any]) -> bool:
+    """Whether floating-point numbers are no reflectance, by some of them."""
+    return bool(np.nanpercentile(np.append(values[..., ::8, ::8], 0), 99) > BRIGHTEST_REFLECTANCE)
+
+
 def _digital_numbers(
     values: npt.NDArray[Any], profile: Instrument, scaling: Scaling | None, nodata: float | None
 ) -> npt.NDArray[Any]:
@@ -347,7 +351,7 @@ def _digital_numbers(
     is_float = np.issubdtype(values.dtype, np.floating)
     if profile.unit != "reflectance" or (not is_float and scaling is None and nodata in (None, profile.nodata)):
         return values
-    if is_float and scaling is None and np.nanpercentile(values, 99) > BRIGHTEST_REFLECTANCE:
+    if is_float and scaling is None and _is_too_bright(values):
         raise InvalidData(f"floating-point numbers up to {np.nanmax(values):g} are no reflectance: give their scaling.")
     stated = scaling or (Scaling(1.0, 0.0) if is_float else Scaling(profile.scale, profile.offset))
     physical = values.astype(np.float64) * (1.0 if stated.scale is None else stated.scale) + (stated.offset or 0.0)

@@ -23,8 +23,7 @@ Codes = npt.NDArray[np.uint8]
 class SegmentationPredictor(Predictor):
     """Runs a segmentation model, on patches and on windows of whole scenes.
 
-    Each patch is first mirrored beyond its edges by :attr:`border` pixels. Windows of scenes have real surroundings;
-    they are mirrored only at the scene's edge.
+    Each patch is first mirrored beyond its edges by :attr:`border` pixels. Windows are so at the scene's edge only.
 
     Raises:
         InvalidModel: If the card names no threshold or no cloud classes.

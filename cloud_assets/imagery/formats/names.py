@@ -101,7 +101,7 @@ def gdal_path(href: str) -> str:
     if separator and scheme in _FILE_SYSTEMS:
         return f"{_FILE_SYSTEMS[scheme]}{rest}"
     path = href.removeprefix("file://")
-    return path if Path(path).exists() else unquote(path)
+    return path if path.startswith("/vsi") or Path(path).exists() else unquote(path)
 
 
 def _parsed(text: str, form: str) -> datetime | None:

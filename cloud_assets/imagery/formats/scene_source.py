@@ -395,7 +395,7 @@ def _conversion(band: SceneBand, profile: Instrument, native: np.dtype[Any]) -> 
     nodata = profile.nodata if band.nodata is None else band.nodata
     is_integer = np.issubdtype(native, np.integer)
     # Beside the file's own number, the instrument's marks missing pixels, but where numbers may be negative.
-    is_marked = is_integer and (band.nodata is None or not band.nodata < 0)
+    is_marked = is_integer and not (native.kind == "i" and band.nodata is not None and band.nodata < 0)
     missing = [n for n in (nodata, profile.nodata if is_marked else None) if n is not None and np.isfinite(n)]
     is_profile = (scale, offset, native) == (profile.scale, profile.offset, np.dtype(profile.dtype))
     if is_profile and (nodata == profile.nodata or nodata not in missing):
