@@ -5,7 +5,7 @@ each item. The outer table comes through tacoreader; the inner ones are read fro
 Format: https://tacofoundation.github.io (version 1 specification).
 
 Of a public file only the byte ranges of the samples that were asked for travel. Every sample lands in its own file
-under its final name when complete, so an interrupted download goes on where it stopped, and a finished one needs none.
+under its final name when complete, so an interrupted download goes on where it stopped, a finished one offline.
 """
 
 import io

@@ -75,7 +75,7 @@ class Parallelism:
     """How the processor is shared out among calls of a network.
 
     A call with two threads waits for the slower one after each layer, and collapses when anything else uses a core; two
-    calls with one thread each never wait for each other. So a network is called from as many threads.
+    calls with one thread each never wait for each other. So several threads call a network, one a worker.
     """
 
     workers: int  # calls of the network at once

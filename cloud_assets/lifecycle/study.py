@@ -141,8 +141,7 @@ def run_study(
     ``on_trial`` is called with each finished trial, at the start also with those of earlier sessions.
 
     Raises:
-        InvalidRecipe: If the search space does not fit the recipe, no epoch has the metric, or the study's name is
-            taken by a study of something else.
+        InvalidRecipe: If the search space does not fit the recipe, no epoch has the metric, or its name is taken.
         AlreadyRunning: If another process runs a study in this workspace.
         SourceUnreachable: If the storage cannot be opened.
         TrainingFailed: If the first trials all fail, or worker processes cannot start.

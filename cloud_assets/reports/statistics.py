@@ -1,6 +1,6 @@
 """Confusion counts and the ratios that follow from them; confidence intervals of metrics, by resampling.
 
-Intervals, also of differences of two models, resample scenes or pictures, which unlike pixels hardly depend.
+Intervals, also of differences of two models, resample scenes or pictures: pixels depend on each other.
 """
 
 from collections.abc import Callable, Sequence

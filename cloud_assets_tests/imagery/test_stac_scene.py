@@ -306,3 +306,21 @@ def test_a_scaling_that_says_nothing_is_none_and_nodata_may_be_a_word(tmp_path):
         asset["raster:bands"][0]["scale"] = 1e-4
     source = open_stac(write_item(tmp_path / "item.json", assets, {"constellation": "sentinel-2"}), "sentinel2_l2a")
     np.testing.assert_allclose(reflectance(source), EXPECTED)
+
+
+def test_the_catalogues_nodata_counts_beside_a_scaling_that_says_nothing(tmp_path):
+    for name, value in REFLECTANCE.items():
+        ground = np.full((1, 40, 50), value, np.float32)
+        ground[:, :2] = -9999
+        write_geotiff(tmp_path / f"{name}.tif", ground, None, nodata=None)
+    assets = {
+        name: {
+            "href": f"./{name}.tif",
+            "type": pystac.MediaType.COG,
+            "eo:bands": [{"name": name, "common_name": name}],
+            "raster:bands": [{"nodata": -9999, "data_type": "float32", "scale": 1.0, "offset": 0.0}],
+        }
+        for name in BANDS
+    }
+    source = open_stac(write_item(tmp_path / "item.json", assets, {"constellation": "sentinel-2"}), "sentinel2_l2a")
+    np.testing.assert_allclose(reflectance(source), EXPECTED)

@@ -77,8 +77,7 @@ def open_scene(
     Args:
         path: As :data:`ACCEPTED` says; also a granule of an old Sentinel-2 product, or a band of a 38-Cloud patch.
         bands: Names of the bands of a raster file in their order, where the file does not tell; ``-``: not used.
-        instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`, where the files do not tell; one that is named as a
-            radar partner (``…_s1.tif``) tells.
+        instrument: Key in :data:`cloud_assets.bands.INSTRUMENTS`, where the files do not tell; ``…_s1.tif`` is radar.
         scaling: From the numbers of a raster file to physical units, where the file does not tell.
 
     Raises:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -50,8 +51,7 @@ _LEVEL_FIELDS = ("processing:level", "s2:product_type", "product:type", "landsat
 def stac_scenes(location: Path | str) -> list[Path | str]:
     """The scenes that a STAC file holds or leads to: itself if it is an item.
 
-    Else a list of items as a search answers (``FeatureCollection``), a collection or a catalogue. Items of a list are
-    called ``<file>#<id of the item>``.
+    Else a list of items (``FeatureCollection``), a collection or a catalogue. Items of a list: ``<file>#<id>``.
 
     Raises:
         InvalidScene: If it is no STAC file, cannot be read, or leads to no item.
@@ -104,6 +104,8 @@ def open_stac(location: Path | str, instrument: str | None = None, scaling: Scal
             else:
                 texts = (item.id, PurePosixPath(band.path).name, baseline)
                 found[name] = band_scaling(raster, band, profile, scaling, texts)
+                if stated.get("nodata") is not None:
+                    found[name] = replace(found[name], nodata=float(stated["nodata"]))
     bands, notes = scaled_bands(found)
     if not bands:
         raise InvalidScene(
