@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cloud_assets.errors import AlreadyRunning, InvalidScene
+from cloud_assets.errors import AlreadyRunning
 
 
 @contextmanager
@@ -60,17 +60,6 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         recover_directory(path)
-
-
-def refuse_other_files(path: Path, record: str, *sources: Path | str) -> None:
-    """Guards a folder that is about to be replaced: it may hold what its ``record`` describes, and no source of it.
-
-    Raises:
-        InvalidScene: If it holds anything else.
-    """
-    is_ours = (path / record).is_file() or (path.is_dir() and not any(path.iterdir())) or not path.exists()
-    if not is_ours or any(Path(source).resolve().is_relative_to(path.resolve()) for source in sources):
-        raise InvalidScene(f"{path} holds files of yours and would be replaced: write to another folder (--out).")
 
 
 def recover_directory(path: Path) -> None:

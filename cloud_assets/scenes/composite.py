@@ -17,8 +17,8 @@ from cloud_assets.imagery.formats.geotiff import open_geotiff
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.imagery.tiling import Window
 from cloud_assets.imagery.writing import RasterDraft, RasterForm, natural_colours, png, storage_errors, write_cog
-from cloud_assets.scenes.product_record import PROCESSING, placed_item, timestamp
-from cloud_assets.storage import atomic_directory, refuse_other_files
+from cloud_assets.scenes.product_record import PROCESSING, placed_item, refuse_other_files, timestamp
+from cloud_assets.storage import atomic_directory
 from cloud_assets.version import __version__
 
 if TYPE_CHECKING:

@@ -172,6 +172,17 @@ def _raster(grid: Grid) -> dict[str, Any]:
 COLLECTION_FILE = "collection.json"
 
 
+def refuse_other_files(path: Path, record: str, *sources: Path | str) -> None:
+    """Guards a folder that is about to be replaced: it may hold what its ``record`` describes, and no source of it.
+
+    Raises:
+        InvalidScene: If it holds anything else.
+    """
+    is_ours = (path / record).is_file() or (path.is_dir() and not any(path.iterdir())) or not path.exists()
+    if not is_ours or any(Path(source).resolve().is_relative_to(path.resolve()) for source in sources):
+        raise InvalidScene(f"{path} holds files of yours and would be replaced: write to another folder (--out).")
+
+
 def write_collection(out_dir: Path) -> Path | None:
     """Writes the collection of all finished products in a folder of scenes' folders; None if there are none.
 

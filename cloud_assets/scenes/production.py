@@ -32,8 +32,8 @@ from cloud_assets.scenes.planning import (
     declared_rasters,
     plan_scene,
 )
-from cloud_assets.scenes.product_record import RECORD_FILE, STAC_FILE, SceneProducts, stac_item
-from cloud_assets.storage import atomic_directory, locked, refuse_other_files
+from cloud_assets.scenes.product_record import RECORD_FILE, STAC_FILE, SceneProducts, refuse_other_files, stac_item
+from cloud_assets.storage import atomic_directory, locked
 from cloud_assets.version import __version__
 
 _BLOCK_CACHE = 0.05  # of the memory; rows of windows are too far apart for a larger one to read less twice
