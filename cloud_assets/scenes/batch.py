@@ -15,7 +15,7 @@ from cloud_assets.imagery.formats.scene_formats import is_radar, looks_like_scen
 from cloud_assets.imagery.formats.scene_source import SceneSource
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.log_file import log_path
-from cloud_assets.scenes.planning import SceneModels, SceneOptions, plan_scene
+from cloud_assets.scenes.planning import SceneModels, SceneOptions, declared_products, plan_scene
 from cloud_assets.scenes.product_record import SceneProducts, write_collection
 from cloud_assets.scenes.production import deaths, scene_products
 from cloud_assets.storage import machine_folder
@@ -72,6 +72,9 @@ class SceneBatch:
         self._radar = [None if path is None else attempt(open_scene, path, None, "sentinel1_grd") for path in beside]
         megapixels = sum(source.megapixels for _, _, source in self._scenes if isinstance(source, SceneSource))
         self._models = SceneModels(bundles, options, megapixels)
+        readers = {product.family for product in declared_products().values() if product.reads == "radar"}
+        if radar and not any(self._models.has(family) for family in readers):
+            raise InvalidRecipe("None of the models reads radar: name one that does (--model), or leave --radar out.")
 
     @property
     def megapixels(self) -> float:

@@ -73,8 +73,9 @@ def test_two_scenes_of_one_name_do_not_overwrite_each_other(scenes, make_models,
 
 def test_radar_goes_with_its_scene_and_a_bad_one_fails_that_scene_only(scenes, make_models, tmp_path):
     make_models()
-    linear = write_geotiff(tmp_path / "linear.tif", np.ones((2, 10, 10), np.float32), ("VV", "VH"), nodata=None)
-    outcomes = list(make_batch(scenes, tmp_path / "out", radar=[linear]).run(lambda pixels: None))
+    linear = scenes[0].with_name("a_s1.tif")
+    write_geotiff(linear, np.ones((2, 10, 10), np.float32), ("VV", "VH"), nodata=None)
+    outcomes = list(make_batch(scenes, tmp_path / "out").run(lambda pixels: None))
     assert isinstance(outcomes[0].error, InvalidRecipe)
     assert [outcome.error for outcome in outcomes[1:]] == [None, None]
 
@@ -344,6 +345,13 @@ def test_more_radar_scenes_than_scenes_are_refused(scenes, make_models, tmp_path
     make_models()
     with pytest.raises(InvalidRecipe, match="2 radar scenes for 1 scenes"):
         make_batch(scenes[:1], tmp_path / "out", radar=scenes[1:])
+
+
+def test_radar_that_no_model_reads_is_refused(scenes, make_models, tmp_path):
+    make_models()
+    radar = write_geotiff(tmp_path / "radar.tif", np.full((2, 10, 10), -9, np.float32), ("VV", "VH"), nodata=None)
+    with pytest.raises(InvalidRecipe, match="None of the models reads radar"):
+        make_batch(scenes, tmp_path / "out", radar=[radar])
 
 
 def test_scenes_without_a_place_on_earth_are_a_collection_too(make_models, tmp_path):
