@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -154,7 +155,7 @@ class ModelBundle:
             (temporary / WEIGHTS_FILE).write_bytes(self._weights)
             (temporary / CARD_FILE).write_text(self.card.model_dump_json(indent=2), encoding="utf-8")
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Hash of the weights and of all in the card that decides what the model answers."""
         essentials = json.dumps(self.card.essentials(), sort_keys=True)

@@ -36,7 +36,7 @@ from cloud_assets.scenes.product_record import RECORD_FILE, STAC_FILE, SceneProd
 from cloud_assets.storage import atomic_directory, locked
 from cloud_assets.version import __version__
 
-_BLOCK_CACHE = 0.05  # of the memory; rows of windows are too far apart for a larger one to read less twice
+_BLOCK_CACHE = 0.25  # of the memory, at most
 _MOST_DEATHS = 2
 _OTHER_FILES = {"quicklook": "quicklook.png", "page": "index.html", "stac": STAC_FILE}
 
@@ -141,14 +141,15 @@ def _produce(
     import rasterio
 
     started = time.monotonic()
+    cache = int(_BLOCK_CACHE * options.memory_gigabytes * 1e9)
     settings = {
-        "GDAL_CACHEMAX": int(_BLOCK_CACHE * options.memory_gigabytes * 1e9),
+        "GDAL_CACHEMAX": cache // 10,
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     }
     with atomic_directory(directory) as folder, rasterio.Env(**settings), storage_errors(directory):
         scratch = folder / "scratch"
         scratch.mkdir()
-        work = SceneWork(plan.source, plan.radar, models, options, scratch, progress)
+        work = SceneWork(replace(plan.source, cache_bytes=cache), plan.radar, models, options, scratch, progress)
         with torch_threads(work.share.threads):
             for make in dict.fromkeys(step.make for step in plan.steps):
                 make(work)
@@ -158,7 +159,9 @@ def _produce(
         tags = _tags(plan, work)
         threads = max(1, work.share.workers * work.share.threads // len(kept))
         with ThreadPoolExecutor(work.share.workers) as pool:
+            scene = pool.submit(lambda: png(natural_colours(plan.source)))
             list(pool.map(lambda one: write_cog(kept[one], folder / products.files[one], tags, threads), kept))
+        exhibits.insert(0, Exhibit("The scene", scene.result()))
         seconds = time.monotonic() - started
         speed = {"seconds": seconds, "megapixels_per_second": plan.source.megapixels / seconds}
         products = replace(products, statistics={**products.statistics, **speed})
@@ -204,8 +207,7 @@ def _tags(plan: ScenePlan, work: SceneWork) -> dict[str, str]:
 
 
 def _exhibits(plan: ScenePlan, work: SceneWork, products: SceneProducts) -> list[Exhibit]:
-    exhibits = [Exhibit("The scene", png(natural_colours(plan.source)))]
-    declared = declared_rasters()
+    exhibits, declared = [], declared_rasters()
     for name, draft in work.drafts.items():
         if name not in products.files:
             continue

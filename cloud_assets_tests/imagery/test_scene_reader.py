@@ -131,3 +131,34 @@ def test_landsat_numbers_of_the_fakes_are_those_of_the_profile(tmp_path):
     with source.open(RGBN) as reader:
         found = source.profile.to_physical(reader.read(Window(0, 0, 10, 10)))
     np.testing.assert_allclose(found, reflectance, atol=2e-5)
+
+
+def test_large_blocks_that_rows_of_windows_share_are_kept_within_the_memory_given(tmp_path):
+    pixels = np.ones((4, 40, 640), np.uint16)
+    rows = write_geotiff(tmp_path / "rows.tif", pixels)
+    tiles = write_geotiff(tmp_path / "tiles.tif", pixels, tiled=True, blockxsize=256, blockysize=256)
+
+    def kept(path: Path, limit: int) -> int:
+        source = replace(open_scene(path, instrument="landsat8_l1"), cache_bytes=limit)
+        with source.open(RGBN):
+            return int(rasterio.env.getenv()["GDAL_CACHEMAX"])
+
+    with rasterio.Env(GDAL_CACHEMAX=7_000_000):
+        assert kept(tiles, 20_000_000) == 2_000_000  # small blocks are read again
+        a_row_of_windows = 512 * 640 * pixels.itemsize * len(pixels)
+        assert 2_000_000 + a_row_of_windows < kept(rows, 20_000_000) < 2_000_000 + 2 * a_row_of_windows
+        assert kept(rows, 3_000_000) == 3_000_000
+        assert int(rasterio.env.getenv()["GDAL_CACHEMAX"]) == 7_000_000
+
+
+def test_a_damaged_band_file_takes_only_its_window_along(tmp_path):
+    pixels = np.random.default_rng(0).integers(1, 60_000, (4, 256, 256)).astype(np.uint16)
+    options = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"}
+    for name, band in zip(("B4", "B3", "B2", "B5"), pixels, strict=True):
+        write_geotiff(tmp_path / "scene" / f"scene_{name}.tif", band[None], None, **options)
+    corrupt(tmp_path / "scene" / "scene_B3.tif", 100, 200)
+    with open_scene(tmp_path / "scene", instrument="landsat8_l1").open(RGBN) as reader:
+        for _ in range(3):
+            with pytest.raises(InvalidData, match=r"rows 70-129, columns 150-249 cannot be read from .*_B3\.tif"):
+                reader.read(Window(70, 150, 60, 100))
+            np.testing.assert_array_equal(reader.read(Window(0, 0, 60, 256)), pixels[:, :60])

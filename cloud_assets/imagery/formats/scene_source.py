@@ -6,6 +6,7 @@ Windows have all bands on one grid, as the digital numbers of the instrument's p
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, time
@@ -35,6 +36,8 @@ STATED_CLOUD = "stated_cloud_percentage"
 """Attribute of a scene whose metadata tell how cloudy it is, by the agency's own rule of thumb."""
 _LOW_SUN = 5.0  # degrees above the horizon below which a warning is given
 
+_WINDOW = 512  # rows of windows, at most
+_CACHED_TOO = 1.3  # what the raster library keeps beside the blocks that are wanted again
 _SAMPLED_SIDE, _SAMPLED_WINDOWS = 192, 4
 """Pixels and number, along each side, of the windows that tell where a scene is saturated."""
 
@@ -66,6 +69,8 @@ class SceneSource:
     """Whatever else the metadata tell, such as the processing baseline."""
     container: Container | None = field(default=None, compare=False)
     """What holds the files, where that is an archive or a folder."""
+    cache_bytes: int | None = field(default=None, compare=False)
+    """Most memory for blocks of its files, a tenth at least; None: the raster library's own limit."""
 
     @property
     def profile(self) -> Instrument:
@@ -228,6 +233,8 @@ class SceneReader:
     """Opened files of a scene, its bands (own names) handed out in this order. Belongs to one thread at a time."""
 
     def __init__(self, source: SceneSource, bands: Sequence[str]) -> None:
+        import rasterio
+
         self.source = source
         self.bands = tuple(bands)
         profile = source.profile
@@ -248,6 +255,11 @@ class SceneReader:
                 (places, _BandFile(source, [source.bands[self.bands[place]] for place in places], files))
                 for places in grouped.values()
             ]
+            # JPEG 2000 takes longer to unpack than a network to compute.
+            self._pool = files.enter_context(ThreadPoolExecutor(len(self._files), thread_name_prefix="file"))
+            if source.cache_bytes is not None:
+                needed = sum(file.block_bytes for _, file in self._files) + source.cache_bytes // 10
+                files.enter_context(rasterio.Env(GDAL_CACHEMAX=min(needed, source.cache_bytes)))
             self._saturation = Saturation.of(self._sample(), source.profile, self.bands)
             self._open = files.pop_all()
 
@@ -299,8 +311,10 @@ class SceneReader:
     def scaled(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
         """Reads (C, *shape) digital numbers of a window inside the scene, saturated pixels as they are."""
         values = np.empty((len(self.bands), *shape), self.source.profile.dtype)
-        for places, file in self._files:
-            values[places] = file.read(window, shape)
+        parts = [self._pool.submit(file.read, window, shape) for _, file in self._files]
+        wait(parts)  # the next call may not meet a file that is still being read
+        for (places, _), part in zip(self._files, parts, strict=True):
+            values[places] = part.result()
         if self._required:
             # At staggered edges of a swath some bands end before others: what lacks one is no observation.
             lacking = (values[self._required] == self.source.profile.nodata).any(axis=0)
@@ -337,6 +351,11 @@ class _BandFile:
         self._alpha = alpha[0] if alpha and is_plain and not self._has_mask else None
         native = np.dtype(raster.dtypes[self._indexes[0] - 1])
         self._conversions = [_conversion(band, source.profile, native) for band in bands]
+        (height, width), is_mixed = raster.block_shapes[0], raster.profile.get("interleave") == "pixel"
+        rows = (math.ceil(_WINDOW / height) + 1) * height if max(height, width) > _WINDOW else 0
+        count = raster.count if is_mixed else len(bands)
+        self.block_bytes = int(_CACHED_TOO * rows * raster.width * count * native.itemsize)
+        """Memory of large blocks (JPEG 2000, whole rows), which rows of windows share; small ones are read again."""
 
     def read(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
         """Reads a window inside the scene as (bands, *shape), in the profile's digital numbers."""
