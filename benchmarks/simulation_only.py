@@ -2,6 +2,7 @@
 
     python benchmarks/simulation_only.py FOLDER [--patches 3000] [--epochs 14] [--steps 100] [--batch 8] [--crop 256]
         [--workers 0] [--workspace simulation_only] [--weights FILE --learning-rate 0.0003]
+        [--distil simulation-large --share 0.5] [--block 1] [--band-dropout 0]
         [--release cloud_assets/networks/simulation_large]
 
 Trains a U-Net with EfficientNet-B2 on simulated Landsat patches, chooses the epoch on simulated patches, predicts in
@@ -21,7 +22,7 @@ from mask_scoring import ModelMask
 from real_patches import COLUMNS, show, show_real
 
 from cloud_assets.families import family_of
-from cloud_assets.families.segmentation.recipe import Segmentation
+from cloud_assets.families.segmentation.recipe import Distillation, Segmentation
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.learning.recipe import FocalDice, Optimisation
 from cloud_assets.learning.training_run import TrainingRun, fingerprint
@@ -86,6 +87,12 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=256, help="side of what is cut from a patch for training")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--weights", default="none", help="of an earlier model, to go on from: its weights.safetensors")
+    parser.add_argument("--distil", help="a model whose answers count beside the labels, as --model takes it")
+    parser.add_argument("--share", type=float, default=0.5, help="of the loss that its answers have")
+    parser.add_argument("--block", type=float, default=1, help="side of the network's pixels, in the picture's")
+    parser.add_argument(
+        "--band-dropout", type=float, default=0.0, help="share of patches that lack blue or near infrared"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--workspace", type=Path, default=Path("simulation_only"))
@@ -114,11 +121,13 @@ def main() -> None:
 def trained(options: argparse.Namespace, store: PatchStore, splits: Splits) -> ModelBundle:
     """The model, trained or finished or opened."""
     recipe = Segmentation(
-        network=EfficientNetUNet(encoder="efficientnet-b2", encoder_weights=options.weights),
+        network=EfficientNetUNet(encoder_weights=options.weights, block=options.block),
+        distil=Distillation(teacher=options.distil, share=options.share) if options.distil else None,
+        optional_bands=tuple(STAND_INS) if options.band_dropout else (),
         loss=FocalDice(focal=0.25),
         clip=(0.0, 1.2),
         crop=options.crop,
-        augmentation=AUGMENTATION,
+        augmentation=AUGMENTATION.model_copy(update={"band_dropout": options.band_dropout}),
         texture=True,
         test_time_augmentation=True,
         mirrored_border=32,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SIMULATED = frozenset({"simulation", "clouds"})  # fields of recipes that say how patches or clouds are simulated
 _WEIGHTS = ("encoder_weights", "weights")  # fields of recipes and of network specifications that name weights
 
-TRAINING_VERSION = 6
+TRAINING_VERSION = 7
 """Raised, and never lowered, when the same recipe on the same data would give other weights than before."""
 
 

@@ -27,10 +27,7 @@ class Augmentation(BaseModel, frozen=True, extra="forbid"):
     brightness: float = Field(0.2, ge=0, le=0.9, description="All bands times 1 - brightness to 1 + brightness.")
     contrast: float = Field(0.2, ge=0, le=0.9, description="Distances from the mean times 1 - contrast … 1 + contrast.")
     colour: float = Field(
-        0.2,
-        ge=0,
-        le=1,
-        description="Differences between bands times a factor from 1 - colour to 1 + colour (saturation).",
+        0.2, ge=0, le=1, description="Differences between bands (saturation) times a factor from 1 - colour to 1 + it."
     )
     gamma: float = Field(0.0, ge=0, le=0.9, description="Reflectance to the power of 1 - gamma to 1 + gamma.")
     band_gain: float = Field(0.05, ge=0, le=0.5, description="Each band times its own 1 - band_gain to 1 + band_gain.")
@@ -52,7 +49,7 @@ class Augmentation(BaseModel, frozen=True, extra="forbid"):
         (0.35, 1.0), description="Reflectance at which it saturates, lowest and highest; bands differ by up to a tenth."
     )
     quantisation: float = Field(0.0, ge=0, le=1, description="Probability of a coarse digitisation with 6 to 12 bits.")
-    band_dropout: float = Field(0.0, ge=0, le=1, description="Probability that one band (of several) becomes 0.")
+    band_dropout: float = Field(0.0, ge=0, le=1, description="Probability that one band (of several) is lost.")
     nodata_wedge: float = Field(0.0, ge=0, le=1, description="Probability of a slanted edge of nodata, as scenes have.")
 
     def geometric_only(self) -> "Augmentation":

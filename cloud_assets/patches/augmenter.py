@@ -34,8 +34,8 @@ class Augmented(NamedTuple):
 class Augmenter:
     """Augments patches; the same key gives the same result in any process and order."""
 
-    def __init__(self, recipe: Augmentation, optional: Sequence[int] = ()) -> None:
-        """``optional`` are the bands that ``band_dropout`` takes away; none: any."""
+    def __init__(self, recipe: Augmentation, optional: Sequence[tuple[int, int | None]] = ()) -> None:
+        """``optional`` are the bands that ``band_dropout`` takes away, and what stands in for each; none: any, by 0."""
         cv2.setNumThreads(1)  # loaders and training steps share the cores already
         self.recipe = recipe
         steps: list[Any] = [
@@ -123,7 +123,7 @@ class _Coarser(albumentations.ImageOnlyTransform):  # type: ignore[misc]
 class _Radiometry(albumentations.ImageOnlyTransform):  # type: ignore[misc]
     """Gains, offsets, contrast, colour, gamma, noise and the sensor's limits."""
 
-    def __init__(self, recipe: Augmentation, optional: Sequence[int]) -> None:
+    def __init__(self, recipe: Augmentation, optional: Sequence[tuple[int, int | None]]) -> None:
         super().__init__(p=1)
         self.recipe, self.optional = recipe, optional
 
@@ -131,6 +131,7 @@ class _Radiometry(albumentations.ImageOnlyTransform):  # type: ignore[misc]
         """Draws everything that is random."""
         recipe, draw = self.recipe, self.random_generator
         bands = params["shape"][2]
+        optional = self.optional or [(band, None) for band in range(bands)]
         gain = _factor(draw, recipe.brightness) * _factor(draw, recipe.band_gain, bands)
         offset = draw.uniform(-recipe.band_offset, recipe.band_offset, bands)
         contrast, colour = _factor(draw, recipe.contrast), _factor(draw, recipe.colour)
@@ -146,7 +147,7 @@ class _Radiometry(albumentations.ImageOnlyTransform):  # type: ignore[misc]
             "noise": draw.uniform(0, recipe.noise),
             "limits": draw.uniform(*recipe.saturation_range) * _factor(draw, 0.1, bands) if saturates else None,
             "levels": 2.0 ** draw.integers(6, 13) if draw.random() < recipe.quantisation else None,
-            "lost": int(draw.choice(self.optional or range(bands))) if loses_a_band else None,
+            "lost": optional[draw.integers(len(optional))] if loses_a_band else None,
             "noise_seed": int(draw.integers(2**31)),
         }
 
@@ -159,7 +160,7 @@ class _Radiometry(albumentations.ImageOnlyTransform):  # type: ignore[misc]
         noise: float,
         limits: npt.NDArray[np.float64] | None,
         levels: float | None,
-        lost: int | None,
+        lost: tuple[int, int | None] | None,
         noise_seed: int,
         **_: Any,
     ) -> Image:
@@ -179,7 +180,7 @@ class _Radiometry(albumentations.ImageOnlyTransform):  # type: ignore[misc]
             np.rint(changed, out=changed)
             changed /= np.float32(levels)
         if lost is not None:
-            changed[:, lost] = 0
+            changed[:, lost[0]] = 0 if lost[1] is None else changed[:, lost[1]]
         return changed.reshape(img.shape)
 
 

@@ -129,6 +129,7 @@ def fitted_preprocessing(
             texture=texture,
             texture_block=texture_block,
             optional=optional,
+            stand_ins=_stand_ins(optional, INSTRUMENTS[described.instrument], [described.bands[one] for one in chosen]),
         )
     except ValidationError as error:
         problems = "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
@@ -136,6 +137,13 @@ def fitted_preprocessing(
             f"the patches in {store.directory} (role {role}) cannot be preprocessed as the recipe says: {problems} "
             "Correct the recipe."
         ) from error
+
+
+def _stand_ins(optional: tuple[str, ...], instrument: Instrument, bands: Sequence[str]) -> dict[str, str]:
+    """For each of some bands (common names) the nearest other one in wavelength."""
+    lengths = {band.common_name: band.wavelength_nm for band in map(instrument.find, bands)}
+    others = {name: [other for other in lengths if other != name] for name in optional if name in lengths}
+    return {name: min(there, key=lambda one: abs(lengths[one] - lengths[name])) for name, there in others.items()}
 
 
 def band_positions(role: Role, bands: Sequence[str] | None) -> list[int]:

@@ -88,3 +88,10 @@ def test_bands_are_chosen_by_any_name(store: PatchStore) -> None:
     assert band_positions(store.roles["images"], None) == [0, 1, 2, 3]
     with pytest.raises(UnknownBand, match="this patch store has no band 'cirrus'"):
         fitted_preprocessing(store, bands=("cirrus",))
+
+
+def test_the_nearest_other_band_stands_in_for_an_optional_one(store: PatchStore) -> None:
+    preprocessing = fitted_preprocessing(store, bands=("nir", "red", "green", "blue"), optional=("blue", "nir"))
+    assert preprocessing.stand_ins == {"blue": "green", "nir": "red"}
+    assert preprocessing.without(["blue"]).absent == ((3, 2),)
+    assert fitted_preprocessing(store).stand_ins == {}

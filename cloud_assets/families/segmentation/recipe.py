@@ -93,7 +93,7 @@ class Segmentation(Recipe):
     optional_bands: tuple[str, ...] = Field(
         (),
         description="Bands by common name that scenes may lack, one at a time: augmentation.band_dropout takes these "
-        "away, no others.",
+        "away, no others; the nearest other one in wavelength stands in.",
         exclude_if=lambda names: not names,
     )
     start_share: float = Field(

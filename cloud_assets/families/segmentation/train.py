@@ -141,7 +141,7 @@ def _plan(recipe: Segmentation, run: TrainingRun) -> Plan:
         training=TrainingBatches(
             composition,
             preprocessing,
-            Augmenter(recipe.augmentation, [names.index(band) for band in recipe.optional_bands]),
+            Augmenter(recipe.augmentation, preprocessing.without(recipe.optional_bands).absent),
             codes,
             crop=recipe.crop,
             seed=recipe.optimisation.seed,
