@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     scenes_a_run: int = Field(
         50,
         ge=1,
-        description="How many scenes a run of a backfill or of a sensor makes at most, with one load of the models.",
+        description="How many scenes a run of a backfill or sensor makes at most, with one load of the models.",
     )
     dagster_url: str = Field("http://127.0.0.1:3000", description="Where people reach the Dagster user interface.")
 

@@ -38,9 +38,7 @@ class ProductSettings(BaseModel, frozen=True, extra="forbid"):
         None, description="Average the prediction over flips. Unset: as the model was validated."
     )
     operating_point: Literal["sensitive", "balanced", "strict"] | None = Field(
-        None,
-        description="Threshold and outline of cloud masks for a purpose: find all cloud, or be sure of it. Unset: the "
-        "model's own.",
+        None, description="Threshold and outline of masks: to find all cloud, or to be sure of it. Unset: the model's."
     )
     shadow_geometry: bool = Field(
         default=True,

@@ -18,9 +18,7 @@ class Optimisation(BaseModel, frozen=True, extra="forbid"):
     )
     max_epochs: int = Field(default=50, ge=1, description="Most epochs to train.")
     steps_per_epoch: int | None = Field(
-        default=None,
-        ge=1,
-        description="Batches an epoch. Unset: one pass over the training patches, at least 50 batches.",
+        None, ge=1, description="Batches an epoch. Unset: one pass over the training patches, at least 50 batches."
     )
     budget_minutes: float | None = Field(
         default=None,
@@ -40,10 +38,7 @@ class Optimisation(BaseModel, frozen=True, extra="forbid"):
         "it to nearly zero by the last step; 'one_cycle' rises first.",
     )
     decay_start: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="Share of the training before 'linear' or 'cosine' begin to lower the rate.",
+        0.0, ge=0, lt=1, description="Share of the training before 'linear' or 'cosine' begin to lower the rate."
     )
     plateau_factor: float = Field(default=0.5, gt=0, lt=1, description="What 'plateau' multiplies the rate by.")
     plateau_patience: int = Field(default=2, ge=0, description="Epochs without progress before 'plateau' acts.")
@@ -52,10 +47,7 @@ class Optimisation(BaseModel, frozen=True, extra="forbid"):
     )
     gradient_clip: float | None = Field(default=1.0, gt=0, description="Largest norm of the gradient. Unset: no limit.")
     weight_averaging: float | None = Field(
-        default=None,
-        gt=0,
-        lt=1,
-        description="Decay per step of an exponential moving average of the weights, e.g. 0.995.",
+        None, gt=0, lt=1, description="Decay per step of an exponential moving average of the weights, e.g. 0.995."
     )
     precision: Precision = Field("auto", description="Arithmetic; 'auto' takes bf16 where the processor is fast at it.")
     channels_last: bool = Field(True, description="Memory layout; faster for convolutions, not for InstanceNorm.")

@@ -153,9 +153,7 @@ class StudyRecipe(BaseModel, frozen=True, extra="forbid"):
     """How a study searches, whatever its trials train."""
 
     trials: int = Field(
-        default=0,
-        ge=0,
-        description="Trials in all, with those of earlier sessions. 0: no search, the recipe's own values are used.",
+        0, ge=0, description="Trials in all, with those of earlier sessions. 0: the recipe's own values are used."
     )
     workers: int = Field(default=1, ge=1, description="Processes that train trials side by side, one thread each.")
     variant: str | None = Field(default=None, description="Variant whose recipe is searched. Unset: the first.")

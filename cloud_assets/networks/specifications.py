@@ -118,9 +118,7 @@ class Classifier(Specification):
 
     architecture: Literal["classifier"] = "classifier"
     backbone: str = Field(
-        default="resnet50",
-        min_length=1,
-        description="resnet50, mobilenet, vgg16, inception_v3, or any other name of timm.",
+        "resnet50", min_length=1, description="resnet50, mobilenet, vgg16, inception_v3, or any other name of timm."
     )
     weights: str = Field(
         default="none",

@@ -326,17 +326,12 @@ class PlaceSplit(GroupedSplit):
 
 
 def assign_groups(
-    column: str,
-    groups: npt.NDArray[np.str_],
-    strata: Integers,
-    presence: Flags,
-    fractions: tuple[float, ...],
-    seed: int,
+    by: str, groups: npt.NDArray[np.str_], strata: Integers, presence: Flags, fractions: tuple[float, ...], seed: int
 ) -> Integers:
     """Assigns each patch (N) the number of a split such that patches of a group stay together.
 
     ``strata`` (N,) are coverage bins, for example; ``presence`` (N, K) tells whether class k occurs in the patch. A
-    split whose fraction is 0 stays empty. ``column`` is what the groups come from, for the error message.
+    split whose fraction is 0 stays empty. ``by`` is what the groups come from, for the error message.
 
     Raises:
         InvalidRecipe: If there are fewer groups than splits with a share above 0.
@@ -345,7 +340,7 @@ def assign_groups(
     wanted = [split for split, fraction in enumerate(fractions) if fraction > 0]
     if len(names) < len(wanted):
         raise InvalidRecipe(
-            f"the patches come from {len(names)} different values of {column!r}, but {len(wanted)} splits that share "
+            f"the patches come from {len(names)} different values of {by!r}, but {len(wanted)} splits that share "
             f"none need at least {len(wanted)}: add scenes, set a fraction to 0, or group by a finer column of the "
             "index (for example by='scene_id')."
         )

@@ -23,9 +23,7 @@ class SceneOptions(ProductSettings):
     """How scenes are processed and which products are wanted."""
 
     products: tuple[str, ...] | None = Field(
-        None,
-        min_length=1,
-        description="Products to make, such as mask, coverage or anomaly. Unset: all that the given models can make.",
+        None, min_length=1, description="Products to make, such as mask or coverage. Unset: all that the models make."
     )
     resolution_metres: float | None = Field(
         None, gt=0, description="Process and write at this coarser resolution. Unset: the scene's own."

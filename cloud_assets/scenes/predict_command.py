@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cloud_assets.errors import CloudAssetsError, InvalidScene
 from cloud_assets.imagery.formats.scene_formats import open_scene, scene_paths
@@ -69,14 +69,8 @@ def run_composite(
     if not observations:
         raise InvalidScene("none of the scenes could be masked: see the reasons above.")
     with progress_bar("Composite", observations[0].source.megapixels * 1e6, "pixels", unit_scale=True) as bar:
-        made = make_composite(
-            observations,
-            out / "composite",
-            method=method,
-            bands=kept,
-            resolution_metres=resolution,
-            progress=bar.update,
-        )
+        settings: dict[str, Any] = {"method": method, "bands": kept, "resolution_metres": resolution}
+        made = make_composite(observations, out / "composite", **settings, progress=bar.update)
     console.print(
         f"{made.directory / 'composite.tif'}: {method} of {len(observations)} scenes, {100 * made.covered:.1f} % of "
         f"the pixels, {made.clear_dates:.1f} clear dates on average",

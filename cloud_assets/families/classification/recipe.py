@@ -120,10 +120,7 @@ class ClassificationEvaluation(Evaluator):
     family: ClassVar[str] = "classification"
 
     windows: int = Field(
-        200,
-        ge=1,
-        description="Least number of samples; a test split with fewer patches is extended by random windows, classes "
-        "evened out.",
+        200, ge=1, description="Least number of samples; fewer patches are extended by random windows of all classes."
     )
     window_scale: tuple[float, float] = Field(
         (0.4, 1.0), description="Smallest and largest edge of a random window, as a share of the patch's."

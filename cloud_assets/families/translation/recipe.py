@@ -54,9 +54,7 @@ class TranslationLoss(BaseModel, frozen=True, extra="forbid"):
     )
     spectral: float = Field(default=0.0, ge=0, description="Angle between made and true spectrum of each pixel.")
     frequency: float = Field(
-        default=0.0,
-        ge=0,
-        description="Distance between the Fourier amplitudes of made and true picture, low and high frequencies alike.",
+        0.0, ge=0, description="Distance between the Fourier amplitudes of made and true picture, at all frequencies."
     )
     ndvi: float = Field(default=0.0, ge=0, description="Error of an output of NDVI; needs red and near infrared.")
 
@@ -105,9 +103,7 @@ class Translation(Recipe):
         default=16, ge=0, description="Training patches on which the statistics of normalisation are measured."
     )
     collapse_patience: int | None = Field(
-        default=5,
-        ge=1,
-        description="Epochs in a row of mode collapse or divergence after which training stops. Unset: never.",
+        5, ge=1, description="Epochs in a row of mode collapse or divergence after which training stops. Unset: never."
     )
     pictures: int = Field(default=4, ge=0, description="Validation patches in the picture made after each epoch.")
 
