@@ -13,7 +13,7 @@ EfficientNet-B2 encoder, then measures, each in a process of its own:
     python benchmarks/scene_throughput.py --side 10980 --back-end auto [--models simulation FOLDER …] [--memory 1]
 
 Prints megapixels of the scene a second, by the clock and by processor time over all cores (which other work on the
-machine falsifies less), and peak memory over that of the loaded model; and how much of the slower of bare model and
+machine falsifies less), and peak memory, over that of the loaded model and in all; and how much of the slower of bare model and
 disk is reached, which is 1 at most where they overlap wholly.
 """
 
@@ -126,10 +126,11 @@ def table(rows: dict[str, list[dict[str, float]]], cores: int) -> list[list[str]
         {name: share * float(np.median([row["megapixels"] / row[key] for row in rows[name]])) for name in titles}
         for key, share in (("seconds", 1), ("cpu", cores))
     )
-    found = [["measured", "megapixels/s by the clock", "megapixels/s by processor time", "MB over the model"]]
+    memory = {"peak": "MB over the model", "total": "MB in all"}
+    found = [["measured", "megapixels/s by the clock", "megapixels/s by processor time", *memory.values()]]
     for name, title in titles.items():
-        peak = f"{max(row['peak'] for row in rows[name]):.0f}" if "peak" in rows[name][0] else "–"
-        found.append([title, f"{clock[name]:.2f}", f"{cpu[name]:.2f}", peak])
+        most = [f"{max(row[key] for row in rows[name]):.0f}" if key in rows[name][0] else "–" for key in memory]
+        found.append([title, f"{clock[name]:.2f}", f"{cpu[name]:.2f}", *most])
     redundancy = rows["large"][0]["redundancy"]
     of_scene = [{**rates, "bare": rates["bare"] / redundancy} for rates in (clock, cpu)]
     ratios = {
@@ -137,9 +138,9 @@ def table(rows: dict[str, list[dict[str, float]]], cores: int) -> list[list[str]
         "end to end / plain loop": [one["large"] / one["plain"] for one in of_scene],
         "time a pixel, large / small": [one["small"] / one["large"] for one in of_scene],
     }
-    peaks = max(row["peak"] for row in rows["large"]) / max(row["peak"] for row in rows["small"])
-    found += [[title, *(f"{value:.2f}" for value in both), "–"] for title, both in ratios.items()]
-    return [*found, ["memory, large / small", "–", "–", f"{peaks:.2f}"]]
+    peaks = [max(row[key] for row in rows["large"]) / max(row[key] for row in rows["small"]) for key in memory]
+    found += [[title, *(f"{value:.2f}" for value in both), "–", "–"] for title, both in ratios.items()]
+    return [*found, ["memory, large / small", "–", "–", *(f"{peak:.2f}" for peak in peaks)]]
 
 
 def _make(arguments: argparse.Namespace) -> dict[str, float]:
