@@ -13,8 +13,8 @@ EfficientNet-B2 encoder, then measures, each in a process of its own:
     python benchmarks/scene_throughput.py --side 10980 --back-end auto [--models simulation FOLDER …] [--memory 1]
 
 Prints megapixels of the scene a second, by the clock and by processor time over all cores (which other work on the
-machine falsifies less), and peak memory, over that of the loaded model and in all; and how much of the slower of bare model and
-disk is reached, which is 1 at most where they overlap wholly.
+machine falsifies less), and peak memory, over that of the loaded model and in all; and how much of the slower of bare
+model and disk is reached, which is 1 at most where they overlap wholly.
 """
 
 import argparse
