@@ -122,6 +122,7 @@ PARTS: Mapping[str, Part] = {
         seed="2410",
     ),
     "drift_detection": Part("", "--regions 30 --batches 8 --batch 3", 8),
+    "jpeg2000_reading": Part("", "--rows 600 --columns 700 --rounds 1", 4),
     "patch_reading": Part("--patches 300", "--patches 40", 1),
     "patch_cutting": Part("", "--patches 20 --rounds 1", 1),
     "augmentation_cost": Part("--patches 24 --rounds 2", "--patches 8 --rounds 1", 5),

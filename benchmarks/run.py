@@ -25,6 +25,7 @@ PAGE = results.ROOT / "docs" / "benchmarks.md"
 _BY_PRECISION = {"scenes": "scene_throughput", "frontier": "frontier", "training": "training_speed"}
 PARTS = {
     **_BY_PRECISION,
+    "jpeg2000": "jpeg2000_reading",
     "patches": "patch_reading",
     "cutting": "patch_cutting",
     "data": "data_scaling",

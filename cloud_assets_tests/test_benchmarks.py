@@ -69,11 +69,12 @@ def test_a_scene_is_measured_with_what_limits_it(script, tmp_path):
     names = ("make", "large", "small", "bare", "single", "disk", "plain")
     rows = {name: [throughput.MEASUREMENTS[name](arguments)] for name in names}
     table = throughput.table(rows, cores=2)
-    assert {len(row) for row in table} == {4}
+    assert {len(row) for row in table} == {5}
     printed = {row[0]: row[1:] for row in table}
     assert float(printed["end to end"][0]) > 0
     assert float(printed["end to end / min(bare model, disk)"][1]) > 0
     assert float(printed["disk"][2]) >= 0
+    assert float(printed["disk"][3]) > float(printed["disk"][2])
 
 
 @pytest.mark.parametrize("length", [300, 1000, 1001, 2048, 10_980])
