@@ -3,9 +3,9 @@
     python benchmarks/jpeg2000_reading.py [--rows 3072] [--rounds 3]
 
 Writes four bands of 10980 columns of a synthetic scene and lets three ways of reading the default model's windows take
-turns: one file after the other with 50 MB for unpacked tiles; so with as much as two rows of tiles take; and as the
-product reads, which finds out what that is and unpacks the files beside each other. Then masks are made of the files
-end to end. Prints seconds a megapixel by the clock and of processor time.
+turns: with 50 MB for unpacked tiles; with 250 MB, which hold the two rows of tiles that a row of windows touches; and
+by the product's reader, which finds out what these take. Then masks are made of the files end to end. Prints seconds a
+megapixel by the clock and of processor time.
 """
 
 import argparse
@@ -50,8 +50,8 @@ def main() -> None:
         tiling = Tiling.plan(options.rows, options.columns, WINDOW, 32, border=32, multiple=128)
         ready = model.for_scenes(chosen, options.rows * options.columns / 1e6)
         ways: dict[str, Callable[[], object]] = {
-            "one file after the other, 50 MB": lambda: one_by_one(files, tiling, 50_000_000),
-            "one file after the other, 250 MB": lambda: one_by_one(files, tiling, MEMORY),
+            "50 MB of tiles": lambda: one_by_one(files, tiling, 50_000_000),
+            "250 MB of tiles": lambda: one_by_one(files, tiling, MEMORY),
             "the product's reader": lambda: as_the_product(folder / NAME, tiling),
             "end to end, the default model": lambda: predict_scene(ready, folder / NAME, folder / "products", chosen),
         }

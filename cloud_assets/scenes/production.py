@@ -23,7 +23,7 @@ from cloud_assets.imagery.writing import (
     storage_errors,
     write_cog,
 )
-from cloud_assets.inference.device import torch_threads
+from cloud_assets.inference.device import give_back_freed_memory, torch_threads
 from cloud_assets.scenes.planning import (
     SceneModels,
     SceneOptions,
@@ -37,6 +37,7 @@ from cloud_assets.storage import atomic_directory, locked
 from cloud_assets.version import __version__
 
 _BLOCK_CACHE = 0.25  # of the memory, at most
+_LARGE = 25  # megapixels from which windows' memory is given back before files are written; small scenes follow quickly
 _MOST_DEATHS = 2
 _OTHER_FILES = {"quicklook": "quicklook.png", "page": "index.html", "stac": STAC_FILE}
 
@@ -153,6 +154,8 @@ def _produce(
         with torch_threads(work.share.threads):
             for make in dict.fromkeys(step.make for step in plan.steps):
                 make(work)
+        if plan.source.megapixels > _LARGE:
+            give_back_freed_memory()
         products = _record(plan, work, directory)
         kept = {product: draft for product, draft in work.drafts.items() if product in products.files}
         exhibits = _exhibits(plan, work, products)

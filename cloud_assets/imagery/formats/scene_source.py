@@ -6,7 +6,6 @@ Windows have all bands on one grid, as the digital numbers of the instrument's p
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, time
@@ -36,8 +35,7 @@ STATED_CLOUD = "stated_cloud_percentage"
 """Attribute of a scene whose metadata tell how cloudy it is, by the agency's own rule of thumb."""
 _LOW_SUN = 5.0  # degrees above the horizon below which a warning is given
 
-_WINDOW = 512  # rows of windows, at most
-_CACHED_TOO = 1.3  # what the raster library keeps beside the blocks that are wanted again
+_WINDOW, _CACHED_TOO = 512, 1.3  # rows of windows; what is kept beside the blocks that are wanted again
 _SAMPLED_SIDE, _SAMPLED_WINDOWS = 192, 4
 """Pixels and number, along each side, of the windows that tell where a scene is saturated."""
 
@@ -255,8 +253,6 @@ class SceneReader:
                 (places, _BandFile(source, [source.bands[self.bands[place]] for place in places], files))
                 for places in grouped.values()
             ]
-            # JPEG 2000 takes longer to unpack than a network to compute.
-            self._pool = files.enter_context(ThreadPoolExecutor(len(self._files), thread_name_prefix="file"))
             if source.cache_bytes is not None:
                 needed = sum(file.block_bytes for _, file in self._files) + source.cache_bytes // 10
                 files.enter_context(rasterio.Env(GDAL_CACHEMAX=min(needed, source.cache_bytes)))
@@ -311,10 +307,8 @@ class SceneReader:
     def scaled(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
         """Reads (C, *shape) digital numbers of a window inside the scene, saturated pixels as they are."""
         values = np.empty((len(self.bands), *shape), self.source.profile.dtype)
-        parts = [self._pool.submit(file.read, window, shape) for _, file in self._files]
-        wait(parts)  # the next call may not meet a file that is still being read
-        for (places, _), part in zip(self._files, parts, strict=True):
-            values[places] = part.result()
+        for places, file in self._files:
+            values[places] = file.read(window, shape)
         if self._required:
             # At staggered edges of a swath some bands end before others: what lacks one is no observation.
             lacking = (values[self._required] == self.source.profile.nodata).any(axis=0)
