@@ -10,7 +10,10 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import rasterio
 
+from cloud_assets.imagery.formats.scene_formats import open_scene
+from cloud_assets.imagery.tiling import Tiling, Window
 from cloud_assets.patches.store import PatchStore
 from cloud_assets_tests.patch_arrays import store_arrays
 from cloud_assets_tests.scenes.fakes import make_bundle
@@ -75,6 +78,19 @@ def test_a_scene_is_measured_with_what_limits_it(script, tmp_path):
     assert float(printed["end to end / min(bare model, disk)"][1]) > 0
     assert float(printed["disk"][2]) >= 0
     assert float(printed["disk"][3]) > float(printed["disk"][2])
+
+
+def test_bands_in_jpeg_2000_are_a_scene_that_the_product_reads(script, tmp_path):
+    reading = script("jpeg2000_reading")
+    files = reading.write_bands(tmp_path, 300, 400)
+    source = open_scene(tmp_path / reading.NAME)
+    assert (source.instrument, source.grid.height, source.grid.width) == ("sentinel2_l1c", 300, 400)
+    with source.open(reading.BANDS) as reader, rasterio.open(files[0]) as red:
+        found = reader.read(Window(20, 30, 64, 64))
+        np.testing.assert_array_equal(found[0], red.read(1, window=((20, 84), (30, 94))))
+    tiling = Tiling.plan(300, 400, 256, 32, border=32, multiple=128)
+    reading.one_by_one(files, tiling, 10_000_000)
+    reading.as_the_product(tmp_path / reading.NAME, tiling)
 
 
 @pytest.mark.parametrize("length", [300, 1000, 1001, 2048, 10_980])
