@@ -142,7 +142,7 @@ def fitted_preprocessing(
 def _stand_ins(optional: tuple[str, ...], instrument: Instrument, bands: Sequence[str]) -> dict[str, str]:
     """For each of some bands (common names) the nearest other one in wavelength."""
     lengths = {band.common_name: band.wavelength_nm for band in map(instrument.find, bands)}
-    others = {name: [other for other in lengths if other != name] for name in optional if name in lengths}
+    others = {name: [one for one in lengths if one != name] for name in optional if {*lengths} > {name}}
     return {name: min(there, key=lambda one: abs(lengths[one] - lengths[name])) for name, there in others.items()}
 
 
