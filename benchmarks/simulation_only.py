@@ -71,7 +71,7 @@ AUGMENTATION = Augmentation(
     nodata_wedge=0.1,
     resolution=(0.6, 1.6),
 )
-STAND_INS = {"blue": "green", "nir": "red"}
+OPTIONAL = ("blue", "nir")  # scenes may lack one of them; which band stands in: missing_bands.py
 HELD_OUT_PATCHES, HELD_OUT_SEED = 60, 5_000_011
 
 
@@ -123,7 +123,7 @@ def trained(options: argparse.Namespace, store: PatchStore, splits: Splits) -> M
     recipe = Segmentation(
         network=EfficientNetUNet(encoder_weights=options.weights, block=options.block),
         distil=Distillation(teacher=options.distil, share=options.share) if options.distil else None,
-        optional_bands=tuple(STAND_INS) if options.band_dropout else (),
+        optional_bands=OPTIONAL,
         loss=FocalDice(focal=0.25),
         clip=(0.0, 1.2),
         crop=options.crop,
@@ -169,10 +169,7 @@ def released(bundle: ModelBundle) -> ModelBundle:
         update={
             "network": card.network.model_copy(update={"encoder_weights": "none"} if start != "none" else {}),
             # It learnt under suns of any height; scenes are read as corrected for it, where it is known: sun_angle.py.
-            # What a missing band is replaced by: missing_bands.py.
-            "preprocessing": card.preprocessing.model_copy(
-                update={"instrument": "landsat8_toa", "optional": tuple(STAND_INS), "stand_ins": STAND_INS}
-            ),
+            "preprocessing": card.preprocessing.model_copy(update={"instrument": "landsat8_toa"}),
             "training": card.training.model_copy(update={"recipe": recipe}),
         }
     )
