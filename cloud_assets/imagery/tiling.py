@@ -93,7 +93,8 @@ class Axis:
         whole = math.ceil(span / multiple) * multiple
         sizes = [size] if fixed else [size, whole] if whole <= size else [size, *range(smallest, size, multiple)]
         counts = [max(1, math.ceil((span - overlap) / (one - overlap))) for one in sizes]
-        count, size = min(zip(counts, sizes, strict=True), key=lambda choice: (choice[0] * choice[1], choice[0]))
+        seen = [count * math.ceil(one / multiple) for count, one in zip(counts, sizes, strict=True)]
+        _, count, size = min(zip(seen, counts, sizes, strict=True))
         gap = (span - size) / (count - 1) if count > 1 else 0.0
         starts = tuple(round(index * gap) - margin for index in range(count))
         return cls(length, size, starts, overlap)
@@ -237,19 +238,17 @@ def predict_windows(
         predicting.shutdown(wait=True, cancel_futures=True)
 
 
-def _read(
-    reader: WindowReader, tiling: Tiling, batch: Sequence[tuple[int, int]]
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+_Read = tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]
+
+
+def _read(reader: WindowReader, tiling: Tiling, batch: Sequence[tuple[int, int]]) -> _Read:
     windows = [reader.read(tiling.window(position)) for position in batch]
     dn = windows[0][np.newaxis] if len(windows) == 1 else np.stack(windows)
     return dn, reader.valid(dn)
 
 
 def _predict(
-    read: "Future[tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]]",
-    tiling: Tiling,
-    batch: Sequence[tuple[int, int]],
-    infer: Infer,
+    read: "Future[_Read]", tiling: Tiling, batch: Sequence[tuple[int, int]], infer: Infer
 ) -> list[WindowResult]:
     dn, valid = read.result()
     seen = np.flatnonzero(valid.any(axis=(1, 2)))
@@ -327,9 +326,10 @@ class SeamBlender:
         if values is not None:
             down, across = vertical.weights[row], horizontal.weights[column]
             weighted = np.require(values, np.float32, "W")
-            # In the middle of a window, which is most of it, weights are 1.
-            weighted[:, down != 1] *= down[down != 1, np.newaxis]
-            weighted[:, :, across != 1] *= across[across != 1]
+            for ends in _not_one(down):
+                weighted[:, ends] *= down[ends, np.newaxis]
+            for ends in _not_one(across):
+                weighted[:, :, ends] *= across[ends]
         if column == 0:
             self._right = None
         weighted = _add_to_corner(weighted, self._right, vertical.size, horizontal.size)
@@ -366,6 +366,12 @@ class SeamBlender:
         kept[:] = 0
         if finished is not None:
             kept[:, : vertical.size - step] = finished[:, step:]
+
+
+def _not_one(weights: Values) -> tuple[slice, slice]:
+    """The two ends of a window: between them, which is most of it, weights are 1."""
+    ones = np.flatnonzero(weights == 1)
+    return (slice(0, ones[0]), slice(ones[-1] + 1, None)) if ones.size else (slice(None), slice(0, 0))
 
 
 def _add_to_corner(values: Values | None, carried: Values | None, height: int, width: int) -> Values | None:

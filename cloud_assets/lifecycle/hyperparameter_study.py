@@ -15,9 +15,9 @@ from cloud_assets.reports.figures import figure_style, png
 from cloud_assets.reports.report import Page, Report, Tile, format_number, job_commands, read_captions, readable
 
 if TYPE_CHECKING:
-    import optuna
     import pandas as pd
     from matplotlib.figure import Figure
+    from optuna import Study
     from pydantic import BaseModel
 
     from cloud_assets.learning.training_run import TrainingRun
@@ -77,12 +77,7 @@ class HyperparameterStudy(Report):
 
     @classmethod
     def of(
-        cls,
-        study: "optuna.Study | None",
-        recipe: StudyRecipe,
-        space: SearchSpace,
-        base: "BaseModel",
-        run: "TrainingRun",
+        cls, study: "Study | None", recipe: StudyRecipe, space: SearchSpace, base: "BaseModel", run: "TrainingRun"
     ) -> "HyperparameterStudy":
         """Sums up what ``run_study`` returned, None if no trial was asked for, and draws its figures."""
         trials = [] if study is None else finished_trials(study)
@@ -170,7 +165,7 @@ class HyperparameterStudy(Report):
         )
 
 
-def finished_trials(study: "optuna.Study") -> list[Trial]:
+def finished_trials(study: "Study") -> list[Trial]:
     """All finished trials of a study, by number."""
     trials = study.get_trials(deepcopy=False)
     repeated = {number for trial in trials for number in retried(trial)}
@@ -260,7 +255,7 @@ def _notes(trials: Sequence[Trial], counts: Mapping[str, int], recipe: StudyReci
     return notes
 
 
-def _importances(study: "optuna.Study") -> dict[str, float]:
+def _importances(study: "Study") -> dict[str, float]:
     import optuna
 
     if len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))) < _FEWEST_FOR_IMPORTANCES:
@@ -272,7 +267,7 @@ def _importances(study: "optuna.Study") -> dict[str, float]:
     return {name: float(share) for name, share in found.items() if share == share}
 
 
-def _figures(study: "optuna.Study", metric: str, names: Sequence[str]) -> dict[str, bytes]:
+def _figures(study: "Study", metric: str, names: Sequence[str]) -> dict[str, bytes]:
     """What the trials allow: most of Optuna's plots need two complete ones."""
     from optuna.visualization import matplotlib as plots
 

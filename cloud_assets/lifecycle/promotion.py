@@ -428,11 +428,7 @@ def _earlier(tracker: "Tracker", task: str, present: "RegisteredVersion | None")
     """The champion before the present one: the last that became one before it and was not taken back."""
     until = "~" if present is None else present.tags.get(SINCE, "~")
     there = "" if present is None else f" before version {present.version}"
-    former = [
-        version
-        for version in tracker.versions(task)
-        if version.tags.get(SINCE, "~") < until and ROLLED_BACK not in version.tags
-    ]
+    former = [one for one in tracker.versions(task) if one.tags.get(SINCE, "~") < until and ROLLED_BACK not in one.tags]
     if not former:
         raise NoChampion(
             f"{task} had no champion{there} that could be returned to. Name a version with --to; cloud-assets models "

@@ -255,9 +255,7 @@ def _opened_study(
     if known is None:
         study.set_user_attr(_IDENTITY, dict(identity))
     elif differences := [
-        f"{what.replace('_', ' ')} {known.get(what)}, now {now}"
-        for what, now in identity.items()
-        if known.get(what) != now
+        f"{key.replace('_', ' ')} {known.get(key)}, now {now}" for key, now in identity.items() if known.get(key) != now
     ]:
         raise InvalidRecipe(
             f"there is already a study {name!r} about something else ({'; '.join(differences)}): their trials cannot "

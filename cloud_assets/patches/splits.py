@@ -384,10 +384,7 @@ def _spread_classes(of_group: Integers, members: Integers, presence: Flags, want
     sizes = np.bincount(members)
     for _ in range(len(wanted) * presence.shape[1]):
         missing = [
-            (split, kind)
-            for kind in range(presence.shape[1])
-            for split in wanted
-            if not has[of_group == split, kind].any()
+            (split, kind) for kind in range(has.shape[1]) for split in wanted if not has[of_group == split, kind].any()
         ]
         moves = [
             (sizes[group], group, split)

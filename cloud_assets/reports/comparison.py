@@ -276,9 +276,7 @@ def _side_by_side(ranked: Mapping[str, Evaluation], gate: Gate) -> "pd.DataFrame
 def merged_notes(evaluations: Mapping[str, Evaluation]) -> tuple[str, ...]:
     """The notes that all variants share, then those of single variants with their names."""
     shared = [
-        note
-        for note in next(iter(evaluations.values())).notes
-        if all(note in other.notes for other in evaluations.values())
+        note for note in next(iter(evaluations.values())).notes if all(note in e.notes for e in evaluations.values())
     ]
     own = [f"{name}: {note}" for name, one in evaluations.items() for note in one.notes if note not in shared]
     return (*shared, *own)

@@ -59,10 +59,10 @@ class SceneBatch:
         """Where the products go."""
         self._options = options
         self._scenes = [
-            (named, *found)
-            for named in paths
-            if named not in partners
-            for found in _scenes(named, bands, instrument, scaling)
+            (path, *found)
+            for path in paths
+            if path not in partners
+            for found in _scenes(path, bands, instrument, scaling)
         ]
         if len(radar) > len(self._scenes):
             raise InvalidRecipe(

@@ -94,7 +94,7 @@ class SegmentationPredictor(Predictor):
         """The answer that class probabilities (N, K, H, W) come to; ``valid`` is (N, H, W), False without data."""
         return {
             "mask": decide(class_probability, valid, self._cloud_classes, self._threshold),
-            "cloud_probability": class_probability[:, self._cloud_classes].sum(axis=1),
+            "cloud_probability": _summed(class_probability, self._cloud_classes),
             "class_probability": class_probability,
         }
 
@@ -108,9 +108,9 @@ class SegmentationPredictor(Predictor):
         """A mask (H, W) whose clouds have grown by a radius in pixels; what is new is of the thinnest kind."""
         if radius < 1:
             return mask
-        is_cloud = np.isin(mask, self._cloud_classes)
+        is_cloud = reduce(np.logical_or, (mask == code for code in self._cloud_classes))
         is_new = grow(is_cloud, radius) & ~is_cloud & (mask != UNLABELLED)
-        return np.where(is_new, np.uint8(self._cloud_classes[-1]), mask)
+        return _either(is_new, np.uint8(self._cloud_classes[-1]), mask)
 
     def _mirrored(self, dn: npt.NDArray[Any], inside: tuple[slice, slice]) -> npt.NDArray[np.float32]:
         pixels = self.card.preprocessing(dn[:, *inside])[0]

@@ -148,11 +148,7 @@ def _plan(recipe: Segmentation, run: TrainingRun) -> Plan:
             **sizes,
         ),
         validation=ConcatDataset(
-            [
-                ValidationBatches(source, preprocessing, codes, border=border, **sizes)
-                for source in judged
-                if len(source)
-            ]
+            [ValidationBatches(one, preprocessing, codes, border=border, **sizes) for one in judged if len(one)]
         ),
         samples=len(training),
         fewest_batches=_FEWEST_BATCHES,

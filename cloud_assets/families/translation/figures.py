@@ -44,17 +44,13 @@ _GAP = 4  # pixels between the panels of a training's sample pictures
 
 
 def translation_figures(
-    recipe: TranslationEvaluation,
-    predictor: Predictor,
-    pairs: Pairs,
-    scores: TranslationScores,
-    per_patch: pd.DataFrame,
+    recipe: TranslationEvaluation, predictor: Predictor, pairs: Pairs, scores: TranslationScores, patches: pd.DataFrame
 ) -> dict[str, bytes | None]:
     """All figures of a report: PNG images by name; None for those that the data do not allow."""
-    places = np.unique(np.linspace(0, len(per_patch) - 1, min(recipe.examples, len(per_patch))).astype(int))
+    places = np.unique(np.linspace(0, len(patches) - 1, min(recipe.examples, len(patches))).astype(int))
     record = predictor.card.training
     return {
-        "examples": _example_panels(predictor, pairs, per_patch.iloc[places].to_dict("records")),
+        "examples": _example_panels(predictor, pairs, patches.iloc[places].to_dict("records")),
         "histograms": _band_histograms(scores.histograms, pairs.target.bands),
         "ndvi": _ndvi_scatter(scores.ndvi_histogram),
         "quality": curves_by_epoch(record.history, record.best_epoch, _QUALITY),

@@ -35,7 +35,7 @@ STATED_CLOUD = "stated_cloud_percentage"
 """Attribute of a scene whose metadata tell how cloudy it is, by the agency's own rule of thumb."""
 _LOW_SUN = 5.0  # degrees above the horizon below which a warning is given
 
-_WINDOW, _CACHED_TOO = 512, 1.3  # rows of windows; what is kept beside the blocks that are wanted again
+_WINDOW = 768  # rows of windows, at most as a rule
 _SAMPLED_SIDE, _SAMPLED_WINDOWS = 192, 4
 """Pixels and number, along each side, of the windows that tell where a scene is saturated."""
 
@@ -345,11 +345,11 @@ class _BandFile:
         self._alpha = alpha[0] if alpha and is_plain and not self._has_mask else None
         native = np.dtype(raster.dtypes[self._indexes[0] - 1])
         self._conversions = [_conversion(band, source.profile, native) for band in bands]
-        (height, width), is_mixed = raster.block_shapes[0], raster.profile.get("interleave") == "pixel"
-        rows = (math.ceil(_WINDOW / height) + 1) * height if max(height, width) > _WINDOW else 0
+        height, is_mixed = raster.block_shapes[0][0], raster.profile.get("interleave") == "pixel"
+        rows = (math.ceil(_WINDOW / height) + 1) * height
         count = raster.count if is_mixed else len(bands)
-        self.block_bytes = int(_CACHED_TOO * rows * raster.width * count * native.itemsize)
-        """Memory of large blocks (JPEG 2000, whole rows), which rows of windows share; small ones are read again."""
+        self.block_bytes = rows * raster.width * count * native.itemsize
+        """Memory of the blocks that a row of windows shares with the next one."""
 
     def read(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
         """Reads a window inside the scene as (bands, *shape), in the profile's digital numbers."""
