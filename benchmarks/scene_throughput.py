@@ -259,8 +259,9 @@ def _plan(arguments: argparse.Namespace, side: int) -> "tuple[object, int, int]"
 
     predictor = SegmentationPredictor(_bundle(arguments), "cpu")
     options, workers = _options(arguments).within_memory(predictor.pixel_bytes, Parallelism.of_machine().workers)
-    multiple = predictor.card.network.size_multiple
-    tiling = Tiling.plan(side, side, options.window, options.overlap, border=predictor.border, multiple=multiple)
+    network = predictor.card.network
+    sizes = {"border": predictor.border, "multiple": network.size_multiple, "grid": network.grid}
+    tiling = Tiling.plan(side, side, options.window, options.overlap, **sizes)
     return tiling, options.batch_size(tiling), workers
 
 

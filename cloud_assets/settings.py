@@ -119,9 +119,7 @@ class Settings(BaseSettings):
         "then spreads the ranks over the cluster. Unset: they are processes of the node that the step works on.",
     )
     scenes_a_run: int = Field(
-        50,
-        ge=1,
-        description="How many scenes a run of a backfill or sensor makes at most, with one load of the models.",
+        50, ge=1, description="How many scenes a run of a backfill or sensor makes, with one load of the models."
     )
     dagster_url: str = Field("http://127.0.0.1:3000", description="Where people reach the Dagster user interface.")
 

@@ -76,11 +76,8 @@ def look_at(
         ready = tuple(
             key for key, state in memory.states.items() if memory.before.get(key) == state != memory.told.get(key)
         )
-        memory.told = {
-            key: state if key in ready else memory.told[key]
-            for key, state in memory.states.items()
-            if key in ready or key in memory.told
-        }
+        still_there = {key: state for key, state in memory.told.items() if key in memory.states}
+        memory.told = still_there | {key: memory.states[key] for key in ready}
         memory.before = memory.states
         memory.number += bool(ready)
     return FolderLook(ready, memory.states, memory.number, json.dumps(asdict(memory)), not memory.pending)

@@ -69,12 +69,15 @@ class Axis:
     taper_length: int  # pixels over which a window's weight rises from 0 to 1 at each of its ends
 
     @classmethod
-    def plan(cls, length: int, size: int, overlap: int, *, border: int = 0, multiple: int, fixed: bool) -> "Axis":
-        """Places windows so that the network sees as few pixels as possible, and spreads them evenly.
+    def plan(
+        cls, length: int, size: int, overlap: int, *, border: int = 0, multiple: int, grid: float = 0, fixed: bool
+    ) -> "Axis":
+        """Places windows so that they cost a network as little as possible, and spreads them evenly.
 
         Windows measure ``size`` pixels at most, a multiple of ``multiple``, unless ``fixed`` for networks that take no
-        other size; they overlap by ``overlap`` pixels at least. Half an overlap of reflected border is added at each
-        end, or ``border`` where a model needs more, so that no pixel lies at the very edge of all windows that see it.
+        other size, and cost as much as the next multiple of ``grid`` (0: ``multiple``). They overlap by ``overlap``
+        pixels at least. Half an overlap of reflected border is added at each end, or ``border`` where a model needs
+        more, so that no pixel lies at the very edge of all windows that see it.
         """
         if length < 1 or size < 1 or not 0 <= overlap < size:
             raise InvalidRecipe(
@@ -87,14 +90,15 @@ class Axis:
                 f"windows of {size} pixels are too small for the border of {margin} pixels that the model needs around "
                 f"a scene; choose windows of {4 * margin} pixels or more."
             )
-        span = length + 2 * margin
+        span, grid = length + 2 * margin, grid or multiple
         # Never above the caller's size, which is what the memory budget was made for.
-        smallest = math.ceil(max(size / 2, 2 * margin, overlap + 1) / multiple) * multiple
+        steps = range(math.ceil(max(size / 2, 2 * margin, overlap + multiple) / grid), math.ceil(size / grid))
         whole = math.ceil(span / multiple) * multiple
-        sizes = [size] if fixed else [size, whole] if whole <= size else [size, *range(smallest, size, multiple)]
+        filling = [math.floor(step * grid / multiple + 1e-6) * multiple for step in steps]
+        sizes = [size] if fixed else [size, whole] if whole <= size else [size, *filling]
         counts = [max(1, math.ceil((span - overlap) / (one - overlap))) for one in sizes]
-        seen = [count * math.ceil(one / multiple) for count, one in zip(counts, sizes, strict=True)]
-        _, count, size = min(zip(seen, counts, sizes, strict=True))
+        costs = [count * math.ceil(one / grid - 1e-6) for count, one in zip(counts, sizes, strict=True)]
+        _, count, size = min(zip(costs, counts, sizes, strict=True))
         gap = (span - size) / (count - 1) if count > 1 else 0.0
         starts = tuple(round(index * gap) - margin for index in range(count))
         return cls(length, size, starts, overlap)
@@ -133,13 +137,12 @@ class Tiling:
         *,
         border: int = 0,
         multiple: int = 32,
+        grid: float = 0,
         fixed: bool = False,
     ) -> "Tiling":
         """Plans both axes; see :meth:`Axis.plan`."""
-        return cls(
-            Axis.plan(height, size, overlap, border=border, multiple=multiple, fixed=fixed),
-            Axis.plan(width, size, overlap, border=border, multiple=multiple, fixed=fixed),
-        )
+        how: dict[str, Any] = {"border": border, "multiple": multiple, "grid": grid, "fixed": fixed}
+        return cls(Axis.plan(height, size, overlap, **how), Axis.plan(width, size, overlap, **how))
 
     def __len__(self) -> int:
         return len(self.vertical.starts) * len(self.horizontal.starts)

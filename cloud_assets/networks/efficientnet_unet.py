@@ -25,8 +25,11 @@ class BlockUNet(smp.Unet):  # type: ignore[misc]
     block = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, classes, H, W) for (N, C, H, W); H and W are multiples of ``32 * block``."""
-        logits = super().forward(functional.interpolate(x, scale_factor=1 / self.block, mode="bilinear"))
+        """Logits (N, classes, H, W) for (N, C, H, W), H and W whole numbers of blocks, filled up for five halvings."""
+        blocks = functional.interpolate(x, scale_factor=1 / self.block, mode="bilinear")
+        height, width = blocks.shape[2:]
+        filled = functional.pad(blocks, (0, -width % 32, 0, -height % 32), mode="replicate")
+        logits = super().forward(filled)[..., :height, :width]
         return functional.interpolate(logits, scale_factor=self.block, mode="bilinear")
 
 

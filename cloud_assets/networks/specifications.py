@@ -25,6 +25,11 @@ class Specification(BaseModel, frozen=True, extra="forbid"):
         """Height and width of the input must be multiples of this number of pixels."""
         return self.fixed_multiple
 
+    @property
+    def grid(self) -> float:
+        """Height and width cost as much as the next larger multiples of this number of pixels."""
+        return self.size_multiple
+
     def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
         """Makes the network.
 
@@ -95,8 +100,13 @@ class EfficientNetUNet(Specification):
 
     @property
     def size_multiple(self) -> int:
-        """Five halvings of whole blocks."""
-        return 32 * Fraction(self.block).limit_denominator(4).numerator
+        """Five halvings, or whole blocks."""
+        return 32 if self.block == 1 else Fraction(self.block).limit_denominator(4).numerator
+
+    @property
+    def grid(self) -> float:
+        """Five halvings of blocks."""
+        return 32 * self.block
 
     def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
         """See :meth:`Specification.build`."""

@@ -68,11 +68,7 @@ def schedules(task: Task) -> list[dg.ScheduleDefinition]:
             "Reads the labelled data again and judges the present champion on the test split that they make.",
         ),
         _schedule(
-            task,
-            f"{monitoring}_nightly",
-            monitoring,
-            _MONITORING_CRON,
-            "Looks for drift of what came in, and for suspicious labels.",
+            task, f"{monitoring}_nightly", monitoring, _MONITORING_CRON, "Looks for drift and for suspicious labels."
         ),
     ]
 

@@ -101,11 +101,9 @@ def champion_sensor(context: dg.SensorEvaluationContext, tracking: Tracking) -> 
     return dg.SensorResult(
         run_requests=[
             _request(
-                keys,
-                run_key=f"{CHAMPION_CHANGED} {cursor} {number} {int(time.time())}",
-                tags={CAUSE_TAG: CHAMPION_CHANGED},
+                keys, run_key=f"{CHAMPION_CHANGED} {cursor} {n} {int(time.time())}", tags={CAUSE_TAG: CHAMPION_CHANGED}
             )
-            for number, keys in enumerate(neighbours(order, stale))
+            for n, keys in enumerate(neighbours(order, stale))
         ],
         asset_events=[
             dg.AssetObservation(SCENE_PRODUCTS, partition=key, metadata={"stale": True, "because": why})

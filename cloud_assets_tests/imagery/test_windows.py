@@ -36,6 +36,13 @@ def test_windows_shrink_to_what_the_scene_needs_unless_the_network_takes_one_siz
     assert Axis.plan(100, 1024, 32, multiple=32, fixed=True).size == 1024
 
 
+def test_windows_fill_the_grid_that_a_network_works_on():
+    axis = Axis.plan(2048, 768, 32, multiple=4, grid=128 / 3, fixed=False)
+    assert (axis.size, len(axis.starts)) == (724, 3)  # 17 cells of the grid, whole blocks of 4
+    assert Axis.plan(2048, 768, 32, multiple=4, fixed=False).size == 716
+    assert Axis.plan(1000, 130, 127, multiple=128, fixed=False).size == 130  # not one pixel further each time
+
+
 def test_inner_pixels_have_one_window_with_weight_one():
     axis = Axis.plan(1000, 128, 16, multiple=8, fixed=True)
     assert (axis.weights[3][30:-30] == 1).all()

@@ -80,7 +80,7 @@ def test_gates_follow_their_skips() -> None:
     assert not torch.allclose(network(picture), open_gates)
 
 
-@pytest.mark.parametrize(("block", "multiple"), [(2, 64), (4 / 3, 128), (1.3, 128)])
+@pytest.mark.parametrize(("block", "multiple"), [(2, 2), (4 / 3, 4), (1.3, 4)])
 def test_a_network_on_blocks_is_the_one_on_pixels_of_their_size(block: float, multiple: int) -> None:
     torch.manual_seed(0)
     pixels = EfficientNetUNet(encoder="efficientnet-b0").build(3, 4).eval()
@@ -96,3 +96,10 @@ def test_a_network_on_blocks_is_the_one_on_pixels_of_their_size(block: float, mu
     assert answer.shape == (2, 4, *fine.shape[2:])
     found = resized(answer, size=96)
     assert torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] > 0.98
+    smaller = fine[..., : -3 * multiple, :-multiple]  # filled up to what five halvings need
+    with torch.inference_mode():
+        part = blocks(smaller)
+    assert part.shape == (2, 4, *smaller.shape[2:])
+    inner = (..., slice(0, -48), slice(0, -48))
+    together = torch.stack([part[inner].flatten(), answer[..., : -3 * multiple, :-multiple][inner].flatten()])
+    assert torch.corrcoef(together)[0, 1] > 0.98

@@ -123,7 +123,7 @@ def test_there_is_a_faster_and_a_slower_way_to_use_it() -> None:
         "simulation": False, "simulation-fast": False, "simulation-large": True,
     }  # fmt: skip
     assert {name: card.network.size_multiple for name, card in ways.items()} == {
-        "simulation": 128, "simulation-fast": 64, "simulation-large": 32,
+        "simulation": 4, "simulation-fast": 2, "simulation-large": 32,
     }  # fmt: skip
 
 

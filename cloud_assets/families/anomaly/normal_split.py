@@ -41,9 +41,7 @@ class NormalSplit(BaseModel, frozen=True, extra="forbid"):
         0.8, description="Patches with a smaller share of valid pixels are left out."
     )
     anomalies_in: tuple[Literal["validation", "test"], ...] = Field(
-        ("test",),
-        description="Splits that may hold anomalous patches: never training; validation only to choose the threshold "
-        "by F1.",
+        ("test",), description="Splits that may hold anomalous patches; validation only to choose the threshold by F1."
     )
     seed: int = Field(0, ge=0, description="Seed of the shuffling.")
 

@@ -48,12 +48,11 @@ def segment(
 
     The reader hands out the bands in the order of the predictor's card. The blocks cover the scene exactly once.
     """
-    multiple = predictor.card.network.size_multiple
+    network = predictor.card.network
     settings, workers = settings.within_memory(predictor.pixel_bytes, share.workers)
     # At the scene's edge windows have the surroundings of single patches.
-    tiling = Tiling.plan(
-        grid.height, grid.width, settings.window, settings.overlap, border=predictor.border, multiple=multiple
-    )
+    sizes: dict[str, Any] = {"border": predictor.border, "multiple": network.size_multiple, "grid": network.grid}
+    tiling = Tiling.plan(grid.height, grid.width, settings.window, settings.overlap, **sizes)
 
     def infer(dn: npt.NDArray[Any], inside: Sequence[tuple[slice, slice]]) -> dict[str, npt.NDArray[Any]]:
         probability = predictor.window_probability(dn, inside, augment=settings.test_time_augmentation)

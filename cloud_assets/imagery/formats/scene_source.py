@@ -238,11 +238,8 @@ class SceneReader:
         profile = source.profile
         # Bands in which nodata's number cannot be observed: pictures have black pixels, dry air a black cirrus band.
         can_be_zero = profile.nodata is None or not np.isfinite(profile.nodata) or profile.bands[0].resolution_m is None
-        self._required = [
-            place
-            for place, name in enumerate(self.bands)
-            if not can_be_zero and profile.find(name).common_name != "cirrus"
-        ]
+        others = [place for place, name in enumerate(self.bands) if profile.find(name).common_name != "cirrus"]
+        self._required = [] if can_be_zero else others
         if source.container is not None:
             source.container.verify([source.bands[name].raster.path for name in self.bands])
         grouped: dict[str, list[int]] = {}
