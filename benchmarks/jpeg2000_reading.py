@@ -28,7 +28,7 @@ from cloud_assets.lifecycle.model_references import load_model
 from cloud_assets.scenes.planning import SceneOptions
 from cloud_assets.scenes.prediction import predict_scene
 
-COLUMNS, TILE, WINDOW = 10980, 1024, 512
+COLUMNS, TILE, WINDOW = 10980, 1024, 768
 NAME = "T32TPR_20200101T102031"
 NATIVE = {"red": "B04", "green": "B03", "blue": "B02", "nir": "B08"}
 MEMORY = 250_000_000
@@ -47,7 +47,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = write_bands(folder, options.rows, options.columns)
-        tiling = Tiling.plan(options.rows, options.columns, WINDOW, 32, border=32, multiple=128)
+        network = model.card.network
+        sizes = {"multiple": network.size_multiple, "grid": network.grid}
+        tiling = Tiling.plan(options.rows, options.columns, WINDOW, 32, **sizes)
         ready = model.for_scenes(chosen, options.rows * options.columns / 1e6)
         ways: dict[str, Callable[[], object]] = {
             "50 MB of tiles": lambda: one_by_one(files, tiling, 50_000_000),
@@ -64,7 +66,8 @@ def main() -> None:
         clock, cpu = (np.median([one[key] for one in taken]) for key in ("seconds", "cpu"))
         megapixels = options.rows * options.columns / 1e6
         print(way, f"{clock / megapixels:.3f}", f"{cpu / megapixels:.3f}", sep=" | ")
-    print(f"\n{options.columns} x {options.rows} pixels, four files, windows of {tiling.vertical.size}")
+    shape = f"{tiling.vertical.size} x {tiling.horizontal.size}"
+    print(f"\n{options.columns} x {options.rows} pixels, four files, windows of {shape}")
 
 
 def write_bands(folder: Path, rows: int, columns: int) -> list[Path]:

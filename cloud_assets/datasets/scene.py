@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_assets.bands import INSTRUMENTS, UNLABELLED, Instrument
-from cloud_assets.datasets.rasters import Window, combined_digest, read_bands, read_header
+from cloud_assets.datasets.rasters import Window, combined_digest, open_raster, read_bands, read_header
 from cloud_assets.errors import InvalidData, UnknownBand
 
 CANONICAL_CODES: Mapping[int, int] = {0: 0, 1: 1, 2: 2, 3: 3, UNLABELLED: UNLABELLED}
@@ -147,8 +147,9 @@ class Scene:
     def grid(self) -> Grid:
         """Size and georeference of the scene, from the header of its first band's file."""
         raster = next(iter(self.bands.values()))
-        header = read_header(raster.path)
-        whole = Grid(header.height, header.width, header.crs, header.transform)
+        with open_raster(raster.path) as file:  # its blocks were looked at when the scene was listed
+            a, b, c, d, e, f = file.transform[:6]
+            whole = Grid(file.height, file.width, file.crs.to_string() if file.crs else None, (a, b, c, d, e, f))
         if raster.window is None:
             return whole
         column, row, width, height = raster.window
