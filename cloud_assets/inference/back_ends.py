@@ -168,7 +168,7 @@ def import_openvino() -> Any:
 
 def _example(bundle: ModelBundle) -> Tensor:
     # Height and width must differ, or the exporter takes them for one number.
-    return torch.zeros(1, bundle.card.in_channels, _EXAMPLE_SIDE, _EXAMPLE_SIDE + 32)
+    return torch.zeros(1, bundle.card.in_channels, _EXAMPLE_SIDE, _EXAMPLE_SIDE + 64)
 
 
 _log = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ _WORTH_CONVERTING_MEGAPIXELS = 25.0
 # bfloat16 keeps 8 bits of each activation, so single pixels near a probability of one half move by some percent.
 _LARGEST_DIFFERENCE = 0.15
 _LARGEST_MEAN_DIFFERENCE = 0.01
-_PROBE_SIDE = 160
+_PROBE_SIDE = 192  # what six halvings take
 
 
 def choose_back_end(

@@ -58,6 +58,14 @@ def test_each_back_end_takes_the_model_that_comes_with_the_package(name):
     assert choose_back_end(shipped, name, "cpu", parallelism=SHARE).name.startswith(name)
 
 
+@pytest.mark.parametrize("name", ["torch", "openvino"])
+def test_the_deepest_network_can_be_tried(name):
+    needs(name)
+    deep = make_bundle(network=UNet(width=1, depth=6))
+    assert choose_back_end(deep, name, "cpu", parallelism=SHARE).name.startswith(name)
+    assert back_ends.pixel_bytes(deep, torch.device("cpu")) > 0
+
+
 def test_back_ends_are_compared_on_what_preprocessing_gives():
     preprocessing = ModelBundle.open(SIMULATION_MODEL).card.preprocessing
     probe = back_ends._probe(preprocessing)
