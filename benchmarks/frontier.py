@@ -120,9 +120,8 @@ def in_8_bits(bundle: ModelBundle, sets: Mapping[str, Pictures]) -> bytes:
     card, pixels = bundle.card, []
     for pictures in sets.values():
         for dn, _, instrument in pictures:
-            side = min(*dn.shape[1:]) // card.network.size_multiple * card.network.size_multiple
-            pixels.append(card.preprocessing.for_instrument(instrument)(dn[:, :side, :side])[0])
-    side = min(one.shape[-1] for one in pixels)
+            pixels.append(card.preprocessing.for_instrument(instrument)(dn, card.network.coarsening)[0])
+    side = min(min(one.shape[1:]) for one in pixels) // card.network.size_multiple * card.network.size_multiple
     example = np.zeros((1, card.in_channels, side, side + card.network.size_multiple), np.float32)
     content = to_onnx(bundle.network(), example, 18, any_size=True)
     return to_int8(content, np.stack([one[:, :side, :side] for one in pixels]))

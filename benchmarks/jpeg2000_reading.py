@@ -48,7 +48,7 @@ def main() -> None:
         folder = Path(name)
         files = write_bands(folder, options.rows, options.columns)
         network = model.card.network
-        sizes = {"multiple": network.size_multiple, "grid": network.grid}
+        sizes = {"multiple": network.window_multiple, "grid": network.cost_multiple}
         tiling = Tiling.plan(options.rows, options.columns, WINDOW, 32, **sizes)
         ready = model.for_scenes(chosen, options.rows * options.columns / 1e6)
         ways: dict[str, Callable[[], object]] = {

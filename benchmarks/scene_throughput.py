@@ -19,6 +19,7 @@ model and disk is reached, which is 1 at most where they overlap wholly.
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
@@ -260,7 +261,7 @@ def _plan(arguments: argparse.Namespace, side: int) -> "tuple[object, int, int]"
     predictor = SegmentationPredictor(_bundle(arguments), "cpu")
     options, workers = _options(arguments).within_memory(predictor.pixel_bytes, Parallelism.of_machine().workers)
     network = predictor.card.network
-    sizes = {"border": predictor.border, "multiple": network.size_multiple, "grid": network.grid}
+    sizes = {"border": predictor.border, "multiple": network.window_multiple, "grid": network.cost_multiple}
     tiling = Tiling.plan(side, side, options.window, options.overlap, **sizes)
     return tiling, options.batch_size(tiling), workers
 
@@ -311,7 +312,9 @@ def _bare(arguments: argparse.Namespace, *, one_call: bool = False) -> dict[str,
     passes = _passes(bundle)
     back_end = choose_back_end(bundle, arguments.back_end, parallelism=share)
     shape = (tiling.vertical.size, tiling.horizontal.size)
-    batch = torch.rand(size, bundle.card.in_channels, *shape)
+    network = bundle.card.network
+    seen = (math.ceil(side / network.cost_multiple) * network.size_multiple for side in shape)
+    batch = torch.rand(size, bundle.card.in_channels, *seen)
     workers = 1 if one_call else calls
 
     def until(end: float) -> int:
@@ -343,10 +346,11 @@ def _plain(arguments: argparse.Namespace) -> dict[str, float]:
     import torch
 
     from cloud_assets.inference.back_ends import class_probability
+    from cloud_assets.patches.preprocessing import resized
 
     bundle = _bundle(arguments)
     network, preprocessing, size = bundle.network(), bundle.card.preprocessing, 256
-    flips = _FLIPS[: _passes(bundle)]
+    flips, block = _FLIPS[: _passes(bundle)], bundle.card.network.coarsening
     scene: list[np.ndarray] = []
 
     def read() -> None:
@@ -358,11 +362,11 @@ def _plain(arguments: argparse.Namespace) -> dict[str, float]:
         with torch.no_grad():
             for row in range(0, rows, size):
                 for column in range(0, arguments.side - size + 1, size):
-                    window = preprocessing(scene[0][None, :, row : row + size, column : column + size])[0]
+                    window = preprocessing(scene[0][None, :, row : row + size, column : column + size], block)[0]
                     pixels = torch.from_numpy(window)
                     turned = [class_probability(network(pixels.flip(flip))).flip(flip) for flip in flips]
                     cloud = torch.stack(turned).mean(dim=0)[0, 1:].sum(dim=0)
-                    mask[row : row + size, column : column + size] = cloud.numpy() >= 0.5
+                    mask[row : row + size, column : column + size] = resized(cloud.numpy(), block) >= 0.5
 
     rows = min(arguments.side, max(1, round(PLAIN_LOOP_MEGAPIXELS * 1e6 / arguments.side / size)) * size)
     reading, predicting = measured(read), measured(predict)

@@ -209,7 +209,6 @@ Picture = npt.NDArray[np.uint8]  # (4, H, W) red, green, blue, opacity
 LONGEST_SIDE = 800
 _TRUE_COLOUR = ("red", "green", "blue")
 _BRIGHTEST = 0.45
-_GAMMA = 0.75
 # Dark blue, teal, yellow: read in the same order by eyes that do not tell red from green, and in print.
 _RAMP = np.array([[20, 24, 82], [30, 110, 130], [120, 190, 110], [250, 230, 90]], np.float64)
 
@@ -233,9 +232,12 @@ def stretched(dn: npt.NDArray[Any], profile: Instrument, valid: npt.NDArray[np.b
 
 def shaded(measured: npt.NDArray[Any], valid: npt.NDArray[np.bool_], *, is_radar: bool = False) -> Picture:
     """(C, H, W) reflectance, or decibel of radar, as a picture, transparent where not valid."""
-    physical = np.nan_to_num(measured)
-    scaled = (physical + 25) / 25 if is_radar else np.clip(physical / _BRIGHTEST, 0, 1) ** _GAMMA
-    layers = np.clip(scaled * 255, 0, 255).astype(np.uint8)
+    scaled = (measured + 25) / 25 if is_radar else measured / _BRIGHTEST
+    scaled = np.fmin(np.fmax(scaled, 0, out=scaled), 1, out=scaled)  # 0 where not a number
+    if not is_radar:
+        root = np.sqrt(scaled, out=scaled)
+        scaled = root * np.sqrt(root)  # the power 3/4 as a gamma
+    layers = np.multiply(scaled, 255, out=scaled).astype(np.uint8)
     colours = layers[[0, 1, 2] if len(layers) >= 3 else [0, 0, 0]]
     return np.concatenate([colours, np.where(valid, 255, 0).astype(np.uint8)[np.newaxis]])
 

@@ -149,7 +149,7 @@ def pixel_bytes(bundle: ModelBundle, device: torch.device) -> float:
                 layer.register_forward_hook(note)
         with torch.inference_mode():
             network(example)
-        return _BESIDE_NETWORK + max(widest) / example[0, 0].numel()
+        return _BESIDE_NETWORK + max(widest) / example[0, 0].numel() / float(bundle.card.network.coarsening) ** 2
     return _BESIDE_NETWORK
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -133,9 +134,18 @@ def random_window(rng: np.random.Generator, shape: Sequence[int], side: int | No
 
 
 def padded(
-    image: npt.NDArray[np.float32], truth: npt.NDArray[Any], multiple: int, border: int = 0, fill: int = UNLABELLED
+    image: npt.NDArray[np.float32],
+    truth: npt.NDArray[Any],
+    multiple: int,
+    border: int = 0,
+    fill: int = UNLABELLED,
+    block: Fraction = Fraction(1),
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
-    """Mirrors an image (C, H, W) beyond its edges as :func:`reflect_pad` does; truth (H, W, …) gets constant pixels."""
-    margins = [(border, border + -(side + 2 * border) % multiple) for side in truth.shape[:2]]
-    margins += [(0, 0)] * (truth.ndim - 2)
-    return reflect_pad(image[None], multiple, border)[0], np.pad(truth, margins, constant_values=fill)
+    """Mirrors an image (C, h, w) beyond its edges as :func:`reflect_pad` does; truth (H, W, …) gets constant pixels.
+
+    The image's pixels have sides of ``block`` pixels of the truth, and ``multiple`` and ``border`` count them.
+    """
+    mirrored, first = reflect_pad(image[None], multiple, border)[0], round(border * block)
+    sides = zip(truth.shape[:2], mirrored.shape[1:], strict=True)
+    margins = [(first, int(whole * block) - first - side) for side, whole in sides]
+    return mirrored, np.pad(truth, [*margins, *[(0, 0)] * (truth.ndim - 2)], constant_values=fill)

@@ -7,7 +7,6 @@ import segmentation_models_pytorch as smp
 import torch
 from segmentation_models_pytorch.encoders import encoders
 from torch import Tensor, nn
-from torch.nn import functional
 
 from cloud_assets.bands import CLASS_NAMES, CLEAR, CLOUD_SHADOW, THICK_CLOUD, THIN_CLOUD
 from cloud_assets.errors import InvalidModel
@@ -19,33 +18,14 @@ _LOG_ODDS_ELSEWHERE = -1.9
 """What each logit of the model that comes with the package weighs, and a constant: a fit on simulated patches."""
 
 
-class BlockUNet(smp.Unet):  # type: ignore[misc]
-    """U-Net whose pixels have sides of ``block`` pixels, of blocks of two the means; its weights are a U-Net's."""
-
-    block = 1.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, classes, H, W) for (N, C, H, W), H and W whole numbers of blocks, filled up for five halvings."""
-        blocks = functional.interpolate(x, scale_factor=1 / self.block, mode="bilinear")
-        height, width = blocks.shape[2:]
-        filled = functional.pad(blocks, (0, -width % 32, 0, -height % 32), mode="replicate")
-        logits = super().forward(filled)[..., :height, :width]
-        return functional.interpolate(logits, scale_factor=self.block, mode="bilinear")
-
-
-def build_efficientnet_unet(
-    encoder: str, encoder_weights: str, in_channels: int, out_channels: int, block: float = 1
-) -> nn.Module:
+def build_efficientnet_unet(encoder: str, encoder_weights: str, in_channels: int, out_channels: int) -> nn.Module:
     """See :meth:`~cloud_assets.networks.specifications.EfficientNetUNet.build`.
 
     The last layer of weights of a whole network for other classes starts anew, but for one logit of cloud from a
     network for the four cloud codes: that starts from theirs.
     """
     # Never by name: the library would download, retry for most of a minute, and rebuild models from the network.
-    kind = smp.Unet if block == 1 else BlockUNet
-    network = cast("nn.Module", kind(encoder, encoder_weights=None, in_channels=in_channels, classes=out_channels))
-    if isinstance(network, BlockUNet):
-        network.block = block
+    network = cast("nn.Module", smp.Unet(encoder, encoder_weights=None, in_channels=in_channels, classes=out_channels))
     # The encoder's own 0.01 is meant for hundreds of thousands of steps: after a few hundred, running statistics are
     # still near their start and evaluation mode calls everything cloud.
     for module in network.modules():

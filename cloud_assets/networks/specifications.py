@@ -26,9 +26,19 @@ class Specification(BaseModel, frozen=True, extra="forbid"):
         return self.fixed_multiple
 
     @property
-    def grid(self) -> float:
-        """Height and width cost as much as the next larger multiples of this number of pixels."""
-        return self.size_multiple
+    def coarsening(self) -> Fraction:
+        """Side of the pixels that it sees, in pixels of the picture."""
+        return Fraction(1)
+
+    @property
+    def window_multiple(self) -> int:
+        """Height and width of windows are multiples of this number of pixels of the picture."""
+        return self.size_multiple if self.coarsening == 1 else self.coarsening.numerator
+
+    @property
+    def cost_multiple(self) -> float:
+        """Windows cost as much as the next larger multiples of this number of pixels of the picture."""
+        return float(self.size_multiple * self.coarsening)
 
     def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
         """Makes the network.
@@ -78,6 +88,7 @@ class AttentionUNet(UNet):
 class EfficientNetUNet(Specification):
     """U-Net decoder on an EfficientNet encoder (Tan & Le 2019, arXiv:1905.11946), by segmentation-models-pytorch."""
 
+    fixed_multiple: ClassVar[int] = 32  # five halvings
     architecture: Literal["efficientnet_unet"] = "efficientnet_unet"
     encoder: Literal[
         "efficientnet-b0", "efficientnet-b1", "efficientnet-b2", "efficientnet-b3", "efficientnet-b4", "efficientnet-b5"
@@ -93,27 +104,22 @@ class EfficientNetUNet(Specification):
         default=1,
         ge=1,
         le=2,  # beyond it, some pixels would not be looked at
-        description="Side of the pixels that the network works on, in pixels, to the nearest quarter or third: 2 is a "
-        "quarter of the arithmetic.",
+        description="Side of the pixels that the network sees, in pixels of the picture, to the nearest quarter or "
+        "third: 2 is a quarter of the arithmetic.",
         exclude_if=lambda side: side == 1,  # recipes of before keep the fingerprints of their trainings
     )
 
     @property
-    def size_multiple(self) -> int:
-        """Five halvings, or whole blocks."""
-        return 32 if self.block == 1 else Fraction(self.block).limit_denominator(4).numerator
-
-    @property
-    def grid(self) -> float:
-        """Five halvings of blocks."""
-        return 32 * self.block
+    def coarsening(self) -> Fraction:
+        """The block."""
+        return Fraction(self.block).limit_denominator(4)
 
     def build(self, in_channels: int, out_channels: int, *, pretrained: bool = True) -> "nn.Module":
         """See :meth:`Specification.build`."""
         from cloud_assets.networks.efficientnet_unet import build_efficientnet_unet
 
         weights = self.encoder_weights if pretrained else "none"
-        return build_efficientnet_unet(self.encoder, weights, in_channels, out_channels, self.block)
+        return build_efficientnet_unet(self.encoder, weights, in_channels, out_channels)
 
 
 class Classifier(Specification):

@@ -6,7 +6,7 @@ The model card carries a :class:`Preprocessing`, so a model never meets pixels s
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from itertools import product
+from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -68,13 +68,6 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
     )
     texture: bool = Field(False, description="Whether two channels of fine texture follow the bands: see fine_texture.")
 
-    texture_block: int = Field(
-        1,
-        ge=1,
-        description="Side of the blocks of pixels whose means texture is measured on, as networks on blocks want it.",
-        exclude_if=lambda side: side == 1,
-    )
-
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.instrument not in INSTRUMENTS:
@@ -107,26 +100,30 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
         instrument = INSTRUMENTS[self.instrument]
         return instrument if self.nodata is None else replace(instrument, nodata=self.nodata)
 
-    def __call__(self, dn: npt.NDArray[Any]) -> tuple[Pixels, Flags]:
+    def __call__(self, dn: npt.NDArray[Any], block: Fraction = Fraction(1)) -> tuple[Pixels, Flags]:
         """Scales raw pixels, (…, C, H, W) digital numbers, channels in the order of ``bands``.
 
         Returns:
-            (…, C, H, W) float32, 0 where there is no data; and (…, H, W) bool, True where there is.
+            (…, C, H, W) float32, 0 where there is no data; and (…, H, W) bool, True where there is: of pixels or, for
+            networks on blocks of pixels, of these (:func:`coarser`).
 
         Raises:
             InvalidRecipe: If the number of channels is not the number of bands.
         """
-        physical, valid = self.to_physical(dn)
+        physical, valid = self.to_physical(*coarser(dn, self.profile.valid(dn), block))
         return self.normalise(physical, valid), valid
 
-    def to_physical(self, dn: npt.NDArray[Any]) -> tuple[Pixels, Flags]:
-        """First half of :meth:`__call__`: to unclipped physical units (float32). Augmentation happens after it."""
+    def to_physical(self, dn: npt.NDArray[Any], known: Flags | None = None) -> tuple[Pixels, Flags]:
+        """First half of :meth:`__call__`: to unclipped physical units (float32). Augmentation happens after it.
+
+        ``known`` tells which pixels (…, H, W) hold data, where their numbers do not.
+        """
         if dn.ndim < 3 or dn.shape[-3] != len(self.bands):
             raise InvalidRecipe(
                 f"these pixels have the shape {dn.shape}; expected (…, {len(self.bands)}, height, width) "
                 f"for the bands {', '.join(self.bands)}."
             )
-        valid = self.profile.valid(dn)
+        valid = self.profile.valid(dn) if known is None else known
         physical = self.profile.to_physical(dn, self.offset)
         np.copyto(physical, np.float32(0), where=~valid[..., None, :, :])
         for place, _ in self.absent:
@@ -144,7 +141,7 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
         """
         invalid = ~valid[..., None, :, :]
         scaled = np.clip(physical, np.float32(self.clip[0]), np.float32(self.clip[1]))
-        fine = fine_texture(scaled, valid, self.texture_block) if self.texture else None
+        fine = fine_texture(scaled, valid) if self.texture else None
         if self.normalisation == "range":
             gain = (self.scaled_to[1] - self.scaled_to[0]) / (self.clip[1] - self.clip[0])
             scaled -= np.float32(self.clip[0])
@@ -210,7 +207,49 @@ def _standardise_patches(scaled: Pixels, invalid: Flags, floor: np.float32) -> N
     scaled /= np.maximum(np.sqrt(variance), floor)
 
 
-def fine_texture(reflectance: Pixels, valid: Flags, block: int = 1) -> Pixels:
+def coarser(pixels: npt.NDArray[Any], valid: Flags, block: Fraction) -> tuple[npt.NDArray[Any], Flags]:
+    """Pixels (…, C, H, W) of any type as larger ones, each the mean of those near its middle that hold data.
+
+    Args:
+        pixels: Digital numbers, or physical units.
+        valid: (…, H, W) bool, False without data.
+        block: Side of the larger pixels in pixels, at most 2. The last row and column may reach past the picture.
+
+    Returns:
+        (…, C, h, w) of the same type; and (…, h, w) bool, False where less than half of the pixels hold data.
+    """
+    if block == 1:
+        return pixels, valid
+    if pixels.dtype not in (np.uint8, np.uint16, np.int16):
+        pixels = pixels.astype(np.float32, copy=False)
+    *many, _, height, width = pixels.shape
+    margins = [(0, 0)] * len(many) + [(0, -side % block.numerator) for side in (height, width)]
+    flags = np.pad(valid, margins, mode="edge").astype(np.float32)
+    filled = np.pad(pixels, [*margins[:-2], (0, 0), *margins[-2:]], mode="edge")
+    if flags.all():
+        return resized(filled, 1 / block), resized(flags, 1 / block) > 0
+    share = resized(flags, 1 / block)
+    known, weights = share >= 0.5, np.maximum(share, np.float32(1e-6))[..., np.newaxis, :, :]
+    means = resized(np.where(flags[..., np.newaxis, :, :] > 0, filled, 0).astype(np.float32), 1 / block) / weights
+    if np.issubdtype(pixels.dtype, np.integer):
+        means = np.rint(means)
+    return np.where(known[..., np.newaxis, :, :], means, 0).astype(pixels.dtype), known
+
+
+def resized(values: npt.NDArray[Any], factor: Fraction) -> npt.NDArray[Any]:
+    """Layers (…, H, W) on as many more pixels a side, linearly between the nearest ones."""
+    import cv2
+
+    *many, height, width = values.shape
+    shape = int(height * factor), int(width * factor)
+    result = np.empty((*many, *shape), values.dtype)
+    layers = zip(values.reshape(-1, height, width), result.reshape(-1, *shape), strict=True)
+    for layer, larger in layers:
+        cv2.resize(layer, shape[::-1], dst=larger, interpolation=cv2.INTER_LINEAR)
+    return result
+
+
+def fine_texture(reflectance: Pixels, valid: Flags) -> Pixels:
     """Fine texture that several bands share: what tells windblown snow from a featureless cloud of the same colour.
 
     Noise differs from band to band, relief does not: the covariance between bands of what is left of each after its
@@ -220,22 +259,12 @@ def fine_texture(reflectance: Pixels, valid: Flags, block: int = 1) -> Pixels:
     Args:
         reflectance: (…, C, H, W), two bands or more.
         valid: (…, H, W) bool, False without data.
-        block: Blocks of so many pixels a side are taken for pixels.
 
     Returns:
         (…, 2, H, W) float32 in [0, 1], the logarithm of the contrast at two scales: 0 for 0.0001 of reflectance or
         less, 1 for 0.1 or more; 0 where there are no data or their edge is too near to tell.
     """
     *many, bands, height, width = reflectance.shape
-    if block > 1:
-        margins = [(0, 0)] * len(many) + [(0, -height % block), (0, -width % block)]
-        padded = np.pad(reflectance, [*margins[:-2], (0, 0), *margins[-2:]], mode="edge")
-        steps = [slice(first, None, block) for first in range(block)]
-        places = [(..., *both) for both in product(steps, steps)]  # reductions over small axes take five times as long
-        means: Pixels = np.add.reduce([padded[place] for place in places]) / np.float32(block**2)
-        is_valid = np.pad(valid, margins, mode="edge")
-        known = np.logical_and.reduce([is_valid[place] for place in places])
-        return fine_texture(means, known).repeat(block, -2).repeat(block, -1)[..., :height, :width]
     pictures = reflectance.reshape(-1, bands, height, width)
     flat_valid = valid.reshape(-1, height, width)
     result = np.empty((len(pictures), len(_TEXTURE_SCALES), height, width), np.float32)

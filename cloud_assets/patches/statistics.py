@@ -96,7 +96,6 @@ def fitted_preprocessing(
     clip: tuple[float, float] = (0.0, 0.4),
     scaled_to: tuple[float, float] = (0.0, 1.0),
     texture: bool = False,
-    texture_block: int = 1,
     optional: tuple[str, ...] = (),
 ) -> Preprocessing:
     """The preprocessing of some bands (default: all) of a store's role; settings as in :class:`Preprocessing`.
@@ -127,7 +126,6 @@ def fitted_preprocessing(
             mean=mean,
             std=std,
             texture=texture,
-            texture_block=texture_block,
             optional=optional,
             stand_ins=_stand_ins(optional, INSTRUMENTS[described.instrument], [described.bands[one] for one in chosen]),
         )

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cloud_assets.errors import InvalidScene
 from cloud_assets.families.scene_product import SceneWork
@@ -35,6 +37,9 @@ from cloud_assets.scenes.planning import (
 from cloud_assets.scenes.product_record import RECORD_FILE, STAC_FILE, SceneProducts, refuse_other_files, stac_item
 from cloud_assets.storage import atomic_directory, locked
 from cloud_assets.version import __version__
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _BLOCK_CACHE = 0.25  # of the memory, at most
 _LARGE = 25  # megapixels from which windows' memory is given back before files are written; small scenes follow quickly
@@ -158,11 +163,11 @@ def _produce(
             give_back_freed_memory()
         products = _record(plan, work, directory)
         kept = {product: draft for product, draft in work.drafts.items() if product in products.files}
-        exhibits = _exhibits(plan, work, products)
         tags = _tags(plan, work)
         threads = max(1, work.share.workers * work.share.threads // len(kept))
         with ThreadPoolExecutor(work.share.workers) as pool:
             scene = pool.submit(lambda: png(natural_colours(plan.source)))
+            exhibits = _exhibits(plan, work, products)  # before the drafts get overviews
             list(pool.map(lambda one: write_cog(kept[one], folder / products.files[one], tags, threads), kept))
         exhibits.insert(0, Exhibit("The scene", scene.result()))
         seconds = time.monotonic() - started
@@ -229,14 +234,18 @@ def _exhibits(plan: ScenePlan, work: SceneWork, products: SceneProducts) -> list
 
 def _page(source: SceneSource, products: SceneProducts, exhibits: Sequence[Exhibit]) -> str:
     """The page in HTML; pictures are inside, products are linked."""
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(loader=PackageLoader("cloud_assets.scenes", "."), autoescape=True)
-    environment.filters["base64"] = lambda content: b64encode(content).decode()
     statistics = [
         (name.replace("_", " "), f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}")
         for name, value in products.statistics.items()
         if value == value
     ]
-    template = environment.get_template("scene.html.jinja")
-    return template.render(source=source, products=products, pictures=exhibits, statistics=statistics)
+    return _template().render(source=source, products=products, pictures=exhibits, statistics=statistics)
+
+
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader("cloud_assets.scenes", "."), autoescape=True)
+    environment.filters["base64"] = lambda content: b64encode(content).decode()
+    return environment.get_template("scene.html.jinja")

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -122,8 +123,8 @@ def test_there_is_a_faster_and_a_slower_way_to_use_it() -> None:
     assert {name: card.details[FOUR_ORIENTATIONS] for name, card in ways.items()} == {
         "simulation": False, "simulation-fast": False, "simulation-large": True,
     }  # fmt: skip
-    assert {name: card.network.size_multiple for name, card in ways.items()} == {
-        "simulation": 4, "simulation-fast": 2, "simulation-large": 32,
+    assert {name: card.network.coarsening for name, card in ways.items()} == {
+        "simulation": Fraction(4, 3), "simulation-fast": 2, "simulation-large": 1,
     }  # fmt: skip
 
 

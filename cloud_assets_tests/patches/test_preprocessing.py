@@ -1,9 +1,11 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from cloud_assets.errors import InvalidRecipe, UnknownBand
-from cloud_assets.patches.preprocessing import Preprocessing
+from cloud_assets.patches.preprocessing import Preprocessing, coarser, resized
 
 BANDS = ("red", "green", "nir")
 
@@ -187,3 +189,48 @@ def test_texture_follows_the_bands_and_leaves_them_as_they_are() -> None:
 def test_texture_needs_bands_of_reflectance_to_compare(instrument: str, bands: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError, match="texture is measured between bands of reflectance"):
         Preprocessing(instrument=instrument, bands=bands, texture=True)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.int64])
+def test_larger_pixels_are_means_of_what_was_observed(dtype: type) -> None:
+    picture = np.random.default_rng(0).integers(1, 60_000, (2, 3, 50, 60)).astype(dtype)
+    valid = np.ones((2, 50, 60), bool)
+    valid[0, :, :7] = False
+    means, known = coarser(picture, valid, Fraction(2))
+    expected = picture.reshape(2, 3, 25, 2, 30, 2).mean(axis=(-3, -1))
+    np.testing.assert_allclose(means[1], expected[1], atol=0.51)
+    np.testing.assert_allclose(means[0, ..., 4:], expected[0, ..., 4:], atol=0.51)
+    np.testing.assert_allclose(means[0, ..., 3], picture[0, :, :, 7].reshape(3, 25, 2).mean(-1), atol=0.51)
+    assert not means[0, ..., :3].any()
+    assert known[1].all()
+    assert known[0].any(axis=0).tolist() == [False] * 3 + [True] * 27  # a half is enough
+
+
+def test_missing_numbers_do_not_spread() -> None:
+    picture = np.ones((1, 8, 8), np.float32)
+    picture[:, :, :3] = np.nan
+    means, known = coarser(picture, np.isfinite(picture[0]), Fraction(4, 3))
+    assert np.isfinite(means).all()
+    np.testing.assert_allclose(means[:, known], 1, rtol=1e-6)
+    assert known.shape == (6, 6)
+
+
+@pytest.mark.parametrize("block", [Fraction(2), Fraction(4, 3), Fraction(5, 3)])
+def test_pixels_stay_where_they_are_on_the_way_to_larger_ones_and_back(block: Fraction) -> None:
+    rows, columns = np.mgrid[:59, :83].astype(np.float32)
+    ramp = np.stack([rows, columns])
+    means, known = coarser(ramp, np.ones((59, 83), bool), block)
+    back = resized(means, block)[:, :59, :83]
+    assert known.all()
+    np.testing.assert_allclose(back[:, 4:-8, 4:-8], ramp[:, 4:-8, 4:-8], atol=1e-3)
+
+
+def test_a_network_on_larger_pixels_sees_the_picture_of_them() -> None:
+    dn = numbers((2, 3, 16, 16))
+    dn[0, :, :4] = 0
+    preprocessing = landsat(texture=True)
+    seen, known = preprocessing(dn, Fraction(2))
+    means = dn.reshape(2, 3, 8, 2, 8, 2).mean(axis=(-3, -1)).round().astype(dn.dtype)
+    expected, valid = preprocessing(means)
+    np.testing.assert_allclose(seen, expected, atol=2e-3)
+    np.testing.assert_array_equal(known, valid)

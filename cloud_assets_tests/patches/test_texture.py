@@ -85,15 +85,3 @@ def finer(recipe: SimulationRecipe) -> list[float]:
         )
     )
     return [float(np.median(texture[SINGLE] - texture[BLOCKS])) for texture in textures]
-
-
-def test_texture_of_blocks_is_that_of_a_picture_of_their_means() -> None:
-    rng = np.random.default_rng(0)
-    picture = rng.uniform(0.2, 0.4, (2, 3, 50, 60)).astype(np.float32)
-    valid = np.ones((2, 50, 60), bool)
-    valid[:, :7] = False
-    means = picture.reshape(2, 3, 25, 2, 30, 2).mean(axis=(-3, -1))
-    known = valid.reshape(2, 25, 2, 30, 2).all(axis=(-3, -1))
-    expected = fine_texture(means, known).repeat(2, -2).repeat(2, -1)
-    np.testing.assert_allclose(fine_texture(picture, valid, block=2), expected, atol=1e-4)
-    assert fine_texture(picture[0, :, :49, :59], valid[0, :49, :59], block=2).shape == (2, 49, 59)

@@ -10,6 +10,8 @@ from cloud_assets.families.segmentation.predictor import decide
 from cloud_assets.inference.back_ends import class_probability
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.predictor import reflect_pad
+from cloud_assets.networks.specifications import EfficientNetUNet
+from cloud_assets.patches.preprocessing import coarser, resized
 
 Bundle = Callable[..., ModelBundle]
 
@@ -91,6 +93,23 @@ def test_a_mirrored_border_is_what_a_mirrored_patch_gives(make_bundle: Bundle, h
 def test_a_wrong_shape_is_told(make_bundle: Bundle, shape: tuple[int, ...]) -> None:
     with pytest.raises(InvalidData, match=r"3, height, width\), bands B04, B03, B02 of sentinel2_l1c"):
         load_predictor(make_bundle()).predict(np.ones(shape, np.uint16))
+
+
+@pytest.mark.parametrize(("block", "height", "width"), [(2, 64, 96), (4 / 3, 64, 64), (4 / 3, 61, 35), (2, 1, 3)])
+def test_a_network_on_larger_pixels_answers_as_on_a_picture_of_them(
+    make_bundle: Bundle, block: float, height: int, width: int
+) -> None:
+    network = EfficientNetUNet(encoder="efficientnet-b0", block=block)
+    side = network.coarsening
+    on_blocks = make_bundle(network=network, details={"cloud_classes": [1], "mirrored_border": 32})
+    details = {"cloud_classes": [1], "mirrored_border": int(32 / side)}
+    plain = on_blocks.with_card(network=EfficientNetUNet(encoder="efficientnet-b0"), details=details)
+    dn = digital_numbers(2, height, width)
+    larger = coarser(dn, np.ones((2, height, width), bool), side)[0]
+    expected = resized(load_predictor(plain).predict(larger)["cloud_probability"], side)[:, :height, :width]
+    answer = load_predictor(on_blocks).predict(dn)
+    np.testing.assert_allclose(answer["cloud_probability"], expected, atol=1e-6)
+    assert answer["mask"].shape == (2, height, width)
 
 
 def test_decisions_by_hand() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from cloud_assets.learning.numbered_batches import (
 )
 from cloud_assets.patches.augmenter import Augmenter
 from cloud_assets.patches.compositor import CloudCompositor
-from cloud_assets.patches.preprocessing import Preprocessing
+from cloud_assets.patches.preprocessing import Preprocessing, coarser
 from cloud_assets.patches.store import PatchStore
 
 
@@ -70,7 +71,8 @@ class TrainingBatches(NumberedBatches):
     augmenter: Augmenter
     class_codes: npt.NDArray[np.uint8]  # (256,), cloud code -> class index, 255 where unlabelled
     crop: int | None  # side of random crops, pixels; None for whole patches
-    multiple: int  # height and width are padded to multiples of this
+    multiple: int  # height and width of images are padded to multiples of this
+    block: Fraction = Fraction(1)  # side of the images' pixels, in pixels of the labels
 
     @property
     def simulated_fraction(self) -> float:
@@ -95,10 +97,10 @@ class TrainingBatches(NumberedBatches):
             # The teacher has not seen these clouds.
             labels = mask if labels.ndim == 2 else np.dstack([mask, np.full_like(labels[..., 1:], UNLABELLED)])
         varied = self.augmenter(np.ascontiguousarray(reflectance.transpose(1, 2, 0)), labels, valid, key=key)
-        image = self.preprocessing.normalise(varied.image.transpose(2, 0, 1), varied.valid)
+        image = self.preprocessing.normalise(*coarser(varied.image.transpose(2, 0, 1), varied.valid, self.block))
         if varied.mask.ndim == 2:
-            return padded(image, self.class_codes[varied.mask], self.multiple)
-        image, labels = padded(image, varied.mask, self.multiple)
+            return padded(image, self.class_codes[varied.mask], self.multiple, block=self.block)
+        image, labels = padded(image, varied.mask, self.multiple, block=self.block)
         return image, self.class_codes[labels[..., 0]], labels[..., 1:]
 
 
@@ -109,8 +111,9 @@ class ValidationBatches(OrderedBatches):
     source: PatchSource
     preprocessing: Preprocessing
     class_codes: npt.NDArray[np.uint8]  # (256,), cloud code -> class index, 255 where unlabelled
-    multiple: int  # height and width are padded to multiples of this
-    border: int = 0  # mirrored pixels on each side, as the predictor adds them
+    multiple: int  # height and width of images are padded to multiples of this
+    border: int = 0  # mirrored pixels of the network on each side, as the predictor adds them
+    block: Fraction = Fraction(1)  # side of the images' pixels, in pixels of the labels
 
     @property
     def count(self) -> int:
@@ -120,6 +123,6 @@ class ValidationBatches(OrderedBatches):
     def sample(self, position: int) -> Sample:
         """Image and class indices of one patch."""
         dn, codes = self.source.read(int(self.source.indices[position]), (slice(None), slice(None)))
-        pixels, valid = self.preprocessing(dn)
+        valid = self.preprocessing.profile.valid(dn)
         truth = np.where(valid, self.class_codes[codes], np.uint8(UNLABELLED))
-        return padded(pixels, truth, self.multiple, self.border)
+        return padded(self.preprocessing(dn, self.block)[0], truth, self.multiple, self.border, block=self.block)

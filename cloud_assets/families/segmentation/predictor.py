@@ -1,5 +1,6 @@
 """Predictor of masks from raw digital numbers."""
 
+import math
 from collections.abc import Sequence
 from functools import cached_property, reduce
 from typing import Any
@@ -16,6 +17,7 @@ from cloud_assets.imagery.geometry import grow
 from cloud_assets.inference.back_ends import class_probability, pixel_bytes
 from cloud_assets.inference.bundle import ModelBundle
 from cloud_assets.inference.predictor import Predictor, check_input, reflect_pad
+from cloud_assets.patches.preprocessing import resized
 
 Codes = npt.NDArray[np.uint8]
 
@@ -40,6 +42,8 @@ class SegmentationPredictor(Predictor):
         self._cloud_classes = list(section.cloud_classes)
         self.border = section.mirrored_border
         """Pixels by which patches are mirrored beyond their edges."""
+        self._block = card.network.coarsening
+        self._margin = math.ceil(self.border / self._block)  # the border in pixels of the network
         self._is_augmented = section.test_time_augmentation
         self._outline_metres = section.outline_metres
 
@@ -58,18 +62,20 @@ class SegmentationPredictor(Predictor):
             ``mask`` (N, H, W) uint8 cloud codes, 255 where there is no data; ``cloud_probability`` (N, H, W) float32;
             ``class_probability`` (N, K, H, W) float32 in the order of the card's classes.
         """
-        pixels, valid = self.card.preprocessing(check_input(dn, self.card))
-        rows, columns = (slice(self.border, self.border + side) for side in dn.shape[2:])
-        padded = self._padded(pixels)
+        padded = self.network_input(dn)
         shape = (max(self.card.out_channels, 2), *padded.shape[2:])
-        answer = self.decided(self._in_batches(padded, self._probability, shape)[..., rows, columns], valid)
+        whole = (math.ceil(side / self._block.numerator) * self._block.denominator for side in dn.shape[2:])
+        rows, columns = (slice(self._margin, self._margin + side) for side in whole)
+        probability = self._in_batches(padded, self._probability, shape)[..., rows, columns]
+        answer = self.decided(self._finer(probability, dn), self.card.preprocessing.profile.valid(dn))
         for mask in answer["mask"]:
             mask[:] = self.outlined(mask, self.outline_radius())
         return answer
 
     def network_input(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """See :meth:`Predictor.network_input`."""
-        return self._padded(self.card.preprocessing(check_input(dn, self.card))[0])
+        pixels = self.card.preprocessing(check_input(dn, self.card), self._block)[0]
+        return reflect_pad(pixels, self.card.network.size_multiple, self._margin)
 
     def window_probability(
         self, dn: npt.NDArray[Any], inside: Sequence[tuple[slice, slice]], *, augment: bool | None = None
@@ -82,11 +88,12 @@ class SegmentationPredictor(Predictor):
                 fills the surroundings of a patch, with preprocessed pixels as in a mirror.
             augment: Average over four orientations; None: as the card says.
         """
-        height, width = dn.shape[2:]
         windows = [self._mirrored(*one) for one in zip(dn, inside, strict=True)]
         pixels = np.stack(windows) if len(windows) > 1 else windows[0][np.newaxis]
         padded = reflect_pad(pixels, self.card.network.size_multiple)
-        return self._in_one_call(padded, lambda batch: self._probability(batch, augment))[..., :height, :width]
+        height, width = pixels.shape[2:]
+        probability = self._in_one_call(padded, lambda batch: self._probability(batch, augment))[..., :height, :width]
+        return self._finer(probability, dn)
 
     def decided(
         self, class_probability: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]
@@ -113,12 +120,16 @@ class SegmentationPredictor(Predictor):
         return _either(is_new, np.uint8(self._cloud_classes[-1]), mask)
 
     def _mirrored(self, dn: npt.NDArray[Any], inside: tuple[slice, slice]) -> npt.NDArray[np.float32]:
+        if self._block != 1:  # blocks do not end where the scene does: its digital numbers are mirrored already
+            return self.card.preprocessing(dn, self._block)[0]
         pixels = self.card.preprocessing(dn[:, *inside])[0]
         margins = [(part.start, side - part.stop) for part, side in zip(inside, dn.shape[1:], strict=True)]
         return np.pad(pixels, ((0, 0), *margins), mode="reflect") if np.any(margins) else pixels
 
-    def _padded(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        return reflect_pad(pixels, self.card.network.size_multiple, self.border)
+    def _finer(self, probability: npt.NDArray[np.float32], dn: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Probabilities (N, K, h, w) of the network's pixels as those of the picture's, (N, C, H, W)."""
+        height, width = dn.shape[2:]
+        return probability if self._block == 1 else resized(probability, self._block)[..., :height, :width]
 
     def _probability(self, batch: Tensor, augment: bool | None = None) -> Tensor:
         """(N, K, H, W) probabilities, in one call for each orientation."""

@@ -1,13 +1,16 @@
 """Training of segmentation models."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from torch.utils.data import ConcatDataset
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex, MulticlassJaccardIndex
@@ -70,7 +73,7 @@ class SegmentationModule(TrainedModule):
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """The loss of a batch: distance from the labels, and from a teacher's answers if the batch has some."""
         images, truth, *answers = batch
-        logits = self.together(self.network(self.to_layout(images)).float())
+        logits = self.together(self._logits(images, truth).float())
         loss: Tensor = self.loss(logits, self.together(truth.long()))
         if answers:
             loss = torch.lerp(loss, distance(logits, self.together(answers[0])), self.teacher_share)
@@ -84,7 +87,7 @@ class SegmentationModule(TrainedModule):
         """
         images, truth = batch
         truth = truth.long()
-        logits = self.network(self.to_layout(images))
+        logits = self._logits(images, truth)
         probability = class_probability(logits)
         is_cloud = probability[:, self.cloud_classes].sum(dim=1) >= 0.5
         cloud_codes = torch.tensor(self.cloud_classes, device=truth.device)
@@ -93,6 +96,12 @@ class SegmentationModule(TrainedModule):
         if len(self.class_metrics):
             self.class_metrics.update(probability.argmax(dim=1), truth)
         self.log("val_loss", self.loss(logits, truth), on_epoch=True, sync_dist=True, batch_size=len(images))
+
+    def _logits(self, images: Tensor, truth: Tensor) -> Tensor:
+        """Logits (N, K, H, W) on the pixels of the truth (N, H, W), which those of the images may be larger than."""
+        logits: Tensor = self.network(self.to_layout(images))
+        is_finer = truth.shape[1:] != logits.shape[2:]
+        return interpolate(logits, truth.shape[1:], mode="bilinear") if is_finer else logits
 
     def on_validation_epoch_end(self) -> None:
         """Logs them."""
@@ -116,7 +125,6 @@ def _plan(recipe: Segmentation, run: TrainingRun) -> Plan:
         normalisation=recipe.normalisation,
         clip=recipe.clip,
         texture=recipe.texture,
-        texture_block=round(getattr(recipe.network, "block", 1)),
         optional=recipe.optional_bands,
     )
     names = [preprocessing.profile.find(band).common_name for band in preprocessing.bands]
@@ -126,7 +134,9 @@ def _plan(recipe: Segmentation, run: TrainingRun) -> Plan:
     classes = _CLASSES[recipe.classes]
     out_channels = 1 if len(classes) == 2 else len(classes)
     module = SegmentationModule(recipe.network.build(preprocessing.channels, out_channels), recipe)
-    sizes = {"batch_size": recipe.optimisation.batch_size, "multiple": recipe.network.size_multiple}
+    block = recipe.network.coarsening
+    multiple = math.lcm(recipe.network.size_multiple, block.denominator)
+    sizes: dict[str, Any] = {"batch_size": recipe.optimisation.batch_size, "multiple": multiple, "block": block}
     codes = class_codes(recipe)
     shape = run.store.roles[IMAGES].shape[1:]
     side = min(recipe.crop or shape[0], *shape)
@@ -135,7 +145,7 @@ def _plan(recipe: Segmentation, run: TrainingRun) -> Plan:
     if recipe.simulated_validation:
         whole = min(shape)  # as large as the real ones: metrics count pixels
         judged.append(_simulated(recipe, run, preprocessing, whole, recipe.simulated_validation, validation=True))
-    border = recipe.mirrored_border
+    border, margin = recipe.mirrored_border, math.ceil(recipe.mirrored_border / block)
     return Plan(
         module=module,
         training=TrainingBatches(
@@ -148,7 +158,7 @@ def _plan(recipe: Segmentation, run: TrainingRun) -> Plan:
             **sizes,
         ),
         validation=ConcatDataset(
-            [ValidationBatches(one, preprocessing, codes, border=border, **sizes) for one in judged if len(one)]
+            [ValidationBatches(one, preprocessing, codes, border=margin, **sizes) for one in judged if len(one)]
         ),
         samples=len(training),
         fewest_batches=_FEWEST_BATCHES,
