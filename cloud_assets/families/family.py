@@ -118,12 +118,7 @@ class Family:
         return evaluation
 
     def predict_picture(
-        self,
-        predictor: "Predictor",
-        reader: "WindowReader",
-        grid: "Grid",
-        settings: "ProductSettings",
-        share: "Parallelism",
+        self, predictor: "Predictor", reader: "WindowReader", grid: "Grid", how: "ProductSettings", share: "Parallelism"
     ) -> dict[str, npt.NDArray[Any]]:
         """Answers for one picture of any size.
 

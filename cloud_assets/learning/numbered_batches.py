@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from cloud_assets.bands import UNLABELLED
 from cloud_assets.inference.predictor import reflect_pad
 
+Array = npt.NDArray[Any]
 Sample = tuple[Any, ...]  # arrays or numbers of one sample; a batch stacks each of them along a new first axis
 
 REAL, SIMULATED = 0, 1
@@ -134,13 +135,8 @@ def random_window(rng: np.random.Generator, shape: Sequence[int], side: int | No
 
 
 def padded(
-    image: npt.NDArray[np.float32],
-    truth: npt.NDArray[Any],
-    multiple: int,
-    border: int = 0,
-    fill: int = UNLABELLED,
-    block: Fraction = Fraction(1),
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+    image: Array, truth: Array, multiple: int, border: int = 0, fill: int = UNLABELLED, block: Fraction = Fraction(1)
+) -> tuple[Array, Array]:
     """Mirrors an image (C, h, w) beyond its edges as :func:`reflect_pad` does; truth (H, W, …) gets constant pixels.
 
     The image's pixels have sides of ``block`` pixels of the truth, and ``multiple`` and ``border`` count them.

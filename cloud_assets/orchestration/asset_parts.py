@@ -22,6 +22,7 @@ from cloud_assets.worker_processes import WorkerDied
 Value = TypeVar("Value")
 
 _VERSION = "1"  # raised when assets of the same recipe would come out differently than before
+Context = dg.AssetExecutionContext
 GPU_POOL = "gpu"  # pool of the steps that want an accelerator for themselves; an instance says how many may run at once
 RETRIES: Final = dg.RetryPolicy(max_retries=3, delay=3, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
 """Three more tries after about 3, 6 and 12 seconds, scattered so that steps do not all come back at once."""

@@ -21,6 +21,7 @@ from cloud_assets.orchestration import checks
 from cloud_assets.orchestration.asset_parts import (
     GPU_POOL,
     RETRIES,
+    Context,
     asset_key,
     made,
     only_outages_are_retried,
@@ -65,7 +66,7 @@ def comparison_asset(task: Task) -> dg.AssetsDefinition:
         task, "comparison", what, task.gate, {"pandas", "html"}, inputs=["splits"], further_inputs=report_inputs(task)
     )
     def comparison(
-        context: dg.AssetExecutionContext, folders: Folders, splits: Splits, **reports: Evaluation | None
+        context: Context, folders: Folders, splits: Splits, **reports: Evaluation | None
     ) -> Iterator[dg.MaterializeResult[Comparison]]:
         with measured() as cost:
             found = {report.variant: report for report in reports.values() if report is not None}
@@ -103,7 +104,7 @@ def champion_asset(task: Task) -> dg.AssetsDefinition:
         deps=[asset_key(task, f"{variant}_model") for variant in task.variants],
     )
     def champion(
-        context: dg.AssetExecutionContext,
+        context: Context,
         folders: Folders,
         tracking: Tracking,
         io_manager: dg.ResourceParam[AssetFolders],
@@ -180,7 +181,7 @@ def champion_evaluation_asset(task: Task) -> dg.AssetsDefinition:
         automation_condition=when_dependencies_change(optional=task.references),
     )
     def champion_evaluation(
-        context: dg.AssetExecutionContext,
+        context: Context,
         folders: Folders,
         tracking: Tracking,
         labeled_patches: PatchStore,
@@ -221,11 +222,7 @@ def exported_model_asset(task: Task, defaults: ExportRecipe) -> dg.AssetsDefinit
         automation_condition=when_dependencies_change(),
     )
     def exported_model(
-        context: dg.AssetExecutionContext,
-        folders: Folders,
-        champion: Champion,
-        labeled_patches: PatchStore,
-        splits: Splits,
+        context: Context, folders: Folders, champion: Champion, labeled_patches: PatchStore, splits: Splits
     ) -> Iterator[dg.MaterializeResult[Any]]:
         from cloud_assets.lifecycle.export import export_model
 
@@ -289,7 +286,7 @@ def drift_report_asset(task: Task) -> dg.AssetsDefinition:
         deps=[asset_key(task, "champion"), SCENE_PRODUCTS],
     )
     def drift_report(
-        context: dg.AssetExecutionContext,
+        context: Context,
         folders: Folders,
         tracking: Tracking,
         io_manager: dg.ResourceParam[AssetFolders],
@@ -339,11 +336,7 @@ def suspicious_labels_asset(task: Task) -> dg.AssetsDefinition:
         deps=[asset_key(task, "champion")],
     )
     def suspicious_labels(
-        context: dg.AssetExecutionContext,
-        folders: Folders,
-        tracking: Tracking,
-        labeled_patches: PatchStore,
-        splits: Splits,
+        context: Context, folders: Folders, tracking: Tracking, labeled_patches: PatchStore, splits: Splits
     ) -> Iterator[dg.MaterializeResult[SuspiciousLabels]]:
         from cloud_assets.lifecycle.model_references import champion_of
         from cloud_assets.lifecycle.suspicious_labels import suspicious_labels as doubted

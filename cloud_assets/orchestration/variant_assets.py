@@ -18,6 +18,7 @@ from cloud_assets.orchestration import checks
 from cloud_assets.orchestration.asset_parts import (
     GPU_POOL,
     RETRIES,
+    Context,
     asset_key,
     dagster_link,
     made,
@@ -62,7 +63,7 @@ def raw_scenes_asset(task: Task) -> dg.AssetsDefinition:
         fields=fields,
         retry_policy=RETRIES,
     )
-    def raw_scenes(context: dg.AssetExecutionContext, folders: Folders) -> Iterator[dg.MaterializeResult[SceneCatalog]]:
+    def raw_scenes(context: Context, folders: Folders) -> Iterator[dg.MaterializeResult[SceneCatalog]]:
         config = dict(context.op_execution_context.op_config)
         with measured() as cost, only_outages_are_retried():
             source, scale = config.pop("source"), config.pop("sample_scale")
@@ -84,7 +85,7 @@ def labeled_patches_asset(task: Task) -> dg.AssetsDefinition:
         task, "labeled_patches", what, task.patches, {"numpy", "parquet"}, inputs=["raw_scenes"], retry_policy=RETRIES
     )
     def labeled_patches(
-        context: dg.AssetExecutionContext, folders: Folders, raw_scenes: SceneCatalog
+        context: Context, folders: Folders, raw_scenes: SceneCatalog
     ) -> Iterator[dg.MaterializeResult[PatchStore]]:
         from cloud_assets.patches.cutting import cut_patches
 
@@ -106,9 +107,7 @@ def splits_asset(task: Task) -> dg.AssetsDefinition:
     what = "Training, validation and test patches; no group is in two of them."
 
     @task_asset(task, "splits", what, task.split, {"scikitlearn", "parquet"}, inputs=["labeled_patches"])
-    def splits(
-        context: dg.AssetExecutionContext, labeled_patches: PatchStore
-    ) -> Iterator[dg.MaterializeResult[Splits]]:
+    def splits(context: Context, labeled_patches: PatchStore) -> Iterator[dg.MaterializeResult[Splits]]:
         with measured() as cost:
             divided = from_config(task.split, context.op_execution_context.op_config).split(labeled_patches)
         found = checks.check_splits(divided, labeled_patches)
@@ -149,19 +148,14 @@ def model_asset(task: Task, variant: str) -> dg.AssetsDefinition:
         retry_policy=RETRIES,
     )
     def model(
-        context: dg.AssetExecutionContext,
-        folders: Folders,
-        tracking: Tracking,
-        labeled_patches: PatchStore,
-        splits: Splits,
-        **inputs: Any,
+        context: Context, folders: Folders, tracking: Tracking, labeled_patches: PatchStore, splits: Splits, **more: Any
     ) -> Iterator[dg.MaterializeResult[ModelBundle]]:
         from cloud_assets.lifecycle.training import train_variant
 
         config = dict(context.op_execution_context.op_config)
         again, use_study = config.pop("retrain"), config.pop(_USE_STUDY, False)
-        teacher = inputs.pop(_TEACHER, None)
-        recipe = tuned(from_config(defaults, config), variant, inputs, use_study)
+        teacher = more.pop(_TEACHER, None)
+        recipe = tuned(from_config(defaults, config), variant, more, use_study)
         with measured() as cost, only_outages_are_retried():
             trained = train_variant(
                 task.name,
@@ -201,7 +195,7 @@ def report_asset(task: Task, variant: str) -> dg.AssetsDefinition:
         pool=GPU_POOL,
     )
     def report(
-        context: dg.AssetExecutionContext,
+        context: Context,
         folders: Folders,
         tracking: Tracking,
         model: ModelBundle,
@@ -256,11 +250,7 @@ def study_asset(task: Task) -> dg.AssetsDefinition:
         pool=GPU_POOL,
     )
     def hyperparameter_study(
-        context: dg.AssetExecutionContext,
-        folders: Folders,
-        tracking: Tracking,
-        labeled_patches: PatchStore,
-        splits: Splits,
+        context: Context, folders: Folders, tracking: Tracking, labeled_patches: PatchStore, splits: Splits
     ) -> Iterator[dg.MaterializeResult[HyperparameterStudy]]:
         config = dict(context.op_execution_context.op_config)
         start = config.pop("recipe")

@@ -29,6 +29,7 @@ from cloud_assets.patches.store_writer import Patch, PatchStoreWriter, StoreOrig
 from cloud_assets.progress import progress_bar
 
 _FATAL = (InvalidRecipe, UnknownBand)  # errors that concern every scene alike; all others leave out one scene
+Skipped = list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def cut_patches(
     skipped = [(item.item, item.reason) for item in catalog.skipped]
     origin = StoreOrigin(catalog.dataset, catalog.data_version, catalog.is_synthetic, tuple(catalog.notes), skipped)
     has_masks = any(scene.truth is not None for scene in catalog.scenes)
-    with closing(_readable_scenes(catalog, recipe, skipped, max_skipped_fraction, threads, progress)) as scenes:
+    with closing(_readable(catalog, recipe, skipped, max_skipped_fraction, threads, progress)) as scenes:
         first = next(scenes, None)
         if first is None:
             raise NoUsablePatches(f"{catalog.dataset} has no readable scene: look at what was skipped: {skipped[:5]}.")
@@ -85,13 +86,8 @@ def cut_patches(
     return PatchStore.open(directory)
 
 
-def _readable_scenes(
-    catalog: SceneCatalog,
-    recipe: PatchRecipe,
-    skipped: list[tuple[str, str]],
-    tolerance: float,
-    threads: int,
-    progress: bool,
+def _readable(
+    catalog: SceneCatalog, recipe: PatchRecipe, skipped: Skipped, tolerance: float, threads: int, progress: bool
 ) -> Generator[_ReadScene, None, None]:
     """Yields the scenes in the catalogue's order, reading a few ahead; lists the unreadable ones in ``skipped``."""
     total = len(catalog.scenes) + len(catalog.skipped)

@@ -208,15 +208,10 @@ def _standardise_patches(scaled: Pixels, invalid: Flags, floor: np.float32) -> N
 
 
 def coarser(pixels: npt.NDArray[Any], valid: Flags, block: Fraction) -> tuple[npt.NDArray[Any], Flags]:
-    """Pixels (…, C, H, W) of any type as larger ones, each the mean of those near its middle that hold data.
+    """Pixels (…, C, H, W) as larger ones of a side of ``block`` pixels, at most 2: means of those that hold data.
 
-    Args:
-        pixels: Digital numbers, or physical units.
-        valid: (…, H, W) bool, False without data.
-        block: Side of the larger pixels in pixels, at most 2. The last row and column may reach past the picture.
-
-    Returns:
-        (…, C, h, w) of the same type; and (…, h, w) bool, False where less than half of the pixels hold data.
+    Beside them are flags, ``valid`` (…, H, W) and False where less than half of the pixels hold data. The last row and
+    column may reach past the picture.
     """
     if block == 1:
         return pixels, valid
@@ -243,8 +238,7 @@ def resized(values: npt.NDArray[Any], factor: Fraction) -> npt.NDArray[Any]:
     *many, height, width = values.shape
     shape = int(height * factor), int(width * factor)
     result = np.empty((*many, *shape), values.dtype)
-    layers = zip(values.reshape(-1, height, width), result.reshape(-1, *shape), strict=True)
-    for layer, larger in layers:
+    for layer, larger in zip(values.reshape(-1, height, width), result.reshape(-1, *shape), strict=True):
         cv2.resize(layer, shape[::-1], dst=larger, interpolation=cv2.INTER_LINEAR)
     return result
 

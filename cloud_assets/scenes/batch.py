@@ -58,12 +58,8 @@ class SceneBatch:
         self.out_dir = out_dir
         """Where the products go."""
         self._options = options
-        self._scenes = [
-            (path, *found)
-            for path in paths
-            if path not in partners
-            for found in _scenes(path, bands, instrument, scaling)
-        ]
+        kept = (path for path in paths if path not in partners)
+        self._scenes = [(path, *found) for path in kept for found in _scenes(path, bands, instrument, scaling)]
         if len(radar) > len(self._scenes):
             raise InvalidRecipe(
                 f"{len(radar)} radar scenes for {len(self._scenes)} scenes: name one for each, at most."

@@ -166,19 +166,15 @@ def nodata_wedge(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 
 
 def randomise_sensor(
-    rng: np.random.Generator,
-    reflectance: np.ndarray,
-    recipe: SensorRecipe,
-    bands: Sequence[str] = (),
-    overhead: float = 1.0,
+    rng: np.random.Generator, light: np.ndarray, recipe: SensorRecipe, bands: Sequence[str] = (), overhead: float = 1.0
 ) -> Sensed:
     """Looks at light, (C, H, W) float32 top-of-atmosphere reflectance, with a random sensor.
 
     Real instruments read two more: common names of the bands, of which the finest has the sampling of the light, and
     the reflectance by which the light states what is 1 under a sun ``overhead``, for detectors measure radiance.
     """
-    count, shape = len(reflectance), (reflectance.shape[1], reflectance.shape[2])
-    seen, has = miscalibrate(rng, reflectance, recipe.gain_spread, recipe.offset_spread), np.ones(count, bool)
+    count, shape = len(light), (light.shape[1], light.shape[2])
+    seen, has = miscalibrate(rng, light, recipe.gain_spread, recipe.offset_spread), np.ones(count, bool)
     if not recipe.instruments and chance(rng, recipe.coarse_chance):
         seen = coarsen(seen, int(rng.choice(recipe.coarse)))
     if chance(rng, recipe.blur_chance):

@@ -40,7 +40,7 @@ _GROUND = GroundRecipe(
     brightness=(0.9, 1.1),
     spectral_jitter=0.015,
 )
-_STEADY_SENSOR = SensorRecipe(
+_EVEN = SensorRecipe(
     gain_spread=0.005,
     offset_spread=0.001,
     noise=(0.0006, 0.0015),
@@ -51,12 +51,7 @@ _STEADY_SENSOR = SensorRecipe(
     wedge_chance=0.0,
 )
 _CLEAR = SimulationRecipe(
-    ground=_GROUND,
-    clouds=CLEAR_SKY,
-    sensor=_STEADY_SENSOR,
-    sun_elevation=(35, 50),
-    illumination=(0.95, 1.05),
-    haze=(0.04, 0.1),
+    ground=_GROUND, clouds=CLEAR_SKY, sensor=_EVEN, sun_elevation=(35, 50), illumination=(0.95, 1.05), haze=(0.04, 0.1)
 )
 _CLOUDY = _CLEAR.model_copy(update={"clouds": CloudRecipe(none=0)})
 

@@ -37,18 +37,13 @@ class SegmentationFamily(Family):
     not_served = frozenset({"class_probability"})
 
     def predict_picture(
-        self,
-        predictor: "Predictor",
-        reader: "WindowReader",
-        grid: "Grid",
-        settings: "ProductSettings",
-        share: "Parallelism",
+        self, predictor: "Predictor", reader: "WindowReader", grid: "Grid", how: "ProductSettings", share: "Parallelism"
     ) -> dict[str, npt.NDArray[Any]]:
         """``mask`` (H, W) and ``cloud_probability`` (H, W), NaN for nodata; predicted window by window."""
         mask = np.empty((grid.height, grid.width), np.uint8)
         probability = np.empty(mask.shape, np.float32)
         segments = cast("SegmentationPredictor", predictor)
-        for block in segment(reader, grid, segments, settings, share):
+        for block in segment(reader, grid, segments, how, share):
             mask[block.window.slices] = block.mask
             probability[block.window.slices] = block.cloud_probability
         return {"mask": segments.outlined(mask, segments.outline_radius()), "cloud_probability": probability}

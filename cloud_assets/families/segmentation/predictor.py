@@ -128,8 +128,7 @@ class SegmentationPredictor(Predictor):
 
     def _finer(self, probability: npt.NDArray[np.float32], dn: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Probabilities (N, K, h, w) of the network's pixels as those of the picture's, (N, C, H, W)."""
-        height, width = dn.shape[2:]
-        return probability if self._block == 1 else resized(probability, self._block)[..., :height, :width]
+        return probability if self._block == 1 else resized(probability, self._block)[..., : dn.shape[2], : dn.shape[3]]
 
     def _probability(self, batch: Tensor, augment: bool | None = None) -> Tensor:
         """(N, K, H, W) probabilities, in one call for each orientation."""

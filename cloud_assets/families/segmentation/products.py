@@ -51,9 +51,8 @@ def segment(
     network = predictor.card.network
     settings, workers = settings.within_memory(predictor.pixel_bytes, share.workers)
     # At the scene's edge windows have the surroundings of single patches.
-    sizes: dict[str, Any] = {"border": predictor.border, "multiple": network.window_multiple}
-    sizes["grid"] = network.cost_multiple
-    tiling = Tiling.plan(grid.height, grid.width, settings.window, settings.overlap, **sizes)
+    sizes: dict[str, Any] = {"multiple": network.window_multiple, "grid": network.cost_multiple}
+    tiling = Tiling.plan(grid.height, grid.width, settings.window, settings.overlap, border=predictor.border, **sizes)
 
     def infer(dn: npt.NDArray[Any], inside: Sequence[tuple[slice, slice]]) -> dict[str, npt.NDArray[Any]]:
         probability = predictor.window_probability(dn, inside, augment=settings.test_time_augmentation)

@@ -28,6 +28,7 @@ MODEL, MEAN_COLOUR, LINEAR = "model", "mean colour", "linear regression"
 _CLIP = (-25.0, 0.0)  # backscatter is clipped to this before the regression, dB
 
 Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
 Rule = Callable[[Floats], Floats]  # (N, 2, H, W) backscatter in dB -> (N, K, H, W) reflectance
 
 
@@ -64,7 +65,7 @@ def evaluate(recipe: TranslationEvaluation, run: EvaluationRun) -> Evaluation:
     return evaluation_of(recipe, run, found)
 
 
-def baselines(pairs: Pairs, rows: npt.NDArray[np.int64], recipe: TranslationEvaluation) -> dict[str, Rule]:
+def baselines(pairs: Pairs, rows: Rows, recipe: TranslationEvaluation) -> dict[str, Rule]:
     """The training patches' mean colour everywhere, and a linear regression on VV, VH, their local means and variances.
 
     The regression is fitted on about as many pixels as the recipe says, spread evenly over the patches.
@@ -110,12 +111,7 @@ def _features(radar: Floats, window: int) -> Floats:
 
 
 def _scored(
-    recipe: TranslationEvaluation,
-    pairs: Pairs,
-    rules: Mapping[str, Rule],
-    rows: npt.NDArray[np.int64],
-    title: str,
-    progress: bool,
+    recipe: TranslationEvaluation, pairs: Pairs, rules: Mapping[str, Rule], rows: Rows, title: str, progress: bool
 ) -> dict[str, TranslationScores]:
     """Scores of model and baselines, by their names, on the same pixels."""
     profile = pairs.target.profile
