@@ -68,6 +68,14 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
     )
     texture: bool = Field(False, description="Whether two channels of fine texture follow the bands: see fine_texture.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, fields: Any) -> Any:
+        """Without what cards of networks on blocks used to say twice."""
+        return (
+            {name: fields[name] for name in fields if name != "texture_block"} if isinstance(fields, dict) else fields
+        )
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.instrument not in INSTRUMENTS:
@@ -104,8 +112,7 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
         """Scales raw pixels, (…, C, H, W) digital numbers, channels in the order of ``bands``.
 
         Returns:
-            (…, C, H, W) float32, 0 where there is no data; and (…, H, W) bool, True where there is: of pixels or, for
-            networks on blocks of pixels, of these (:func:`coarser`).
+            (…, C, H, W) float32, 0 where there is no data; (…, H, W), True where there is, of :func:`coarser` ones.
 
         Raises:
             InvalidRecipe: If the number of channels is not the number of bands.
@@ -114,10 +121,7 @@ class Preprocessing(BaseModel, frozen=True, extra="forbid"):
         return self.normalise(physical, valid), valid
 
     def to_physical(self, dn: npt.NDArray[Any], known: Flags | None = None) -> tuple[Pixels, Flags]:
-        """First half of :meth:`__call__`: to unclipped physical units (float32). Augmentation happens after it.
-
-        ``known`` tells which pixels (…, H, W) hold data, where their numbers do not.
-        """
+        """First half of :meth:`__call__`, before augmentation: physical units; ``known`` (…, H, W) hold data."""
         if dn.ndim < 3 or dn.shape[-3] != len(self.bands):
             raise InvalidRecipe(
                 f"these pixels have the shape {dn.shape}; expected (…, {len(self.bands)}, height, width) "
@@ -226,8 +230,7 @@ def coarser(pixels: npt.NDArray[Any], valid: Flags, block: Fraction) -> tuple[np
     share = resized(flags, 1 / block)
     known, weights = share >= 0.5, np.maximum(share, np.float32(1e-6))[..., np.newaxis, :, :]
     means = resized(np.where(flags[..., np.newaxis, :, :] > 0, filled, 0).astype(np.float32), 1 / block) / weights
-    if np.issubdtype(pixels.dtype, np.integer):
-        means = np.rint(means)
+    means = np.rint(means) if np.issubdtype(pixels.dtype, np.integer) else means
     return np.where(known[..., np.newaxis, :, :], means, 0).astype(pixels.dtype), known
 
 

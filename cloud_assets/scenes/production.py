@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cloud_assets.errors import InvalidScene
 from cloud_assets.families.scene_product import SceneWork
@@ -37,9 +36,6 @@ from cloud_assets.scenes.planning import (
 from cloud_assets.scenes.product_record import RECORD_FILE, STAC_FILE, SceneProducts, refuse_other_files, stac_item
 from cloud_assets.storage import atomic_directory, locked
 from cloud_assets.version import __version__
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 _BLOCK_CACHE = 0.25  # of the memory, at most
 _LARGE = 25  # megapixels from which windows' memory is given back before files are written; small scenes follow quickly
@@ -239,13 +235,13 @@ def _page(source: SceneSource, products: SceneProducts, exhibits: Sequence[Exhib
         for name, value in products.statistics.items()
         if value == value
     ]
-    return _template().render(source=source, products=products, pictures=exhibits, statistics=statistics)
+    return _rendered()(source=source, products=products, pictures=exhibits, statistics=statistics)
 
 
 @cache
-def _template() -> "Template":
+def _rendered() -> Callable[..., str]:
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(loader=PackageLoader("cloud_assets.scenes", "."), autoescape=True)
     environment.filters["base64"] = lambda content: b64encode(content).decode()
-    return environment.get_template("scene.html.jinja")
+    return environment.get_template("scene.html.jinja").render

@@ -169,6 +169,11 @@ def test_survives_a_model_card() -> None:
     assert Preprocessing.model_validate_json(preprocessing.model_dump_json()) == preprocessing
 
 
+def test_a_card_of_a_network_on_blocks_of_before_opens() -> None:
+    stored = landsat(texture=True).model_dump()
+    assert Preprocessing.model_validate({**stored, "texture_block": 2}) == landsat(texture=True)
+
+
 def test_texture_follows_the_bands_and_leaves_them_as_they_are() -> None:
     dn = numbers((2, 3, 64, 64))
     dn[1, :, :20] = 0

@@ -34,13 +34,13 @@ _INSTRUMENT = INSTRUMENTS["sentinel2_l1c"]
 _BANDS = tuple(band.common_name for band in _INSTRUMENT.bands)
 # One season of land with plants and towns. Sand and salt are left out: to radar they are as dark as water, and
 # the few pixels where a translation has to guess which of the two it sees would outweigh the rest.
-_GROUND = GroundRecipe(
+_LAND = GroundRecipe(
     pixel_metres=(10.0, 10.0),
     biomes=("farmland", "dry farmland", "forest", "wetland", "savanna", "city"),
     brightness=(0.9, 1.1),
     spectral_jitter=0.015,
 )
-_EVEN = SensorRecipe(
+_STEADY = SensorRecipe(
     gain_spread=0.005,
     offset_spread=0.001,
     noise=(0.0006, 0.0015),
@@ -51,7 +51,7 @@ _EVEN = SensorRecipe(
     wedge_chance=0.0,
 )
 _CLEAR = SimulationRecipe(
-    ground=_GROUND, clouds=CLEAR_SKY, sensor=_EVEN, sun_elevation=(35, 50), illumination=(0.95, 1.05), haze=(0.04, 0.1)
+    ground=_LAND, clouds=CLEAR_SKY, sensor=_STEADY, sun_elevation=(35, 50), illumination=(0.95, 1.05), haze=(0.04, 0.1)
 )
 _CLOUDY = _CLEAR.model_copy(update={"clouds": CloudRecipe(none=0)})
 
@@ -76,7 +76,7 @@ def write(folder: Path, *, seed: int, scale: float, progress: bool, workers: int
 
 def _write_scene(seed: int, folder: Path, index: int) -> dict[str, Path]:
     rng = patch_generator(seed, index)
-    ground = simulate_ground(rng, (PATCH, PATCH), _GROUND)
+    ground = simulate_ground(rng, (PATCH, PATCH), _LAND)
     clear, cloudy = observe(rng, ground, _BANDS, _CLEAR), observe(rng, ground, _BANDS, _CLOUDY)
     pictures = {
         "s1": simulate_backscatter(rng, ground),
