@@ -266,7 +266,7 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     peers = set(PEERS)
     figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
     places = [(float(row["seconds a megapixel"]), row["mean cloud IoU"], row) for row in rows]
-    beaten = 0
+    number = 0  # neighbours lie too close together for their names
     speed_alone = [row["method"] for _, iou, row in places if iou == "–"]
     for seconds, iou, row in places:
         colour = "tab:grey" if row["method"] in peers else "tab:blue"
@@ -278,19 +278,12 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
                 ha="right", va="bottom", fontsize=8, color=colour,
             )  # fmt: skip
             continue
-        size = 20 + float(row["MB in all"]) / 10
-        axes.scatter(seconds, float(iou), s=size, color=colour, alpha=0.75, linewidths=0)
-        label = f"{row['method']}: {seconds:.2f} s, {float(row['MB in all']) / 1000:.1f} GB"
-        # Neighbours lie close together: what others beat is labelled on the other side.
-        is_beaten = any(found != "–" and float(found) >= float(iou) for other, found, _ in places if other < seconds)
-        is_left = not is_beaten and row is not places[0][2]
-        offset, side = (
-            ((8, -14 - 12 * (beaten % 2)), "left")
-            if is_beaten
-            else ((-8 if is_left else 8, 8), "right" if is_left else "left")
-        )
-        beaten += is_beaten
-        axes.annotate(label, (seconds, float(iou)), xytext=offset, textcoords="offset points", fontsize=8, ha=side)
+        number += 1
+        size = 60 + float(row["MB in all"]) / 8
+        memory = float(row["MB in all"]) / 1000
+        label = f"{number}  {row['method']}: {seconds:.2f} s, {memory:.1f} GB"
+        axes.scatter(seconds, float(iou), s=size, color=colour, alpha=0.75, linewidths=0, label=label)
+        axes.annotate(str(number), (seconds, float(iou)), fontsize=8, color="white", ha="center", va="center")
     best = [
         (seconds, float(iou))
         for seconds, iou, _ in places
@@ -299,7 +292,8 @@ def draw(rows: Sequence[Mapping[str, str]], path: Path) -> None:
     axes.step(*zip(*best, strict=True), where="post", color="tab:blue", alpha=0.4) if best else None
     axes.set(xscale="log", xlabel="seconds a megapixel, end to end (less is better)")
     axes.set(ylabel="mean cloud IoU, real labels (more is better)")
-    axes.margins(0.28, 0.15)
+    axes.margins(0.1, 0.15)
+    axes.legend(loc="lower center", fontsize=8, handlelength=0, handletextpad=0, markerscale=0)
     axes.grid(alpha=0.3, which="both")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
