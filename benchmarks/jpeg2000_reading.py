@@ -104,7 +104,7 @@ def one_by_one(files: list[Path], tiling: Tiling, cache: int) -> None:
 def as_the_product(folder: Path, tiling: Tiling) -> None:
     """Reads every window as the default model's come."""
     with replace(open_scene(folder), cache_bytes=MEMORY).open(BANDS) as reader:
-        for position in tiling.positions():
+        for position in tiling.positions(reader.strip):
             reader.read(tiling.window(position))
 
 

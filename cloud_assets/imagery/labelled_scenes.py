@@ -228,9 +228,8 @@ class LabelledScenes(Dataset):
         source = self.open(pair)
         settings = [self.outside, str(self.attribute), str(sorted((legend or {}).items()))]
         bands = {name: str(band) for name, band in source.bands.items()}
-        key = combined_digest(
-            [source.fingerprint, source.instrument, str(bands), file_fingerprint([pair.mask]), *settings]
-        )
+        pixels = [source.fingerprint, source.instrument, str(bands), file_fingerprint([pair.mask])]
+        key = combined_digest([*pixels, *settings])
         folder = store / f"{source.name}-{key[:12]}"
         names = tuple(name for name in source.bands if source.profile.find(name).common_name != "pan")
         if not folder.is_dir():

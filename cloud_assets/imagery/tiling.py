@@ -122,7 +122,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Tiling:
-    """The grid of windows that covers a scene, in raster order."""
+    """The grid of windows that covers a scene."""
 
     vertical: Axis
     horizontal: Axis
@@ -147,16 +147,17 @@ class Tiling:
     def __len__(self) -> int:
         return len(self.vertical.starts) * len(self.horizontal.starts)
 
-    def positions(self) -> Iterator[tuple[int, int]]:
-        """(row, column) of each window in the grid, row by row."""
-        return product(range(len(self.vertical.starts)), range(len(self.horizontal.starts)))
+    def positions(self, strip: float = math.inf) -> Iterator[tuple[int, int]]:
+        """(row, column) of each window in the grid, row by row of one strip of ``strip`` pixels after the other."""
+        rows, starts = range(len(self.vertical.starts)), np.array(self.horizontal.starts)
+        strips = np.floor((starts - starts[0]) / max(strip - self.horizontal.size, 1))
+        for one in np.unique(strips):
+            yield from product(rows, np.flatnonzero(strips == one).tolist())
 
     def window(self, position: tuple[int, int]) -> Window:
         """The window at a position of the grid."""
-        row, column = position
-        return Window(
-            self.vertical.starts[row], self.horizontal.starts[column], self.vertical.size, self.horizontal.size
-        )
+        rows, columns = self.vertical, self.horizontal
+        return Window(rows.starts[position[0]], columns.starts[position[1]], rows.size, columns.size)
 
     def inside(self, position: tuple[int, int]) -> tuple[slice, slice]:
         """Rows and columns of the window at a position that lie in the scene, counted from the window's first."""
@@ -164,7 +165,7 @@ class Tiling:
         return window.inside(self.vertical.length, self.horizontal.length).within(window)
 
     def final(self, position: tuple[int, int]) -> Window:
-        """The part of the scene that is final once this window, and all before it in raster order, are in."""
+        """The part of the scene that is final once this window, and all above it and to its left, are in."""
         rows, columns = self.vertical.final(position[0]), self.horizontal.final(position[1])
         return Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
 
@@ -178,6 +179,8 @@ Infer = Callable[[npt.NDArray[Any], Sequence[tuple[slice, slice]]], Outputs]
 class WindowReader(Protocol):
     """Anything that windows can be read from."""
 
+    strip: float  # pixels side by side up to which a row of windows is best read together with the next one
+
     def read(self, window: Window) -> npt.NDArray[Any]:
         """Reads (C, height, width) digital numbers; borders are reflected where the window reaches past the scene."""
 
@@ -187,6 +190,8 @@ class WindowReader(Protocol):
 
 class ArrayReader:
     """A scene that is in memory: an array (C, H, W) of digital numbers of an instrument."""
+
+    strip = math.inf
 
     def __init__(self, dn: npt.NDArray[Any], profile: Instrument) -> None:
         if dn.ndim != 3 or dn.size == 0:
@@ -217,7 +222,7 @@ class WindowResult:
 def predict_windows(
     reader: WindowReader, tiling: Tiling, infer: Infer, *, batch_size: int = 1, workers: int = 1
 ) -> Iterator[WindowResult]:
-    """Predicts all windows of a scene and yields one result each, in raster order whatever is finished first.
+    """Predicts all windows of a scene and yields one result each, in the reader's order whatever is finished first.
 
     The reader is used from one thread only. ``batch_size`` windows go into a call of the model, those without a valid
     pixel left out; ``workers`` calls run at once.
@@ -225,7 +230,7 @@ def predict_windows(
     reading = ThreadPoolExecutor(1, thread_name_prefix="read")
     predicting = ThreadPoolExecutor(workers, thread_name_prefix="predict")
     under_way: deque[Future[list[WindowResult]]] = deque()
-    positions = tiling.positions()
+    positions = tiling.positions(reader.strip)
     try:
         while batch := list(islice(positions, batch_size)):
             read = reading.submit(_read, reader, tiling, batch)
@@ -306,19 +311,19 @@ def predict_densely(
 
 
 class SeamBlender:
-    """Weighs windows that arrive in raster order and hands back each pixel as soon as it is final, without seams.
+    """Weighs windows that arrive after those above and to the left, and hands back each pixel as soon as it is final.
 
-    Only what a later window can still change is kept, so memory does not grow with the scene's height: the part of the
-    last window that its right neighbour overlaps, and the rows that the next row of windows overlaps.
+    Only what a later window can still change is kept: the columns that right neighbours overlap, of a row's last
+    window, and the rows that the next row of windows overlaps.
     """
 
     def __init__(self, tiling: Tiling) -> None:
         self._tiling = tiling
-        self._right: Values | None = None
+        self._right: dict[int, Values] = {}  # by row
         self._below: Values | None = None
 
     def add(self, position: tuple[int, int], values: npt.NDArray[Any] | None) -> Values | None:
-        """Takes over the (K, height, width) prediction of the next window in the order of ``tiling.positions()``.
+        """Takes over the (K, height, width) prediction of the next window in an order of ``tiling.positions``.
 
         None is of a window without any valid pixel, which adds nothing. Returns (K, h, w) blended values of
         ``tiling.final(position)``, or None if no window with values has touched them.
@@ -333,13 +338,12 @@ class SeamBlender:
                 weighted[:, ends] *= down[ends, np.newaxis]
             for ends in _not_one(across):
                 weighted[:, :, ends] *= across[ends]
-        if column == 0:
-            self._right = None
-        weighted = _add_to_corner(weighted, self._right, vertical.size, horizontal.size)
+        weighted = _add_to_corner(weighted, self._right.pop(row, None), vertical.size, horizontal.size)
         left = horizontal.starts[column]
         is_last_column = column == len(horizontal.starts) - 1
         step = horizontal.size if is_last_column else horizontal.starts[column + 1] - left
-        self._right = None if weighted is None or is_last_column else weighted[:, :, step:].copy()
+        if weighted is not None and not is_last_column:
+            self._right[row] = weighted[:, :, step:].copy()
         columns = slice(left - horizontal.starts[0], left - horizontal.starts[0] + step)
         above = None if self._below is None or row == 0 else self._below[:, :, columns]
         finished = None if weighted is None else weighted[:, :, :step]

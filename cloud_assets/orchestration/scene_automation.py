@@ -46,7 +46,7 @@ def inbox_sensor(context: dg.SensorEvaluationContext, folders: Folders) -> dg.Se
     known = context.instance.get_dynamic_partitions(GROUP)
     new = [key for key in ready if key not in set(known)]
     return dg.SensorResult(
-        run_requests=[_request(group) for group in neighbours([*known, *new], set(ready))],
+        run_requests=[_run(group) for group in neighbours([*known, *new], set(ready))],
         dynamic_partitions_requests=[SCENES.build_add_request(new)] if new else [],
         asset_events=[
             dg.AssetMaterialization(
@@ -100,7 +100,7 @@ def champion_sensor(context: dg.SensorEvaluationContext, tracking: Tracking) -> 
     order = context.instance.get_dynamic_partitions(GROUP)
     return dg.SensorResult(
         run_requests=[
-            _request(
+            _run(
                 keys, run_key=f"{CHAMPION_CHANGED} {cursor} {n} {int(time.time())}", tags={CAUSE_TAG: CHAMPION_CHANGED}
             )
             for n, keys in enumerate(neighbours(order, stale))
@@ -134,9 +134,7 @@ def neighbours(order: Sequence[str], wanted: set[str]) -> Iterator[list[str]]:
         yield from (group[start : start + most] for start in range(0, len(group), most))
 
 
-def _request(
-    keys: Sequence[str], *, run_key: str | None = None, tags: Mapping[str, str] | None = None
-) -> dg.RunRequest:
+def _run(keys: Sequence[str], *, run_key: str | None = None, tags: Mapping[str, str] | None = None) -> dg.RunRequest:
     """A run of the job for scenes that :func:`neighbours` groups, configured as all runs that start by themselves."""
     # Given outright: Dagster leaves a job's own configuration out of runs over several partitions.
     config = run_configuration(SCENE_JOB)

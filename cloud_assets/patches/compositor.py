@@ -136,7 +136,5 @@ def _moved(field: CloudField, rng: np.random.Generator, shape: tuple[int, ...]) 
     def moved(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.asarray((array.T if is_turned else array).take(rows, axis=0).take(cols, axis=1))
 
-    arrays: dict[str, Any] = {
-        name: moved(array) for name, array in vars(field).items() if isinstance(array, np.ndarray)
-    }
+    arrays: dict[str, Any] = {name: moved(one) for name, one in vars(field).items() if isinstance(one, np.ndarray)}
     return replace(field, **arrays)

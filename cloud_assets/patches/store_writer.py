@@ -75,9 +75,7 @@ def coverage(mask: npt.NDArray[np.uint8]) -> dict[str, float]:
     """
     counts = {code: np.count_nonzero(mask == code) for code in COVERAGE_NAMES}
     labelled = sum(counts.values())
-    shares = {
-        name: 100 * counts[code] / labelled if labelled else float("nan") for code, name in COVERAGE_NAMES.items()
-    }
+    shares = {name: 100 * counts[code] / labelled if labelled else np.nan for code, name in COVERAGE_NAMES.items()}
     shares["cloud"] = shares["thick"] + shares["thin"]
     return {f"{name}_percentage": share for name, share in shares.items()}
 

@@ -206,9 +206,7 @@ def compare(evaluations: Mapping[str, Evaluation], gate: Gate) -> Comparison:
         InvalidReport: If there is none, if they differ in task, splits or settings, or if one lacks the metric.
     """
     first = comparable(evaluations, gate)
-    ranking = sorted(
-        evaluations, key=lambda variant: evaluations[variant].metrics[gate.metric], reverse=gate.mode == "max"
-    )
+    ranking = sorted(evaluations, key=lambda one: evaluations[one].metrics[gate.metric], reverse=gate.mode == "max")
     table = _side_by_side({variant: evaluations[variant] for variant in ranking}, gate)
     return Comparison(
         task=first.task,

@@ -35,9 +35,8 @@ def doubt_classes(
         the model is not confident of another class; and (N,) the class that the model says.
     """
     classes = probability.shape[1]
-    means = [
-        probability[labels == number, number].mean() if (labels == number).any() else 1.0 for number in range(classes)
-    ]
+    chosen = [probability[labels == number, number] for number in range(classes)]
+    means = [one.mean() if len(one) else 1.0 for one in chosen]
     confident = np.where(probability >= np.asarray(means), probability, -np.inf)
     confident[np.arange(len(labels)), labels] = -np.inf
     said = confident.argmax(axis=1)

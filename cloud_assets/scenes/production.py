@@ -144,10 +144,7 @@ def _produce(
 
     started = time.monotonic()
     cache = int(_BLOCK_CACHE * options.memory_gigabytes * 1e9)
-    settings = {
-        "GDAL_CACHEMAX": cache // 10,
-        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    }
+    settings = {"GDAL_CACHEMAX": cache // 10, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
     with atomic_directory(directory) as folder, rasterio.Env(**settings), storage_errors(directory):
         scratch = folder / "scratch"
         scratch.mkdir()

@@ -1,3 +1,6 @@
+import itertools
+import math
+
 import numpy as np
 import pytest
 
@@ -7,13 +10,13 @@ SHAPES = [(1, 1), (7, 300), (64, 64), (65, 129), (200, 150), (311, 97)]
 GRIDS = [(64, 16), (64, 0), (48, 33), (40, 37)]
 
 
-def blend(scene: np.ndarray, tiling: Tiling, skip=()) -> np.ndarray:
+def blend(scene: np.ndarray, tiling: Tiling, skip=(), strip: float = math.inf) -> np.ndarray:
     """Cuts a scene into windows, blends them again, and puts the finished parts where they belong."""
     height, width = scene.shape[1:]
     result = np.full(scene.shape, np.nan, np.float32)
     written = np.zeros((height, width), int)
     blender = SeamBlender(tiling)
-    for position in tiling.positions():
+    for position in tiling.positions(strip):
         window = tiling.window(position)
         inside = window.inside(height, width)
         values = window.mirrored(scene[:, *inside.slices], inside).astype(np.float32)
@@ -40,6 +43,27 @@ def test_identity_reconstructs_every_digital_number(shape, size, overlap):
 def test_constant_stays_constant_without_seams(shape, size, overlap):
     blended = blend(np.full((1, *shape), 0.7, np.float32), Tiling.plan(*shape, size, overlap, multiple=8))
     assert np.abs(blended - 0.7).max() < 3e-7
+
+
+@pytest.mark.parametrize("strip", [1, 64, 130, 200, 1000])
+def test_strips_give_the_same_to_the_last_bit(strip):
+    scene = np.random.default_rng(1).random((2, 311, 297), np.float32)
+    tiling = Tiling.plan(311, 297, 64, 16, multiple=8)
+    skip = [(1, 1), (2, 2), (2, 3)]
+    np.testing.assert_array_equal(blend(scene, tiling, skip, strip), blend(scene, tiling, skip))
+
+
+def test_a_strip_is_no_wider_than_asked_and_left_for_good():
+    tiling = Tiling.plan(150, 700, 64, 16, multiple=8)
+    positions = list(tiling.positions(200))
+    assert sorted(positions) == list(tiling.positions())
+    heads = [place for place, (row, _) in enumerate(positions) if row == 0 and positions[place - 1][0] != 0]
+    assert len(heads) > 2
+    for first, last in itertools.pairwise([*heads, len(positions)]):
+        columns = {column for _, column in positions[first:last]}
+        starts = [tiling.horizontal.starts[column] for column in sorted(columns)]
+        assert starts[-1] + tiling.horizontal.size - starts[0] <= 200
+        assert len(columns) * len(tiling.vertical.starts) == last - first
 
 
 def test_two_disagreeing_windows_meet_in_a_smooth_rise():
@@ -85,7 +109,7 @@ def test_memory_does_not_grow_with_the_scenes_height():
         most = 0
         for position in tiling.positions():
             blender.add(position, values)
-            most = max(most, sum(a.nbytes for a in (blender._right, blender._below) if a is not None))
+            most = max(most, sum(a.nbytes for a in (*blender._right.values(), blender._below) if a is not None))
         return most
 
     assert kept(4000) <= kept(400)

@@ -21,7 +21,10 @@ def mean_of_bands(dn, inside):
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (3, 1), (1, 3), (5, 4), (100, 2)])
-def test_results_come_in_raster_order_whatever_the_batches_and_workers(batch_size, workers):
+def test_results_come_in_the_readers_order_whatever_the_batches_and_workers(batch_size, workers):
+    class InStrips(ArrayReader):
+        strip = 130
+
     def slower_at_first(dn, inside):
         time.sleep(0.005 if threading.current_thread().name.endswith("_0") else 0)
         return mean_of_bands(dn, inside)
@@ -31,6 +34,9 @@ def test_results_come_in_raster_order_whatever_the_batches_and_workers(batch_siz
     assert [result.position for result in results] == list(TILING.positions())
     for result, one in zip(results, expected, strict=True):
         np.testing.assert_array_equal(result.outputs["mean"], one.outputs["mean"])
+    in_strips = InStrips(reader()._dn, INSTRUMENTS["landsat8_l1"])
+    found = [one.position for one in predict_windows(in_strips, TILING, slower_at_first, batch_size=batch_size)]
+    assert found == list(TILING.positions(130)) != list(TILING.positions())
 
 
 def test_windows_without_a_valid_pixel_never_reach_the_model():

@@ -151,6 +151,25 @@ def test_blocks_that_rows_of_windows_share_are_kept_within_the_memory_given(tmp_
         assert int(rasterio.env.getenv()["GDAL_CACHEMAX"]) == 7_000_000
 
 
+def test_a_scene_of_tiles_that_is_too_wide_for_the_memory_is_read_in_strips(tmp_path):
+    pixels = np.ones((4, 40, 6400), np.uint16)
+    rows = write_geotiff(tmp_path / "rows.tif", pixels)
+    tiles = write_geotiff(tmp_path / "tiles.tif", pixels, tiled=True, blockxsize=256, blockysize=256)
+
+    def strip(path: Path, limit: int) -> float:
+        with replace(open_scene(path, instrument="landsat8_l1"), cache_bytes=limit).open(RGBN) as reader:
+            return reader.strip
+
+    column = (768 + 256) * pixels.itemsize * len(pixels)
+    enough = 6400 * column
+    assert strip(tiles, enough * 10 // 9 + 1) == np.inf
+    found = strip(tiles, enough * 9 // 10)
+    assert 2 * 768 <= found <= 3200
+    assert (found + 2 * 256) * column <= enough * 0.81
+    # A strip of rows that are stored whole is read as slowly as all of them.
+    assert strip(rows, enough // 10) == np.inf
+
+
 def test_a_damaged_band_file_takes_only_its_window_along(tmp_path):
     pixels = np.random.default_rng(0).integers(1, 60_000, (4, 256, 256)).astype(np.uint16)
     options = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"}

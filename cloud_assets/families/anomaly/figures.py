@@ -86,9 +86,7 @@ def _score_histogram(labelled: LabelledScores, threshold: float, unit: str) -> b
 def _roc_figure(labelled: LabelledScores, threshold: float, baselines: Mapping[str, LabelledScores]) -> bytes:
     """ROC curve of the model and of the trivial rules."""
     with drawing(*CURVE_SIZE) as (figure, axes):
-        styles: list[Any] = [
-            {"linestyle": line, "color": BASELINE_COLOUR, "linewidth": 1.5} for line in ("-", "--", ":")
-        ]
+        styles: list[Any] = [{"linestyle": one, "color": BASELINE_COLOUR, "linewidth": 1.5} for one in ("-", "--", ":")]
         styles.append({"color": SERIES_COLOURS[0]})
         for (name, one), style in zip({**baselines, "model": labelled}.items(), styles, strict=True):
             wrong, right, _ = roc_curve(one.is_anomalous, one.score)

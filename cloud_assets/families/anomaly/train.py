@@ -60,10 +60,8 @@ class ReconstructionModule(TrainedModule):
         self._logged("val_loss", batch)
 
     def _logged(self, name: str, batch: tuple[Tensor, Tensor]) -> Tensor:
-        loss = self.loss(*batch)
-        self.log(
-            name, loss.detach(), on_step=False, on_epoch=True, sync_dist=not self.training, batch_size=len(batch[0])
-        )
+        loss, count, is_validation = self.loss(*batch), len(batch[0]), not self.training
+        self.log(name, loss.detach(), on_step=False, on_epoch=True, sync_dist=is_validation, batch_size=count)
         return loss
 
     def loss(self, images: Tensor, target: Tensor) -> Tensor:

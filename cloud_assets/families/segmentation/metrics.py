@@ -183,9 +183,8 @@ def fit_brightness_threshold(
         return None
     cloud, brightness_share, pixels = histogram_samples(histogram)
     seen = pixels > 0
-    precision, recall, thresholds = precision_recall_curve(
-        cloud[seen], brightness_share[seen], sample_weight=pixels[seen]
-    )
+    weights = pixels[seen]
+    precision, recall, thresholds = precision_recall_curve(cloud[seen], brightness_share[seen], sample_weight=weights)
     # Where F1 is largest the IoU is too: IoU = F1 / (2 - F1).
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = float(thresholds[int(np.argmax(f1[:-1]))])

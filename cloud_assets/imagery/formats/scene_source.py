@@ -235,6 +235,7 @@ class SceneReader:
 
         self.source = source
         self.bands = tuple(bands)
+        self.strip = math.inf
         profile = source.profile
         # Bands in which nodata's number cannot be observed: pictures have black pixels, dry air a black cirrus band.
         can_be_zero = profile.nodata is None or not np.isfinite(profile.nodata) or profile.bands[0].resolution_m is None
@@ -251,8 +252,8 @@ class SceneReader:
                 for places in grouped.values()
             ]
             if source.cache_bytes is not None:
-                needed = sum(file.block_bytes for _, file in self._files) + source.cache_bytes // 10
-                files.enter_context(rasterio.Env(GDAL_CACHEMAX=min(needed, source.cache_bytes)))
+                self.strip, needed = self._cached(source.cache_bytes - source.cache_bytes // 10)
+                files.enter_context(rasterio.Env(GDAL_CACHEMAX=needed + source.cache_bytes // 10))
             self._saturation = Saturation.of(self._sample(), source.profile, self.bands)
             self._open = files.pop_all()
 
@@ -283,6 +284,13 @@ class SceneReader:
     def valid(self, dn: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Which pixels (…, height, width) of (…, C, height, width) digital numbers were observed."""
         return self.source.profile.valid(dn)
+
+    def _cached(self, room: int) -> tuple[float, int]:
+        """The widest strip whose rows of windows share their blocks in so many bytes, and the bytes for it."""
+        width = self.source.grid.width
+        strips = [math.inf, *(width / parts for parts in range(2, width // (2 * _WINDOW) + 1))]
+        needed = [sum(file.shared_bytes(strip / width) for _, file in self._files) for strip in strips]
+        return next((one for one in zip(strips, needed, strict=True) if one[1] <= room), (math.inf, room))
 
     def _sample(self) -> npt.NDArray[Any]:
         """(C, n) digital numbers of windows spread over the scene."""
@@ -342,11 +350,16 @@ class _BandFile:
         self._alpha = alpha[0] if alpha and is_plain and not self._has_mask else None
         native = np.dtype(raster.dtypes[self._indexes[0] - 1])
         self._conversions = [_conversion(band, source.profile, native) for band in bands]
-        height, is_mixed = raster.block_shapes[0][0], raster.profile.get("interleave") == "pixel"
+        is_mixed = raster.profile.get("interleave") == "pixel"
+        self._pixel_bytes: int = (raster.count if is_mixed else len(bands)) * native.itemsize
+        self._blocks = raster.block_shapes[0]
+        self._width = raster.width
+
+    def shared_bytes(self, share: float) -> int:
+        """Memory of the blocks that a row of windows shares with the next one, in a strip of a share of the width."""
+        height, width = self._blocks
         rows = (math.ceil(_WINDOW / height) + 1) * height
-        count = raster.count if is_mixed else len(bands)
-        self.block_bytes = rows * raster.width * count * native.itemsize
-        """Memory of the blocks that a row of windows shares with the next one."""
+        return int(rows * min(self._width, self._width * share + 2 * width)) * self._pixel_bytes
 
     def read(self, window: Window, shape: tuple[int, int]) -> npt.NDArray[Any]:
         """Reads a window inside the scene as (bands, *shape), in the profile's digital numbers."""
