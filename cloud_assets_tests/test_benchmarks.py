@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from cloud_assets.bands import INSTRUMENTS
 from cloud_assets.imagery.formats.scene_formats import open_scene
 from cloud_assets.imagery.tiling import Tiling, Window
 from cloud_assets.patches.store import PatchStore
@@ -83,7 +84,7 @@ def test_a_scene_is_measured_with_what_limits_it(script, tmp_path):
 
 def test_bands_in_jpeg_2000_are_a_scene_that_the_product_reads(script, tmp_path):
     reading = script("jpeg2000_reading")
-    files = reading.write_bands(tmp_path, 300, 400)
+    files = reading.write_bands(tmp_path, reading.BANDS, 300, 400)
     source = open_scene(tmp_path / reading.NAME)
     assert (source.instrument, source.grid.height, source.grid.width) == ("sentinel2_l1c", 300, 400)
     with source.open(reading.BANDS) as reader, rasterio.open(files[0]) as red:
@@ -91,7 +92,23 @@ def test_bands_in_jpeg_2000_are_a_scene_that_the_product_reads(script, tmp_path)
         np.testing.assert_array_equal(found[0], red.read(1, window=((20, 84), (30, 94))))
     tiling = Tiling.plan(300, 400, 256, 32, border=32, multiple=128)
     reading.one_by_one(files, tiling, 10_000_000)
-    reading.as_the_product(tmp_path / reading.NAME, tiling)
+    reading.as_the_product(tmp_path / reading.NAME, reading.BANDS, tiling)
+
+
+def test_all_bands_in_jpeg_2000_have_the_sizes_of_the_archives_files(script, tmp_path):
+    reading = script("jpeg2000_reading")
+    bands = INSTRUMENTS["sentinel2_l1c"].names
+    reading.write_bands(tmp_path, bands, 300, 600)
+    tiling = Tiling.plan(300, 600, 256, 32, border=32, multiple=128)
+    with open_scene(tmp_path / reading.NAME, instrument="sentinel2_l1c").open(bands) as reader:
+        assert reader.read(tiling.window((0, 0))).shape == (13, 256, 256)
+    sizes = {}
+    for path in (tmp_path / reading.NAME).iterdir():
+        with rasterio.open(path) as raster:
+            sizes.setdefault(raster.shape, set()).add(path.stem[-3:])
+    assert {shape: len(names) for shape, names in sizes.items()} == {(300, 600): 4, (150, 300): 6, (50, 100): 3}
+    for in_strips in (True, False):
+        reading.as_the_product(tmp_path / reading.NAME, bands, tiling, in_strips=in_strips)
 
 
 @pytest.mark.parametrize("length", [300, 1000, 1001, 2048, 10_980])

@@ -203,7 +203,7 @@ def choose_back_end(
         BackEndUnavailable: If the one that is asked for is not installed, cannot take the network or disagrees.
         InvalidRecipe: If there is no such device.
     """
-    keep_freed_memory()
+    keep_freed_memory(one_arena=True)
     chosen = choose_device(device)
     share = parallelism or Parallelism.of_machine()
     if chosen.type != "cpu":

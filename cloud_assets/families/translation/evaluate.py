@@ -87,9 +87,8 @@ def baselines(pairs: Pairs, rows: Rows, recipe: TranslationEvaluation) -> dict[s
     if count == 0:
         raise NoUsablePatches("the training split holds no valid pixel, so there is no mean colour to compare with.")
     colour = (sums / count).astype(np.float32)[:, None, None]
-    regression = make_pipeline(StandardScaler(), LinearRegression()).fit(
-        np.concatenate(inputs), np.concatenate(outputs)
-    )
+    regression = make_pipeline(StandardScaler(), LinearRegression())
+    regression.fit(np.concatenate(inputs), np.concatenate(outputs))
 
     def linear(radar: Floats) -> Floats:
         made = [np.clip(regression.predict(_features(patch, recipe.baseline_window)), 0, 1).T for patch in radar]
