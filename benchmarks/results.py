@@ -123,6 +123,9 @@ PARTS: Mapping[str, Part] = {
     ),
     "drift_detection": Part("", "--regions 30 --batches 8 --batch 3", 8),
     "jpeg2000_reading": Part("", "--rows 600 --columns 700 --rounds 1", 4),
+    "jpeg2000_all_bands": Part(
+        "--all-bands --rounds 2", "--all-bands --rows 600 --columns 700 --rounds 1", 8, script="jpeg2000_reading"
+    ),
     "patch_reading": Part("--patches 300", "--patches 40", 1),
     "patch_cutting": Part("", "--patches 20 --rounds 1", 1),
     "augmentation_cost": Part("--patches 24 --rounds 2", "--patches 8 --rounds 1", 5),

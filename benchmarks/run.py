@@ -26,6 +26,7 @@ _BY_PRECISION = {"scenes": "scene_throughput", "frontier": "frontier", "training
 PARTS = {
     **_BY_PRECISION,
     "jpeg2000": "jpeg2000_reading",
+    "jpeg2000_all_bands": "jpeg2000_all_bands",
     "patches": "patch_reading",
     "cutting": "patch_cutting",
     "data": "data_scaling",
@@ -33,7 +34,7 @@ PARTS = {
     "jobs": "job_overhead",
     **{f"{name}_bfloat16": f"{script}_bfloat16" for name, script in _BY_PRECISION.items()},
 }
-"""Part -> script."""
+"""Part -> part of results.py."""
 _TELL_PROCESSOR_TIME = ("frontier", "training_speed")
 
 
